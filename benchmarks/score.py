@@ -1,0 +1,98 @@
+"""Token scores of 256 GSM8K targets (log p, top-1, entropy, rank) against one padded forward per batch of 8.
+
+The peer keeps full logits of the batch, as the usual few lines of transformers code do. Peak memory is what each side
+holds above its start.
+
+    python benchmarks/score.py --dtype fp32 --data-dir DATA
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import (
+    PeakMemory,
+    chat_ids,
+    interleaved,
+    linear_flops,
+    load,
+    machine_limit,
+    main,
+    report,
+    rows,
+    warm,
+)
+from dasd_bench.engine import Engine, ScoreRequest
+
+PEER_BATCH = 8
+
+
+@torch.inference_mode()
+def padded_scores(model: Any, requests: list[ScoreRequest], pad: int) -> list[np.ndarray]:
+    """Per request [4, T]: log p, top-1 log p, entropy, rank."""
+    results: list[Any] = [None] * len(requests)
+    order = sorted(range(len(requests)), key=lambda i: -len(requests[i].prompt_ids) - len(requests[i].target_ids))
+    for start in range(0, len(order), PEER_BATCH):
+        batch = order[start : start + PEER_BATCH]
+        sequences = [[*requests[i].prompt_ids, *requests[i].target_ids] for i in batch]
+        longest = max(map(len, sequences))
+        ids = torch.tensor([s + [pad] * (longest - len(s)) for s in sequences])
+        mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in sequences])
+        logp = torch.log_softmax(model(input_ids=ids, attention_mask=mask).logits[:, :-1].float(), dim=-1)
+        chosen = logp.gather(2, ids[:, 1:, None])
+        rank = (logp > chosen).sum(-1)
+        entropy = -(logp.exp() * logp).sum(-1)
+        columns = torch.stack([chosen.squeeze(2), logp.amax(-1), entropy, rank.float()])
+        for row, i in enumerate(batch):
+            first = len(requests[i].prompt_ids) - 1
+            results[i] = columns[:, row, first : len(sequences[row]) - 1].numpy()
+    return results
+
+
+def run(
+    dtype: str = "fp32", data_dir: str | None = None, runs: int = 3, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """The line of the table."""
+    model, tokenizer = load(dtype)
+    limit_rate = machine_limit(model)
+    body, head = linear_flops(model)
+    stop = int(tokenizer.eos_token_id)
+    requests = [
+        ScoreRequest(chat_ids(tokenizer, ("user", row["question"])), [*tokenizer(row["answer"]).input_ids, stop])
+        for row in rows(data_dir, "gsm8k", "train", limit or 256)
+    ]
+    engine = Engine(model, tokenizer)
+    warm(engine, tokenizer)
+    peaks = []
+    for work in (lambda: padded_scores(model, requests[:32], stop), lambda: engine.score(requests[:32])):
+        gc.collect()
+        with PeakMemory() as peak:
+            work()
+        peaks.append(peak.bytes)
+    peer_seconds, our_seconds, theirs, ours = interleaved(
+        lambda: padded_scores(model, requests, stop), lambda: engine.score(requests), runs
+    )
+    tokens = sum(len(r.target_ids) for r in requests)
+    computed = sum(len(r.prompt_ids) for r in requests) + tokens
+    difference = max(float(np.abs(a[0] - b.logp).max()) for a, b in zip(theirs, ours, strict=True))
+    same_rank = sum(int((a[3] == b.rank).sum()) for a, b in zip(theirs, ours, strict=True))
+    return [
+        report(
+            "score", dtype, "tok/s", tokens / peer_seconds, tokens / our_seconds, runs=runs,
+            limit_share=round((computed * body + tokens * head) / limit_rate / our_seconds, 3),
+            max_abs_diff=float(f"{difference:.3g}"), identical=f"{same_rank}/{tokens} ranks",
+            peer_peak_mib=round(peaks[0] / 2**20), ours_peak_mib=round(peaks[1] / 2**20),
+        )  # fmt: skip
+    ]
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -1,0 +1,61 @@
+"""Everything a method or task plugin may import. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dasd_bench.acceptance import Acceptance, check_rewrite
+from dasd_bench.lab import (
+    GREEDY,
+    Choice,
+    DualGeneration,
+    DualStep,
+    Generation,
+    Lab,
+    LiveTokens,
+    Sampling,
+    StepRule,
+)
+from dasd_bench.method import Method, keep_option, option
+from dasd_bench.records import (
+    Example,
+    Mark,
+    Message,
+    Origin,
+    Reason,
+    ScoredTarget,
+    Target,
+    TokenScores,
+    Verdict,
+    kept,
+)
+from dasd_bench.task import DataSource, Row, Task, verdict_of
+
+__all__ = [
+    "GREEDY",
+    "Acceptance",
+    "Choice",
+    "DataSource",
+    "DualGeneration",
+    "DualStep",
+    "Example",
+    "Generation",
+    "Lab",
+    "LiveTokens",
+    "Mark",
+    "Message",
+    "Method",
+    "Origin",
+    "Reason",
+    "Row",
+    "Sampling",
+    "ScoredTarget",
+    "StepRule",
+    "Target",
+    "Task",
+    "TokenScores",
+    "Verdict",
+    "check_rewrite",
+    "keep_option",
+    "kept",
+    "option",
+    "verdict_of",
+]

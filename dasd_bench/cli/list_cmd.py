@@ -1,0 +1,131 @@
+"""``dasd-bench list`` and ``dasd-bench show``: what there is, and one of it in full."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dasd_bench.console import Console
+from dasd_bench.errors import unknown_name
+from dasd_bench.method import Method, option_rules
+from dasd_bench.registry import Plugin, Registry, discover
+from dasd_bench.task import Task
+
+_plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
+_json = click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
+
+
+@click.group("list")
+def list_group() -> None:
+    """List methods, models, tasks or runs."""
+
+
+@list_group.command("methods")
+@_plugins
+@_json
+@click.option("--debug-plugins", is_flag=True, help="Show the tracebacks of broken plugins.")
+def list_methods(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bool) -> None:
+    """Methods, with a line on each."""
+    console = Console(json_events=json_events)
+    registry = discover(plugins)
+    width = max(len(name) for name in registry.methods)
+    for name, plugin in sorted(registry.methods.items()):
+        origin = "" if plugin.origin == "shipped" else f"  ({plugin.origin})"
+        console.result(f"{name:<{width}}  {plugin.item.summary}{origin}", name=name, origin=plugin.origin)
+    _broken(registry, console, debug_plugins)
+
+
+@list_group.command("tasks")
+@_plugins
+@_json
+@click.option("--debug-plugins", is_flag=True, help="Show the tracebacks of broken plugins.")
+def list_tasks(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bool) -> None:
+    """Tasks, with a line on each."""
+    console = Console(json_events=json_events)
+    registry = discover(plugins)
+    width = max(len(name) for name in registry.tasks)
+    for name, plugin in sorted(registry.tasks.items()):
+        kind = "as in lm-eval" if plugin.item.comparable else "own"
+        console.result(f"{name:<{width}}  {plugin.item.summary}  [{kind}]", name=name, origin=plugin.origin)
+    _broken(registry, console, debug_plugins)
+
+
+@list_group.command("models")
+@_json
+@click.pass_context
+def list_models_command(context: click.Context, json_events: bool) -> None:
+    """Model aliases: base or instruct, size, licence, sources."""
+    from dasd_bench.cli.models_cmd import list_models
+
+    context.invoke(list_models, as_json=json_events)
+
+
+@list_group.command("runs")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@_json
+def list_runs_command(folder: Path, json_events: bool) -> None:
+    """Runs in FOLDER (default: runs)."""
+    from dasd_bench.reporting.show import print_runs
+
+    print_runs(Console(json_events=json_events), folder)
+
+
+def _broken(registry: Registry, console: Console, with_traceback: bool) -> None:
+    for broken in registry.broken:
+        console.warn(f"Plugin {broken.origin} could not be loaded: {broken.error}")
+        if with_traceback:
+            console.say(broken.traceback)
+
+
+@click.command()
+@click.argument("name")
+@_plugins
+@_json
+def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
+    """Show the method, task, model or run called NAME (a run by its folder)."""
+    console = Console(json_events=json_events)
+    if (Path(name) / "spec.yaml").is_file() or (Path("runs") / name / "spec.yaml").is_file():
+        from dasd_bench.reporting.show import show_run
+
+        show_run(console, Path(name) if (Path(name) / "spec.yaml").is_file() else Path("runs") / name)
+        return
+    registry = discover(plugins)
+    if name in registry.methods:
+        _show_method(registry.methods[name], console)
+    elif name in registry.tasks:
+        _show_task(registry.tasks[name], console)
+    else:
+        from dasd_bench.models.aliases import load_aliases
+
+        aliases = load_aliases()
+        if name not in aliases:
+            raise unknown_name("method, task, model or run", name, [*registry.methods, *registry.tasks, *aliases])
+        for f in dataclasses.fields(aliases[name]):
+            console.result(f"{f.name}: {getattr(aliases[name], f.name)}")
+
+
+def _show_method(plugin: Plugin[type[Method]], console: Console) -> None:
+    method = plugin.item
+    console.result(f"{method.name}: {method.summary}")
+    if method.paper:
+        console.result(f"paper: {method.paper}")
+    online = "; weights from the live model" if method.online else ""
+    console.result(f"loss denominator: {method.denominator} tokens{online}")
+    console.result(f"from: {plugin.origin}, {plugin.path.name}")
+    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(method)}
+    for name, rule in option_rules(method).items():
+        choices = f" One of: {', '.join(rule.choices)}." if rule.choices else ""
+        console.result(f"  {name} = {defaults[name]}  {rule.help}{choices}")
+
+
+def _show_task(plugin: Plugin[Task], console: Console) -> None:
+    task = plugin.item
+    console.result(f"{task.name} (version {task.version}): {task.summary}")
+    kind = f"lm-eval's own '{task.stock}'" if task.stock else f"own YAML {task.yaml}"
+    console.result(f"prompt and scoring: {kind}; metric {task.metric}, filter {task.filter}")
+    console.result(f"comparable with stock lm-eval: {'yes' if task.comparable else 'no'}")
+    hub = f"{task.data.hub_path} {task.data.hub_name or ''}".strip() if task.data.hub_path else "built in"
+    console.result(f"data: folder {task.data.folder}, hub {hub}, splits {', '.join(task.data.splits)}")

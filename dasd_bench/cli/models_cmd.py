@@ -1,0 +1,136 @@
+"""The verbs ``models list`` and ``models fetch``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from dasd_bench.console import Console
+
+accept_licence_option = click.option(
+    "--accept-licence",
+    "accept_licences",
+    multiple=True,
+    metavar="NAME",
+    help="Accept the terms of a model that asks for it (gemma); or set DASD_ACCEPT_LICENCE.",
+)
+
+
+def console_of(context: click.Context, as_json: bool = False) -> Console:
+    """The console of the command line, or an own one where a verb is called alone or speaks JSON."""
+    found = context.find_object(Console)
+    return found if found is not None and not as_json else Console(json_events=as_json)
+
+
+@click.group("models")
+def models_group() -> None:
+    """Models: what can be asked for by name, and fetching one ahead of a run."""
+
+
+def model_rows() -> list[dict[str, Any]]:
+    """The alias table as rows, the built-in names first; ``on_disk`` says whether a run would fetch nothing."""
+    from dasd_bench.models.aliases import load_aliases
+    from dasd_bench.models.files import user_cache_dir
+    from dasd_bench.models.resolve import plan_alias
+
+    cache_dir = user_cache_dir()
+    rows = []
+    for alias in load_aliases().values():
+        plan = plan_alias(alias, cache_dir)
+        rows.append(
+            {
+                "name": alias.name,
+                "family": alias.family,
+                "parameters_billion": alias.parameters_billion,
+                "kind": alias.kind,
+                "licence": alias.licence,
+                "hub_id": alias.hub_id,
+                "wheels": list(alias.wheel.requirements) if alias.wheel else [],
+                "path": alias.path,
+                "thinking": alias.thinking,
+                "consent": alias.consent,
+                "on_disk": plan.cached,
+                "source": plan.source,
+            }
+        )
+    return rows
+
+
+@models_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.pass_context
+def list_models(context: click.Context, as_json: bool) -> None:
+    """Lists the model names with family, size, kind, licence and source."""
+    if as_json:
+        click.echo(json.dumps(model_rows(), indent=2))
+    else:
+        print_models(console_of(context))
+
+
+def print_models(console: Console) -> None:
+    """The alias table for a person, or one event a model where the console speaks JSON."""
+    rows = model_rows()
+    if console.json_events:
+        for row in rows:
+            console.result(row["name"], model=row)
+        return
+    header = ("name", "family", "size", "kind", "licence", "on disk", "source")
+    cells = [
+        (
+            row["name"],
+            row["family"],
+            f"{row['parameters_billion']:g}B" if row["parameters_billion"] else "?",
+            row["kind"],
+            row["licence"],
+            "yes" if row["on_disk"] else "no",
+            row["path"] or " ".join(filter(None, [row["hub_id"], "(or a wheel)" if row["wheels"] else ""])),
+        )
+        for row in rows
+    ]
+    show_table(console, header, cells)
+    console.result("A local folder, a .gguf file or a hub id (owner/name) will do as --model, too.")
+
+
+def show_table(console: Console, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A rich table on a terminal, aligned plain lines elsewhere."""
+    if console.is_terminal:
+        import rich.table
+
+        table = rich.table.Table(*header)
+        for row in rows:
+            table.add_row(*row)
+        console.renderable(table)
+        return
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        console.result("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@models_group.command("fetch")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@accept_licence_option
+@click.option("--offline", is_flag=True, help="Never ask the hub; the package index is still asked.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
+@click.pass_context
+def fetch_models(
+    context: click.Context, names: tuple[str, ...], accept_licences: tuple[str, ...], offline: bool, as_json: bool
+) -> None:
+    """Fetches models, verifies them and says where they lie."""
+    from dasd_bench.models.resolve import resolve_model
+
+    console = console_of(context, as_json)
+    for name in names:
+        model = resolve_model(name, offline=offline, console=console, accept_licences=accept_licences)
+        console.result(
+            f"{name}: {model.path} ({model.kind}, {model.licence}, {model.dtype}, sha256 {model.sha256[:16]})",
+            name=name,
+            path=str(model.path),
+            sha256=model.sha256,
+            model_kind=model.kind,
+            licence=model.licence,
+            dtype=model.dtype,
+            source=model.source,
+        )

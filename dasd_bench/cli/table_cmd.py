@@ -1,0 +1,184 @@
+"""The verbs that read run directories: ``table`` and ``compare``. Everything heavy is imported when a verb runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dasd_bench.console import Console
+
+if TYPE_CHECKING:
+    from dasd_bench.reporting.results import RunResults
+    from dasd_bench.reporting.table import Table
+
+FORMATS = ("terminal", "md", "latex", "csv", "json", "html")
+TABLES = ("scores", "failures", "targets", "cost", "all")
+
+runs_dir_option = click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    envvar="DASD_RUNS_DIR",
+    help="Folder where runs are looked up by name.",
+)
+
+
+def console_of(context: click.Context) -> Console:
+    """The console of the command line, or a plain one where a verb is called alone."""
+    return context.find_object(Console) or Console()
+
+
+@click.command("table")
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("-f", "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
+@click.option(
+    "--table", "which", type=click.Choice(TABLES), help="Which table; default: all, scores alone for CSV and --paper."
+)
+@click.option("--paper", is_flag=True, help="A LaTeX document of the scores that pdflatex compiles as it is.")
+@click.option(
+    "--columns", help="Columns by key, comma-separated; 'gsm8k*' takes all that start so. JSON lists the keys."
+)
+@click.option("--sort", help="Sort the rows by a column key, best first, or by 'method'.")
+@click.option(
+    "--group-by", metavar="level|subject|seed", help="One table of scores by difficulty level, subject or seed."
+)
+@click.option("--baseline", default="base", show_default=True, help="The row that differences and tests refer to.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
+@runs_dir_option
+@click.pass_context
+def table_command(
+    context: click.Context,
+    runs: tuple[str, ...],
+    form: str,
+    which: str | None,
+    paper: bool,
+    columns: str | None,
+    sort: str | None,
+    group_by: str | None,
+    baseline: str,
+    output: Path | None,
+    runs_dir: Path,
+) -> None:
+    """Tables of one or more RUNs (directories or names): scores with intervals and paired tests, targets, cost.
+
+    Without RUN, the newest one. Several runs become groups of rows; a warning says where they are not comparable.
+    """
+    from dasd_bench.atomic import write_text
+    from dasd_bench.reporting.render import paper as paper_document
+    from dasd_bench.reporting.render import render
+    from dasd_bench.reporting.show import print_tables
+    from dasd_bench.reporting.table import choose_columns, sort_rows
+
+    console = console_of(context)
+    tables = _tables(
+        _load(runs, runs_dir), group_by, which or ("scores" if paper or form == "csv" else "all"), baseline
+    )
+    if sort:
+        tables[0] = sort_rows(tables[0], sort)
+    if columns:
+        tables[0] = choose_columns(tables[0], [name.strip() for name in columns.split(",") if name.strip()])
+    elif paper:
+        tables = [_scores_alone(table) for table in tables]
+    if form == "terminal" and not paper and output is None:
+        print_tables(console, tables)
+        return
+    text = paper_document(tables) if paper else render(tables, form)
+    if output is None:
+        if form == "csv":
+            for warning in (warning for table in tables for warning in table.warnings):
+                click.echo(f"Warning: {warning}", err=True)
+        click.echo(text, nl=False)
+        return
+    for warning in (warning for table in tables for warning in table.warnings):
+        console.warn(warning)
+    write_text(output, text)
+    console.say(f"Wrote {output}.", path=str(output))
+
+
+def _load(runs: tuple[str, ...], folder: Path) -> list[RunResults]:
+    from dasd_bench.reporting.catalog import find_run, load_run, newest_run
+
+    paths = [find_run(name, folder) for name in runs] or [newest_run(folder)]
+    return [load_run(path) for path in dict.fromkeys(paths)]
+
+
+def _tables(results: list[RunResults], group_by: str | None, which: str, baseline: str) -> list[Table]:
+    from dasd_bench.errors import UsageError
+    from dasd_bench.reporting.details import group_table
+    from dasd_bench.reporting.show import run_tables
+
+    if group_by:
+        return [group_table(results, group_by)]
+    found = run_tables(results, baseline)
+    if which != "all":
+        found = [table for table in found if table.key == which]
+    if not found:
+        raise UsageError(f"These runs have nothing for the table '{which}'; use --table scores.")
+    return found
+
+
+def _scores_alone(table: Table) -> Table:
+    """The columns of a paper's table: scores, average, difference."""
+    from dataclasses import replace
+
+    columns = [replace(c, shown=c.shown and c.block not in ("paired", "nll")) for c in table.columns]
+    return replace(table, columns=columns)
+
+
+@click.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--items", default=10, show_default=True, type=click.IntRange(0), help="Changed items to show.")
+@click.option(
+    "-f", "--format", "form", type=click.Choice(("terminal", "md", "json")), default="terminal", show_default=True
+)
+@runs_dir_option
+@click.pass_context
+def compare_command(context: click.Context, first: str, second: str, items: int, form: str, runs_dir: Path) -> None:
+    """Item by item: A against B, each a RUN, or RUN:ROW for one row of it (RUN:sft, RUN:base).
+
+    Prints wins and losses by task with paired tests, warns where the two are not comparable and why, and shows the
+    items that changed most with both completions.
+    """
+    from dataclasses import replace
+
+    from dasd_bench.reporting.compare import compare_sides, pick_sides
+    from dasd_bench.reporting.render import markdown
+    from dasd_bench.reporting.render.machine import comparison_text
+    from dasd_bench.reporting.show import print_comparison
+
+    console = console_of(context)
+    found = [compare_sides(a, b, items) for a, b in pick_sides(first, second, runs_dir)]
+    if form == "json":
+        click.echo(comparison_text(found), nl=False)
+        return
+    for comparison in found:
+        if form == "md":
+            reasons = [f"Not comparable: {reason}." for reason in comparison.not_comparable]
+            click.echo(markdown(replace(comparison.table, warnings=[*reasons, *comparison.notes])))
+        else:
+            print_comparison(console, comparison)
+
+
+def print_run_tables(results: list[RunResults], console: Console) -> None:
+    """Prints all tables of runs: what ``run`` shows at its end."""
+    from dasd_bench.reporting.show import print_tables, run_tables
+
+    print_tables(console, run_tables(results))
+
+
+def show_run(path: Path, console: Console) -> None:
+    """Prints one run directory: its manifest, then its tables."""
+    from dasd_bench.reporting.show import show_run as show
+
+    show(console, path)
+
+
+def list_runs(folder: Path, console: Console) -> None:
+    """Prints the runs under ``folder``."""
+    from dasd_bench.reporting.show import print_runs
+
+    print_runs(console, folder)

@@ -1,0 +1,124 @@
+"""The one console: rich on a terminal, plain lines when piped, JSON events with ``--json``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+import rich.console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+PLAIN_SECONDS = 10.0
+"""Seconds between two plain progress lines."""
+
+
+class Meter:
+    """Progress of one stage: ``advance`` by done items and, where they are counted, tokens."""
+
+    def __init__(self, console: Console, label: str, total: int, unit: str) -> None:
+        self._console = console
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.tokens = 0
+        self._started = time.monotonic()
+        self._printed = self._started
+        self._bar: Progress | None = None
+        self._bar_task: TaskID | None = None
+
+    def advance(self, items: int = 1, tokens: int = 0) -> None:
+        """Counts ``items`` finished and ``tokens`` processed, and refreshes the display."""
+        self.done += items
+        self.tokens += tokens
+        if self._bar is not None and self._bar_task is not None:
+            self._bar.update(self._bar_task, completed=self.done, note=self._note())
+        elif time.monotonic() - self._printed >= PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            self._console.event("progress", text=self._line(), label=self.label, done=self.done, total=self.total)
+
+    def _note(self) -> str:
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        left = seconds / self.done * (self.total - self.done) if self.done else 0.0
+        rate = f"{self.tokens / seconds:,.0f} tok/s" if self.tokens else f"{self.done / seconds:.2f} {self.unit}/s"
+        return f"{rate}, {format_seconds(left)} left" if self.done else "starting"
+
+    def _line(self) -> str:
+        return f"  {self.label}: {self.done}/{self.total} {self.unit}, {self._note()}"
+
+
+class Console:
+    """Where everything a person or a machine reads goes. Messages go to standard output as lines, tables whole.
+
+    ``mode`` is ``auto`` (rich on a terminal, else plain), or ``json`` (one JSON object a line, nothing else).
+    """
+
+    def __init__(self, *, json_events: bool = False, quiet: bool = False, stream: IO[str] | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self.json_events = json_events
+        self.quiet = quiet
+        self.rich = rich.console.Console(file=self._stream, soft_wrap=True, highlight=False)
+        self.warnings: list[str] = []
+
+    @property
+    def is_terminal(self) -> bool:
+        """True where rich display is used."""
+        return self.rich.is_terminal and not self.json_events and not self.quiet
+
+    def say(self, text: str, **fields: Any) -> None:
+        """One line for the reader."""
+        self.event("message", text=text, **fields)
+
+    def warn(self, text: str) -> None:
+        """One warning line; kept for the end of the run."""
+        self.warnings.append(text)
+        self.event("warning", text=f"Warning: {text}")
+
+    def event(self, kind: str, *, text: str = "", **fields: Any) -> None:
+        """A machine-readable event; prints ``text`` in the human modes."""
+        if self.json_events:
+            self._stream.write(json.dumps({"event": kind, "text": text.strip(), **fields}, default=str) + "\n")
+            self._stream.flush()
+        elif text and (not self.quiet or kind in ("warning", "result")):
+            self.rich.print(text, markup=False)
+
+    def result(self, text: str, **fields: Any) -> None:
+        """What the command was asked for (a table, a path): printed even when quiet."""
+        self.event("result", text=text, **fields)
+
+    def renderable(self, item: Any) -> None:
+        """A rich table or panel; in JSON mode left out, the caller sends an event instead."""
+        if not self.json_events:
+            self.rich.print(item)
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: int, unit: str = "items") -> Iterator[Meter]:
+        """A :class:`Meter` shown while the block runs, with rate and time left."""
+        meter = Meter(self, label, total, unit)
+        if not self.is_terminal:
+            yield meter
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.rich, transient=True) as bar:
+            meter._bar = bar
+            meter._bar_task = bar.add_task(label, total=total, note="starting")
+            yield meter
+
+
+def format_seconds(seconds: float) -> str:
+    """``75.2`` as ``1m15s``; under a minute with one decimal."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m{rest:02d}s" if hours else f"{minutes}m{rest:02d}s"

@@ -1,0 +1,145 @@
+"""The engine's one face: generate, dual_decode, score, loglikelihood over any Hugging Face causal LM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dasd_bench.engine.decoding import Decoder
+from dasd_bench.engine.memory import budget_bytes
+from dasd_bench.engine.network import Network
+from dasd_bench.engine.recording import DualRecorder, PlainRecorder
+from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest, LogLikelihood, ScoreRequest
+from dasd_bench.engine.scoring import Scorer, Sink
+from dasd_bench.engine.sinks import NotFiniteError, ScoreSink, SumSink
+from dasd_bench.errors import EngineError
+from dasd_bench.lab import DualGeneration, Generation, StepRule
+from dasd_bench.records import TokenScores
+
+
+class Engine:
+    """Decodes and scores with ``model`` (a causal LM or a PeftModel, already on its device and in its dtype).
+
+    The model is used as it is now: make a new engine after its weights change. Between calls the model is left as it
+    was found. Equal requests in equal order give equal bits; another order or other neighbours change results by
+    rounding only. Raises :class:`~dasd_bench.errors.EngineError`.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, settings: EngineSettings | None = None) -> None:
+        self.settings = settings or EngineSettings()
+        self._tokenizer = tokenizer
+        self._network = Network(model, packed=self.settings.accelerate != "off")
+        if len(tokenizer) > self._network.vocab_size:
+            raise EngineError(
+                f"The tokenizer knows {len(tokenizer)} tokens but the model only {self._network.vocab_size}; "
+                "use the tokenizer that belongs to the model or resize its embeddings."
+            )
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens a sequence may have, or None where the model's configuration sets no limit."""
+        return self._network.context_length
+
+    def describe(self) -> dict[str, Any]:
+        """The path taken, for the manifest."""
+        network = self._network
+        return {
+            "attention": "packed" if network.packed else "transformers",
+            "linears": f"onednn-packed ({network.packed_linears})" if network.packed_linears else "torch",
+            "dtype": str(network.dtype).removeprefix("torch."),
+            "device": str(network.device),
+            "slots": self.settings.slots,
+            "prefill_tokens": self.settings.prefill_tokens,
+        }
+
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        on_result: Callable[[int, Generation], None] | None = None,
+    ) -> list[Generation]:
+        """Completions in the order of ``requests``; ``on_result(index, completion)`` as each one is finished."""
+        for number, request in enumerate(requests):
+            self._check(number, request.name, request.prompt_ids, request.max_new_tokens, room=1)
+        prompts = [[np.array(request.prompt_ids, dtype=np.int64)] for request in requests]
+        return self._decode(_named(requests), prompts, PlainRecorder(), on_result)
+
+    def dual_decode(
+        self,
+        requests: Sequence[DualRequest],
+        rule: StepRule,
+        on_result: Callable[[int, DualGeneration], None] | None = None,
+    ) -> list[DualGeneration]:
+        """Completions decoded with two contexts; ``rule`` picks each token from both distributions."""
+        for number, request in enumerate(requests):
+            for ids in (request.base_ids, request.reference_ids):
+                self._check(number, request.name, ids, request.max_new_tokens, room=1)
+        prompts = [[np.array(r.base_ids, dtype=np.int64), np.array(r.reference_ids, dtype=np.int64)] for r in requests]
+        return self._decode(_named(requests), prompts, DualRecorder(rule), on_result)
+
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        on_result: Callable[[int, TokenScores], None] | None = None,
+    ) -> list[TokenScores]:
+        """Log-probability, top-1 log-probability, entropy and rank of every target token, teacher-forced."""
+        requests = self._check_targets(requests)
+        sink = ScoreSink(requests, on_result)
+        self._score(requests, sink)
+        return [sink.result(number) for number in range(len(requests))]
+
+    def loglikelihood(
+        self,
+        requests: Sequence[ScoreRequest],
+        on_result: Callable[[int, LogLikelihood], None] | None = None,
+    ) -> list[LogLikelihood]:
+        """Sum of log-probabilities per target, and whether greedy decoding would give it."""
+        requests = self._check_targets(requests)
+        sink = SumSink(requests, on_result)
+        self._score(requests, sink)
+        return [sink.result(number) for number in range(len(requests))]
+
+    def _decode(self, requests: Any, prompts: Any, recorder: Any, on_result: Any) -> list[Any]:
+        if not requests:
+            return []
+        memory = budget_bytes(self._network.device, self.settings.memory_gib)
+        with self._network.active():
+            decoder: Decoder[Any] = Decoder(self._network, self._tokenizer, self.settings, memory, recorder)
+            return decoder.run(requests, prompts, on_result)
+
+    def _score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        if requests:
+            memory = budget_bytes(self._network.device, self.settings.memory_gib)
+            with self._network.active():
+                try:
+                    Scorer(self._network, self.settings.prefill_tokens, memory, sink).run(requests)
+                except NotFiniteError as error:
+                    # Sequences that share tokens are computed as one tree, where one NaN spreads: ask each alone.
+                    for number in error.suspects if len(error.suspects) > 1 else []:
+                        alone = [requests[number]]
+                        Scorer(self._network, self.settings.prefill_tokens, memory, SumSink(alone)).run(alone)
+                    raise
+
+    def _check(self, number: int, name: str, ids: Sequence[int], new_tokens: int, room: int) -> None:
+        name = name or f"request {number}"
+        if len(ids) == 0:
+            raise EngineError(f"The prompt of {name} is empty; give it at least one token (the BOS token will do).")
+        if new_tokens < 1:
+            raise EngineError(f"{name} asks for {new_tokens} new tokens; ask for at least 1.")
+        self._network.check_length(len(ids), room, name)
+
+    def _check_targets(self, requests: Sequence[ScoreRequest]) -> list[ScoreRequest]:
+        for number, request in enumerate(requests):
+            name = request.name or f"request {number}"
+            if len(request.target_ids) == 0:
+                raise EngineError(f"The target of {name} is empty; there is nothing to score.")
+            size = len(request.target_ids)
+            self._check(number, request.name, request.prompt_ids, size, room=size - 1)
+        return _named(requests)
+
+
+def _named(requests: Sequence[Any]) -> list[Any]:
+    """Requests without a name are called by their number."""
+    return [r if r.name else replace(r, name=f"request {number}") for number, r in enumerate(requests)]

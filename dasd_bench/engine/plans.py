@@ -1,0 +1,322 @@
+"""Plans of a forward pass: token trees (prompts, targets that share their context) and one step of decoding rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dasd_bench.engine.attention import Scale, attend, causal_mask, merge
+from dasd_bench.engine.store import Prefix, Rows
+from dasd_bench.engine.trie import Node, Tokens
+
+SMALL = 384
+"""Trees up to this many tokens are batched, padded to the longest; longer ones are computed one by one."""
+
+PADDING = 1.25
+"""A batch of small trees holds at most this factor between its longest and its shortest."""
+
+
+@dataclass(slots=True)
+class Copy:
+    """Where the keys and values of a tree's tokens ``start`` to ``end`` go: a row or a prefix, from ``offset`` on."""
+
+    target: int | Prefix
+    start: int
+    end: int
+    offset: int
+
+
+@dataclass(slots=True)
+class Tree:
+    """Tokens of one forward that see each other along the branches, and all of ``prefix``.
+
+    ``tokens`` int64 [n] in depth-first order; ``depth`` int64 [n], each token's position counted from ``start``;
+    ``runs`` are (start, end, parent token or -1) in the same order; ``root`` is the length of the first run.
+    """
+
+    tokens: Tokens
+    depth: Tokens
+    runs: list[tuple[int, int, int]]
+    start: int = 0
+    prefix: Prefix | None = None
+    copies: list[Copy] = field(default_factory=list)
+
+    @property
+    def root(self) -> int:
+        """Tokens of the first run."""
+        return self.runs[0][1]
+
+    @property
+    def chain(self) -> bool:
+        """True where there is no branch."""
+        return len(self.runs) == 1
+
+    def visible(self) -> np.ndarray:
+        """Bool [n, n]: token i sees token j, which is itself or one of its ancestors in the tree."""
+        size = len(self.tokens)
+        mask = np.zeros((size, size), dtype=bool)
+        for start, end, parent in self.runs:
+            if parent >= 0:
+                mask[start:end] = mask[parent]
+            mask[start:end, start:end] = np.tri(end - start, dtype=bool)
+        return mask
+
+
+def tree_of(node: Node, start: int, prefix: Prefix | None) -> tuple[Tree, dict[int, int]]:
+    """The tree of everything below ``node`` from position ``start`` on (its ancestors' tail included).
+
+    Also gives, per node (by ``id``), the index of the token at the node's ``start``.
+    """
+    runs: list[tuple[int, int, int]] = []
+    pieces: list[Tokens] = []
+    depths: list[Tokens] = []
+    places: dict[int, int] = {}
+    used = 0
+    stack: list[tuple[Node, int]] = [(node, -1)]
+    while stack:
+        current, parent = stack.pop()
+        first = start if current is node else current.start
+        length = current.end - first
+        places[id(current)] = used + current.start - first
+        runs.append((used, used + length, parent))
+        pieces.append(current.tokens[first : current.end])
+        depths.append(np.arange(first - start, current.end - start))
+        used += length
+        stack.extend((child, used - 1) for child in reversed(current.children))
+    return Tree(np.concatenate(pieces), np.concatenate(depths), runs, start, prefix), places
+
+
+@dataclass(slots=True)
+class _Part:
+    """Keys that the queries of a unit see: their own tree (``keys`` None), other rows of the pass, or a prefix."""
+
+    keys: slice | Prefix | None
+    causal: bool
+    mask: Tensor | None
+    key_positions: Tensor
+
+
+@dataclass(slots=True)
+class _Unit:
+    """Queries that are computed together: ``index`` int64 [G, n] into the pass, or a slice of it."""
+
+    index: Tensor | slice
+    positions: Tensor
+    parts: list[_Part]
+    real: Tensor | None
+    windowed: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = field(default_factory=dict)
+
+
+class TreePlan:
+    """One forward pass over many trees."""
+
+    def __init__(self, trees: Sequence[Tree], rows: Rows | None, device: torch.device, dtype: torch.dtype) -> None:
+        self._rows = rows
+        self._device = device
+        self._dtype = dtype
+        self.offsets = np.cumsum([0, *(len(tree.tokens) for tree in trees)])
+        self.tokens = torch.from_numpy(np.concatenate([tree.tokens for tree in trees])).to(device)
+        positions = np.concatenate([tree.depth + tree.start for tree in trees])
+        self.positions = torch.from_numpy(positions).to(device)
+        self._longest = int(positions.max()) + 1
+        self._copies = [
+            (copy, int(offset)) for tree, offset in zip(trees, self.offsets, strict=False) for copy in tree.copies
+        ]
+        self._units: list[_Unit] = []
+        small: dict[int, list[int]] = {}
+        for number, tree in enumerate(trees):
+            if len(tree.tokens) <= SMALL:
+                small.setdefault(id(tree.prefix), []).append(number)
+            else:
+                self._add_large(tree, int(self.offsets[number]))
+        for members in small.values():
+            members.sort(key=lambda number: -len(trees[number].tokens))
+            while members:
+                longest = len(trees[members[0]].tokens)
+                batch = [n for n in members if len(trees[n].tokens) * PADDING >= longest]
+                self._add_small([trees[n] for n in batch], [int(self.offsets[n]) for n in batch])
+                members = members[len(batch) :]
+
+    def _add_small(self, trees: list[Tree], offsets: list[int]) -> None:
+        size = len(trees[0].tokens)
+        lengths = np.array([len(tree.tokens) for tree in trees])
+        local = np.arange(size)
+        inside = local < lengths[:, None]
+        # Padding repeats the first token of the tree: its output is thrown away, its keys are masked.
+        index = np.array(offsets)[:, None] + np.where(inside, local, 0)
+        causal = all(tree.chain for tree in trees)
+        mask = None
+        if not causal:
+            seen = np.zeros((len(trees), 1, size, size), dtype=bool)
+            for number, tree in enumerate(trees):
+                seen[number, 0, : lengths[number], : lengths[number]] = tree.visible()
+            seen[:, 0, local, local] = True
+            mask = self._additive(torch.from_numpy(seen))
+        index_tensor = torch.from_numpy(index).to(self._device)
+        positions = self.positions[index_tensor]
+        parts = [_Part(None, causal, mask, positions)]
+        prefix = trees[0].prefix
+        if prefix is not None:
+            parts.append(_Part(prefix, False, None, torch.arange(prefix.length, device=self._device)))
+        real = None if inside.all() else torch.from_numpy(inside).to(self._device)
+        self._units.append(_Unit(index_tensor, positions, parts, real))
+
+    def _add_large(self, tree: Tree, offset: int) -> None:
+        root, size = tree.root, len(tree.tokens)
+        prefix_part = []
+        if tree.prefix is not None:
+            prefix_part = [_Part(tree.prefix, False, None, torch.arange(tree.prefix.length, device=self._device))]
+        rows = slice(offset, offset + root)
+        own = _Part(rows, True, None, self.positions[rows])
+        self._units.append(_Unit(rows, self.positions[rows], [own, *prefix_part], None))
+        if size > root:
+            rest = slice(offset + root, offset + size)
+            mask = self._additive(torch.from_numpy(tree.visible()[root:]))
+            everything = slice(offset, offset + size)
+            own = _Part(everything, False, mask[None, None], self.positions[everything])
+            self._units.append(_Unit(rest, self.positions[rest], [own, *prefix_part], None))
+
+    def _additive(self, seen: Tensor) -> Tensor:
+        mask = torch.zeros(seen.shape, dtype=self._dtype)
+        return mask.masked_fill_(~seen, float("-inf")).to(self._device)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
+        """See :class:`dasd_bench.engine.attention.Plan`."""
+        for copy, offset in self._copies:
+            part = slice(offset + copy.start, offset + copy.end)
+            if isinstance(copy.target, Prefix):
+                copy.target.write(layer, copy.offset, key[:, part], value[:, part])
+            else:
+                assert self._rows is not None
+                self._rows.write(layer, copy.target, copy.offset, key[:, part], value[:, part])
+        heads, count, dim = query.shape
+        out = query.new_empty(count, heads, dim)
+        for unit in self._units:
+            if isinstance(unit.index, slice):
+                queries = query[:, unit.index].unsqueeze(0)
+            else:
+                queries = query.transpose(0, 1)[unit.index].transpose(1, 2)
+            results = [self._part(unit, number, layer, queries, key, value, how) for number in range(len(unit.parts))]
+            merged = merge(results).transpose(1, 2)
+            if isinstance(unit.index, slice):
+                out[unit.index] = merged[0]
+            elif unit.real is None:
+                out[unit.index.reshape(-1)] = merged.reshape(-1, heads, dim)
+            else:
+                out[unit.index[unit.real]] = merged[unit.real]
+        return out
+
+    def _part(
+        self, unit: _Unit, number: int, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale
+    ) -> tuple[Tensor, Tensor]:
+        part = unit.parts[number]
+        mask, causal, blind = part.mask, part.causal, None
+        if how.window is not None and self._longest > how.window:
+            if (number, how.window) not in unit.windowed:
+                unit.windowed[number, how.window] = self._window(unit, part, how.window)
+            mask, blind = unit.windowed[number, how.window]
+            causal = False
+        if part.keys is None:
+            assert isinstance(unit.index, Tensor)
+            keys = key.transpose(0, 1)[unit.index].transpose(1, 2)
+            values = value.transpose(0, 1)[unit.index].transpose(1, 2)
+            return attend(query, keys, values, how, mask, causal)
+        if isinstance(part.keys, slice):
+            return attend(query, key[None, :, part.keys], value[None, :, part.keys], how, mask, causal)
+        # Every query of the unit sees the same prefix: one product over all of them.
+        groups, heads, length, dim = query.shape
+        flat = query.transpose(0, 1).reshape(1, heads, groups * length, dim)
+        keys, values = part.keys.keys(layer)[None], part.keys.values(layer)[None]
+        result, lse = unseen(attend(flat, keys, values, how, mask, causal), blind)
+        result = result.reshape(heads, groups, length, dim).transpose(0, 1)
+        return result, lse.reshape(heads, groups, length).transpose(0, 1)
+
+    def _window(self, unit: _Unit, part: _Part, window: int) -> tuple[Tensor, Tensor | None]:
+        positions = unit.positions.reshape(1, -1) if isinstance(part.keys, Prefix) else unit.positions
+        near = positions.unsqueeze(-1) - part.key_positions.unsqueeze(-2) < window
+        while near.dim() < 4:
+            near = near.unsqueeze(0) if near.dim() == 2 else near.unsqueeze(1)
+        mask = self._additive(near.cpu())
+        if part.mask is not None:
+            mask = mask + part.mask
+        elif part.causal:
+            size = mask.shape[-1]
+            mask = mask + causal_mask(size, self._device, self._dtype)
+        # A query always sees itself; a prefix may have left its window whole.
+        return mask, ~near.any(dim=-1) if isinstance(part.keys, Prefix) else None
+
+
+def unseen(part: tuple[Tensor, Tensor], blind: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Gives the queries that see no key of a part (``blind`` broadcasts to [B, H, Q]) the weight zero in it."""
+    if blind is None:
+        return part
+    out, lse = part
+    return out.masked_fill(blind.unsqueeze(-1), 0.0), lse.masked_fill(blind, float("-inf"))
+
+
+class StepPlan:
+    """One new token for each of the first ``lengths.numel()`` rows.
+
+    ``lengths`` [B]: tokens each row holds; ``starts`` [B]: the length of its shared prefix. ``shared`` lists
+    (prefix, rows that see it int64).
+    """
+
+    def __init__(self, rows: Rows, lengths: Tensor, starts: Tensor, shared: list[tuple[Prefix, Tensor]]) -> None:
+        self._rows = rows
+        self._lengths = lengths
+        self._shared = shared
+        self.positions = starts + lengths
+        self._count = lengths.numel()
+        self._longest = int(lengths.max()) + 1
+        self._range = torch.arange(self._count, device=lengths.device)
+        self._keys_at = torch.arange(self._longest, device=lengths.device)
+        self._masks: dict[tuple[torch.dtype, int | None], Tensor] = {}
+        self._windows: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._farthest = int(self.positions.max()) + 1
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
+        """See :class:`dasd_bench.engine.attention.Plan`."""
+        count, longest = self._count, self._longest
+        keys, values = self._rows.keys[layer], self._rows.values[layer]
+        keys[self._range, :, self._lengths] = key.transpose(0, 1)
+        values[self._range, :, self._lengths] = value.transpose(0, 1)
+        heads, _, dim = query.shape
+        groups = key.shape[0]
+        folded = query.transpose(0, 1).reshape(count, groups, heads // groups, dim)
+        window = how.window if how.window is not None and self._farthest > how.window else None
+        mask = self._mask(query.dtype, window)
+        out, lse = attend(folded, keys[:count, :, :longest], values[:count, :, :longest], how, mask)
+        out, lse = out.reshape(count, heads, dim), lse.reshape(count, heads)
+        for prefix, members in self._shared:
+            flat = query[:, members].unsqueeze(0)
+            near, blind = self._near(prefix, members, window, query.dtype)
+            whole = prefix.keys(layer)[None], prefix.values(layer)[None]
+            part, part_lse = unseen(attend(flat, *whole, how, near), blind)
+            theirs = (part[0].transpose(0, 1), part_lse[0].transpose(0, 1))
+            out[members] = merge([(out[members], lse[members]), theirs])
+        return out
+
+    def _near(
+        self, prefix: Prefix, members: Tensor, window: int | None, dtype: torch.dtype
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if window is None:
+            return None, None
+        if (id(prefix), window) not in self._windows:
+            keys_at = torch.arange(prefix.length, device=members.device)
+            far = self.positions[members].unsqueeze(1) - keys_at >= window
+            mask = torch.zeros(far.shape, dtype=dtype, device=far.device).masked_fill_(far, float("-inf"))
+            self._windows[id(prefix), window] = mask[None, None], far.all(dim=-1)
+        return self._windows[id(prefix), window]
+
+    def _mask(self, dtype: torch.dtype, window: int | None) -> Tensor:
+        if (dtype, window) not in self._masks:
+            hidden = self._keys_at > self._lengths.unsqueeze(1)
+            if window is not None:
+                hidden |= self._lengths.unsqueeze(1) - self._keys_at >= window
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+            self._masks[dtype, window] = mask.masked_fill_(hidden, float("-inf"))[:, None, None, :]
+        return self._masks[dtype, window]

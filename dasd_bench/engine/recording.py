@@ -1,0 +1,158 @@
+"""What is chosen and noted at each step of decoding, for plain and for dual-context items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dasd_bench.engine.requests import DualRequest, GenerateRequest
+from dasd_bench.engine.sampling import propose, uniforms
+from dasd_bench.errors import EngineError
+from dasd_bench.lab import DualGeneration, DualStep, Generation, Sampling, StepRule
+from dasd_bench.records import Finish
+
+LOOKBACK = 8
+"""Tokens decoded beyond those a stop string can span, so that a cut character does not hide it."""
+
+
+class Item:
+    """One request in the making: its tokens so far, at most ``limit``, and per token the numbers noted."""
+
+    def __init__(self, index: int, request: GenerateRequest | DualRequest, per_step: int, limit: int) -> None:
+        self.index = index
+        self.limit = limit
+        self.request = request
+        self.tokens: list[int] = []
+        self.notes: list[tuple[float, ...]] = []
+        greedy = request.sampling.temperature == 0 and per_step == 1
+        self._uniforms = None if greedy else uniforms(request.seed, limit, per_step)
+
+    def uniform(self, which: int) -> float:
+        """The current step's number ``which`` from the item's own stream."""
+        return 0.0 if self._uniforms is None else float(self._uniforms[len(self.tokens), which])
+
+    def finish(self, tokenizer: Any) -> Finish | None:
+        """Why the item is done after its last token, or None."""
+        request = self.request
+        if self.tokens[-1] in request.stop_ids:
+            return "stop"
+        if isinstance(request, GenerateRequest) and request.stop_strings:
+            span = max(len(text.encode()) for text in request.stop_strings) + LOOKBACK
+            tail = tokenizer.decode(self.tokens[-span:], skip_special_tokens=False)
+            if any(text in tail for text in request.stop_strings):
+                return "stop"
+        return "length" if len(self.tokens) >= self.limit else None
+
+
+def proposals(logits: Tensor, items: Sequence[Item], which: int) -> Tensor:
+    """Each item's own greedy or sampled token, int64 [B], from ``logits`` [B, V]."""
+    kinds: dict[Sampling, list[int]] = {}
+    for number, item in enumerate(items):
+        kinds.setdefault(item.request.sampling, []).append(number)
+    drawn = torch.tensor([item.uniform(which) for item in items], device=logits.device)
+    if len(kinds) == 1:
+        return propose(logits, next(iter(kinds)), drawn)
+    tokens = torch.empty(len(items), dtype=torch.int64, device=logits.device)
+    for sampling, numbers in kinds.items():
+        rows = torch.tensor(numbers, device=logits.device)
+        tokens[rows] = propose(logits[rows], sampling, drawn[rows])
+    return tokens
+
+
+def check_finite(normaliser: Tensor, items: Sequence[Item]) -> None:
+    """Stops at the first item whose logits are not numbers (``normaliser`` [B] is their log-sum-exp)."""
+    good = torch.isfinite(normaliser)
+    if not bool(good.all()):
+        item = items[int((~good).nonzero()[0])]
+        raise EngineError(
+            f"The model gave logits that are not finite for {item.request.name} at new token {len(item.tokens)}; "
+            "check its weights and dtype."
+        )
+
+
+class PlainRecorder:
+    """Plain decoding: one context, the log-probability of each token."""
+
+    width = 1
+    uniforms = 1
+
+    def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
+        """The next token of every item; notes its log-probability."""
+        normaliser = torch.logsumexp(logits, dim=-1)
+        check_finite(normaliser, items)
+        tokens = proposals(logits, items, 0)
+        logp = logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - normaliser
+        chosen: list[int] = tokens.tolist()
+        for item, value in zip(items, logp.tolist(), strict=True):
+            item.notes.append((value,))
+        return chosen
+
+    def result(self, item: Item, text: str, finish: Finish) -> Generation:
+        """The finished item."""
+        (logp,) = np.array(item.notes, dtype=np.float32).T
+        return Generation(np.array(item.tokens, dtype=np.int32), logp, text, finish)
+
+
+class DualRecorder:
+    """Dual-context decoding: rows 2i (base) and 2i+1 (reference); the rule decides, both streams are noted."""
+
+    width = 2
+    uniforms = 3
+
+    def __init__(self, rule: StepRule) -> None:
+        self._rule = rule
+
+    def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
+        """The next token of every item; notes origin, both log-probabilities, entropy, top-1 and both proposals."""
+        base = logits[0::2]
+        reference = logits[1::2]
+        base_norm = torch.logsumexp(base, dim=-1, keepdim=True)
+        reference_norm = torch.logsumexp(reference, dim=-1, keepdim=True)
+        check_finite((base_norm + reference_norm).squeeze(1), items)
+        base = base - base_norm
+        reference = reference - reference_norm
+        step = DualStep(
+            base_logp=base,
+            reference_logp=reference,
+            base_token=proposals(base, items, 0),
+            reference_token=proposals(reference, items, 1),
+            uniform=torch.tensor([item.uniform(2) for item in items], device=logits.device),
+            position=torch.tensor([len(item.tokens) for item in items], device=logits.device),
+        )
+        choice = self._rule(step)
+        at = choice.token.to(torch.int64).unsqueeze(1)
+        # p log p with p = 0 counts as 0: a masked logit would make it 0 * -inf.
+        entropy = -(base.exp() * base.clamp(min=torch.finfo(base.dtype).min)).sum(dim=-1)
+        columns = (
+            choice.origin,
+            base.gather(1, at).squeeze(1),
+            reference.gather(1, at).squeeze(1),
+            entropy,
+            base.amax(dim=-1),
+            step.base_token,
+            step.reference_token,
+        )
+        for item, row in zip(items, zip(*(column.tolist() for column in columns), strict=True), strict=True):
+            item.notes.append(row)
+        tokens: list[int] = choice.token.tolist()
+        return tokens
+
+    def result(self, item: Item, text: str, finish: Finish) -> DualGeneration:
+        """The finished item."""
+        origin, base, reference, entropy, top1, base_token, reference_token = zip(*item.notes, strict=True)
+        return DualGeneration(
+            token_ids=np.array(item.tokens, dtype=np.int32),
+            origin=np.array(origin, dtype=np.uint8),
+            base_logp=np.array(base, dtype=np.float32),
+            reference_logp=np.array(reference, dtype=np.float32),
+            base_entropy=np.array(entropy, dtype=np.float32),
+            base_top1_logp=np.array(top1, dtype=np.float32),
+            base_token=np.array(base_token, dtype=np.int32),
+            reference_token=np.array(reference_token, dtype=np.int32),
+            text=text,
+            finish=finish,
+        )

@@ -1,0 +1,278 @@
+"""The contexts that decode together: admitted in groups, advanced one token at a time, dropped when done.
+
+An item has one context (plain decoding) or two (dual decoding), and every token goes to all of its contexts. Both
+sessions give the same hidden states up to rounding; :class:`PlainSession` is transformers' own cache and attention.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dasd_bench.engine.network import Network
+from dasd_bench.engine.plans import Copy, StepPlan, Tree, TreePlan, tree_of
+from dasd_bench.engine.store import Prefix, Rows
+from dasd_bench.engine.trie import Node, Tokens, build
+
+COPY_TOKENS = 16
+"""A prefix that several items share is computed once from this length on."""
+
+REFERENCE_TOKENS = 128
+"""From this length on a shared prefix stays in one place and rows attend to it there; shorter ones are copied."""
+
+SHARERS = 4
+"""Contexts that must share a prefix before it is computed apart."""
+
+Prompts = Sequence[Tokens]
+"""The contexts of one item, int64 each."""
+
+
+class Session(Protocol):
+    """What the decoder needs of a session. Contexts of item i are rows i*width to (i+1)*width - 1."""
+
+    def admit(self, items: Sequence[Prompts]) -> Tensor:
+        """Computes the prompts; hidden states [items * width, d] of their last tokens."""
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Advances every row by its token (int64 [live * width]); hidden states [live * width, d]."""
+
+    def drop(self, item: int) -> None:
+        """Forgets an item; the last one takes its number."""
+
+
+def shared_prefixes(prompts: Sequence[Tokens]) -> list[tuple[Tokens, int]]:
+    """Which leading tokens are worth computing once: (a sequence that starts with them, their number).
+
+    Chosen on the trie of all prompts so that the tokens saved are the most; the chosen ones never contain each other.
+    A prompt is always left at least one token of its own.
+    """
+    distinct = {prompt.tobytes(): prompt for prompt in prompts}
+    counts: dict[int, int] = {}
+    unique = list(distinct.values())
+    numbers = {key: number for number, key in enumerate(distinct)}
+    for prompt in prompts:
+        number = numbers[prompt.tobytes()]
+        counts[number] = counts.get(number, 0) + 1
+    roots = build(unique)
+    order: list[Node] = []
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        stack.extend(node.children)
+    below: dict[int, int] = {}
+    best: dict[int, tuple[int, list[tuple[Tokens, int]]]] = {}
+    for node in reversed(order):
+        here = counts.get(node.ends, 0) if node.ends is not None else 0
+        below[id(node)] = here + sum(below[id(child)] for child in node.children)
+        gain = sum(best[id(child)][0] for child in node.children)
+        chosen = [pick for child in node.children for pick in best[id(child)][1]]
+        usable = node.end - (1 if node.ends is not None else 0)
+        if usable >= COPY_TOKENS and below[id(node)] >= SHARERS and usable * (below[id(node)] - 1) > gain:
+            gain, chosen = usable * (below[id(node)] - 1), [(node.tokens, usable)]
+        best[id(node)] = (gain, chosen)
+    return [pick for root in roots for pick in best[id(root)][1]]
+
+
+@dataclass(slots=True)
+class _Row:
+    """One context: the prefix it refers to (None: it holds everything itself) and the tokens in its own row."""
+
+    prefix: Prefix | None
+    length: int
+
+
+class PackedSession:
+    """All rows in one forward pass over packed tokens, prompts as trees, long shared prefixes by reference."""
+
+    def __init__(self, network: Network, items: int, width: int, prompts: Sequence[Tokens], prefill: int) -> None:
+        self._network = network
+        self._width = width
+        self._prefill = prefill
+        self._rows = Rows(network, items * width)
+        self._live: list[_Row] = []
+        self._prefixes: dict[tuple[int, bytes], Prefix] = {}
+        for tokens, length in shared_prefixes(prompts):
+            head = tokens[:length]
+            self._prefixes[length, head.tobytes()] = compute_prefix(network, head, prefill)
+        self._lengths = sorted({length for length, _ in self._prefixes}, reverse=True)
+
+    def _prefix_of(self, prompts: Prompts) -> Prefix | None:
+        """The longest computed prefix that all contexts of an item start with and do not end in."""
+        for length in self._lengths:
+            if all(len(prompt) > length for prompt in prompts):
+                heads = {prompt[:length].tobytes() for prompt in prompts}
+                if len(heads) == 1 and (found := self._prefixes.get((length, heads.pop()))) is not None:
+                    return found
+        return None
+
+    def admit(self, items: Sequence[Prompts]) -> Tensor:
+        """See :class:`Session`."""
+        hidden: list[Tensor] = []
+        batch: list[tuple[Tree, list[int]]] = []
+        tokens = 0
+        for item in items:
+            entry = self._place(item)
+            if batch and tokens + len(entry[0].tokens) > self._prefill:
+                hidden.append(self._forward(batch))
+                batch, tokens = [], 0
+            batch.append(entry)
+            tokens += len(entry[0].tokens)
+        hidden.append(self._forward(batch))
+        return torch.cat(hidden)
+
+    def _place(self, item: Prompts) -> tuple[Tree, list[int]]:
+        """Gives the item its rows; its tree with the copies to make, and the index of each context's last token."""
+        prefix = self._prefix_of(item)
+        start = 0 if prefix is None else prefix.length
+        by_reference = prefix is not None and start >= REFERENCE_TOKENS
+        rests = [prompt[start:] for prompt in item]
+        distinct = {rest.tobytes(): rest for rest in rests}
+        roots = build(list(distinct.values()))
+        trees = [tree_of(root, 0, prefix) for root in roots]
+        tree, places = _join(trees)
+        tree.start = start
+        last: dict[bytes, int] = {}
+        keys = list(distinct)
+        chains: dict[bytes, list[tuple[int, int, int]]] = {}
+        stack: list[tuple[Node, list[tuple[int, int, int]]]] = [(root, []) for root in roots]
+        while stack:
+            node, above = stack.pop()
+            place = places[id(node)]
+            chain = [*above, (place, place + node.end - node.start, node.start)]
+            if node.ends is not None:
+                chains[keys[node.ends]] = chain
+                last[keys[node.ends]] = chain[-1][1] - 1
+            stack.extend((child, chain) for child in node.children)
+        self._rows.reserve(max((0 if by_reference else start) + len(rest) for rest in rests) + 1)
+        for rest in rests:
+            row = len(self._live)
+            offset = 0
+            if prefix is not None and not by_reference:
+                offset = start
+                for layer in range(self._network.layers):
+                    self._rows.write(layer, row, 0, prefix.keys(layer), prefix.values(layer))
+            for begin, end, position in chains[rest.tobytes()]:
+                tree.copies.append(Copy(row, begin, end, offset + position))
+            self._live.append(_Row(prefix if by_reference else None, offset + len(rest)))
+        return tree, [last[rest.tobytes()] for rest in rests]
+
+    def _forward(self, batch: list[tuple[Tree, list[int]]]) -> Tensor:
+        network = self._network
+        plan = TreePlan([tree for tree, _ in batch], self._rows, network.device, network.dtype)
+        hidden = network.hidden(plan.tokens, plan.positions, plan)
+        wanted = [int(plan.offsets[i]) + index for i, (_, lasts) in enumerate(batch) for index in lasts]
+        return hidden[torch.tensor(wanted, device=network.device)]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See :class:`Session`."""
+        network = self._network
+        lengths = [row.length for row in self._live]
+        self._rows.reserve(max(lengths) + 1)
+        members: dict[int, tuple[Prefix, list[int]]] = {}
+        for number, row in enumerate(self._live):
+            if row.prefix is not None:
+                members.setdefault(id(row.prefix), (row.prefix, []))[1].append(number)
+        plan = StepPlan(
+            self._rows,
+            torch.tensor(lengths, device=network.device),
+            torch.tensor([row.prefix.length if row.prefix else 0 for row in self._live], device=network.device),
+            [(prefix, torch.tensor(rows, device=network.device)) for prefix, rows in members.values()],
+        )
+        hidden = network.hidden(tokens, plan.positions, plan)
+        for row in self._live:
+            row.length += 1
+        return hidden
+
+    def drop(self, item: int) -> None:
+        """See :class:`Session`."""
+        last = len(self._live) // self._width - 1
+        for context in range(self._width):
+            target, source = item * self._width + context, last * self._width + context
+            if item != last:
+                self._rows.move(source, target, self._live[source].length)
+                self._live[target] = self._live[source]
+        del self._live[-self._width :]
+
+
+def _join(trees: list[tuple[Tree, dict[int, int]]]) -> tuple[Tree, dict[int, int]]:
+    """Trees that start at the same position as one (contexts of an item that share nothing)."""
+    if len(trees) == 1:
+        return trees[0]
+    runs: list[tuple[int, int, int]] = []
+    places: dict[int, int] = {}
+    used = 0
+    for tree, own in trees:
+        runs += [(a + used, b + used, parent + used if parent >= 0 else -1) for a, b, parent in tree.runs]
+        places |= {node: place + used for node, place in own.items()}
+        used += len(tree.tokens)
+    tokens = np.concatenate([tree.tokens for tree, _ in trees])
+    depth = np.concatenate([tree.depth for tree, _ in trees])
+    return Tree(tokens, depth, runs, trees[0][0].start, trees[0][0].prefix), places
+
+
+def compute_prefix(
+    network: Network, tokens: Tokens, chunk: int, before: Prefix | None = None, visit: Any = None
+) -> Prefix:
+    """Keys and values of ``tokens`` (after those of ``before``), computed in equal pieces of at most ``chunk`` tokens.
+
+    ``visit(first, hidden)`` sees the hidden states of each piece, ``first`` the number of its first token.
+    """
+    start = 0 if before is None else before.length
+    prefix = Prefix(network, start + len(tokens))
+    if before is not None:
+        for layer in range(network.layers):
+            prefix.write(layer, 0, before.keys(layer), before.values(layer))
+        prefix.length = start
+    pieces = -(-len(tokens) // chunk)
+    bounds = [len(tokens) * piece // pieces for piece in range(pieces + 1)]
+    for first, end in zip(bounds, bounds[1:], strict=False):
+        at = start + first
+        tree = Tree(tokens[first:end], np.arange(end - first), [(0, end - first, -1)], at, prefix if at else None)
+        tree.copies.append(Copy(prefix, 0, end - first, at))
+        plan = TreePlan([tree], None, network.device, network.dtype)
+        hidden = network.hidden(plan.tokens, plan.positions, plan)
+        prefix.length = start + end
+        if visit is not None:
+            visit(first, hidden)
+    return prefix
+
+
+class PlainSession:
+    """One sequence at a time with transformers' own cache: what the packed session must equal."""
+
+    def __init__(self, network: Network, width: int) -> None:
+        self._network = network
+        self._width = width
+        self._caches: list[Any] = []
+
+    def admit(self, items: Sequence[Prompts]) -> Tensor:
+        """See :class:`Session`."""
+        from transformers import DynamicCache
+
+        hidden = []
+        for item in items:
+            for prompt in item:
+                cache = DynamicCache(config=copy.copy(self._network.config))
+                tokens = torch.from_numpy(prompt).to(self._network.device)
+                hidden.append(self._network.hidden_plain(tokens, cache)[-1])
+                self._caches.append(cache)
+        return torch.stack(hidden)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """See :class:`Session`."""
+        rows = zip(tokens, self._caches, strict=True)
+        return torch.stack([self._network.hidden_plain(token.view(1), cache)[-1] for token, cache in rows])
+
+    def drop(self, item: int) -> None:
+        """See :class:`Session`."""
+        last = len(self._caches) // self._width - 1
+        for context in range(self._width):
+            self._caches[item * self._width + context] = self._caches[last * self._width + context]
+        del self._caches[-self._width :]

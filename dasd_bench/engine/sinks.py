@@ -1,0 +1,99 @@
+"""What is kept of the logits of target tokens: full token scores, or the sum that ranks choices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dasd_bench.engine.requests import LogLikelihood, ScoreRequest
+from dasd_bench.errors import EngineError
+from dasd_bench.records import TokenScores
+
+
+class NotFiniteError(EngineError):
+    """Logits that are not finite, seen while ``suspects`` (request numbers) were computed together."""
+
+    def __init__(self, requests: Sequence[ScoreRequest], places: Sequence[tuple[int, int]], first: int) -> None:
+        request, index = places[first]
+        super().__init__(
+            f"The model gave logits that are not finite for {requests[request].name} at target token {index}; "
+            "check its weights and dtype."
+        )
+        self.suspects = sorted({request for request, _ in places})
+
+
+def _normaliser(logits: Tensor, requests: Sequence[ScoreRequest], places: Sequence[tuple[int, int]]) -> Tensor:
+    normaliser = torch.logsumexp(logits, dim=-1)
+    good = torch.isfinite(normaliser)
+    if not bool(good.all()):
+        raise NotFiniteError(requests, places, int((~good).nonzero()[0]))
+    return normaliser
+
+
+class ScoreSink:
+    """Gathers :class:`~dasd_bench.records.TokenScores`."""
+
+    def __init__(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, TokenScores], None] | None = None
+    ) -> None:
+        self._requests = requests
+        self._on_result = on_result
+        self._left = [len(request.target_ids) for request in requests]
+        sizes = [len(request.target_ids) for request in requests]
+        self._floats = [np.empty((3, size), dtype=np.float32) for size in sizes]
+        self._ranks = [np.empty(size, dtype=np.int32) for size in sizes]
+
+    def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
+        """See :class:`dasd_bench.engine.scoring.Sink`."""
+        normaliser = _normaliser(logits, self._requests, places)
+        chosen = logits.gather(1, tokens.unsqueeze(1))
+        rank = (logits > chosen).sum(dim=-1).tolist()
+        top1 = logits.amax(dim=-1) - normaliser
+        logp = chosen.squeeze(1) - normaliser
+        shifted = logits - normaliser.unsqueeze(1)
+        entropy = -(shifted.exp() * shifted.clamp(min=torch.finfo(shifted.dtype).min)).sum(dim=-1)
+        columns = torch.stack([logp, top1, entropy], dim=1).cpu().numpy()
+        for number, (request, index) in enumerate(places):
+            self._floats[request][:, index] = columns[number]
+            self._ranks[request][index] = rank[number]
+            self._left[request] -= 1
+            if self._left[request] == 0 and self._on_result is not None:
+                self._on_result(request, self.result(request))
+
+    def result(self, request: int) -> TokenScores:
+        """The scores of one request."""
+        logp, top1, entropy = self._floats[request]
+        return TokenScores(logp=logp, top1_logp=top1, entropy=entropy, rank=self._ranks[request])
+
+
+class SumSink:
+    """Gathers :class:`LogLikelihood`."""
+
+    def __init__(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, LogLikelihood], None] | None = None
+    ) -> None:
+        self._requests = requests
+        self._on_result = on_result
+        self._left = [len(request.target_ids) for request in requests]
+        self._logp = [np.zeros(len(request.target_ids)) for request in requests]
+        self._greedy = [True] * len(requests)
+
+    def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
+        """See :class:`dasd_bench.engine.scoring.Sink`."""
+        normaliser = _normaliser(logits, self._requests, places)
+        logp = (logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - normaliser).tolist()
+        greedy = (logits.argmax(dim=-1) == tokens).tolist()
+        for number, (request, index) in enumerate(places):
+            self._logp[request][index] = logp[number]
+            self._greedy[request] &= greedy[number]
+            self._left[request] -= 1
+            if self._left[request] == 0 and self._on_result is not None:
+                self._on_result(request, self.result(request))
+
+    def result(self, request: int) -> LogLikelihood:
+        """The sum of one request."""
+        values = self._logp[request]
+        return LogLikelihood(logp=float(values.sum()), greedy=self._greedy[request], tokens=len(values))

@@ -1,0 +1,78 @@
+"""Where keys and values live: one row per decoding context, and prefixes that many rows share by reference."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dasd_bench.engine.network import Network
+
+GROWTH = 128
+"""Row capacity grows by whole blocks of this many tokens."""
+
+
+class Prefix:
+    """Keys and values of a run of tokens from position 0, all layers: ``keys[layer]`` [Hkv, length, D]."""
+
+    def __init__(self, network: Network, capacity: int) -> None:
+        shape = (network.key_heads, capacity, network.head_dim)
+        options = {"dtype": network.dtype, "device": network.device}
+        self._keys = [torch.empty(shape, **options) for _ in range(network.layers)]  # type: ignore[call-overload]
+        self._values = [torch.empty(shape, **options) for _ in range(network.layers)]  # type: ignore[call-overload]
+        self.length = 0
+        self.bytes = capacity * network.token_bytes
+
+    def keys(self, layer: int) -> Tensor:
+        """Keys [Hkv, length, D] of one layer."""
+        return self._keys[layer][:, : self.length]
+
+    def values(self, layer: int) -> Tensor:
+        """Values [Hkv, length, D] of one layer."""
+        return self._values[layer][:, : self.length]
+
+    def write(self, layer: int, offset: int, key: Tensor, value: Tensor) -> None:
+        """Stores ``key`` and ``value`` [Hkv, n, D] of one layer from position ``offset`` on."""
+        end = offset + key.shape[1]
+        self._keys[layer][:, offset:end] = key
+        self._values[layer][:, offset:end] = value
+
+
+class Rows:
+    """Keys and values of the rows that decode, rows 0 to ``count`` - 1 in use: per layer [rows, Hkv, capacity, D]."""
+
+    def __init__(self, network: Network, rows: int) -> None:
+        self._network = network
+        self._rows = rows
+        self.capacity = 0
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def reserve(self, tokens: int) -> None:
+        """Makes room for ``tokens`` tokens in every row; what is stored stays."""
+        if tokens <= self.capacity:
+            return
+        network = self._network
+        capacity = -(-max(tokens, self.capacity + GROWTH) // GROWTH) * GROWTH
+        shape = (self._rows, network.key_heads, capacity, network.head_dim)
+        for tensors in (self.keys, self.values):
+            for layer in range(network.layers):
+                # Zeros: what is masked must still be a number, as its weight is 0.
+                grown = torch.zeros(shape, dtype=network.dtype, device=network.device)
+                if self.capacity:
+                    grown[:, :, : self.capacity] = tensors[layer]
+                    tensors[layer] = grown
+                else:
+                    tensors.append(grown)
+        self.capacity = capacity
+
+    def write(self, layer: int, row: int, offset: int, key: Tensor, value: Tensor) -> None:
+        """Stores ``key`` and ``value`` [Hkv, n, D] of one layer in one row from ``offset`` on."""
+        end = offset + key.shape[1]
+        self.keys[layer][row, :, offset:end] = key
+        self.values[layer][row, :, offset:end] = value
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copies the first ``length`` tokens of one row over another."""
+        for tensors in (self.keys, self.values):
+            for tensor in tensors:
+                tensor[target, :, :length] = tensor[source, :, :length]

@@ -1,0 +1,8 @@
+"""Scores a model on tasks through lm-eval, with this package's engine behind it. Imports lm-eval only when it runs."""
+
+from __future__ import annotations
+
+from dasd_bench.evaluation.records import EvalSettings, ItemRecord, MemoryShards, ShardStore, TaskResult
+from dasd_bench.evaluation.run import evaluate
+
+__all__ = ["EvalSettings", "ItemRecord", "MemoryShards", "ShardStore", "TaskResult", "evaluate"]

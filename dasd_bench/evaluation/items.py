@@ -1,0 +1,115 @@
+"""One record per item from what lm-eval logged: prompt, completion, extracted answer, verdict and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dasd_bench.evaluation.records import ItemRecord
+from dasd_bench.records import Example, Reason
+from dasd_bench.task import Row, Task
+from dasd_bench.tasks.grading import declares_answer
+
+INVALID = "[invalid]"
+"""What lm-eval's regex filter gives where it found nothing."""
+
+
+def make_records(
+    task: Task, rows: Sequence[Row], samples: Sequence[Mapping[str, Any]], answers: Mapping[tuple[int, int], Row]
+) -> list[ItemRecord]:
+    """Records in document order. ``samples`` are lm-eval's, one per document and filter; ``answers`` the engine's."""
+    by_doc: dict[int, dict[str, Mapping[str, Any]]] = {}
+    for sample in samples:
+        by_doc.setdefault(int(sample["doc_id"]), {})[str(sample["filter"])] = sample
+    records = []
+    for doc_id, filters in sorted(by_doc.items()):
+        metrics = {
+            f"{metric},{name}": float(sample[metric])
+            for name, sample in filters.items()
+            for metric in sample["metrics"]
+            if isinstance(sample[metric], (int, float))
+        }
+        example = task.example(rows[doc_id], "test", doc_id)
+        count = len(next(iter(filters.values()))["arguments"])
+        mine = [answers[(doc_id, i)] for i in range(count)]
+        headline = filters.get(task.filter) or next(iter(filters.values()))
+        score = metrics.get(f"{task.metric},{task.filter}", 0.0)
+        make = _choice_record if "logp" in mine[0] else _text_record
+        records.append(make(task, example, doc_id, headline, metrics, score, mine))
+    return records
+
+
+def _text_record(
+    task: Task,
+    example: Example,
+    doc_id: int,
+    sample: Mapping[str, Any],
+    metrics: dict[str, float],
+    score: float,
+    answers: Sequence[Row],
+) -> ItemRecord:
+    completion = str(sample["resps"][0][0])
+    answer = answers[0]
+    filtered = sample["filtered_resps"][0]
+    # A task without an extracting filter hands the whole text to its metric: its grader says what the answer is.
+    extracted = task.grade(example, completion).extracted if task.filter == "none" else str(filtered)
+    if extracted == INVALID:
+        extracted = None
+    correct = score > 0
+    cut = answer["finish"] == "length" and not declares_answer(completion)
+    if correct:
+        reason = Reason.CORRECT
+    elif cut:
+        reason = Reason.TRUNCATED
+    else:
+        reason = Reason.NO_ANSWER if extracted is None else Reason.WRONG
+    return ItemRecord(
+        id=example.id,
+        index=doc_id,
+        prompt=str(sample["arguments"][0][0]),
+        completion=completion,
+        extracted=extracted,
+        correct=correct,
+        score=score,
+        reason=reason,
+        tokens=int(answer["tokens"]),
+        metrics=metrics,
+        finish=answer["finish"],
+        level=example.level,
+        subject=example.subject,
+        seconds=float(answer["seconds"]),
+    )
+
+
+def _choice_record(
+    task: Task,
+    example: Example,
+    doc_id: int,
+    sample: Mapping[str, Any],
+    metrics: dict[str, float],
+    score: float,
+    answers: Sequence[Row],
+) -> ItemRecord:
+    continuations = [str(arguments[1]) for arguments in sample["arguments"]]
+    choices = [text.strip() for text in continuations]
+    logps = [float(answer["logp"]) for answer in answers]
+    lengths = [max(len(text), 1) for text in choices] if task.metric == "acc_norm" else [1] * len(choices)
+    best = max(range(len(choices)), key=lambda i: logps[i] / lengths[i])
+    correct = score > 0
+    return ItemRecord(
+        id=example.id,
+        index=doc_id,
+        prompt=str(sample["arguments"][0][0]),
+        completion=choices[best],
+        extracted=choices[best],
+        correct=correct,
+        score=score,
+        reason=Reason.CORRECT if correct else Reason.WRONG,
+        tokens=sum(int(answer["tokens"]) for answer in answers),
+        metrics=metrics,
+        level=example.level,
+        subject=example.subject,
+        choices=choices,
+        choice_logp=logps,
+        seconds=sum(float(answer["seconds"]) for answer in answers),
+    )

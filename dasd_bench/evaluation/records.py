@@ -1,0 +1,124 @@
+"""What an evaluation is asked and what it gives: settings, one record per item, the task's result. No torch, no lm-eval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from dasd_bench.records import Finish, Reason
+from dasd_bench.task import Row
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSettings:
+    """How a task is scored.
+
+    ``num_fewshot`` None keeps the YAML's number, and a YAML that says 0 is never overridden, as in lm-eval. ``limit``
+    takes the first items. ``chat_template`` puts the prompt into the model's chat template, shots as turns.
+    ``fewshot_seed`` is lm-eval's default. ``data_dir`` and ``offline`` say where few-shot rows may come from.
+    ``truncate`` allows prompts longer than the context to lose their beginning, as lm-eval does with a warning only.
+    """
+
+    num_fewshot: int | None = None
+    limit: int | None = None
+    chat_template: bool = True
+    system_prompt: str | None = None
+    fewshot_seed: int = 1234
+    data_dir: Path | None = None
+    offline: bool = False
+    truncate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRecord:
+    """One evaluated item.
+
+    ``score`` is the headline metric's value, ``correct`` whether it is above zero. ``metrics`` has every metric of
+    lm-eval as ``metric,filter``. ``tokens`` counts generated tokens, or scored ones of all choices. ``choices`` and
+    ``choice_logp`` (natural logarithms, summed) are set for multiple choice. ``seconds`` is the item's share of its
+    shard's time and is left out of JSON unless asked for, so that equal runs give equal bytes.
+    """
+
+    id: str
+    index: int
+    prompt: str
+    completion: str
+    extracted: str | None
+    correct: bool
+    score: float
+    reason: Reason
+    tokens: int
+    metrics: dict[str, float]
+    finish: Finish | None = None
+    level: str | None = None
+    subject: str | None = None
+    choices: list[str] | None = None
+    choice_logp: list[float] | None = None
+    seconds: float = 0.0
+
+    def to_json(self, timings: bool = False) -> Row:
+        """The record as a JSON object; keys without a value are left out."""
+        row = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        row["extracted"] = self.extracted
+        row["reason"] = self.reason.value
+        if not timings:
+            del row["seconds"]
+        return row
+
+    @staticmethod
+    def from_json(row: Row) -> ItemRecord:
+        """The record that ``to_json`` wrote; keys it does not know are ignored."""
+        known = {f.name for f in fields(ItemRecord)}
+        values = {key: value for key, value in row.items() if key in known}
+        return ItemRecord(**{**values, "reason": Reason(row["reason"])})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """One model on one task. ``metrics`` are means over the items, named ``metric,filter``; ``config`` is for the
+    manifest: hash of the YAML, lm-eval's version, shots, generation settings, rows."""
+
+    task: str
+    metric: str
+    filter: str
+    num_fewshot: int
+    comparable: bool
+    note: str
+    records: list[ItemRecord]
+    metrics: dict[str, float]
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """The headline metric."""
+        return self.metrics[f"{self.metric},{self.filter}"]
+
+    def summary(self) -> Row:
+        """Everything but the records, as JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "records"}
+
+
+class ShardStore(Protocol):
+    """Keeps finished shards of an evaluation, so that a killed one repeats only the shard it was in."""
+
+    def get(self, key: str) -> list[Row] | None:
+        """The rows put under ``key``; None where there are none."""
+
+    def put(self, key: str, rows: list[Row]) -> None:
+        """Keeps the rows of a finished shard, all or nothing."""
+
+
+class MemoryShards:
+    """A :class:`ShardStore` that forgets at exit."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Row]] = {}
+
+    def get(self, key: str) -> list[Row] | None:
+        """The rows put under ``key``; None where there are none."""
+        return self.rows.get(key)
+
+    def put(self, key: str, rows: list[Row]) -> None:
+        """Keeps the rows."""
+        self.rows[key] = rows

@@ -1,0 +1,222 @@
+"""Scores one model on one task: builds the lm-eval task, lets lm-eval prompt, filter and score, keeps a record per item."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from dasd_bench.console import Console
+from dasd_bench.errors import DataError, PluginError, UsageError
+from dasd_bench.evaluation.items import make_records
+from dasd_bench.evaluation.records import EvalSettings, MemoryShards, ShardStore, TaskResult
+from dasd_bench.task import Row, Task
+from dasd_bench.tasks import derive
+from dasd_bench.tasks.loading import load_rows, rows_sha256
+
+
+def evaluate(
+    task: Task,
+    engine: Any,
+    tokenizer: Any,
+    *,
+    rows: Sequence[Row],
+    settings: EvalSettings,
+    chat: Any = None,
+    stop_ids: Iterable[int] = (),
+    shards: ShardStore | None = None,
+    console: Console | None = None,
+) -> TaskResult:
+    """Scores the model behind ``engine`` on ``rows`` (the task's evaluated split; the first ``settings.limit``).
+
+    ``chat`` is the run's chat template. Generation stops at the tokenizer's end-of-sequence token, at the end token of
+    ``chat`` and at ``stop_ids``, the end tokens of the model's generation configuration. ``shards`` keeps finished parts: the same call with the same store goes on
+    where a killed one stopped and gives the same result.
+
+    Raises :class:`PluginError` for a faulty YAML (file and key), :class:`UsageError` where the shots do not fit the
+    context (and says how many do) or are drawn from the rows scored, :class:`DataError` for a prompt too long by itself.
+    """
+    import lm_eval
+
+    from dasd_bench.evaluation.lm import EngineLM, PromptTooLongError
+
+    console = console or Console(quiet=True)
+    config = derive.config_of(task)
+    shots = derive.shots_of(config, settings.num_fewshot)
+    scored = list(rows)[: settings.limit]
+    data = {derive.evaluation_split(config): scored}
+    data.update(_fewshot_rows(task, config, shots, scored, settings))
+    with quiet():
+        built = derive.build(task, data, shots, settings.fewshot_seed)
+        lm = EngineLM(
+            engine,
+            tokenizer,
+            max_length=engine.context_length or _tokenizer_length(tokenizer),
+            stop_ids=_stop_ids(tokenizer, chat if settings.chat_template else None, stop_ids),
+            shards=shards or MemoryShards(),
+            console=console,
+            label=f"evaluate {task.name}",
+            chat=chat if settings.chat_template else None,
+            truncate=settings.truncate,
+        )
+        try:
+            results = lm_eval.evaluate(
+                lm,
+                {"tasks": {task.name: built}},
+                bootstrap_iters=0,
+                log_samples=True,
+                system_instruction=settings.system_prompt,
+                apply_chat_template=settings.chat_template,
+                fewshot_as_multiturn=True,
+                confirm_run_unsafe_code=task.unsafe_code,
+            )
+        except PromptTooLongError as error:
+            raise _explain_length(task, built, lm, scored, shots, settings, error) from None
+    records = make_records(task, scored, results["samples"][task.name], lm.answers)
+    metrics = _means(task, records)
+    return TaskResult(
+        task=task.name,
+        metric=task.metric,
+        filter=task.filter,
+        num_fewshot=shots,
+        comparable=task.comparable and settings.system_prompt is None and getattr(chat, "mode", "auto") == "auto",
+        note=_note(task, shots, settings, lm.truncated),
+        records=records,
+        metrics=metrics,
+        config={
+            "yaml_sha256": derive.yaml_sha256(task),
+            "lm_eval": importlib.metadata.version("lm_eval"),
+            "lm_eval_version": str(built.VERSION),
+            "output_type": built.OUTPUT_TYPE,
+            "generation_kwargs": built.config.generation_kwargs,
+            "fewshot_seed": settings.fewshot_seed,
+            "chat_template": settings.chat_template,
+            "truncated_prompts": lm.truncated,
+            "rows_sha256": rows_sha256(scored),
+        },
+    )
+
+
+def _tokenizer_length(tokenizer: Any) -> int:
+    """The context of a model whose configuration sets none, as lm-eval assumes it."""
+    length = int(tokenizer.model_max_length)
+    return length if length < 10**9 else 2048
+
+
+def _stop_ids(tokenizer: Any, chat: Any, more: Iterable[int]) -> frozenset[int]:
+    ids = {int(token) for token in more}
+    if tokenizer.eos_token_id is not None:
+        ids.add(int(tokenizer.eos_token_id))
+    if chat is not None:
+        ids.add(int(chat.end_token_id))
+    return frozenset(ids)
+
+
+def _fewshot_rows(
+    task: Task, config: Mapping[str, Any], shots: int, scored: Sequence[Row], settings: EvalSettings
+) -> dict[str, list[Row]]:
+    """The rows shots are drawn from, by split name; refuses a pool that holds rows that are scored."""
+    split = derive.fewshot_split(config) if shots else None
+    if split is None:
+        return {}
+    if split == derive.evaluation_split(config):
+        raise UsageError(
+            f"Task '{task.name}' draws its shots from the split it is scored on ({split}); use --num-fewshot 0."
+        )
+    pool = load_rows(task, split, data_dir=settings.data_dir, offline=settings.offline).rows
+    if len(pool) < shots:
+        raise UsageError(f"Task '{task.name}' has {len(pool)} rows to draw {shots} shots from; lower --num-fewshot.")
+    keys = {_key(row): number for number, row in enumerate(pool, 1)}
+    for number, row in enumerate(scored, 1):
+        if _key(row) in keys:
+            raise DataError(
+                f"Task '{task.name}': scored row {number} is also row {keys[_key(row)]} of the few-shot split "
+                f"'{split}'; remove it from one of them, or use --num-fewshot 0."
+            )
+    return {split: pool}
+
+
+def _key(row: Row) -> str:
+    """A row without the columns that only name it."""
+    return rows_sha256([{k: v for k, v in row.items() if k not in ("id", "ID", "task_id", "unique_id")}])
+
+
+def _explain_length(
+    task: Task, built: Any, lm: Any, scored: Sequence[Row], shots: int, settings: EvalSettings, error: Any
+) -> Exception:
+    """The error for prompts that do not fit: with shots, how many would."""
+    if shots == 0:
+        return DataError(
+            f"Task '{task.name}', row {error.doc_id + 1}: its prompt has {error.tokens} tokens and {error.room} fit the "
+            "model's context; leave the row out or use a model with a longer context."
+        )
+
+    def longest(k: int) -> int:
+        built.set_fewshot_seed(seed=settings.fewshot_seed)
+        contexts = [
+            built.fewshot_context(
+                doc,
+                num_fewshot=k,
+                system_instruction=settings.system_prompt,
+                apply_chat_template=settings.chat_template,
+                fewshot_as_multiturn=True,
+                chat_template=lm.apply_chat_template if settings.chat_template else None,
+                gen_prefix=built.doc_to_prefix(doc),
+            )
+            for doc in built.eval_docs
+        ]
+        return max(len(lm.tok_encode(context)) for context in contexts)
+
+    low, high = 0, shots
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if longest(middle) <= error.room else (low, middle)
+    return UsageError(
+        f"Task '{task.name}': with {shots} shots a prompt has {error.tokens} tokens, and {error.room} fit the model's "
+        f"context; at most {low} shots fit (--num-fewshot {low})."
+    )
+
+
+def _means(task: Task, records: Sequence[Any]) -> dict[str, float]:
+    metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in records[0].metrics}
+    headline = f"{task.metric},{task.filter}"
+    if headline not in metrics:
+        raise PluginError(
+            f"Task '{task.name}': its YAML gives no '{task.metric}' under filter '{task.filter}'; it gives "
+            f"{', '.join(sorted(metrics))}."
+        )
+    return metrics
+
+
+def _note(task: Task, shots: int, settings: EvalSettings, truncated: int) -> str:
+    origin = f"stock lm-eval task {task.stock}" if task.stock else f"own task, version {task.version}"
+    parts = [origin, f"{shots}-shot", "chat template" if settings.chat_template else "no chat template"]
+    if truncated:
+        parts.append(f"{truncated} prompts cut on the left")
+    return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps lm-eval's and datasets' own log lines and progress bars off the terminal; ours is shown instead."""
+    import datasets
+    import lm_eval.api.task as lm_eval_task
+
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
+    levels = [logger.level for logger in loggers]
+    bars = datasets.are_progress_bars_disabled()
+    tqdm = lm_eval_task.tqdm
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    lm_eval_task.tqdm = lambda items, **_: items  # it draws its bar whatever the log level is
+    try:
+        yield
+    finally:
+        lm_eval_task.tqdm = tqdm
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()

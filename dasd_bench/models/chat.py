@@ -1,0 +1,210 @@
+"""The chat template of a model, made the same at training and at evaluation, and hashed.
+
+What differs between templates is settled once here: the beginning-of-sequence token, the token that ends an
+assistant turn, a system role that is refused or dropped, a thinking mode (always off), and dates (fixed).
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from dasd_bench.errors import ModelError, UsageError
+from dasd_bench.records import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TemplateMode = Literal["auto", "plain", "off"]
+
+FIXED_DATE = datetime.datetime(2024, 7, 26)
+"""The date every template is told. It is the one Llama 3.1's own template falls back to."""
+_DATE_STRING = FIXED_DATE.strftime("%d %b %Y")
+_CLOCK = re.compile(r"""\bstrftime_now\s*\(\s*(['"])(?P<format>[^'"]*)\1\s*\)""")
+_THINKING_SWITCHES = ("enable_thinking", "thinking")
+_MARK = "qzxjv"
+"""A word that no template contains, to find where a turn's content went."""
+
+
+def _without_clock(template: str) -> str:
+    """The template with every reading of the clock replaced by :data:`FIXED_DATE` in the format it asks for."""
+    fixed = _CLOCK.sub(lambda call: repr(FIXED_DATE.strftime(call["format"])), template)
+    if re.search(r"\bstrftime_now\s*\(", fixed):
+        # A format that is computed: shadow the function, as transformers lets no function in from outside.
+        return "{% macro strftime_now(format) %}" + _DATE_STRING + "{% endmacro %}" + fixed
+    return fixed
+
+
+class ChatTemplate:
+    """Renders chats for one tokenizer.
+
+    ``mode`` ``auto`` takes the model's own template and raises :class:`ModelError` where there is none; ``plain`` is
+    ours for base models (a user turn ends in one newline, every other turn in a blank line); ``off`` is the bare text,
+    an answer following its question after a space as in lm-eval's few-shot examples, and the next question after a
+    blank line. The end token of ``plain`` and ``off`` is the end-of-sequence token.
+
+    ``end_token_id`` closes an assistant turn; ``supports_system`` is False where a system message is folded into the
+    first user turn; ``hash`` (64 hex digits) covers everything that decides the rendered tokens besides the vocabulary.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, mode: str = "auto") -> None:
+        if mode not in ("auto", "plain", "off"):
+            raise UsageError(f"Unknown chat template mode '{mode}'; use auto, plain or off.")
+        self.tokenizer = tokenizer
+        self.mode = mode
+        self._template = _own_template(tokenizer) if mode == "auto" else ""
+        self._arguments: dict[str, Any] = {
+            switch: False for switch in _THINKING_SWITCHES if re.search(rf"\b{switch}\b", self._template)
+        }
+        if "date_string" in self._template:
+            self._arguments["date_string"] = _DATE_STRING
+        self.adds_bos = _adds_bos(tokenizer)
+        self.supports_system = mode != "auto" or self._keeps_system()
+        self.end_token_id = self._find_end_token()
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the template's text, mode, arguments and handling of the beginning-of-sequence token."""
+        facts = {
+            "mode": self.mode,
+            "template": self._template,
+            "arguments": sorted(self._arguments),
+            "date": _DATE_STRING,
+            "adds_bos": self.adds_bos,
+            "bos": self.tokenizer.bos_token_id,
+            "end": self.end_token_id,
+            "supports_system": self.supports_system,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def render(
+        self, messages: Sequence[Message], add_generation_prompt: bool = True, continue_final: bool = False
+    ) -> str:
+        """The chat as text. ``continue_final`` leaves the last turn open, for an answer whose beginning is given."""
+        if not self.supports_system:
+            messages = fold_system(messages)
+        if self.mode != "auto":
+            return self._render_plain(messages, add_generation_prompt, continue_final)
+        return self._render_own(messages, add_generation_prompt and not continue_final, continue_final)
+
+    def encode(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
+        """The chat as token ids, with exactly one beginning-of-sequence token where the model wants one."""
+        return self.encode_text(self.render(messages, add_generation_prompt))
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of a rendered chat. The template's own text holds its special tokens, so none is added but BOS.
+
+        Raises :class:`ModelError` where the text begins with two of them.
+        """
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        if self.adds_bos and ids[:1] != [bos]:
+            ids = [bos, *ids]
+        if bos is not None and ids[:2] == [bos, bos]:
+            raise ModelError(
+                f"The chat text begins with two '{self.tokenizer.bos_token}' tokens; remove the one that does not "
+                "come from the chat template."
+            )
+        return ids
+
+    def encode_answer(self, text: str) -> list[int]:
+        """Token ids of what an assistant says, without special tokens and without the end token."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def prefix_property(self, messages: Sequence[Message]) -> bool:
+        """True where the prompt of ``messages`` is a token prefix of the same chat with an answer and a further turn.
+
+        Then the key-value cache of the prompt serves both. False for Qwen3, whose prompt without thinking ends in an
+        empty think block that an earlier turn of a longer chat does not have.
+        """
+        longer = [*messages, Message("assistant", _MARK), Message("user", _MARK)]
+        prompt = self.encode(messages)
+        return self.encode(longer)[: len(prompt)] == prompt
+
+    def _render_own(self, messages: Sequence[Message], add_generation_prompt: bool, continue_final: bool) -> str:
+        from jinja2.exceptions import TemplateError
+
+        chat = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                chat,
+                tokenize=False,
+                chat_template=self._template,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final,
+                **self._arguments,
+            )
+        except TemplateError as error:
+            roles = ", ".join(message.role for message in messages)
+            raise ModelError(f"The model's chat template refuses a chat of the turns {roles}: {error}.") from error
+        return text
+
+    def _render_plain(self, messages: Sequence[Message], add_generation_prompt: bool, continue_final: bool) -> str:
+        """Turns as bare text: what stands between a turn and the next depends on both roles."""
+        ends = (
+            {("user", "assistant"): "\n", ("user", ""): "\n"} if self.mode == "plain" else {("user", "assistant"): " "}
+        )
+        text = ""
+        for message, following in zip(messages, [*messages[1:], None], strict=True):
+            pair = (message.role, following.role if following is not None else "")
+            end = ends.get(pair, "\n\n" if following is not None else "")
+            if following is None and message.role == "assistant" and add_generation_prompt and not continue_final:
+                end = "\n\n"
+            text += message.content + end
+        return text
+
+    def _keeps_system(self) -> bool:
+        """Whether the template takes a system message and shows it."""
+        chat = [Message("system", _MARK), Message("user", "x")]
+        try:
+            return _MARK in self._render_own(chat, True, False)
+        except ModelError:
+            return False
+
+    def _find_end_token(self) -> int:
+        """The token right after the content of a rendered assistant turn; end-of-sequence where it is plain text."""
+        tokenizer = self.tokenizer
+        if self.mode == "auto":
+            chat = [Message("user", "x"), Message("assistant", _MARK)]
+            closing = self._render_own(chat, False, False).rpartition(_MARK)[2].lstrip()
+            ids = tokenizer(closing, add_special_tokens=False)["input_ids"]
+            marks = set(tokenizer.all_special_ids) | set(getattr(tokenizer, "added_tokens_decoder", {}))
+            if ids and ids[0] in marks:
+                return int(ids[0])
+        if tokenizer.eos_token_id is None:
+            raise ModelError("The tokenizer has no end-of-sequence token and its template ends no turn; set eos_token.")
+        return int(tokenizer.eos_token_id)
+
+
+def fold_system(messages: Sequence[Message]) -> list[Message]:
+    """The chat with a leading system message put before the first user turn's text, after a blank line."""
+    if not messages or messages[0].role != "system":
+        return list(messages)
+    system, rest = messages[0], list(messages[1:])
+    if not rest or rest[0].role != "user":
+        return [Message("user", system.content), *rest]
+    return [Message("user", f"{system.content}\n\n{rest[0].content}"), *rest[1:]]
+
+
+def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        name = getattr(tokenizer, "name_or_path", "") or "this model"
+        raise ModelError(
+            f"The tokenizer of '{name}' has no chat template, as base models do: pass --chat-template plain, or use "
+            "the instruct model."
+        )
+    return _without_clock(str(template))
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer, left to itself, begins a text with its beginning-of-sequence token."""
+    ids = tokenizer("x")["input_ids"]
+    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]

@@ -1,0 +1,1 @@
+"""The flow of a run: load, targets, score, select, train, evaluate, report."""

@@ -1,0 +1,107 @@
+"""What every stage of one run shares: specification, plugins, store, model and the engine, loaded when first needed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dasd_bench.atomic import digest
+from dasd_bench.console import Console
+from dasd_bench.pipeline.record import Recorder
+from dasd_bench.registry import Registry
+from dasd_bench.spec import ArmSpec, RunSpec
+from dasd_bench.store import Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dasd_bench.engine import Engine
+    from dasd_bench.models.chat import ChatTemplate
+    from dasd_bench.models.resolve import ResolvedModel
+
+
+def return_free_memory() -> None:
+    """Gives freed heap pages back to the system where the C library can (glibc): a model's worth of them."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@dataclass
+class RunContext:
+    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged."""
+
+    spec: RunSpec
+    registry: Registry
+    arms: list[ArmSpec]
+    console: Console
+    store: Store
+    recorder: Recorder
+    run_dir: Path
+    model: ResolvedModel
+    tokenizer: Any
+    chat: ChatTemplate
+    dtype: str
+    device: str
+    _engine: Engine | None = field(default=None, repr=False)
+    _adapter: Path | None = field(default=None, repr=False)
+    engine_path: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_key(self) -> dict[str, Any]:
+        """What a result of the engine depends on beyond its requests."""
+        return {
+            "model": self.model.sha256,
+            "template": self.chat.hash,
+            "dtype": self.dtype,
+            "device": self.device.split(":")[0],
+            "engine": digest(self.spec.engine),
+        }
+
+    def engine(self, adapter: Path | None = None) -> Engine:
+        """The engine on the base (``adapter`` None) or on the base with that adapter merged; loaded once in a row."""
+        from dasd_bench.engine import Engine, EngineSettings
+
+        if self._engine is None or self._adapter != adapter:
+            self.release()
+            accelerate: Literal["auto", "off"] = "off" if self.spec.engine.accelerate == "off" else "auto"
+            settings = EngineSettings(slots=self.spec.engine.slots, accelerate=accelerate)
+            self._engine = Engine(self.load(adapter), self.tokenizer, settings)
+            self._adapter = adapter
+            self.engine_path = self._engine.describe()
+        return self._engine
+
+    def load(self, adapter: Path | None = None) -> PreTrainedModel:
+        """A freshly loaded model in the run's dtype on its device."""
+        from dasd_bench.models.load import load_model
+
+        return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter)
+
+    def release(self) -> None:
+        """Frees the engine's model, before training needs the memory."""
+        self._engine = None
+        self._adapter = None
+        gc.collect()
+        return_free_memory()
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a completion: the end-of-turn token, and the tokenizer's end-of-sequence token."""
+        ids = {self.chat.end_token_id, self.tokenizer.eos_token_id}
+        return frozenset(i for i in ids if i is not None)
+
+    def encode_reply(self, text: str) -> list[int]:
+        """Token ids of an answer as it follows the prompt, without the end token.
+
+        Without a chat template the prompt ends in a word (``Answer:``), so a space comes between, as lm-eval's
+        target delimiter puts it.
+        """
+        return self.chat.encode_answer(f" {text}" if self.spec.chat_template == "off" else text)
+
+    @property
+    def shard_size(self) -> int:
+        """Requests per shard: two full sets of slots, so that freed slots are filled again."""
+        return 2 * self.spec.engine.slots

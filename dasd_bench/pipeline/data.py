@@ -1,0 +1,111 @@
+"""The load stage: each task's training and test rows as examples, with the hash of what was read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dasd_bench.atomic import digest
+from dasd_bench.console import Console
+from dasd_bench.errors import DataError, UsageError
+from dasd_bench.records import Example
+from dasd_bench.registry import Registry
+from dasd_bench.spec import RunSpec
+from dasd_bench.task import Row, Task
+from dasd_bench.tasks import derive
+from dasd_bench.tasks.loading import examples_of, load_rows
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """One task's data. ``train`` is empty for a task that is only evaluated, ``test`` for one only trained on."""
+
+    name: str
+    task: Task
+    plugin_sha256: str
+    origin: str
+    source: str
+    train: list[Example]
+    test: list[Example]
+    test_rows: list[Row]
+    train_key: str
+    test_key: str
+    prompt_key: str
+    """Hash of what decides the prompts besides the test rows: lm-eval's version, the YAML, the few-shot rows."""
+
+
+def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
+    """Rows and examples of every task of a run, in the order named; raises for unknown names and bad rows."""
+    train_names = train_tasks(spec, registry)
+    names = [*spec.tasks, *(name for name in train_names if name not in spec.tasks)]
+    data_dir = Path(spec.data_dir).expanduser() if spec.data_dir else None
+    loaded = []
+    for name in names:
+        plugin = registry.task(name)
+        task = plugin.item
+        if task.unsafe_code and not spec.confirm_run_unsafe_code:
+            raise UsageError(
+                f"Task '{name}' runs code that the model writes; it runs in the sandbox, "
+                "and only with --confirm-run-unsafe-code."
+            )
+        train: list[Example] = []
+        test: list[Example] = []
+        test_rows: list[Row] = []
+        train_key = test_key = source = ""
+        if name in train_names:
+            rows = load_rows(task, "train", data_dir=data_dir, offline=spec.offline, limit=spec.train_limit or None)
+            train = examples_of(task, rows, "train")
+            train_key, source = rows.sha256, rows.source
+        if name in spec.tasks:
+            rows = load_rows(task, "test", data_dir=data_dir, offline=spec.offline, limit=spec.limit or None)
+            test, test_rows = examples_of(task, rows, "test"), rows.rows
+            test_key, source = rows.sha256, rows.source
+        loaded.append(
+            TaskData(
+                name,
+                task,
+                plugin.sha256,
+                plugin.origin,
+                source,
+                train,
+                test,
+                test_rows,
+                digest(train_key, len(train)),
+                digest(test_key, len(test)),
+                prompt_key(task, spec, data_dir) if test else "",
+            )
+        )
+        console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}")
+    return loaded
+
+
+def prompt_key(task: Task, spec: RunSpec, data_dir: Path | None) -> str:
+    """Hash of lm-eval's version, the task's YAML, the number of shots and the rows they are drawn from."""
+    config = derive.config_of(task)
+    shots = derive.shots_of(config, None if spec.num_fewshot < 0 else spec.num_fewshot)
+    split = derive.fewshot_split(config) if shots else None
+    pool = "" if split is None else load_rows(task, split, data_dir=data_dir, offline=spec.offline).sha256
+    return digest(importlib.metadata.version("lm_eval"), derive.yaml_sha256(task), shots, pool)
+
+
+def train_tasks(spec: RunSpec, registry: Registry) -> tuple[str, ...]:
+    """The tasks trained on: those asked for, else all evaluated ones that have a train split."""
+    if spec.train_tasks:
+        for name in spec.train_tasks:
+            if "train" not in registry.task(name).item.data.splits:
+                raise UsageError(f"Task '{name}' has no train split; leave it out of --train-tasks.")
+        return spec.train_tasks
+    names = tuple(name for name in spec.tasks if "train" in registry.task(name).item.data.splits)
+    if not names:
+        raise UsageError(f"None of the tasks {', '.join(spec.tasks)} has a train split; name one with --train-tasks.")
+    return names
+
+
+def all_train(data: Sequence[TaskData]) -> list[Example]:
+    """The training examples of all tasks, task by task."""
+    examples = [example for one in data for example in one.train]
+    if not examples:
+        raise DataError("No training example was loaded; raise --train-limit or name another task.")
+    return examples

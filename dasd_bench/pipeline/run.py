@@ -1,0 +1,320 @@
+"""One run from specification to table: every stage in order, everything written to the run directory."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dasd_bench.atomic import digest, write_json, write_text
+from dasd_bench.console import format_seconds
+from dasd_bench.errors import DasdError
+from dasd_bench.pipeline.artifacts import command_line, environment, write_samples, write_targets
+from dasd_bench.pipeline.context import RunContext
+from dasd_bench.pipeline.data import TaskData, all_train
+from dasd_bench.pipeline.keys import arm_keys, train_data_key
+from dasd_bench.pipeline.record import GIB, peak_memory_gib
+from dasd_bench.pipeline.stages import (
+    evaluate_model,
+    make_targets,
+    reference_nll,
+    score_targets,
+    select_weights,
+    train_arm,
+)
+from dasd_bench.records import Floats, ScoredTarget
+from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore, TrainSummary
+from dasd_bench.reporting.target_stats import target_stats
+from dasd_bench.spec import ArmSpec, to_yaml
+from dasd_bench.store import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An arm's training data for one seed."""
+
+    arm: ArmSpec
+    seed: int
+    scored: list[ScoredTarget]
+    weights: list[Floats]
+    n_examples: int
+    train_key: str
+
+
+def execute(context: RunContext, data: list[TaskData]) -> RunResults:
+    """Runs every stage. Arms that fail are reported and left out; the status then is ``partial``.
+
+    The base model works first (targets, scores, base evaluation), then each arm trains and is evaluated, so that one
+    model is in memory at a time.
+    """
+    spec, console = context.spec, context.console
+    write_text(context.run_dir / "spec.yaml", to_yaml(spec))
+    tested = [one for one in data if one.test]
+    results = RunResults(
+        run_id=context.run_dir.name,
+        status="finished",
+        model=spec.model,
+        tasks=[],
+        arms=[],
+        base={},
+        seeds=list(spec.seeds),
+        methods=[arm.label for arm in context.arms],
+        train=TrainSummary(training_line(context), "equal", asdict(spec.training)),
+    )
+    failures: list[str] = []
+    prepared = prepare_arms(context, data, failures)
+    for one in tested:
+        score, info = score_model(context, one, None, None, "base")
+        results.base[one.name] = score
+        results.tasks.append(info)
+    results.conditions = conditions(context, data)
+    by_label: dict[str, Arm] = {}
+    for item in prepared:
+        label = item.arm.label
+        try:
+            seed_arm = run_arm(context, item, tested)
+        except DasdError as error:
+            failures.append(f"{label} seed {item.seed}: {error}")
+            console.warn(f"{label} seed {item.seed} failed: {error}")
+            continue
+        if label not in by_label:
+            by_label[label] = arm_row(item.arm)
+            results.arms.append(by_label[label])
+        by_label[label].seeds.append(seed_arm)
+        results.stages = list(context.recorder.stages)
+        results.save(context.run_dir)
+    results.stages = list(context.recorder.stages)
+    results.warnings = list(dict.fromkeys(console.warnings))
+    results.status = "partial" if failures else "finished"
+    results.save(context.run_dir)
+    write_manifest(context, data, results.status, failures)
+    return results
+
+
+def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str]) -> list[Prepared]:
+    """Targets, scores and weights of every arm and seed, with the base model loaded at most once."""
+    examples = all_train(data)
+    data_key = train_data_key(data)
+    prepared = []
+    for arm in context.arms:
+        for seed in context.spec.seeds:
+            keys = arm_keys(context, arm, seed, data_key)
+            try:
+                with context.recorder.stage("targets", arm.label, seed) as stage:
+                    targets, stage.reused = make_targets(context, arm, seed, examples, keys.targets)
+                with context.recorder.stage("score", arm.label, seed) as stage:
+                    scored, stage.reused = score_targets(context, targets, examples)
+                weights = select_weights(arm, scored)
+            except DasdError as error:
+                failures.append(f"{arm.label} seed {seed}: {error}")
+                context.console.warn(f"{arm.label} seed {seed} failed: {error}")
+                continue
+            write_targets(arm_folder(context, arm, seed), scored, weights)
+            prepared.append(Prepared(arm, seed, scored, weights, len(examples), keys.train))
+    if not prepared:
+        raise DasdError(f"No arm could be prepared: {failures[0]}")
+    return prepared
+
+
+def run_arm(context: RunContext, item: Prepared, tested: list[TaskData]) -> SeedArm:
+    """Trains one arm with one seed and scores its adapter on every task."""
+    arm, seed = item.arm, item.seed
+    folder = arm_folder(context, arm, seed)
+    with context.recorder.stage("train", arm.label, seed) as stage:
+        trained, stage.reused = train_arm(context, arm, seed, item.scored, item.weights, item.train_key)
+    for name, ids in (("skipped: all their weights are 0", trained.skipped), ("cut at the context", trained.truncated)):
+        if ids:
+            context.console.warn(f"{arm.label} seed {seed}: {len(ids)} training examples were {name}.")
+    copy_tree(trained.adapter, folder / "adapter")
+    (folder / "train").mkdir(exist_ok=True)
+    shutil.copyfile(trained.folder / "metrics.jsonl", folder / "train" / "metrics.jsonl")
+    scores = {}
+    for one in tested:
+        scores[one.name], _ = score_model(context, one, trained.adapter, item.train_key, arm.label, seed)
+    stats = target_stats(item.scored, item.weights, n_examples=item.n_examples)
+    return SeedArm(seed, scores, stats, trained.stats)
+
+
+def score_model(
+    context: RunContext, data: TaskData, adapter: Path | None, key: str | None, label: str, seed: int | None = None
+) -> tuple[TaskScore, TaskInfo]:
+    """Evaluates one model on one task and adds the reference nll; writes its ``samples.jsonl``."""
+    with context.recorder.stage(f"evaluate {data.name}", label, seed) as stage:
+        rows, summary, stage.reused = evaluate_model(context, data, adapter, key)
+    with context.recorder.stage(f"reference nll {data.name}", label, seed) as stage:
+        nll, stage.reused = reference_nll(context, data, adapter, key)
+    where = context.run_dir / "base" if seed is None else context.run_dir / "arms" / label / f"seed{seed}"
+    write_samples(where / "eval" / data.name / "samples.jsonl", rows)
+    return task_score(rows, summary, nll), task_info(data, summary)
+
+
+def task_score(rows: list[Row], summary: Row, nll: Any) -> TaskScore:
+    """The per-item outcomes of one evaluation as a :class:`TaskScore`."""
+    binary = all(row["score"] in (0, 1, 0.0, 1.0) for row in rows)
+    reasons: dict[str, int] = {}
+    for row in rows:
+        reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+    groups = {
+        name: [str(row[name]) for row in rows]
+        for name in ("level", "subject")
+        if rows and all(row.get(name) is not None for row in rows)
+    }
+    score = TaskScore.from_items(
+        [row["id"] for row in rows],
+        correct=[int(row["score"]) for row in rows] if binary else None,
+        scores=None if binary else [float(row["score"]) for row in rows],
+        reasons=dict(sorted(reasons.items())),
+        reference_nll=nll,
+        groups=groups,
+    )
+    score.tokens = sum(int(row.get("tokens") or 0) for row in rows)
+    score.other_metrics = dict(summary.get("metrics", {}))
+    return score
+
+
+def task_info(data: TaskData, summary: Row) -> TaskInfo:
+    """One task as the tables describe it."""
+    return TaskInfo(
+        name=data.name,
+        metric=summary["metric"],
+        filter=summary["filter"],
+        higher_is_better=True,
+        comparable=summary["comparable"],
+        num_fewshot=summary["num_fewshot"],
+        n_items=len(data.test),
+        n_train=len(data.train),
+        version=data.task.version,
+        note=summary["note"],
+        max_new_tokens=data.task.max_new_tokens,
+    )
+
+
+def training_line(context: RunContext) -> str:
+    """What all arms share, for the caption."""
+    t = context.spec.training
+    adapter = "all weights" if t.lora_rank == 0 else f"LoRA r={t.lora_rank} alpha={t.lora_alpha:g} on {t.lora_targets}"
+    return f"{adapter}, lr {t.lr:g} {t.schedule}, batch {t.batch_size}, {t.epochs:g} epochs, {context.dtype}"
+
+
+def arm_row(arm: ArmSpec) -> Arm:
+    """The table row of an arm."""
+    options = arm.method.describe()
+    rule = ""
+    if "rule" in options:
+        numbers = [f"{name}={options[name]:g}" for name in ("tau",) if name in options]
+        rule = " ".join([str(options["rule"]), *numbers])
+    return Arm(arm.method.name, options, arm.label, [], rule, arm.method.denominator, arm.label)
+
+
+def arm_folder(context: RunContext, arm: ArmSpec, seed: int) -> Path:
+    """``arms/<label>/seed<k>`` of the run directory."""
+    return context.run_dir / "arms" / arm.label / f"seed{seed}"
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copies a folder, replacing what an interrupted run left."""
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(source, target)
+
+
+def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
+    """What must be equal for two runs to be compared."""
+    found = {
+        "dtype": context.dtype,
+        "chat template": context.chat.hash,
+        "model weights": context.model.sha256,
+        "training": digest(context.spec.training),
+    }
+    for one in data:
+        found[f"data {one.name}"] = digest(one.train_key, one.test_key)
+        found[f"task code {one.name}"] = one.plugin_sha256
+    return found
+
+
+def write_manifest(context: RunContext, data: list[TaskData], status: str, failures: list[str]) -> None:
+    """``manifest.json``, written last: everything needed to know what the numbers are numbers of."""
+    spec = context.spec
+    reused, computed = context.recorder.reuse_counts()
+    manifest: dict[str, Any] = {
+        "status": status,
+        "failures": failures,
+        "created": _now(),
+        "command": command_line(),
+        "model": {
+            "name": spec.model,
+            "sha256": context.model.sha256,
+            "source": context.model.source,
+            "licence": context.model.licence,
+            "kind": context.model.kind,
+            "dtype": context.dtype,
+            "device": context.device,
+        },
+        "chat_template": {"mode": spec.chat_template, "sha256": context.chat.hash},
+        "engine": context.engine_path or "not loaded: everything was reused",
+        "adapter_at_evaluation": "merged into the weights",
+        "seeds": list(spec.seeds),
+        "training": asdict(spec.training),
+        "budget": "equal",
+        "arms": [
+            {
+                "label": arm.label,
+                "method": arm.method.name,
+                "options": arm.method.describe(),
+                "denominator": arm.method.denominator,
+                "plugin": arm.plugin.origin,
+                "plugin_sha256": arm.plugin.sha256,
+            }
+            for arm in context.arms
+        ],
+        "tasks": [
+            {
+                "name": one.name,
+                "plugin": one.origin,
+                "plugin_sha256": one.plugin_sha256,
+                "data": one.source,
+                "train_rows": len(one.train),
+                "train_sha256": one.train_key,
+                "test_rows": len(one.test),
+                "test_sha256": one.test_key,
+            }
+            for one in data
+        ],
+        "unsafe_code": {"allowed": spec.confirm_run_unsafe_code},
+        "stages": {"reused": reused, "computed": computed, "each": [asdict(s) for s in context.recorder.stages]},
+        "peak_memory_gib": round(peak_memory_gib(), 3),
+        "environment": environment(),
+    }
+    write_json(context.run_dir / "manifest.json", manifest)
+
+
+def write_cancelled(context: RunContext) -> None:
+    """Marks an interrupted run, so that no table takes it for a finished one."""
+    write_json(
+        context.run_dir / "manifest.json",
+        {"status": "cancelled", "created": _now(), "command": command_line(), "model": {"name": context.spec.model}},
+    )
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def closing_lines(context: RunContext, seconds: float) -> list[str]:
+    """What a reader needs after the table: reuse, time, memory, where everything lies."""
+    reused, computed = context.recorder.reuse_counts()
+    return [
+        f"Stages: {computed} computed, {reused} reused from the store. "
+        f"{format_seconds(seconds)} in all, peak memory {peak_memory_gib():.2f} GiB of "
+        f"{_total_memory() / GIB:.0f} GiB.",
+        f"Everything lies in {context.run_dir}  (table again: dasd-bench table {context.run_dir})",
+    ]
+
+
+def _total_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)

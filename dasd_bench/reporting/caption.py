@@ -1,0 +1,112 @@
+"""Captions: what a reader must know to read the numbers, and what numbers of this size cannot show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from dasd_bench.reporting.collect import expected_seeds, task_infos
+from dasd_bench.reporting.format import listing
+from dasd_bench.reporting.results import RunResults, TaskInfo
+from dasd_bench.stats.paired import Paired
+from dasd_bench.stats.power import detectable_difference, detectable_mean_difference
+
+Tests = Mapping[tuple[int, str], Paired]
+
+
+def score_caption(results: Sequence[RunResults], tests: Tests, baseline: str) -> list[str]:
+    """The sentences under the main table."""
+    tasks = task_infos(results)
+    seeds = sorted({seed for run in results for seed in expected_seeds(run)})
+    lines = [_items(tasks, seeds), _errors(tasks, len(seeds))]
+    if tests:
+        kinds = listing(sorted({test.test for test in tests.values()}))
+        corrected = f"over the {len(tests)} tests of this table" if len(tests) > 1 else "(one test)"
+        lines.append(
+            f"vs {baseline}: items won/lost and p by {kinds}; "
+            f"* p < .05, ** p < .01 after Holm's correction {corrected}."
+        )
+        lines.append(power_line(tasks, tests))
+    for run in results:
+        lines += training_lines(run, named=len(results) > 1)
+    lines += comparable_lines(tasks)
+    if any(task.retention for task in tasks):
+        lines.append("TI, BWT: mean relative change to base on the trained tasks and on the retention tasks.")
+    return lines
+
+
+def _items(tasks: list[TaskInfo], seeds: list[int]) -> str:
+    sizes = ", ".join(f"{task.name} {task.n_items}" for task in tasks)
+    if len(seeds) > 1:
+        return f"n: {sizes} test items; {len(seeds)} seeds ({', '.join(map(str, seeds))})."
+    one = f"one seed ({seeds[0]}), so nothing is known about the spread between seeds" if seeds else "no training"
+    return f"n: {sizes} test items; {one}."
+
+
+def _errors(tasks: list[TaskInfo], seeds: int) -> str:
+    unit = "Percent" if all(task.percent for task in tasks) else "Shares in percent"
+    if seeds > 1:
+        return (
+            f"{unit}; ± is the standard deviation over {seeds} seeds; [..] is the 95 % interval over items (Wilson for "
+            "base, Agresti-Min for Δ). Intervals and tests are over items, for the seeds that were trained."
+        )
+    other = "" if all(task.percent for task in tasks) else " (bootstrap where it is not pass/fail)"
+    return f"{unit} with 95 % intervals over items: Wilson for a score{other}, Agresti-Min for Δ."
+
+
+def power_line(tasks: list[TaskInfo], tests: Tests, power: float = 0.8) -> str:
+    """What a comparison of this size can and cannot show, from the disagreement that was seen."""
+    parts = []
+    for task in tasks:
+        found = [test for (_, name), test in tests.items() if name == task.name]
+        if not found:
+            continue
+        n = found[0].n
+        if all(test.test == "exact McNemar" for test in found):
+            discordance = fmean((test.wins + test.losses) / n for test in found)
+            least = detectable_difference(n, discordance, power)
+            seen = f"{100 * discordance:.0f} % of {n} items answered differently"
+        else:
+            deviation = fmean(test.deviation for test in found)
+            least = detectable_mean_difference(n, deviation, power) if deviation else None
+            seen = f"{n} items"
+        if least is None:
+            parts.append(f"{task.name}: {n} items cannot show any difference")
+        elif task.percent:
+            parts.append(f"{task.name}: {100 * least:.1f} points ({seen})")
+        else:
+            parts.append(f"{task.name}: {least:.3g} ({seen})")
+    return (
+        f"What this size can show: a true difference is found in {100 * power:.0f} % of such runs (p < .05, "
+        f"uncorrected) only from about {'; '.join(parts)}. Smaller ones cannot be told from chance here: "
+        "no mark does not mean no effect."
+    )
+
+
+def training_lines(run: RunResults, *, named: bool) -> list[str]:
+    """What the arms share and where they differ in their denominators."""
+    about = "; ".join(part for part in (run.train.line, run.train.budget) if part)
+    start = f"Run {run.run_id}: every" if named else "Every"
+    lines = [f"{start} method trained alike: {about}."] if about else []
+    kinds: dict[str, list[str]] = {}
+    for arm in run.arms:
+        if arm.denominator:
+            kinds.setdefault(arm.denominator, []).append(arm.label)
+    if len(kinds) == 1:
+        lines.append(f"Loss divided by {next(iter(kinds))} target tokens.")
+    elif kinds:
+        parts = "; ".join(f"{kind} ({', '.join(arms)})" for kind, arms in kinds.items())
+        lines.append(f"Loss divided by target tokens, {parts}.")
+    return lines
+
+
+def comparable_lines(tasks: list[TaskInfo]) -> list[str]:
+    """For every task whether its number is stock lm-eval's or our own variant."""
+    lines = []
+    for task in tasks:
+        kind = "comparable with stock lm-eval" if task.comparable else "our own variant, not a stock lm-eval number"
+        why = f" ({task.note})" if task.note else ""
+        lines.append(
+            f"{task.name} v{task.version}: {task.metric}, filter {task.filter}, {task.num_fewshot}-shot, {kind}{why}."
+        )
+    return lines

@@ -1,0 +1,254 @@
+"""The tables beside the scores: what the targets are like, what each row cost, and scores by level, subject or seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import fmean, stdev
+
+from dasd_bench.console import format_seconds
+from dasd_bench.errors import UsageError, did_you_mean
+from dasd_bench.records import Reason
+from dasd_bench.reporting.collect import Entry, entries, group_names, task_infos, usable
+from dasd_bench.reporting.format import bracket, count, number, percent, score
+from dasd_bench.reporting.results import RunResults, StageTime, TargetStats, TaskInfo, TaskScore
+from dasd_bench.reporting.table import Cell, Column, Row, Table, ranked
+from dasd_bench.stats.intervals import bootstrap, wilson
+
+FAILURES = tuple(
+    reason.value for reason in (Reason.NO_ANSWER, Reason.TRUNCATED, Reason.TIMEOUT, Reason.INFRASTRUCTURE_ERROR)
+)
+"""The reasons that :func:`reason_table` shows."""
+
+TargetField = tuple[Column, Callable[[TargetStats], float | None], Callable[[float | None], str]]
+
+TARGET_FIELDS: tuple[TargetField, ...] = (
+    (Column("n", "targets"), lambda s: s.n, count),
+    (Column("ppl", "PPL"), lambda s: s.ppl, number),
+    (Column("hpr2.5", "HPR\n@2.5"), lambda s: s.hpr.get("2.5"), lambda v: number(v, 3)),
+    (Column("hpr10", "HPR\n@10", shown=False), lambda s: s.hpr.get("10"), lambda v: number(v, 3)),
+    (Column("hpr25", "HPR\n@25", shown=False), lambda s: s.hpr.get("25"), lambda v: number(v, 3)),
+    (Column("acceptance", "accepted\n%"), lambda s: s.acceptance, percent),
+    (Column("ungated", "ungated\n%"), lambda s: s.ungated_acceptance, percent),
+    (Column("broke", "gate\nbroke"), lambda s: s.gate_broke, count),
+    (Column("mended", "gate\nmended"), lambda s: s.gate_mended, count),
+    (Column("gold", "gold\n%"), lambda s: s.gold_share, percent),
+    (Column("replaced", "replaced\n%"), lambda s: s.replaced_share, percent),
+    (Column("zero", "weight 0\n%"), lambda s: s.weight_zero_share, percent),
+    (Column("length", "tokens\neach"), lambda s: s.mean_length, lambda v: number(v, 1)),
+    (Column("gated_replaced", "replaced\nin gated %", shown=False), lambda s: s.gated_replaced_share, percent),
+    (Column("dropped", "dropped", shown=False), lambda s: s.dropped, count),
+)
+
+
+def target_table(results: Sequence[RunResults]) -> Table:
+    """What each method trained on, measured under the frozen base; values are means over seeds where they differ."""
+    usable(results)
+    rows, notes = [], []
+    varied = False
+    for group, run in zip(group_names(results), results, strict=True):
+        for entry in entries(run):
+            stats = [one.target_stats for one in entry.seed_arms() if one.target_stats is not None]
+            if not stats:
+                continue
+            cells = {}
+            for column, get, text in TARGET_FIELDS:
+                found = [value for one in stats if (value := get(one)) is not None]
+                if found:
+                    spread = stdev(found) if len(found) > 1 and len(set(found)) > 1 else None
+                    varied = varied or spread is not None
+                    cells[column.key] = Cell(text(fmean(found)), _finite(fmean(found)), spread=spread)
+            rows.append(Row(entry.label, cells, group))
+            if any(reason != "gold" for reason in stats[0].reasons):
+                parts = ", ".join(f"{name} {k}" for name, k in _by_count(stats[0].reasons))
+                notes.append(f"{entry.label} targets: {parts}.")
+    caption = [
+        "PPL is exp(mean nll) of the target tokens under the untrained model given the question alone; HPR@k the share "
+        "of tokens with perplexity above k. Accepted: the method's own answer was right; ungated: right without the "
+        "gate. Gold: targets that are the reference. Replaced: trained tokens taken from the base by the gate. "
+        "Weight 0: tokens that the static selection leaves out.",
+        *(["Means over seeds."] if varied else []),
+        *notes,
+    ]
+    return Table("targets", "Training targets", [field[0] for field in TARGET_FIELDS], rows, caption)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def cost_table(results: Sequence[RunResults]) -> Table:
+    """Tokens, steps and memory of each method, and the seconds of every stage, summed over seeds."""
+    usable(results)
+    stages = list(dict.fromkeys(stage.name for run in results for stage in run.stages))
+    rows = []
+    for group, run in zip(group_names(results), results, strict=True):
+        shared = [stage for stage in run.stages if not stage.arm]
+        if shared:
+            rows.append(Row("shared", _stage_cells(shared), group))
+        for entry in entries(run):
+            own = [stage for stage in run.stages if stage.arm == entry.label]
+            cells = _stage_cells(own) | _train_cells(entry)
+            if cells:
+                rows.append(Row(entry.label, cells, group))
+    columns = [
+        Column("target_tokens", "trained\ntokens"),
+        Column("kept_tokens", "with\nweight"),
+        Column("steps", "steps"),
+        Column("loss", "last\nloss"),
+        Column("peak", "peak\nGiB"),
+        *(Column(f"stage:{name}", name.replace(" ", "\n"), block="stages") for name in stages),
+    ]
+    caption = [
+        "Tokens and steps are per seed and count every epoch; stage times are wall time, summed over seeds; 'reused' "
+        "was found in the store and not computed again."
+    ]
+    total = sum(stage.seconds for run in results for stage in run.stages if not stage.reused)
+    if stages:
+        caption.append(f"Computed in this run: {format_seconds(total)} in all.")
+    return Table("cost", "Cost", columns, rows, caption)
+
+
+def reason_table(results: Sequence[RunResults]) -> Table:
+    """Answers that failed otherwise than by being wrong, summed over seeds; only reasons that occur are columns."""
+    usable(results)
+    columns: dict[str, Column] = {}
+    rows = []
+    for group, run in zip(group_names(results), results, strict=True):
+        for entry in entries(run):
+            cells: dict[str, Cell] = {}
+            for task in run.tasks:
+                scores = entry.scores(task.name)
+                for reason in FAILURES:
+                    total = sum(one.reasons.get(reason, 0) for one in scores)
+                    key = f"{task.name}:{reason}"
+                    if total:
+                        columns.setdefault(
+                            key, Column(key, f"{task.name}\n{reason.replace('_', ' ')}", block=task.name)
+                        )
+                    if scores:
+                        cells[key] = Cell(count(total), total, n=sum(one.n for one in scores))
+            rows.append(Row(entry.label, cells, group))
+    caption = [
+        "Answers, summed over seeds, that did not count for another reason than a wrong answer: none could be "
+        "extracted, the text was cut at the token budget, time ran out, or the machinery failed."
+    ]
+    order = [f"{task.name}:{reason}" for task in task_infos(results) for reason in FAILURES]
+    ordered = [columns[key] for key in order if key in columns]
+    return Table("failures", "Failures that are not wrong answers", ordered, rows if ordered else [], caption)
+
+
+def _train_cells(entry: Entry) -> dict[str, Cell]:
+    stats = [one.train_stats for one in entry.seed_arms() if one.train_stats is not None]
+    if not stats:
+        return {}
+    cells = {
+        "target_tokens": fmean(one.target_tokens for one in stats),
+        "kept_tokens": fmean(one.kept_tokens for one in stats),
+        "steps": fmean(one.steps for one in stats),
+    }
+    peak, loss = max(one.peak_memory_gib for one in stats), fmean(one.final_loss for one in stats)
+    return {key: Cell(count(value), value) for key, value in cells.items()} | {
+        "loss": Cell(number(loss, 3), _finite(loss)),
+        "peak": Cell(number(peak), _finite(peak)),
+    }
+
+
+def _stage_cells(stages: list[StageTime]) -> dict[str, Cell]:
+    cells = {}
+    for name in dict.fromkeys(stage.name for stage in stages):
+        mine = [stage for stage in stages if stage.name == name]
+        seconds = sum(stage.seconds for stage in mine if not stage.reused)
+        reused = sum(stage.reused for stage in mine)
+        if reused == len(mine):
+            text = "reused"
+        else:
+            text = format_seconds(seconds) + (f", {reused} reused" if reused else "")
+        cells[f"stage:{name}"] = Cell(text, seconds, n=len(mine))
+    return cells
+
+
+def group_table(results: Sequence[RunResults], by: str) -> Table:
+    """Scores by ``level``, ``subject`` (or any other group that the items carry), or by ``seed``.
+
+    Raises :class:`UsageError` where no task has such groups.
+    """
+    usable(results)
+    return _by_seed(results) if by == "seed" else _by_group(results, by)
+
+
+def _by_seed(results: Sequence[RunResults]) -> Table:
+    tasks = task_infos(results)
+    rows = []
+    for group, run in zip(group_names(results), results, strict=True):
+        for entry in entries(run):
+            named = [(entry.label, run.base)] if entry.is_base else []
+            named += [(f"{entry.label} seed {one.seed}", one.scores) for one in entry.seed_arms()]
+            for label, scores in named:
+                cells = {t.name: _part_cell(t, [scores[t.name].values()]) for t in tasks if t.name in scores}
+                rows.append(Row(label, cells, group))
+    columns = [_task_column(task, task.name, task.name) for task in tasks]
+    return Table("by-seed", "Scores by seed", columns, rows, ["Percent with 95 % intervals over items."])
+
+
+def _by_group(results: Sequence[RunResults], by: str) -> Table:
+    listed = [(g, e) for g, run in zip(group_names(results), results, strict=True) for e in entries(run)]
+    columns: dict[str, Column] = {}
+    rows = []
+    offered: set[str] = {"seed"}
+    for group, entry in listed:
+        cells: dict[str, Cell] = {}
+        for task in entry.run.tasks:
+            scores = entry.scores(task.name)
+            offered |= {name for one in scores for name in one.groups}
+            for name, members in _members(scores, by):
+                key = f"{task.name}:{name}"
+                title = f"{task.name}\n{by} {name}\nn = {len(members[0])}"
+                columns.setdefault(key, _task_column(task, key, title))
+                cells[key] = _part_cell(task, members)
+        rows.append(Row(entry.label, cells, group))
+    if not columns:
+        known = sorted(offered)
+        raise UsageError(
+            f"No task of this run has a {by} for its items.{did_you_mean(by, known)} Use {', '.join(known)}."
+        )
+    several = any(len(entry.seed_arms()) > 1 for _, entry in listed)
+    lines = ["Percent with 95 % intervals over items" + (" (means over seeds within items)." if several else ".")]
+    lines.append("Groups are small: read the intervals, not the ranks.")
+    order = [task.name for task in task_infos(results)]
+    ordered = sorted(columns.values(), key=lambda column: order.index(column.block))
+    return ranked(Table(f"by-{by}", f"Scores by {by}", ordered, rows, lines))
+
+
+def _task_column(task: TaskInfo, key: str, title: str) -> Column:
+    return Column(key, title, "up" if task.higher_is_better else "down", task.name, ranked=True)
+
+
+def _members(scores: list[TaskScore], by: str) -> list[tuple[str, list[list[float]]]]:
+    """The item values of every group, one list per seed, groups in natural order."""
+    if not scores or any(by not in one.groups or one.item_hash != scores[0].item_hash for one in scores):
+        return []
+    names = scores[0].groups[by]
+    return [
+        (name, [[v for v, own in zip(one.values(), names, strict=True) if own == name] for one in scores])
+        for name in sorted(set(names), key=_natural)
+    ]
+
+
+def _natural(name: str) -> tuple[list[float], str]:
+    digits = "".join(ch if ch.isdigit() or ch == "." else " " for ch in name).split()
+    return [float(part) for part in digits if part.replace(".", "", 1).isdigit()], name
+
+
+def _part_cell(task: TaskInfo, by_seed: list[list[float]]) -> Cell:
+    items = [fmean(item) for item in zip(*by_seed, strict=True)]
+    mean = fmean(items)
+    binary = len(by_seed) == 1 and set(items) <= {0.0, 1.0}
+    interval = wilson(round(sum(items)), len(items)) if binary else bootstrap(items)
+    cell = Cell(score(mean, task.percent), mean, bracket(interval, task.percent), n=len(items))
+    return cell if interval is None else replace(cell, low=interval.low, high=interval.high)

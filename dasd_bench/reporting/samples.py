@@ -1,0 +1,62 @@
+"""Reads ``eval/<task>/samples.jsonl``: one record per evaluated item."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dasd_bench.errors import StoreError
+from dasd_bench.reporting.collect import Entry
+
+SAMPLES_FILE = "samples.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One item as it was answered: what the model saw, what it wrote, what was made of it (1.0 = right)."""
+
+    id: str
+    prompt: str
+    completion: str
+    extracted: str | None
+    score: float
+    reason: str
+
+
+def samples_path(run: Path, entry: Entry, task: str, seed: int | None) -> Path:
+    """Where an entry's records of a task lie; ``seed`` is None for the base."""
+    if entry.arm is None:
+        return run / "base" / "eval" / task / SAMPLES_FILE
+    return run / "arms" / entry.arm.directory / f"seed{seed}" / "eval" / task / SAMPLES_FILE
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """All records in order. A last line without its newline is a write that was cut off, and is left out.
+
+    Raises :class:`StoreError` naming file and line for anything else that is not a record.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing: the run keeps no completions for this task.") from None
+    except (OSError, UnicodeDecodeError) as err:
+        raise StoreError(f"{path} cannot be read: {err}.") from None
+    lines = text.split("\n")[:-1]
+    return [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _record(line: str, where: str) -> Sample:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        return Sample(
+            id=str(row["id"]),
+            prompt=str(row.get("prompt", "")),
+            completion=str(row.get("completion", "")),
+            extracted=None if row.get("extracted") is None else str(row["extracted"]),
+            score=float(row["score"]),
+            reason=str(row.get("reason", "")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise StoreError(f"{where}: not a sample record ({err}); run the command again to rebuild it.") from None

@@ -1,0 +1,115 @@
+"""Prints runs: their tables, one run whole, the list of runs, a comparison."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from dasd_bench.console import Console
+from dasd_bench.reporting.catalog import list_runs, load_run, manifest_lines, read_manifest, runs_table
+from dasd_bench.reporting.compare import Change, Comparison
+from dasd_bench.reporting.details import cost_table, reason_table, target_table
+from dasd_bench.reporting.render.machine import table_object
+from dasd_bench.reporting.render.terminal import renderables, terminal_text
+from dasd_bench.reporting.results import RESULTS_FILE, RunResults
+from dasd_bench.reporting.samples import Sample
+from dasd_bench.reporting.scores import run_table
+from dasd_bench.reporting.table import Table
+
+PIPED_WIDTH = 110
+"""Columns of a table that does not go to a terminal."""
+
+COMPLETION_LINES = 12
+"""Lines shown of one completion."""
+
+
+def run_tables(results: Sequence[RunResults], baseline: str = "base") -> list[Table]:
+    """The tables of one run or several: scores, failures, training targets, cost. Tables without rows are left out."""
+    tables = [run_table(results, baseline=baseline), reason_table(results), target_table(results), cost_table(results)]
+    return [table for table in tables if table.rows]
+
+
+def print_tables(console: Console, tables: Sequence[Table]) -> None:
+    """Prints warnings and tables: styled on a terminal at its width, plain when piped, one event each as JSON."""
+    for table in tables:
+        for warning in table.warnings:
+            console.warn(warning)
+    if console.json_events:
+        for table in tables:
+            console.event("table", table=table_object(table))
+    elif console.is_terminal:
+        for part in renderables(tables, console.rich.width):
+            console.renderable(part)
+    else:
+        console.result(terminal_text(tables, PIPED_WIDTH).rstrip("\n"))
+
+
+def show_run(console: Console, run: Path) -> None:
+    """Prints one run: its manifest, its tables where any task was finished, its warnings and its files."""
+    manifest = read_manifest(run)
+    console.result(f"Run {run.name}", path=str(run), manifest=manifest)
+    if not console.json_events:
+        for line in manifest_lines(manifest) if manifest else ["  no manifest: this run has not finished"]:
+            console.result(line)
+        console.result("")
+    if not (run / RESULTS_FILE).exists():
+        console.result("No results yet: run the same command again to go on.")
+        return
+    results = load_run(run)
+    if results.status == "cancelled":
+        console.result("This run was cancelled, so its numbers are not shown; run its command again to finish it.")
+        return
+    print_tables(console, run_tables([results]))
+    for text in [*results.warnings, *results.notes]:
+        console.result(f"Note: {text}")
+
+
+def print_runs(console: Console, folder: Path) -> None:
+    """Prints the runs under ``folder``, newest first."""
+    runs = list_runs(folder)
+    if not runs:
+        console.result(f"There are no runs in {folder}.", runs=[])
+        return
+    print_tables(console, [runs_table(runs, folder)])
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Prints why two rows are not comparable (first), the paired tests, and the changed items side by side."""
+    if comparison.not_comparable:
+        console.warn(f"Not comparable: {'; '.join(comparison.not_comparable)}.")
+    for note in comparison.notes:
+        console.warn(note)
+    print_tables(console, [comparison.table])
+    width = console.rich.width if console.is_terminal else PIPED_WIDTH
+    if comparison.changes and not console.json_events:
+        console.result(f"{len(comparison.changes)} of the items that changed:")
+    for change in comparison.changes:
+        if console.json_events:
+            console.event("changed item", item=change.item, task=change.task, difference=change.difference)
+        else:
+            console.result("\n".join(change_lines(change, width)))
+
+
+def change_lines(change: Change, width: int) -> list[str]:
+    """One changed item: the prompt's end, then both completions side by side."""
+    better = "A better" if change.difference > 0 else "B better"
+    prompt = " ".join(change.prompt.split())
+    lines = ["", f"{change.item} ({better})", f"  ...{prompt[-(width - 6) :]}" if prompt else ""]
+    half = (width - 5) // 2
+    left, right = _column(change.a, "A", half), _column(change.b, "B", half)
+    for index in range(max(len(left), len(right))):
+        one = left[index] if index < len(left) else ""
+        other = right[index] if index < len(right) else ""
+        lines.append(f"  {one:<{half}} | {other}".rstrip())
+    return lines if prompt else lines[:2] + lines[3:]
+
+
+def _column(sample: Sample, name: str, width: int) -> list[str]:
+    found = "no answer found" if sample.extracted is None else f"answer {sample.extracted}"
+    lines = textwrap.wrap(f"{name}: {sample.reason or sample.score}, {found}", width)
+    body = [part for line in sample.completion.splitlines() for part in textwrap.wrap(line, width) or [""]]
+    shown = body[:COMPLETION_LINES]
+    if len(body) > len(shown):
+        shown[-1] = f"[{len(body) - len(shown) + 1} more lines]"
+    return lines + shown

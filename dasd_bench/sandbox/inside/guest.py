@@ -1,0 +1,201 @@
+"""Beside the model-written code: defines its functions, then answers the judge's calls with plain data.
+
+Nothing here is a defence. The code that runs in this process may rewrite all of it, and gains only what it could
+have returned anyway: every answer is data that the judge rebuilds and compares. What is done here is for honest
+programs: patched builtins, printing, generators, objects and exceptions should work as in a single process.
+"""
+
+from __future__ import annotations
+
+import builtins
+import linecache
+import random
+import re
+import sys
+import types
+from collections import deque
+from typing import Any
+
+from .wire import Channel, Decoder, Encoder, Gone, TooLarge, WireError
+
+# A program that replaces len() or isinstance() must not break the answers to its own calls.
+globals().update({name: value for name, value in vars(builtins).items() if not name.startswith("_")})
+
+MODULE = "solution"
+_BUILTIN_ERRORS = {
+    value: name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, BaseException)
+}
+_PLAIN_BASES = frozenset({int, float, str, list, tuple, dict, set, frozenset, deque, bytes, bytearray})
+_NAMELESS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type)
+
+
+class CallbackError(Exception):
+    """A function of the tests raised while the program called it."""
+
+
+class Guest:
+    """One program and its channel: ``load`` runs the source, ``serve`` answers until the judge hangs up. Made before
+    the fork, so that the child finds everything ready."""
+
+    def __init__(self, descriptor: int, frame_bytes: int) -> None:
+        self._channel = Channel(descriptor, frame_bytes)
+        self._encoder = Encoder(self._special, frame_bytes, functions=False)
+        self._decoder = Decoder({"h": self._handle, "f": self._callback, "o": self._object, "it": iter})
+        self._handles: list[Any] = []
+        self._classes: dict[str, Any] = {}
+        self._class_names: set[str] = set()
+        module = types.ModuleType(MODULE)
+        sys.modules[MODULE] = module
+        self._space = module.__dict__
+
+    def load(self, source: bytes) -> None:
+        """Compiles and runs the program; tells the judge how that went."""
+        # The program and the verdict must not depend on the second: two runs give the same answer.
+        random.seed(0)
+        filename = f"<{MODULE}>"
+        try:
+            try:
+                text = source.decode("utf-8", "surrogatepass")
+                code = compile(text, filename, "exec", dont_inherit=True)
+            except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+                self._send(["syntax", f"{type(error).__name__}: {error}"[:500]])
+                return
+            linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+            exec(code, self._space)
+        except BaseException as error:
+            self._send(self._failure(error))
+            return
+        self._send(["ready"])
+
+    def serve(self) -> None:
+        while True:
+            try:
+                frame = self._channel.receive()
+            except Gone:
+                return
+            self._answer(self._decoder.message(frame))
+
+    def _answer(self, message: list[Any]) -> None:
+        try:
+            op, *rest = message
+            if op == "call":
+                target, args, kwargs, with_args = rest
+                value = self._target(target)(*args, **kwargs)
+                if value is None or with_args:
+                    reply = ["v", value, [*args, *kwargs.values()]]
+                else:
+                    reply = ["v", value]
+            elif op == "next":
+                try:
+                    reply = ["v", next(self._handles[rest[0]])]
+                except StopIteration:
+                    reply = ["stop"]
+            elif op == "hello":
+                self._hello(*rest)
+                return
+            else:
+                reply = ["v", self._operate(op, *rest)]
+            self._encoder.start()
+            frame = self._encoder.frame([reply[0], *map(self._encoder.pack, reply[1:])])
+        except TooLarge as error:
+            frame = self._encoder.frame(["large", str(error)])
+        except WireError as error:
+            frame = self._encoder.frame(["opaque", str(error)])
+        except BaseException as error:
+            self._send(self._failure(error))
+            return
+        self._channel.send(frame)
+
+    def _operate(self, op: str, target: Any, *rest: Any) -> Any:
+        thing = self._target(target)
+        if op == "get":
+            return getattr(thing, rest[0])
+        if op == "set":
+            return setattr(thing, rest[0], rest[1])
+        if op == "item":
+            return thing[rest[0]]
+        if op == "len":
+            return len(thing)
+        return iter(thing)
+
+    def _hello(self, imports: str, classes: list[list[str]]) -> None:
+        """Imports that the tests make, and classes of theirs whose instances may cross."""
+        space = {"__name__": MODULE}
+        for statement in imports.splitlines():
+            try:
+                exec(statement, space)
+            except ImportError:
+                continue
+        for name, value in space.items():
+            self._space.setdefault(name, value)
+        for name, source in classes:
+            self._class_names.add(name)
+            if source:
+                exec(source, space)
+                self._classes[name] = space[name]
+
+    def _target(self, target: Any) -> Any:
+        if type(target) is str:
+            if target in self._space:
+                return self._space[target]
+            raise NameError(f"name '{target}' is not defined")
+        return target
+
+    def _handle(self, payload: Any) -> Any:
+        return self._handles[payload]
+
+    def _callback(self, number: int) -> Any:
+        def callback(*args: Any) -> Any:
+            self._encoder.start()
+            self._send(["cb", number, self._encoder.pack(list(args))])
+            while True:
+                message = self._decoder.message(self._channel.receive())
+                if message[0] == "cbv":
+                    return message[1]
+                if message[0] == "cbe":
+                    raise getattr(builtins, message[1], CallbackError)(message[2])
+                self._answer(message)
+
+        return callback
+
+    def _object(self, payload: Any) -> Any:
+        name, state = payload
+        cls = self._classes.get(name) or self._space[name]
+        instance = object.__new__(cls)
+        for key, value in state.items():
+            object.__setattr__(instance, key, value)
+        return instance
+
+    def _special(self, x: Any, encoder: Encoder, depth: int) -> Any:
+        t = type(x)
+        if t.__name__ in self._class_names and t in (self._classes.get(t.__name__), self._space.get(t.__name__)):
+            return {"o": [t.__name__, encoder.pack(vars(x), depth + 1)]}
+        if not _PLAIN_BASES.isdisjoint(type.mro(t)):
+            return None
+        if hasattr(t, "__next__"):
+            kind = "iterator"
+        elif t is re.Match or isinstance(x, _NAMELESS):
+            kind = "thing"
+        else:
+            kind = "object"
+        self._handles.append(x)
+        return {"h": [len(self._handles) - 1, kind, t.__name__]}
+
+    def _failure(self, error: BaseException) -> list[Any]:
+        names = [_BUILTIN_ERRORS[base] for base in type.mro(type(error)) if base in _BUILTIN_ERRORS]
+        try:
+            text = str(error)[:500]
+        except BaseException:
+            text = ""
+        try:
+            self._encoder.start()
+            args = self._encoder.pack(list(error.args))
+            self._encoder.frame([args])
+        except BaseException:
+            args = [text]
+        return ["e", names, type(error).__name__, text, args]
+
+    def _send(self, message: list[Any]) -> None:
+        self._channel.send(self._encoder.frame(message))

@@ -1,0 +1,313 @@
+"""Runs a problem's tests against a program it cannot see. Holds expected values, never the program.
+
+The tests run here as they are written, except that names which they use and do not define, first of all the function
+under test, are :mod:`proxies <dasd_bench.sandbox.inside.proxy>`. Their comparisons work on values rebuilt from plain
+data, so what decides is the equality of built-in types and of the tests' own classes.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import gc
+import importlib
+import json
+import os
+import random
+import resource
+import socket
+import struct
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from .proxy import CannotCross, RemoteName, Session
+from .zygote import FRAME_BYTES
+
+HEADER = struct.Struct(">IdI")  # seq, wall seconds, bytes of JSON
+_STATEMENT_CALL = "__call_in_place__"
+_BUILTINS = frozenset(dir(builtins))
+
+
+def encode_job(key: int, problem: Any) -> bytes:
+    """A job's body: the problem travels once, later jobs name it by ``key``."""
+    fields = None
+    if problem is not None:
+        names = ("kind", "prompt", "entry_point", "tests", "test", "imports", "setup")
+        fields = {name: getattr(problem, name) for name in names}
+    return json.dumps({"key": key, "problem": fields}).encode("ascii")
+
+
+class Unusable(Exception):  # noqa: N818
+    """The problem's tests cannot be run here; the message says why."""
+
+
+@dataclass
+class Tests:
+    """A problem made ready: compiled code, the names it takes from the program, classes that may cross."""
+
+    setup: Any
+    code: Any
+    remote: list[str]
+    modules: list[str]
+    entry: str | None
+    imports: str
+    classes: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(problem: dict[str, Any]) -> Tests:
+    """Parses a problem once. Raises Unusable when its tests are no Python or test nothing."""
+    humaneval = problem["kind"] == "humaneval"
+    if humaneval:
+        setup_text = _complete(problem["prompt"])
+        text = "\n".join([problem["setup"], problem["test"]])
+    else:
+        setup_text = problem["imports"]
+        text = "\n".join([problem["setup"], *problem["tests"], problem["test"]])
+    try:
+        setup, tree = ast.parse(setup_text), ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise Unusable(f"the tests are no valid Python ({error})") from None
+    entry = problem["entry_point"]
+    if humaneval and not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
+        raise Unusable("the test defines no function check(candidate)")
+    known = _bound(setup) | _bound(tree)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    free = used - known - _BUILTINS
+    modules = sorted(name for name in free if name in sys.stdlib_module_names and name != entry)
+    remote = sorted((free - set(modules)) | {entry})
+    callables = {*remote, "candidate"}
+    tree = ast.fix_missing_locations(_InPlace(callables).visit(tree))
+    classes = {node.name: ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    for node in setup.body:
+        if isinstance(node, ast.ClassDef):
+            classes.setdefault(node.name, "")
+    imports = "\n".join(ast.unparse(node) for node in (*setup.body, *tree.body) if _standard_import(node))
+    return Tests(
+        compile(setup, "<setup>", "exec", dont_inherit=True),
+        compile(tree, "<tests>", "exec", dont_inherit=True),
+        remote, modules, entry if humaneval else None, imports if not humaneval or classes else "", classes,
+    )  # fmt: skip
+
+
+def _complete(prompt: str) -> str:
+    """A HumanEval prompt as a module: it ends in a function that may still lack its body."""
+    try:
+        ast.parse(prompt)
+    except SyntaxError:
+        return prompt + "\n    pass\n"
+    return prompt
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """Every name that the code binds anywhere: assigned, imported, defined, or an argument."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            names.add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.alias):
+            names.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            names.add(node.name)
+    return names
+
+
+def _standard_import(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import):
+        return all(alias.name.split(".")[0] in sys.stdlib_module_names for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        return (node.module or "").split(".")[0] in sys.stdlib_module_names and node.level == 0
+    return False
+
+
+class _InPlace(ast.NodeTransformer):
+    """Marks calls whose value is dropped: there the program's changes to the arguments are the result."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        call = node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in self._names:
+            function = ast.Name(_STATEMENT_CALL, ast.Load())
+            node.value = ast.Call(function, [call.func, *call.args], call.keywords)
+        return node
+
+
+def run(tests: Tests, session: Session, spaces: dict[str, Any]) -> tuple[str, str]:
+    """The outcome and a sentence on it. Nothing the program does can make this return ``passed`` early: that takes
+    the tests' last statement to have run, with every call answered."""
+    random.seed(0)
+    try:
+        session.wait_ready()
+        if tests.imports or tests.classes:
+            session.hello(tests.imports, [[name, source] for name, source in tests.classes.items()])
+        exec(tests.code, spaces)
+        if tests.entry is not None:
+            spaces["check"](spaces[tests.entry])
+    except BaseException as error:
+        if session.ended:
+            return session.ended.outcome, session.ended.detail
+        return _failure(error, session)
+    if session.ended:
+        return session.ended.outcome, session.ended.detail
+    if session.unfit:
+        return "unusable", f"the tests pass {session.unfit}"
+    if session.calls == 0:
+        return "unusable", "the tests never called the function under test"
+    return "passed", ""
+
+
+def _failure(error: BaseException, session: Session) -> tuple[str, str]:
+    if session.unfit or isinstance(error, CannotCross):
+        return "unusable", f"the tests pass {session.unfit or error}"
+    if isinstance(error, Unusable):
+        return "unusable", str(error)
+    if error is session.last_error:
+        text = error.__dict__.get("_dasd_text", "")
+        return ("out_of_memory" if isinstance(error, MemoryError) else "exception"), text
+    if isinstance(error, ImportError):
+        return "unusable", f"the tests need a package that is not installed ({error})"
+    if isinstance(error, AssertionError):
+        return (
+            "wrong_answer",
+            f"{_brief(error) or 'an assertion failed'}; last value returned: {_short(session.last_value)}",
+        )
+    return (
+        "wrong_answer",
+        f"the tests could not use {_short(session.last_value)} ({type(error).__name__}: {_brief(error)})",
+    )
+
+
+def _brief(error: BaseException) -> str:
+    try:
+        return str(error)[:200]
+    except Exception:
+        return ""
+
+
+def _short(value: Any) -> str:
+    """A value in at most some 80 characters, whatever its size."""
+    if type(value) in (str, bytes, bytearray):
+        return repr(value[:80])
+    if type(value) is int:
+        return str(value) if value.bit_length() < 256 else f"an integer of {value.bit_length()} bits"
+    if type(value) in (list, tuple):
+        return f"{type(value).__name__} of {len(value)}: " + ", ".join(_short(v)[:20] for v in value[:4])
+    if isinstance(value, (float, bool, type(None))):
+        return repr(value)
+    return f"a value of type {type(value).__name__}"
+
+
+def bind(tests: Tests, session: Session) -> dict[str, Any]:
+    """The namespace in which the tests run."""
+    space = session.space
+    space.update({"__name__": "tests", "__builtins__": builtins})
+    exec(tests.setup, space)
+    for name in tests.modules:
+        space[name] = importlib.import_module(name)
+    for name in tests.remote:
+        space[name] = RemoteName(session, name)
+
+    def call_in_place(target: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(target, RemoteName):
+            return session.call(target._name, args, kwargs, True)
+        return target(*args, **kwargs)
+
+    space[_STATEMENT_CALL] = call_in_place
+    return space
+
+
+def judge(tests: Tests, channel: socket.socket, wall: float) -> tuple[str, str]:
+    """Runs one program's tests over ``channel``."""
+    session = Session(channel, FRAME_BYTES, wall, list(tests.classes))
+    return run(tests, session, bind(tests, session))
+
+
+def strict_allclose() -> None:
+    """``numpy.allclose`` calls an empty list close to any number, and one number close to a list of them: a program
+    returning ``[]`` would pass. Within the judge, values of different shapes are not close."""
+    import numpy
+
+    original = numpy.allclose
+
+    def allclose(a: Any, b: Any, *args: Any, **kwargs: Any) -> bool:
+        return numpy.shape(a) == numpy.shape(b) and bool(original(a, b, *args, **kwargs))
+
+    numpy.allclose = allclose
+
+
+def main(descriptor: int, memory: int, packages: str) -> None:
+    """Serves until the control socket closes."""
+    control = socket.socket(fileno=descriptor)
+    os.environ.clear()
+    os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LANG": "C.UTF-8"})
+    if packages:
+        sys.path.append(packages)
+    confine(memory)
+    cache: dict[int, Tests | Unusable] = {}
+    have_numpy = False
+    gc.freeze()
+    while True:
+        header, descriptors, _, _ = socket.recv_fds(control, HEADER.size, 1)
+        if len(header) < HEADER.size:
+            return
+        seq, wall, size = HEADER.unpack(header)
+        job = json.loads(_exactly(control, size))
+        key, problem = job["key"], job.get("problem")
+        if problem is not None:
+            try:
+                cache[key] = prepare(problem)
+            except Unusable as error:
+                cache[key] = error
+            if not have_numpy and "numpy" in problem["test"]:
+                have_numpy = True
+                try:
+                    strict_allclose()
+                except ImportError:
+                    pass
+        with socket.socket(fileno=descriptors[0]) as channel:
+            tests = cache[key]
+            if isinstance(tests, Unusable):
+                outcome, detail = "unusable", str(tests)
+            else:
+                outcome, detail = judge(tests, channel, wall)
+        body = json.dumps({"seq": seq, "outcome": outcome, "detail": detail}).encode()
+        control.sendall(struct.pack(">I", len(body)) + body)
+
+
+def confine(memory: int) -> None:
+    """Limits for the judge itself: memory, no core files, no new privileges, no writing, no network, no processes."""
+    for kind, limit in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        try:
+            resource.setrlimit(kind, (limit, limit))
+        except ValueError:
+            continue
+    if sys.platform != "linux":
+        return
+    from . import kernel, seccomp
+
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if kernel.landlock_abi():
+        kernel.set_landlock(["/"], [])
+    if kernel.supported():
+        kernel.Filter(seccomp.program(own_pid=os.getpid(), forks=False, messages=True)).install()
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    parts = []
+    while size:
+        data = sock.recv(min(size, 1 << 20))
+        if not data:
+            sys.exit(0)
+        parts.append(data)
+        size -= len(data)
+    return b"".join(parts)

@@ -1,0 +1,153 @@
+"""Starts the small processes on the far side: never a fork of the calling process, which may hold a model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from .inside.zygote import FRAME_BYTES
+from .model import IsolationLevel, Limits
+
+#: Loads dasd_bench.sandbox.inside and nothing else of dasd_bench: no package __init__ above it runs.
+_BOOT = (
+    "import sys,types\n"
+    "for n,d in (('dasd_bench',''),('dasd_bench.sandbox',sys.argv[1])):\n"
+    "    m=types.ModuleType(n);m.__path__=[d];sys.modules[n]=m\n"
+    "sys.path[:]=[p for p in sys.path if p]\n"
+    "from dasd_bench.sandbox.inside.{module} import main\n"
+    "import json\n"
+    "main(*json.loads(sys.argv[2]))\n"
+)
+_START_SECONDS = 30.0
+_WORKDIR = "/tmp"
+#: Python itself needs this much address space.
+_MIN_MEMORY = 96 << 20
+
+
+class StartError(Exception):
+    """A process on the far side did not come up; the message says why."""
+
+
+def _spawn(module: str, control: socket.socket, arguments: list[Any], wrapper: list[str]) -> subprocess.Popen[bytes]:
+    folder = os.path.dirname(os.path.abspath(__file__))
+    python = os.path.realpath(sys.executable)
+    command = [
+        *wrapper, python, "-S", "-s", "-B", "-X", "utf8", "-c", _BOOT.replace("{module}", module), folder,
+        json.dumps([control.fileno(), *arguments]),
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        # One seed for the order of sets, so that a verdict does not change from run to run.
+        env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
+        pass_fds=(control.fileno(),),
+        start_new_session=True,
+    )
+
+
+def receive(sock: socket.socket) -> dict[str, Any] | None:
+    """The next report of a process we started; None when it has gone. Its bytes are our own code's."""
+    head = _exactly(sock, 4)
+    if head is None:
+        return None
+    (length,) = struct.unpack(">I", head)
+    body = _exactly(sock, length)
+    return None if body is None else json.loads(body)
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes | None:
+    parts = []
+    while size:
+        try:
+            data = sock.recv(size)
+        except OSError:
+            return None
+        if not data:
+            return None
+        parts.append(data)
+        size -= len(data)
+    return b"".join(parts)
+
+
+class Process:
+    """A started process and its control socket."""
+
+    def __init__(self, module: str, arguments: list[Any], wrapper: list[str] | None = None) -> None:
+        self.control, theirs = socket.socketpair()
+        try:
+            self._popen = _spawn(module, theirs, arguments, wrapper or [])
+        finally:
+            theirs.close()
+        self.control.settimeout(_START_SECONDS)
+
+    def close(self) -> None:
+        """Ends it, and with it everything it started."""
+        self.control.close()
+        self._popen.kill()
+        self._popen.wait()
+
+
+class WorkerProcess(Process):
+    """A zygote at a level. Raises StartError where the level is refused."""
+
+    def __init__(self, level: IsolationLevel, limits: Limits, packages: list[str]) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        workdir = _WORKDIR
+        sizes = {
+            "memory": max(_MIN_MEMORY, int(limits.memory_gib * (1 << 30))), "output": limits.output_bytes,
+            "file": limits.file_bytes, "processes": limits.processes,
+        }  # fmt: skip
+        wrapper: list[str] = []
+        inner = level.value
+        if level is IsolationLevel.CONTAINER:
+            from .container import bubblewrap
+
+            wrapper, inner = bubblewrap(limits.file_bytes, packages), "contained"
+        elif level is not IsolationLevel.NAMESPACES:
+            self._folder = tempfile.TemporaryDirectory(prefix="dasd-sandbox-", ignore_cleanup_errors=True)
+            workdir = os.path.realpath(self._folder.name)
+        super().__init__("zygote", [inner, workdir, sizes, packages], wrapper)
+        hello = receive(self.control)
+        if hello is None or "error" in hello:
+            self.close()
+            raise StartError(str(hello["error"]) if hello else "its process ended at once")
+
+    def close(self) -> None:
+        super().close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+class JudgeProcess(Process):
+    """A judge, with the problems it has been sent."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        where = importlib.util.find_spec("numpy")
+        packages = os.path.dirname(os.path.dirname(where.origin)) if where and where.origin else ""
+        super().__init__("judge", [memory_bytes, packages])
+        self.known: set[int] = set()
+
+
+def importable_packages(names: tuple[str, ...]) -> list[str]:
+    """Folders of the installed packages of those names, with the shared libraries that come beside them."""
+    folders = []
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.origin:
+            continue
+        folder = os.path.dirname(spec.origin)
+        folders += [path for path in (folder, folder + ".libs") if os.path.isdir(path)]
+    return folders
+
+
+__all__ = ["FRAME_BYTES", "JudgeProcess", "Process", "StartError", "WorkerProcess", "importable_packages", "receive"]

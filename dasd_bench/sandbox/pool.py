@@ -1,0 +1,368 @@
+"""Runs many samples at once: one judge and one zygote per slot, one fork per sample, results in order."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+from dasd_bench.errors import DasdError, DataError, UsageError
+
+from .inside import judge as judge_side
+from .inside import zygote as worker_side
+from .launch import JudgeProcess, StartError, WorkerProcess, importable_packages, receive
+from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
+
+_JUDGE_SECONDS = 60.0
+_JUDGE_MEMORY = 4 << 30
+_REPORT_SECONDS = 10.0
+
+
+@dataclass
+class _Job:
+    index: int
+    sample: Sample
+    problem: Problem
+    key: int
+    attempt: int = 0
+
+
+class _Slot:
+    """One worker and one judge; at most one job in flight."""
+
+    def __init__(self, level: IsolationLevel, limits: Limits, packages: list[str]) -> None:
+        self.level = level
+        self.limits = limits
+        self.packages = packages
+        self.worker = WorkerProcess(level, limits, packages)
+        self.judge = JudgeProcess(_JUDGE_MEMORY)
+        self.job: _Job | None = None
+        self.verdict: dict[str, Any] | None = None
+        self.report: dict[str, Any] | None = None
+        self.seq = 0
+        self.started = 0.0
+        self.deadline = 0.0
+
+    def start(self, job: _Job) -> bool:
+        """Hands out a job; False when one of the processes has died."""
+        self.job, self.verdict, self.report = job, None, None
+        self.seq += 1
+        self.started = time.monotonic()
+        self.deadline = self.started + self.limits.wall_seconds + _JUDGE_SECONDS
+        limits, problem = self.limits, job.problem
+        text = problem.prompt + job.sample.completion if problem.kind == "humaneval" else job.sample.completion
+        source = text.encode("utf-8", "surrogatepass")
+        ours, theirs = socket.socketpair()
+        try:
+            backstop = limits.wall_seconds + _JUDGE_SECONDS
+            header = worker_side.HEADER.pack(self.seq, limits.cpu_seconds, backstop, len(source))
+            socket.send_fds(self.worker.control, [header], [theirs.fileno()])
+            self.worker.control.sendall(source)
+            body = judge_side.encode_job(job.key, None if job.key in self.judge.known else problem)
+            header = judge_side.HEADER.pack(self.seq, limits.wall_seconds, len(body))
+            socket.send_fds(self.judge.control, [header], [ours.fileno()])
+            self.judge.control.sendall(body)
+            self.judge.known.add(job.key)
+        except OSError:
+            return False
+        finally:
+            ours.close()
+            theirs.close()
+        return True
+
+    def stop_program(self, word: bytes) -> None:
+        try:
+            self.worker.control.sendall(word)
+        except OSError:
+            pass  # the missing report will say so
+
+    def restart_worker(self) -> None:
+        self.worker.close()
+        self.worker = WorkerProcess(self.level, self.limits, self.packages)
+
+    def restart_judge(self) -> None:
+        self.judge.close()
+        self.judge = JudgeProcess(_JUDGE_MEMORY)
+
+    def close(self) -> None:
+        self.worker.close()
+        self.judge.close()
+
+
+class Sandbox:
+    """Executes samples in isolation. Use as a context manager::
+
+        with Sandbox() as sandbox:
+            results = sandbox.run(samples, problems)
+
+    ``workers``: programs at once (default: this process's cores). ``isolation``: ``"auto"`` takes the best level that
+    works without a container; a level's name takes that one. ``required_level``: the weakest level that will do; below
+    it, entering raises UsageError unless ``allow_unsafe``. ``packages``: installed packages a program may import
+    beside the standard library.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        limits: Limits | None = None,
+        required_level: str | IsolationLevel = IsolationLevel.LANDLOCK,
+        allow_unsafe: bool = False,
+        isolation: str = "auto",
+        packages: tuple[str, ...] = ("numpy",),
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise UsageError(f"The sandbox needs at least one worker, not {workers}.")
+        self.limits = limits or Limits()
+        self.workers = workers or _cores()
+        self._required = (
+            required_level if isinstance(required_level, IsolationLevel) else IsolationLevel.parse(required_level)
+        )
+        self._allow_unsafe = allow_unsafe
+        self._isolation = isolation
+        self._packages = importable_packages(packages)
+        self._slots: list[_Slot] = []
+        self.level: IsolationLevel | None = None
+
+    def __enter__(self) -> Sandbox:
+        slot = self._first_slot()
+        self._slots = [slot]
+        self.level = slot.level
+        try:
+            while len(self._slots) < self.workers:
+                self._slots.append(_Slot(slot.level, self.limits, self._packages))
+        except StartError as error:
+            self.__exit__(None, None, None)
+            raise DasdError(f"The sandbox could not start worker {len(self._slots) + 1}: {error}.") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for slot in self._slots:
+            slot.close()
+        self._slots = []
+
+    def _first_slot(self) -> _Slot:
+        if self._isolation == "auto":
+            levels = [level for level in IsolationLevel if level is not IsolationLevel.CONTAINER]
+        else:
+            levels = [IsolationLevel.parse(self._isolation)]
+        refused: list[str] = []
+        for level in levels:
+            if level.rank > self._required.rank and not self._allow_unsafe:
+                reasons = f" ({'; '.join(refused)})" if refused else ""
+                raise UsageError(
+                    f"Model-written code would run at isolation level '{level.value}', below the required "
+                    f"'{self._required.value}'{reasons}: pass --allow-unsafe-code to accept that, or use a machine "
+                    "that allows user namespaces or Landlock."
+                )
+            try:
+                return _Slot(level, self.limits, self._packages)
+            except StartError as error:
+                refused.append(f"{level.value}: {error}")
+        raise UsageError(f"No isolation level could be started: {'; '.join(refused)}.")
+
+    def run(
+        self,
+        samples: Sequence[Sample],
+        problems: Iterable[Problem] | Mapping[str, Problem],
+        on_result: Callable[[int, ExecResult], None] | None = None,
+    ) -> list[ExecResult]:
+        """One result per sample, in the samples' order. ``on_result(index, result)`` is called as each one is ready,
+        in the order of finishing. Raises DataError for a sample whose task_id no problem has."""
+        if not self._slots:
+            raise UsageError("Use the sandbox as a context manager: with Sandbox() as sandbox.")
+        listed = problems.values() if isinstance(problems, Mapping) else problems
+        by_id = {problem.task_id: problem for problem in listed}
+        keys = {task_id: _key(problem) for task_id, problem in by_id.items()}
+        waiting: deque[_Job] = deque()
+        for index, sample in enumerate(samples):
+            problem = by_id.get(sample.task_id)
+            if problem is None:
+                raise DataError(f"Sample {index + 1} names task_id '{sample.task_id}', which no problem has.")
+            waiting.append(_Job(index, sample, problem, keys[sample.task_id]))
+        results: list[ExecResult | None] = [None] * len(samples)
+
+        def finish(job: _Job, result: ExecResult) -> None:
+            if (
+                result.outcome is Outcome.INFRASTRUCTURE_ERROR
+                and job.attempt == 0
+                and not result.detail.startswith("tests:")
+            ):
+                waiting.appendleft(replace(job, attempt=1))
+                return
+            results[job.index] = result
+            if on_result is not None:
+                on_result(job.index, result)
+
+        self._loop(waiting, finish)
+        return [result for result in results if result is not None]
+
+    def _loop(self, waiting: deque[_Job], finish: Callable[[_Job, ExecResult], None]) -> None:
+        selector = selectors.DefaultSelector()
+
+        def watch(slot: _Slot) -> None:
+            selector.register(slot.judge.control, selectors.EVENT_READ, (slot, "judge"))
+            selector.register(slot.worker.control, selectors.EVENT_READ, (slot, "worker"))
+
+        def feed(slot: _Slot) -> None:
+            while waiting and slot.job is None:
+                job = waiting.popleft()
+                if job.problem.known_bad:
+                    finish(job, self._result(job, Outcome.WRONG_ANSWER, job.problem.known_bad))
+                elif not slot.start(job):
+                    self._renew(slot, selector, worker=True, judge=True)
+                    slot.job = None
+                    finish(job, self._result(job, Outcome.INFRASTRUCTURE_ERROR, "a sandbox process had died"))
+
+        for slot in self._slots:
+            watch(slot)
+            slot.job = None
+        try:
+            for slot in self._slots:
+                feed(slot)
+            while any(slot.job for slot in self._slots):
+                for key, _ in selector.select(0.5):
+                    slot, who = key.data
+                    if slot.job is None or key.fileobj not in (slot.judge.control, slot.worker.control):
+                        continue
+                    self._message(slot, who, selector)
+                now = time.monotonic()
+                for slot in self._slots:
+                    if slot.job is not None and now > slot.deadline:
+                        self._overdue(slot, selector)
+                    if slot.job is not None and slot.verdict is not None and slot.report is not None:
+                        job, slot.job = slot.job, None
+                        finish(job, self._conclude(slot, job))
+                        feed(slot)
+        finally:
+            selector.close()
+            for slot in self._slots:
+                if slot.job is not None:  # interrupted: what is in flight must not answer the next run
+                    slot.restart_worker()
+                    slot.restart_judge()
+                    slot.job = None
+
+    def _message(self, slot: _Slot, who: str, selector: selectors.BaseSelector) -> None:
+        if who == "judge":
+            verdict = receive(slot.judge.control)
+            if verdict is None:
+                self._renew(slot, selector, judge=True)
+                verdict = {"outcome": "infrastructure_error", "detail": "the judge's process died"}
+            slot.verdict = verdict
+            slot.stop_program(worker_side.STOP_GENTLY if verdict["outcome"] == "gone" else worker_side.STOP)
+            slot.deadline = time.monotonic() + _REPORT_SECONDS
+        else:
+            report = receive(slot.worker.control)
+            if report is None:
+                self._renew(slot, selector, worker=True)
+                report = {"status": 0, "cause": "lost", "cpu": 0.0, "peak": 0.0}
+                slot.deadline = min(slot.deadline, time.monotonic() + _REPORT_SECONDS)
+            slot.report = report
+
+    def _overdue(self, slot: _Slot, selector: selectors.BaseSelector) -> None:
+        """Past the last deadline: whoever has not answered is ended and replaced."""
+        if slot.verdict is None:
+            # The judge is still busy with what the program returned; waiting for a program it would have given up.
+            self._renew(slot, selector, judge=True)
+            slot.verdict = {"outcome": "timeout", "detail": "the tests did not end on the value returned"}
+            slot.stop_program(worker_side.STOP)
+            slot.deadline = time.monotonic() + _REPORT_SECONDS
+        elif slot.report is None:
+            self._renew(slot, selector, worker=True)
+            slot.report = {"status": 0, "cause": "lost", "cpu": 0.0, "peak": 0.0}
+
+    def _renew(
+        self, slot: _Slot, selector: selectors.BaseSelector, *, worker: bool = False, judge: bool = False
+    ) -> None:
+        try:
+            if worker:
+                selector.unregister(slot.worker.control)
+                slot.restart_worker()
+                selector.register(slot.worker.control, selectors.EVENT_READ, (slot, "worker"))
+            if judge:
+                selector.unregister(slot.judge.control)
+                slot.restart_judge()
+                selector.register(slot.judge.control, selectors.EVENT_READ, (slot, "judge"))
+        except StartError as error:
+            raise DasdError(f"A sandbox process died and could not be started again: {error}.") from None
+
+    def _conclude(self, slot: _Slot, job: _Job) -> ExecResult:
+        assert slot.verdict is not None and slot.report is not None
+        report = slot.report
+        outcome, detail, number = _combine(slot.verdict, report, self.limits)
+        return replace(
+            self._result(job, outcome, detail),
+            signal=number,
+            wall_seconds=round(time.monotonic() - slot.started, 6),
+            cpu_seconds=round(report["cpu"], 6),
+            peak_memory_mib=round(report["peak"], 3),
+        )
+
+    def _result(self, job: _Job, outcome: Outcome, detail: str) -> ExecResult:
+        level = self.level.value if self.level else ""
+        return ExecResult(job.sample.task_id, outcome is Outcome.PASSED, outcome, detail, isolation_level=level)
+
+
+def _combine(verdict: dict[str, Any], report: dict[str, Any], limits: Limits) -> tuple[Outcome, str, int | None]:
+    """The judge says whether the tests passed; where the program ended before that, its zygote says why."""
+    said, detail = verdict["outcome"], verdict["detail"]
+    if said == "unusable":
+        return Outcome.INFRASTRUCTURE_ERROR, f"tests: {detail}", None
+    if said != "gone":
+        return Outcome(said), detail, None
+    cause = report["cause"]
+    if cause == "lost":
+        return Outcome.INFRASTRUCTURE_ERROR, "the zygote's process died", None
+    by_cause = {
+        "cpu": (Outcome.TIMEOUT, f"over {limits.cpu_seconds:g} s of CPU time"),
+        "wall": (Outcome.TIMEOUT, "over the wall limit"),
+        "memory": (Outcome.OUT_OF_MEMORY, f"over {limits.memory_gib:g} GiB in all its processes"),
+        "output": (Outcome.OUTPUT_LIMIT, f"printed over {limits.output_bytes} bytes"),
+        "files": (Outcome.OUTPUT_LIMIT, f"wrote over {limits.file_bytes} bytes of files"),
+    }
+    if cause in by_cause:
+        outcome, why = by_cause[cause]
+        return outcome, why, None
+    status = report["status"]
+    if cause == "" or os.WIFEXITED(status):
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            if number == signal.SIGXCPU or (number == signal.SIGKILL and report["cpu"] >= limits.cpu_seconds):
+                return Outcome.TIMEOUT, f"over {limits.cpu_seconds:g} s of CPU time", None
+            return Outcome.KILLED, f"killed by signal {number}", number
+        return (
+            Outcome.NO_RESULT,
+            f"the program ended with exit status {os.WEXITSTATUS(status)} before it answered",
+            None,
+        )
+    return Outcome.NO_RESULT, detail, None
+
+
+def _key(problem: Problem) -> int:
+    return hash(problem)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def probe_isolation() -> IsolationReport:
+    """Tries each level by starting a zygote at it, and says which work. Takes about a tenth of a second each."""
+    available, refused = [], {}
+    for level in IsolationLevel:
+        try:
+            WorkerProcess(level, Limits(), []).close()
+        except StartError as error:
+            refused[level] = str(error)
+        else:
+            available.append(level)
+    best = next(level for level in available if level is not IsolationLevel.CONTAINER)
+    return IsolationReport(best, tuple(available), refused)

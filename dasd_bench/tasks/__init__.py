@@ -1,0 +1,1 @@
+"""What task plugins are built from: loading rows, deriving lm-eval configurations, grading, overlap checks."""

@@ -1,0 +1,176 @@
+"""lm-eval task configurations at run time: from the installed package's own YAML, or from ours in the task's folder.
+
+Prompt, shots, filters and metrics stay as the YAML has them; only the data source is replaced. Nothing is copied, so
+scores are comparable with stock lm-eval by construction. Imports lm-eval (about a second) when first used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from dasd_bench.errors import PluginError, did_you_mean
+from dasd_bench.task import Row, Task
+
+STRUCTURAL = ("tag", "group", "task_list", "class", "include")
+REQUIRED = ("task", "output_type", "doc_to_text", "doc_to_target", "metric_list", "test_split or validation_split")
+
+
+def stock_yaml(name: str) -> Path:
+    """The YAML of an installed lm-eval task, found without indexing its 14,000 files.
+
+    Raises :class:`PluginError` where no file declares the task.
+    """
+    spec = importlib.util.find_spec("lm_eval")
+    if spec is None or not spec.submodule_search_locations:
+        raise PluginError("lm-eval is not installed; install dasd-bench with its dependencies.")
+    root = Path(spec.submodule_search_locations[0]) / "tasks"
+    declares = re.compile(rf"^task:\s*[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
+    # A task lies in a folder that its name begins with (gsm8k_cot in gsm8k/); the longest such name is looked at first.
+    folders = sorted((p for p in root.iterdir() if p.is_dir() and name.startswith(p.name)), key=lambda p: -len(p.name))
+    for folder in [*folders, root]:
+        for path in sorted(folder.rglob("*.yaml")):
+            if declares.search(path.read_text(encoding="utf-8")):
+                return path
+    raise PluginError(f"The installed lm-eval has no task '{name}'; install the version that constraints.txt names.")
+
+
+def yaml_path(task: Task) -> Path:
+    """The YAML file behind a task, stock or own."""
+    if task.stock is not None:
+        return stock_yaml(task.stock)
+    path = task.folder / str(task.yaml)
+    if not path.is_file():
+        raise PluginError(f"Task '{task.name}': its YAML file {path} is missing.")
+    return path
+
+
+def yaml_sha256(task: Task) -> str:
+    """Hash of the task's YAML and of every YAML it includes, for the manifest."""
+    digest = hashlib.sha256()
+    todo = [yaml_path(task)]
+    while todo:
+        path = todo.pop(0)
+        text = path.read_text(encoding="utf-8")
+        digest.update(text.encode() + b"\0")
+        todo += [path.parent / name.strip() for name in re.findall(r"^include:\s*(\S+)", text, re.MULTILINE)]
+    return digest.hexdigest()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A task YAML as a dictionary, functions resolved, structural keys left out; every fault names file and key."""
+    import yaml
+    from lm_eval.config.task import TaskConfig
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    try:
+        config: dict[str, Any] = load_yaml(path)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise PluginError(f"{path}{line}: not valid YAML ({problem}).") from error
+    except Exception as error:
+        raise PluginError(f"{path}{_function_key(path, error)}: {error}") from error
+    known = {field.name for field in fields(TaskConfig)}
+    for key in config:
+        if key not in known and key not in STRUCTURAL:
+            raise PluginError(f"{path}: unknown key '{key}'.{did_you_mean(key, known)}")
+    config.setdefault("output_type", "generate_until")
+    for need in REQUIRED:
+        if not any(config.get(key) is not None for key in need.split(" or ")):
+            raise PluginError(f"{path}: the key '{need}' is missing.")
+    for key in STRUCTURAL:
+        config.pop(key, None)
+    return config
+
+
+def _function_key(path: Path, error: Exception) -> str:
+    """Which key of the YAML names the function that an error is about, as ``, key 'x'``; empty where none does."""
+    for key, spec in re.findall(r"^\s*(\w+):\s*!function\s+(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+        module, _, name = spec.rpartition(".")
+        if f"'{name}'" in str(error) or f"'{module}'" in str(error) or not (path.parent / f"{module}.py").exists():
+            return f", key '{key}'"
+    return ""
+
+
+def config_of(task: Task) -> dict[str, Any]:
+    """The task's lm-eval configuration, data source still as the YAML has it."""
+    return task.adapt(read_config(yaml_path(task)))
+
+
+def evaluation_split(config: Mapping[str, Any]) -> str:
+    """The split lm-eval scores: test where there is one, else validation."""
+    return str(config.get("test_split") or config["validation_split"])
+
+
+def fewshot_split(config: Mapping[str, Any]) -> str | None:
+    """The split that shots are drawn from; None where the YAML spells its shots out."""
+    fewshot = config.get("fewshot_config") or {}
+    split = fewshot.get("split") or config.get("fewshot_split")
+    if split is None and fewshot.get("samples") is None:
+        split = config.get("training_split") or config.get("validation_split") or config.get("test_split")
+    return None if split is None else str(split)
+
+
+def shots_of(config: Mapping[str, Any], asked: int | None) -> int:
+    """Shots used: the YAML's number unless asked otherwise; a YAML that says 0 is never overridden, as in lm-eval."""
+    own = config.get("num_fewshot")
+    if own == 0:
+        return 0
+    return int(own or 0) if asked is None else asked
+
+
+def build(task: Task, rows: Mapping[str, list[Row]], num_fewshot: int, fewshot_seed: int) -> Any:
+    """An ``lm_eval.api.task.ConfigurableTask`` over the given rows.
+
+    ``rows`` maps split names to rows: the evaluated split and, where shots are drawn from one, the few-shot split.
+    """
+    import datasets
+    from lm_eval.api.task import ConfigurableTask
+
+    config = config_of(task)
+    scored = evaluation_split(config)
+    shots = fewshot_split(config) if num_fewshot else None
+    for key in ("training_split", "validation_split", "test_split"):
+        if config.get(key) not in (scored, shots):
+            config[key] = None
+    if num_fewshot == 0:
+        # lm-eval opens the few-shot split even for zero shots.
+        config["fewshot_split"] = None
+        if isinstance(config.get("fewshot_config"), dict):
+            config["fewshot_config"] = {k: v for k, v in config["fewshot_config"].items() if k != "split"}
+    config.update(dataset_path=None, dataset_name=None, dataset_kwargs=None, num_fewshot=num_fewshot)
+    config["custom_dataset"] = lambda **_: {
+        split: datasets.Dataset.from_list(found) for split, found in rows.items() if found
+    }
+    try:
+        built = ConfigurableTask(config=config)
+    except Exception as error:
+        raise PluginError(
+            f"{yaml_path(task)}: lm-eval cannot build task '{task.name}' from it ({type(error).__name__}: {error})."
+        ) from error
+    built.set_fewshot_seed(seed=fewshot_seed)
+    return built
+
+
+def prompt_renderer(task: Task) -> Callable[[Row], str]:
+    """Gives the words of lm-eval's zero-shot prompt for a row, rendered by lm-eval's own template environment."""
+    from lm_eval.utils import env
+
+    config = config_of(task)
+    template = config["doc_to_text"]
+    if callable(template):
+        return template  # type: ignore[no-any-return]
+    compiled = env.from_string(str(template))
+
+    def render(row: Row) -> str:
+        # A column's bare name is a template too, as in lm-eval.
+        return str(row[template]) if template in row else str(compiled.render(**row))
+
+    return render

@@ -1,0 +1,156 @@
+"""Rows of a task: from ``--data-dir``, else the hub, else built in; checked, with the hash of what was read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from dasd_bench.errors import DataError, did_you_mean
+from dasd_bench.records import Example
+from dasd_bench.task import Row, Task
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRows:
+    """Rows in order, where they came from in words, and the sha256 of their canonical JSON."""
+
+    rows: list[Row]
+    source: str
+    sha256: str
+
+
+def load_rows(
+    task: Task, split: str, *, data_dir: Path | None = None, offline: bool = False, limit: int | None = None
+) -> LoadedRows:
+    """The first ``limit`` rows (None = all) of a split of a task; ``test`` is the validation split of a task without one.
+
+    A folder ``<data_dir>/<folder>`` is used where it exists. Otherwise a built-in task makes its rows, and any other
+    asks the hub: never when ``offline`` or where a data folder was given. A hub name may list several configurations,
+    separated by commas, whose rows follow one another.
+
+    Raises :class:`DataError` saying what to do: no such split, no source, a file without rows, a malformed row (file
+    and line), a missing column.
+    """
+    split = real_split(task, split)
+    if data_dir is not None and not data_dir.is_dir():
+        raise DataError(f"The data folder {data_dir} does not exist; give --data-dir an existing folder.")
+    folder = data_dir / task.data.folder if data_dir is not None else None
+    if folder is not None and folder.is_dir():
+        rows = read_jsonl(folder / f"{split}.jsonl", task.data.columns, limit)
+        return LoadedRows(rows, f"{folder.name}/{split}.jsonl", rows_sha256(rows))
+    rows = task.builtin_rows(split)
+    if rows:
+        source = "built-in rows"
+    else:
+        rows, source = _hub_rows(task, split, folder, offline), f"{task.data.hub_path} (hub)"
+        check_columns(rows, task.data.columns, f"{task.data.hub_path}, split {split}")
+    rows = rows[:limit]
+    return LoadedRows(rows, source, rows_sha256(rows))
+
+
+def real_split(task: Task, split: str) -> str:
+    """The split of that name, or ``validation`` for the ``test`` of a task without a test split."""
+    splits = task.data.splits
+    if split == "test" and "test" not in splits and "validation" in splits:
+        return "validation"
+    if split not in splits:
+        raise DataError(f"Task '{task.name}' has no split '{split}'; it has {', '.join(splits)}.")
+    return split
+
+
+def read_jsonl(path: Path, columns: tuple[str, ...] = (), limit: int | None = None) -> list[Row]:
+    """The rows of a JSON-lines file; raises :class:`DataError` naming file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        found = sorted(p.name for p in path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
+        has = f"the folder has {', '.join(found)}" if found else "the folder has no .jsonl file"
+        raise DataError(f"{path} is missing ({has}); put the split there, one JSON row a line.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    rows: list[Row] = []
+    # Only "\n" ends a row: JSON strings may hold the other line separators that str.splitlines cuts at.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        if limit is not None and len(rows) >= limit:
+            break
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: not a JSON row ({error}); mend or remove the line.") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: a JSON object is expected, found {type(row).__name__}.")
+        _check_row(row, columns, f"{path}, line {number}")
+        rows.append(row)
+    if not rows:
+        raise DataError(f"{path} has no rows; put at least one JSON row in it.")
+    return rows
+
+
+def check_columns(rows: list[Row], columns: tuple[str, ...], where: str) -> None:
+    """Raises :class:`DataError` for no rows or a row that lacks a column."""
+    if not rows:
+        raise DataError(f"{where}: the split is empty.")
+    for number, row in enumerate(rows, 1):
+        _check_row(row, columns, f"{where}, row {number}")
+
+
+def _check_row(row: Row, columns: tuple[str, ...], where: str) -> None:
+    for column in columns:
+        if column not in row:
+            hint = did_you_mean(column, row)
+            raise DataError(f"{where}: the column '{column}' is missing; found {', '.join(row)}.{hint}")
+        if row[column] is None:
+            raise DataError(f"{where}: the column '{column}' is null; give it a value.")
+
+
+def _hub_rows(task: Task, split: str, folder: Path | None, offline: bool) -> list[Row]:
+    source = task.data
+    asked = f"{folder}/{split}.jsonl" if folder is not None else f"DIR/{source.folder}/{split}.jsonl"
+    if source.hub_path is None:
+        raise DataError(f"Task '{task.name}' makes no rows for split '{split}'; put them at {asked} (--data-dir DIR).")
+    if offline or folder is not None:
+        why = "--offline forbids the hub" if offline else "the hub is not asked where a data folder was given"
+        raise DataError(
+            f"No rows for task '{task.name}', split '{split}': {asked} is missing and {why}; "
+            "put the file there, or leave the option out."
+        )
+    import datasets
+
+    try:
+        names = source.hub_name.split(",") if source.hub_name else [None]
+        parts = [datasets.load_dataset(source.hub_path, name, split=split) for name in names]
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"The hub did not give {source.hub_path}, split '{split}' ({type(error).__name__}: {reason}); check the "
+            f"network, or put the rows at {asked} and give --data-dir DIR."
+        ) from error
+    return [dict(row) for part in parts for row in part]
+
+
+def examples_of(task: Task, loaded: LoadedRows, split: str) -> list[Example]:
+    """The rows as examples; a row a task cannot read raises :class:`DataError` naming it."""
+    examples = []
+    for index, row in enumerate(loaded.rows):
+        try:
+            examples.append(task.example(row, split, index))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise DataError(
+                f"{loaded.source}, row {index + 1}: task '{task.name}' cannot use it "
+                f"({type(error).__name__}: {error}); check its columns and values."
+            ) from error
+    return examples
+
+
+def rows_sha256(rows: list[Row]) -> str:
+    """sha256 over the rows as JSON with sorted keys, one a line."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n")
+    return digest.hexdigest()

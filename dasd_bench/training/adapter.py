@@ -1,0 +1,158 @@
+"""LoRA through peft: attach, make fast, write."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import Linear as LoraLinear
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dasd_bench.atomic import disk_errors
+from dasd_bench.errors import TrainingError, did_you_mean
+from dasd_bench.training.config import TrainingConfig
+from dasd_bench.training.linear import can_pack, frozen_forward, lora_forward
+
+ADAPTER = "default"
+
+
+def attach(model: Any, config: TrainingConfig, base_model_name: str) -> Any:
+    """Makes what is trained trainable, and only that; gives the peft model, or ``model`` itself where rank is 0.
+
+    Adapters are float32 whatever the base. Full fine-tuning turns the whole model to float32: bfloat16 weights
+    would swallow most updates. Raises :class:`TrainingError` for a LoRA target that no layer has.
+    """
+    if config.lora_rank == 0:
+        model.float()
+        model.requires_grad_(True)
+        return model
+    targets = _targets(model, config.lora_targets)
+    alpha = config.lora_alpha
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=int(alpha) if alpha == int(alpha) else alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets,
+        use_rslora=config.rslora,
+        use_dora=config.dora,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        # peft asks for an attribute that transformers 5 renamed; nothing a user can act on.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        adapted = get_peft_model(model, lora)
+    adapted.peft_config[ADAPTER].base_model_name_or_path = base_model_name
+    return adapted
+
+
+def _targets(model: nn.Module, wanted: str) -> str | list[str]:
+    if wanted.strip() == "all-linear":
+        return "all-linear"
+    linear = sorted(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    known = sorted({name.rsplit(".", 1)[-1] for name in linear})
+    names = sorted({part.strip() for part in wanted.split(",") if part.strip()})
+    for name in names:
+        if not any(full == name or full.endswith(f".{name}") for full in linear):
+            raise TrainingError(
+                f"LoRA target '{name}' matches no linear layer of this model.{did_you_mean(name, known)} "
+                f"Its layers: {', '.join(known)}; or use all-linear."
+            )
+    if not names:
+        raise TrainingError(f"No LoRA target was named; use all-linear or some of: {', '.join(known)}.")
+    return names
+
+
+def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
+    """Gives frozen linear layers and plain LoRA layers the faster, once-rounded forward of ``training.linear``.
+
+    DoRA layers keep peft's own forward. Returns the layers changed, for :func:`restore`.
+    """
+    changed: list[nn.Module] = []
+    inside = {id(m.base_layer) for m in model.modules() if isinstance(m, LoraLinear)}
+    for module in model.modules():
+        replacement: Any = None
+        if isinstance(module, LoraLinear) and not dora and type(module.base_layer) is nn.Linear:
+            replacement = lora_forward(module, ADAPTER)
+        elif _frozen_linear(module) and (dora or id(module) not in inside):
+            replacement = frozen_forward(cast(nn.Linear, module))
+        if replacement is not None:
+            module.forward = replacement
+            changed.append(module)
+    return changed
+
+
+def _frozen_linear(module: nn.Module) -> bool:
+    return type(module) is nn.Linear and not module.weight.requires_grad and can_pack(module.weight)
+
+
+def restore(changed: list[nn.Module]) -> None:
+    """Gives the layers their own forward back."""
+    for module in changed:
+        del module.forward
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name, in the model's order."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def save(model: Any, folder: Path) -> None:
+    """Writes the adapter to ``folder`` in peft's format, whole or not at all; without LoRA the whole model.
+
+    The same weights give the same bytes: JSON keys and target names are sorted, and no path of this machine is in it.
+    """
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for stale in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(stale)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        os.chmod(partial, 0o755)
+        if hasattr(model, "peft_config"):
+            state: dict[str, Tensor] = {
+                name: tensor.detach().to("cpu", copy=True).contiguous()
+                for name, tensor in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
+            }
+            save_file(state, partial / "adapter_model.safetensors", metadata={"format": "pt"})
+            fields = model.peft_config[ADAPTER].to_dict()
+            fields["inference_mode"] = True
+            text = json.dumps(fields, indent=2, sort_keys=True, default=_plain)
+            (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+        else:
+            model.save_pretrained(partial)
+        sync_tree(partial)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(partial, folder)
+        sync(folder.parent)
+
+
+def _plain(value: Any) -> Any:
+    """Sets in a fixed order (peft's own writer leaves it to the hash seed), enumerations by value."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return value.value
+
+
+def sync_tree(folder: Path) -> None:
+    """Makes every file of ``folder`` and the folder itself durable."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """fsync of one file or folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

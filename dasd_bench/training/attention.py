@@ -1,0 +1,73 @@
+"""Attention inside the rows of a pack, as an attention function of transformers.
+
+Registered under the name ``packed``; the lengths of the rows travel to it through the model's keyword arguments.
+Each row is a call of its own to causal attention, so no mask of [length, length] over the whole pack exists and
+the work grows with the sum of squared row lengths.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+IMPLEMENTATION = "packed"
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    row_lengths: tuple[int, ...] | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention of ``query`` [1, H, L, D] on ``key`` and ``value`` [1, G, L, D], row by row.
+
+    Honours scale, sliding windows, soft-capping of scores (Gemma 2) and dropout; gives [1, L, H, D].
+    """
+    lengths = list(row_lengths or (query.shape[2],))
+    pieces = [
+        _row(q, k, v, dropout, scaling, sliding_window, softcap)
+        for q, k, v in zip(*(torch.split(part, lengths, dim=2) for part in (query, key, value)), strict=True)
+    ]
+    return torch.cat(pieces, dim=2).transpose(1, 2), None
+
+
+def _row(
+    q: Tensor, k: Tensor, v: Tensor, dropout: float, scaling: float | None, window: int | None, softcap: float | None
+) -> Tensor:
+    grouped = q.shape[1] != k.shape[1]
+    length = q.shape[2]
+    banded = window is not None and window < length
+    if softcap is None and not banded:
+        return F.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
+        )
+    mask = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
+    if banded:
+        assert window is not None
+        mask = mask.triu(1 - window)
+    if softcap is None:
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=grouped
+        )
+    if grouped:
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+        v = v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
+    scale = q.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.tanh(q @ k.transpose(2, 3) * (scale / softcap)) * softcap
+    probs = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+    return F.dropout(probs, p=dropout) @ v
+
+
+# The registry is transformers' own; registering the same function again changes nothing.
+AttentionInterface.register(IMPLEMENTATION, packed_attention)

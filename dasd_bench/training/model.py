@@ -1,0 +1,103 @@
+"""The model as the trainer drives it: decoder body on packs, vocabulary head apart, checked against the whole."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dasd_bench.errors import TrainingError
+from dasd_bench.training.attention import IMPLEMENTATION
+from dasd_bench.training.loss import Head
+
+PROBE_LENGTHS = (23, 14)
+"""Rows of the check below: short, unlike, and longer than nothing that matters to a causal model."""
+
+
+class PackedModel:
+    """A causal language model whose body runs on packs of rows.
+
+    On construction two short rows are run through the model as it came and through body and head packed together.
+    Where the logits differ the model gets one row per forward pass with its own attention (``packs`` False); where
+    they differ even then, :class:`TrainingError` says that the architecture is not supported. Use as a context
+    manager: on exit the model's own attention is put back.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device: torch.device = model.device
+        config = model.config.get_text_config()
+        self._attention: str = config._attn_implementation
+        self._body: nn.Module = model.get_decoder()
+        self._scale = _logit_scale(config)
+        self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.packs = True
+        self._choose()
+
+    def head(self) -> Head:
+        """The head as it is now (an adapter may have wrapped it)."""
+        return Head(self.model.get_output_embeddings(), self._scale, self._softcap)
+
+    def hidden(self, input_ids: Tensor, position_ids: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        """Last hidden states [L, D] of a pack: ``input_ids`` and ``position_ids`` int64 [L]."""
+        extra: dict[str, Any] = {"row_lengths": lengths} if self.packs else {}
+        output = self._body(
+            input_ids=input_ids[None], position_ids=position_ids[None], attention_mask=None, use_cache=False, **extra
+        )
+        hidden: Tensor = output.last_hidden_state[0]
+        return hidden
+
+    def __enter__(self) -> PackedModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.model.set_attn_implementation(self._attention)
+
+    @torch.no_grad()
+    def _choose(self) -> None:
+        training = self.model.training
+        self.model.eval()
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        rows = [(torch.arange(n, device=self.device) * 7919 + 11 * n) % vocabulary for n in PROBE_LENGTHS]
+        wanted = torch.cat([self.model(input_ids=row[None], use_cache=False).logits[0].float() for row in rows])
+        positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
+        try:
+            self.model.set_attn_implementation(IMPLEMENTATION)
+            got = self.head().logits(self.hidden(torch.cat(rows), positions, PROBE_LENGTHS))
+            self.packs = _agree(got, wanted)
+        except (TypeError, ValueError):
+            # A body that takes no extra keyword arguments, or no foreign attention.
+            self.packs = False
+        if not self.packs:
+            self.model.set_attn_implementation(self._attention)
+            got = torch.cat([self.head().logits(self.hidden(row, torch.arange(len(row)), (len(row),))) for row in rows])
+            if not _agree(got, wanted):
+                raise TrainingError(
+                    f"{type(self.model).__name__} does more between hidden states and logits than scaling and "
+                    "soft-capping, so the trainer cannot compute its loss; use another architecture."
+                )
+        self.model.train(training)
+
+
+def set_checkpointing(model: Any, *, on: bool) -> None:
+    """Switches recomputation of activations (transformers renamed it during version 5)."""
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    if on:
+        getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    else:
+        getattr(model, f"{name}_checkpointing_disable")()
+
+
+def _logit_scale(config: Any) -> float:
+    """Cohere multiplies logits by ``logit_scale``; Granite divides them by ``logits_scaling``."""
+    return float(getattr(config, "logit_scale", 1.0) or 1.0) / float(getattr(config, "logits_scaling", 1.0) or 1.0)
+
+
+def _agree(got: Tensor, wanted: Tensor) -> bool:
+    """Relative difference within rounding. Attention across rows changes logits far more than either bound."""
+    bound = 1e-3 if wanted.dtype == torch.float32 and got.dtype == torch.float32 else 5e-2
+    return bool((got - wanted).norm() <= bound * wanted.norm())

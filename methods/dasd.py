@@ -1,0 +1,229 @@
+"""DASD (arXiv 2606.00628): an answer-aware copy of the model proposes tokens, the base's confidence filters them.
+
+The public text of the paper gives no exact rule, so the rules here are this project's own statement of it. Two streams
+advance on the same prefix: p_b, the base given the question, and p_r, the same weights given question and reference.
+With c_t the candidate of p_r, b_t the base's own token and conf_t = max_v p_b(v):
+
+- ``confidence-gate``: b_t where conf_t >= tau, else c_t. ``reversed-gate`` and ``random-gate`` are its controls.
+- ``candidate-floor``: c_t where p_b(c_t) >= tau, else b_t.
+- ``relative-floor``: c_t where p_b(c_t) >= alpha conf_t, else the argmax of p_r over {v: p_b(v) >= alpha conf_t}.
+- ``reference-sure``: c_t where max_v p_r(v) >= conf_t, else b_t.
+- ``loss-mask``: the ungated rewrite throughout; weight 0 where ppl_t > k and conf_t >= tau.
+
+tau = 0 of the gate is pure base output (``keep`` then protects nothing), tau > 1 the pure rewrite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dasd_bench.api import (
+    Acceptance,
+    Choice,
+    DualGeneration,
+    DualStep,
+    Example,
+    Generation,
+    Lab,
+    Method,
+    Origin,
+    Sampling,
+    ScoredTarget,
+    StepRule,
+    Target,
+    check_rewrite,
+    keep_option,
+    option,
+)
+
+RULES = (
+    "confidence-gate",
+    "candidate-floor",
+    "relative-floor",
+    "reference-sure",
+    "reversed-gate",
+    "random-gate",
+    "loss-mask",
+)
+
+
+@dataclass(frozen=True)
+class Dasd(Method):
+    """Targets by dual-context decoding; a wrong answer is handled by ``on_wrong``."""
+
+    name = "dasd"
+    summary = "DASD: answer-aware candidates, kept or replaced by the base model's confidence."
+    paper = "arXiv 2606.00628"
+
+    rule: str = option("confidence-gate", help="The gate; see the module's docstring.", choices=RULES)
+    tau: float = option(
+        0.9,
+        help="Confidence threshold (gates, loss-mask) or probability floor; 0 to above 1.",
+        minimum=0.0,
+        maximum=2.0,
+    )
+    alpha: float = option(0.1, help="relative-floor: share of the base's peak.", minimum=0.0, maximum=1.0)
+    k: float = option(2.5, help="loss-mask: token perplexity above which a token may be masked.", minimum=1.0)
+    on_wrong: str = option(
+        "rewrite",
+        help="Where the gated answer is refused: the ungated rewrite (else gold), gold, or drop the example.",
+        choices=("rewrite", "gold", "drop"),
+    )
+    prompt: str = option(
+        "multi-turn", help="Answer-aware prompt: multi-turn (gold as a turn) or guide.", choices=("multi-turn", "guide")
+    )
+    temperature: float = option(
+        0.0, help="Sampling temperature of both streams; 0 is greedy.", minimum=0.0, maximum=5.0
+    )
+    min_length_ratio: float = option(
+        0.3, help="Refuse answers shorter than this share of the gold answer.", minimum=0.0, maximum=1.0
+    )
+    keep: str = keep_option("end")
+
+    def stochastic(self) -> bool:
+        return self.temperature > 0 or self.rule == "random-gate"
+
+    def make_targets(self, examples: Sequence[Example], lab: Lab) -> list[Target]:
+        budgets = [lab.new_tokens(example) for example in examples]
+        sampling = Sampling(self.temperature)
+        rewrite_prompts = [lab.rewrite_prompt(example, self.prompt) for example in examples]
+        rewrites = lab.generate(rewrite_prompts, max_new_tokens=budgets, sampling=sampling, label="rewrite")
+        ungated = [self._check(example, rewrite, lab) for example, rewrite in zip(examples, rewrites, strict=True)]
+        if self.rule == "loss-mask":
+            return [
+                target
+                for example, rewrite, check in zip(examples, rewrites, ungated, strict=True)
+                if (target := self._ungated_target(example, rewrite, check, {}, lab)) is not None
+            ]
+        pure_base = self.rule == "confidence-gate" and self.tau == 0
+        kept = frozenset() if pure_base else lab.keep_token_ids(examples, self.keep)
+        gated = self._decode(examples, rewrite_prompts, budgets, kept, lab)
+        targets: list[Target] = []
+        gated_right = 0
+        for example, rewrite, free, gate in zip(examples, rewrites, ungated, gated, strict=True):
+            check = self._check(example, gate, lab)
+            gated_right += check.accepted
+            notes = {
+                "gated_right": float(check.accepted),
+                "ungated_right": float(free.accepted),
+                "gate_broke": float(free.accepted and not check.accepted),
+                "gate_mended": float(check.accepted and not free.accepted),
+                "gated_tokens": float(len(gate.token_ids)),
+                "gated_replaced": float(np.sum(gate.origin == Origin.BASE)),
+            }
+            if check.accepted:
+                targets.append(_gated_target(example, gate, notes, lab))
+            elif self.on_wrong == "rewrite":
+                target = self._ungated_target(example, rewrite, free, notes, lab, refused=check.reason)
+                if target is not None:
+                    targets.append(target)
+            elif self.on_wrong == "gold":
+                targets.append(lab.reference_target(example, f"gold:{check.reason}", accepted=False, notes=notes))
+        ungated_right = sum(check.accepted for check in ungated)
+        if gated_right < 0.8 * ungated_right:
+            lab.warn(
+                f"dasd {self.rule} tau={self.tau:g}: the gate leaves {gated_right} of {len(examples)} answers right, "
+                f"the ungated rewrite {ungated_right}; a larger tau breaks fewer answers."
+            )
+        return targets
+
+    def select(self, scored: ScoredTarget) -> np.ndarray:
+        if self.rule != "loss-mask" or not scored.target.accepted:
+            return super().select(scored)
+        surprising = -scored.scores.logp > np.log(self.k)
+        base_sure = np.exp(scored.scores.top1_logp) >= self.tau
+        return (~(surprising & base_sure) | self.keeps(scored.target)).astype(np.float32)
+
+    def _check(self, example: Example, made: Generation | DualGeneration, lab: Lab) -> Acceptance:
+        return check_rewrite(example, made.text, len(made.token_ids), made.finish, lab, min_ratio=self.min_length_ratio)
+
+    def _ungated_target(
+        self,
+        example: Example,
+        rewrite: Generation,
+        check: Acceptance,
+        notes: dict[str, float],
+        lab: Lab,
+        refused: str = "",
+    ) -> Target | None:
+        """The rewrite where it is right, else gold (or nothing for ``drop``)."""
+        if check.accepted:
+            origin = np.full(len(rewrite.token_ids), Origin.CANDIDATE, dtype=np.uint8)
+            reason = f"rewrite:{refused}" if refused else "rewrite"
+            return lab.target(example, rewrite.token_ids, origin, reason=reason, accepted=not refused, notes=notes)
+        if self.on_wrong == "drop":
+            return None
+        return lab.reference_target(example, f"gold:{refused or check.reason}", accepted=False, notes=notes)
+
+    def _decode(
+        self,
+        examples: Sequence[Example],
+        rewrite_prompts: Sequence[Sequence[object]],
+        budgets: Sequence[int],
+        kept: frozenset[int],
+        lab: Lab,
+    ) -> list[DualGeneration]:
+        plain = [lab.plain_prompt(example) for example in examples]
+        rate = 0.0
+        if self.rule == "random-gate":
+            gate = replace(self, rule="confidence-gate")._decode(examples, rewrite_prompts, budgets, kept, lab)
+            rate = replacement_rate(gate)
+        return lab.dual_decode(
+            plain,
+            rewrite_prompts,
+            make_rule(self.rule, tau=self.tau, alpha=self.alpha, rate=rate, kept=kept),
+            rule_key=("dasd", self.rule, self.tau, self.alpha, rate, sorted(kept)),
+            max_new_tokens=budgets,
+            sampling=Sampling(self.temperature),
+            label=f"dual decode ({self.rule})",
+        )
+
+
+def _gated_target(example: Example, gate: DualGeneration, notes: dict[str, float], lab: Lab) -> Target:
+    other = np.where(gate.origin == Origin.BASE, gate.reference_token, gate.base_token).astype(np.int32)
+    return lab.target(example, gate.token_ids, gate.origin, reason="gated", accepted=True, notes=notes, proposals=other)
+
+
+def replacement_rate(decoded: Sequence[DualGeneration]) -> float:
+    """Among the steps where the two streams disagree, the share at which the base's token was taken."""
+    disagree = sum(int(np.sum(d.base_token != d.reference_token)) for d in decoded)
+    replaced = sum(int(np.sum((d.base_token != d.reference_token) & (d.origin == Origin.BASE))) for d in decoded)
+    return replaced / disagree if disagree else 0.0
+
+
+def make_rule(rule: str, *, tau: float, alpha: float, rate: float, kept: frozenset[int]) -> StepRule:
+    """The per-step rule. ``kept`` candidates are never replaced; ``rate`` is random-gate's replacement probability."""
+    import torch
+
+    kept_ids = torch.tensor(sorted(kept), dtype=torch.int64)
+
+    def step_rule(step: DualStep) -> Choice:
+        base, reference = step.base_logp, step.reference_logp
+        b, c = step.base_token, step.reference_token
+        conf = base.amax(-1).exp()
+        p_c = base.gather(-1, c[:, None]).squeeze(-1).exp()
+        other = b
+        if rule == "confidence-gate":
+            take = conf < tau
+        elif rule == "reversed-gate":
+            take = conf >= tau
+        elif rule == "random-gate":
+            take = step.uniform >= rate
+        elif rule == "candidate-floor":
+            take = p_c >= tau
+        elif rule == "relative-floor":
+            floor = alpha * conf
+            take = p_c >= floor
+            allowed = base.exp() >= floor[:, None]
+            other = reference.masked_fill(~allowed, -torch.inf).argmax(-1)
+        else:  # reference-sure
+            take = reference.amax(-1).exp() >= conf
+        take = take | torch.isin(c, kept_ids.to(c.device)) | (other == c)
+        token = torch.where(take, c, other)
+        origin = torch.where(take, int(Origin.CANDIDATE), int(Origin.BASE)).to(torch.uint8)
+        return Choice(token, origin)
+
+    return step_rule

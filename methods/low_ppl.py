@@ -1,0 +1,24 @@
+"""Low-perplexity token learning (STM, arXiv 2501.14315): gold answers, high-perplexity tokens masked once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dasd_bench.api import Method, ScoredTarget, keep_option, option
+
+
+@dataclass(frozen=True)
+class LowPpl(Method):
+    """Weight 1[ppl_t <= tau] with ppl_t = 1 / p_0(y_t | x, y_<t) under the frozen base; mean over kept tokens."""
+
+    name = "low-ppl"
+    summary = "STM: learn only gold tokens whose perplexity under the base is at most tau."
+    paper = "arXiv 2501.14315"
+    denominator = "kept"
+
+    tau: float = option(2.5, help="Largest token perplexity that is learned.", minimum=1.0)
+    keep: str = keep_option("end")
+
+    def select(self, scored: ScoredTarget) -> np.ndarray:
+        low = -scored.scores.logp <= np.log(self.tau)
+        return (low | self.keeps(scored.target)).astype(np.float32)

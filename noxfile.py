@@ -1,0 +1,45 @@
+"""Sessions for contributors: ``nox -s tests lint types demo minimums``."""
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+CONSTRAINTS = ("-c", "constraints.txt")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite."""
+    session.install(*CONSTRAINTS, "-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: lint and format."""
+    session.install("ruff>=0.12")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy strict."""
+    session.install(*CONSTRAINTS, "-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job on the built-in default, from an installed wheel."""
+    session.install(*CONSTRAINTS, ".")
+    session.run("dasd-bench", "run", "--method", "dasd", "--model", "smollm2-135m", "--preset", "quick")
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """The suite on the oldest versions that pyproject.toml allows (needs uv)."""
+    session.install("uv")
+    session.run("uv", "pip", "install", "--resolution=lowest-direct", "-e", ".[test]")
+    session.run("pytest", *session.posargs)

