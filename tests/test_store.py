@@ -64,7 +64,7 @@ def test_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(atomic.os, "fsync", full)
-    with pytest.raises(StoreError, match="No space left while writing .*; free some disk"):
+    with pytest.raises(StoreError, match=r"No space left while writing .*; free some disk"):
         write_text(tmp_path / "x.txt", "x")
     assert os.listdir(tmp_path) == []
 
@@ -92,7 +92,7 @@ def test_ragged_arrays_survive(tmp_path_factory, items) -> None:
 
 def test_damaged_arrays_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"\x05\x00\x00\x00\x00\x00\x00\x00junk!")
-    with pytest.raises(StoreError, match="x.safetensors is damaged"):
+    with pytest.raises(StoreError, match=r"x\.safetensors is damaged"):
         load_ragged(tmp_path / "x.safetensors")
 
 

@@ -14,7 +14,7 @@ from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError, unknown_name
 from dasd_bench.registry import Registry, discover
-from dasd_bench.spec import PRESETS, RunSpec, layer, parse_set, read_file, resolve, to_yaml
+from dasd_bench.spec import PRESETS, RunSpec, arms, layer, parse_set, read_file, resolve, to_yaml
 
 PAPER_TASKS = ("math", "gsm8k", "mbpp", "arc_challenge")
 BUILTIN_TASKS = ("mini_gsm", "mini_math", "mini_arc")
@@ -147,12 +147,13 @@ def run_spec(
     check_run_dir(run_dir, spec)
     for broken in registry.broken:
         console.warn(f"Plugin {broken.origin} could not be loaded: {broken.error}")
+    # Names first: a typing error is told before any data or model is looked for.
+    arms(spec, registry)
+    unfetched = plan_unfetched(spec)
     data = load_data(spec, registry, console)
-    if dry_run:
-        unfetched = plan_unfetched(spec)
-        if unfetched:
-            console.result(unfetched)
-            return 0
+    if dry_run and unfetched:
+        console.result(unfetched)
+        return 0
     context = build_context(spec, registry, console, run_dir, store, accept_licences)
     plan = make_plan(context, data)
     if dry_run:

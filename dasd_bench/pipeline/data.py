@@ -72,13 +72,19 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
                 train,
                 test,
                 test_rows,
-                digest(train_key, len(train)),
-                digest(test_key, len(test)),
+                digest(train_key, examples_key(task, train)),
+                digest(test_key, examples_key(task, test)),
                 prompt_key(task, spec, data_dir) if test else "",
             )
         )
         console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}")
     return loaded
+
+
+def examples_key(task: Task, examples: Sequence[Example]) -> str:
+    """Hash of what methods see: the examples' texts, and the task's rewrite request, markers and token budget."""
+    texts = [(e.id, e.prompt, e.reference, e.answer, e.tests) for e in examples]
+    return digest(texts, task.rewrite_instruction, task.answer_markers, task.train_new_tokens)
 
 
 def prompt_key(task: Task, spec: RunSpec, data_dir: Path | None) -> str:

@@ -1,6 +1,6 @@
 """Runs the command line and kills the process (SIGKILL) at one chosen call: ``killed_run.py POINT COUNT args...``.
 
-POINT is ``engine`` (the COUNT-th call of the engine), ``inside`` (the COUNT-th finished item of the engine), ``step`` (the
+POINT is ``engine`` (the COUNT-th engine call), ``inside`` (the COUNT-th finished item of the engine), ``step`` (the
 COUNT-th optimiser step), ``write`` (in the middle of the COUNT-th atomic write) or ``never``. Every engine call is
 appended to the file named in DASD_TEST_CALLS.
 """
