@@ -139,8 +139,9 @@ def run_spec(
     from dasd_bench.locks import FileLock
     from dasd_bench.pipeline.build import build_context, plan_unfetched
     from dasd_bench.pipeline.data import load_data
+    from dasd_bench.pipeline.manifest import closing_lines, write_cancelled
     from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
-    from dasd_bench.pipeline.run import closing_lines, execute, write_cancelled
+    from dasd_bench.pipeline.run import execute
     from dasd_bench.reporting.show import print_tables, run_tables
 
     run_dir = output or Path("runs") / run_name(spec)

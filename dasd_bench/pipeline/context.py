@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,6 +51,7 @@ class RunContext:
     _engine: Engine | None = field(default=None, repr=False)
     _adapter: Path | None = field(default=None, repr=False)
     engine_path: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
 
     @property
     def model_key(self) -> dict[str, Any]:
@@ -87,10 +90,14 @@ class RunContext:
         gc.collect()
         return_free_memory()
 
-    @property
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end a completion: the end-of-turn token, and the tokenizer's end-of-sequence token."""
+        """Tokens that end a completion: the end-of-turn token, and what transformers' ``generate`` would stop at."""
         ids = {self.chat.end_token_id, self.tokenizer.eos_token_id}
+        generation = self.model.path / "generation_config.json"
+        if generation.is_file():
+            more = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")
+            ids.update(more if isinstance(more, list) else [more])
         return frozenset(i for i in ids if i is not None)
 
     def encode_reply(self, text: str) -> list[int]:

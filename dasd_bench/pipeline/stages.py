@@ -181,6 +181,7 @@ def evaluate_model(
             rows=data.test_rows,
             settings=eval_settings(context, data),
             chat=context.chat,
+            stop_ids=context.stop_ids,
             shards=DiskShards(shards),
             console=context.console,
         )

@@ -1,0 +1,110 @@
+"""``manifest.json``: what a run's numbers are numbers of; and the lines that close a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+
+from dasd_bench.atomic import digest, write_json
+from dasd_bench.console import format_seconds
+from dasd_bench.pipeline.artifacts import command_line, environment
+from dasd_bench.pipeline.context import RunContext
+from dasd_bench.pipeline.data import TaskData
+from dasd_bench.pipeline.record import GIB, peak_memory_gib
+
+
+def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
+    """What must be equal for two runs to be compared."""
+    found = {
+        "dtype": context.dtype,
+        "chat template": context.chat.hash,
+        "model weights": context.model.sha256,
+        "training": digest(context.spec.training),
+    }
+    for one in data:
+        found[f"data {one.name}"] = digest(one.train_key, one.test_key)
+        found[f"task code {one.name}"] = one.plugin_sha256
+    return found
+
+
+def write_manifest(context: RunContext, data: list[TaskData], status: str, failures: list[str]) -> None:
+    """``manifest.json``, written last: everything needed to know what the numbers are numbers of."""
+    spec = context.spec
+    reused, computed = context.recorder.reuse_counts()
+    manifest: dict[str, Any] = {
+        "status": status,
+        "failures": failures,
+        "created": _now(),
+        "command": command_line(),
+        "model": {
+            "name": spec.model,
+            "sha256": context.model.sha256,
+            "source": context.model.source,
+            "licence": context.model.licence,
+            "kind": context.model.kind,
+            "dtype": context.dtype,
+            "device": context.device,
+        },
+        "chat_template": {"mode": spec.chat_template, "sha256": context.chat.hash},
+        "engine": context.engine_path or "not loaded: everything was reused",
+        "adapter_at_evaluation": "merged into the weights",
+        "seeds": list(spec.seeds),
+        "training": asdict(spec.training),
+        "budget": "equal",
+        "arms": [
+            {
+                "label": arm.label,
+                "method": arm.method.name,
+                "options": arm.method.describe(),
+                "denominator": arm.method.denominator,
+                "plugin": arm.plugin.origin,
+                "plugin_sha256": arm.plugin.sha256,
+            }
+            for arm in context.arms
+        ],
+        "tasks": [
+            {
+                "name": one.name,
+                "plugin": one.origin,
+                "plugin_sha256": one.plugin_sha256,
+                "data": one.source,
+                "train_rows": len(one.train),
+                "train_sha256": one.train_key,
+                "test_rows": len(one.test),
+                "test_sha256": one.test_key,
+                "evaluation": context.evaluation.get(one.name),
+            }
+            for one in data
+        ],
+        "unsafe_code": {"allowed": spec.confirm_run_unsafe_code},
+        "stages": {"reused": reused, "computed": computed, "each": [asdict(s) for s in context.recorder.stages]},
+        "peak_memory_gib": round(peak_memory_gib(), 3),
+        "environment": environment(),
+    }
+    write_json(context.run_dir / "manifest.json", manifest)
+
+
+def write_cancelled(context: RunContext) -> None:
+    """Marks an interrupted run, so that no table takes it for a finished one."""
+    write_json(
+        context.run_dir / "manifest.json",
+        {"status": "cancelled", "created": _now(), "command": command_line(), "model": {"name": context.spec.model}},
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def closing_lines(context: RunContext, seconds: float) -> list[str]:
+    """What a reader needs after the table: reuse, time, memory, where everything lies."""
+    reused, computed = context.recorder.reuse_counts()
+    return [
+        f"Stages: {computed} computed, {reused} reused from the store. "
+        f"{format_seconds(seconds)} in all, peak memory {peak_memory_gib():.2f} GiB of "
+        f"{psutil.virtual_memory().total / GIB:.0f} GiB.",
+        f"Everything lies in {context.run_dir}  (table again: dasd-bench table {context.run_dir})",
+    ]
