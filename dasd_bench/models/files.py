@@ -55,14 +55,14 @@ def missing_parts(folder: Path) -> str | None:
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, AttributeError):
-            return "a readable model.safetensors.index.json"
+            return "readable model.safetensors.index.json"
         for shard in sorted(shards):
             if not (folder / shard).is_file():
                 return str(shard)
     elif not any(folder.glob("*.safetensors")):
         return "weights as safetensors"
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        return "a tokenizer (tokenizer.json)"
+        return "tokenizer (tokenizer.json)"
     return None
 
 

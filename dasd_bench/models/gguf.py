@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +59,7 @@ def convert_gguf(path: Path, folder: Path, console: Console) -> None:
     """Writes the model of a GGUF file into ``folder``: dequantised fp32 safetensors, config and tokenizer.
 
     fp32 keeps every dequantised value as it is. Raises :class:`ModelError` where transformers cannot read the file's
-    architecture or tokenizer.
+    architecture or tokenizer, and :class:`OSError` where ``folder`` cannot be written.
     """
     facts = read_gguf_facts(path)
     import torch
@@ -78,16 +80,30 @@ def convert_gguf(path: Path, folder: Path, console: Console) -> None:
         model.is_quantized = False
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with _rust_disk_errors():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
         _drop_invented_tokens(folder / "tokenizer.json", model.config.vocab_size)
+
+
+@contextlib.contextmanager
+def _rust_disk_errors() -> Iterator[None]:
+    """safetensors and tokenizers report a full disk as an error of their own; here it becomes an :class:`OSError`."""
+    try:
+        yield
+    except Exception as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def _drop_invented_tokens(path: Path, rows: int) -> None:
     """Removes tokens that transformers adds to a file that names no unknown token: the model has no rows for them."""
     state = json.loads(path.read_text(encoding="utf-8"))
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < rows]
-    path.write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+    kept = [token for token in state["added_tokens"] if token["id"] < rows]
+    if kept != state["added_tokens"]:
+        path.write_text(json.dumps(state | {"added_tokens": kept}, ensure_ascii=False), encoding="utf-8")
 
 
 def _restore_pre_tokenizer(tokenizer: Any, name: str, path: Path, console: Console) -> None:

@@ -207,4 +207,4 @@ def test_smollm2_keeps_its_own_system_prompt(smollm2: ResolvedModel) -> None:
     assert chat.tokenizer.convert_ids_to_tokens(chat.end_token_id) == "<|im_end|>"
     assert chat.prefix_property([Message("user", "Hi")])
     # SmolLM2 writes digits one by one and keeps a blank line whole before a number.
-    assert chat.tokenizer.tokenize("a\n\n12") == ["a", "ĊĊ", "1", "2"] or "ĊĊ" not in chat.tokenizer.get_vocab()
+    assert chat.tokenizer.tokenize("a\n\n12") == ["a", "ĊĊ", "1", "2"]

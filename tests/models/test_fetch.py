@@ -13,6 +13,8 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+import transformers
+from safetensors import SafetensorError
 
 from dasd_bench.console import Console
 from dasd_bench.errors import ModelError
@@ -157,6 +159,21 @@ def test_a_disk_that_fills_on_the_way_is_said_and_cleaned(tmp_path: Path) -> Non
     with pytest.raises(ModelError, match=r"disk of .* is full; free space or set DASD_CACHE_DIR"):
         ensure_entry("tiny", "0" * 64, tmp_path, Console(quiet=True), fill, source="test", needed=0)
     assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.parametrize("writer", ["PreTrainedModel", "PreTrainedTokenizerBase"])
+def test_a_disk_that_fills_while_saving_is_said_and_cleaned(
+    writer: str, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The libraries' own words for a full disk, as they come from a file system with too little room."""
+
+    def full(*arguments: object, **options: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(getattr(transformers, writer), "save_pretrained", full)
+    with pytest.raises(ModelError, match=r"disk of .* is full; free space or set DASD_CACHE_DIR"):
+        fetch()
+    assert list((index / "models").iterdir()) == []
 
 
 def test_a_gguf_file_is_converted_once(source: tuple[Path, Path], tmp_path: Path) -> None:

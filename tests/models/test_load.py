@@ -110,7 +110,7 @@ def test_a_broken_adapter_folder_is_said(damage: str, message: str, tiny_folder:
     [
         ("config", "it has no config.json"),
         ("weights", "it has no weights as safetensors"),
-        ("tokenizer", "it has no a tokenizer"),
+        ("tokenizer", "it has no tokenizer"),
         ("cut", "is cut short or corrupt; fetch or copy the model again"),
         ("header", "is not a readable safetensors file"),
         ("architecture", "cannot be loaded"),
