@@ -64,11 +64,17 @@ def measure(shots: int, dtype: str, data_dir: str | None, runs: int, limit: int 
     heads = sum(1 + sum(len(t) - 1 for _, t in d) for d in documents)
     difference = max(abs(a[0] - b.logp) for a, b in zip(theirs, ours, strict=True))
     return report(
-        NAMES[shots], dtype, "s/doc", peer_seconds / count, our_seconds / count, runs=runs, lower_is_better=True,
+        NAMES[shots],
+        dtype,
+        "s/doc",
+        peer_seconds / count,
+        our_seconds / count,
+        runs=runs,
+        lower_is_better=True,
         limit_share=round((tokens * body + heads * head) / limit_rate / our_seconds, 3),
         max_abs_diff=float(f"{difference:.3g}"),
         identical=f"{sum(a[1] == b.greedy for a, b in zip(theirs, ours, strict=True))}/{len(ours)}",
-    )  # fmt: skip
+    )
 
 
 def run(

@@ -58,9 +58,13 @@ class GateProcessor:
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -self.ids.shape[1] :]
         reference = self.model(
-            input_ids=self.ids, attention_mask=self.mask, position_ids=positions, past_key_values=self.cache,
-            use_cache=True, logits_to_keep=1,
-        ).logits[:, -1]  # fmt: skip
+            input_ids=self.ids,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
         sure = torch.softmax(scores.float(), dim=-1).amax(dim=-1) >= TAU
         token = torch.where(sure, scores.argmax(dim=-1), reference.argmax(dim=-1))
         return torch.full_like(scores, float("-inf")).scatter_(1, token.unsqueeze(1), 0.0)
@@ -78,10 +82,17 @@ def peer(model: Any, bases: list[list[int]], references: list[list[int]], stop: 
         processor = GateProcessor(model, *padded([references[i] for i in batch], stop), ids.shape[1])
         with torch.inference_mode():
             out = model.generate(
-                ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=[stop],
-                pad_token_id=stop, logits_processor=LogitsProcessorList([processor]), top_k=None, top_p=None,
+                ids,
+                attention_mask=mask,
+                max_new_tokens=NEW_TOKENS,
+                do_sample=False,
+                eos_token_id=[stop],
+                pad_token_id=stop,
+                logits_processor=LogitsProcessorList([processor]),
+                top_k=None,
+                top_p=None,
                 temperature=None,
-            )  # fmt: skip
+            )
         for i, row in zip(batch, out[:, ids.shape[1] :].tolist(), strict=True):
             results[i] = row[: row.index(stop) + 1] if stop in row else row
     return results
@@ -113,15 +124,22 @@ def run(
         runs,
     )
     tokens = sum(map(len, ours))
-    shared = sum(next(i for i, (x, y) in enumerate(zip(b, r, strict=False)) if x != y) if b != r[: len(b)] else len(b)
-                 for b, r in zip(bases, references, strict=True))  # fmt: skip
+    shared = sum(
+        next(i for i, (x, y) in enumerate(zip(b, r, strict=False)) if x != y) if b != r[: len(b)] else len(b)
+        for b, r in zip(bases, references, strict=True)
+    )
     work = (sum(map(len, bases)) + sum(map(len, references)) - shared + 2 * tokens) * body + 2 * tokens * head
     return [
         report(
-            "dual-decode", dtype, "tok/s", sum(map(len, theirs)) / peer_seconds, tokens / our_seconds, runs=runs,
+            "dual-decode",
+            dtype,
+            "tok/s",
+            sum(map(len, theirs)) / peer_seconds,
+            tokens / our_seconds,
+            runs=runs,
             limit_share=round(work / limit_rate / our_seconds, 3),
             identical=f"{sum(a == b for a, b in zip(theirs, ours, strict=True))}/{len(ours)}",
-        )  # fmt: skip
+        )
     ]
 
 

@@ -35,9 +35,16 @@ def transformers_generate(model: Any, prompts: list[list[int]], stop: list[int],
         mask = torch.tensor([[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in batch])
         with torch.inference_mode():
             out = model.generate(
-                ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=stop,
-                pad_token_id=pad, top_k=None, top_p=None, temperature=None,
-            )  # fmt: skip
+                ids,
+                attention_mask=mask,
+                max_new_tokens=NEW_TOKENS,
+                do_sample=False,
+                eos_token_id=stop,
+                pad_token_id=pad,
+                top_k=None,
+                top_p=None,
+                temperature=None,
+            )
         for i, row in zip(batch, out[:, longest:].tolist(), strict=True):
             ends = [at for at, token in enumerate(row) if token in stop]
             results[i] = row[: ends[0] + 1] if ends else row
@@ -55,9 +62,7 @@ def run(
     lines = []
     for name, count in (("generate", 64), ("generate-refill", 256)):
         count = min(count, limit or count)
-        prompts = [
-            chat_ids(tokenizer, ("user", row["question"])) for row in rows(data_dir, "gsm8k", "test", count)
-        ]
+        prompts = [chat_ids(tokenizer, ("user", row["question"])) for row in rows(data_dir, "gsm8k", "test", count)]
         engine = Engine(model, tokenizer)
         warm(engine, tokenizer)
         requests = [GenerateRequest(p, NEW_TOKENS, frozenset(stop), name=f"row {i}") for i, p in enumerate(prompts)]
@@ -71,10 +76,15 @@ def run(
         work = (sum(map(len, prompts)) + tokens) * body + tokens * head
         lines.append(
             report(
-                name, dtype, "tok/s", sum(map(len, theirs)) / peer_seconds, tokens / our_seconds, runs=runs,
+                name,
+                dtype,
+                "tok/s",
+                sum(map(len, theirs)) / peer_seconds,
+                tokens / our_seconds,
+                runs=runs,
                 limit_share=round(work / limit_rate / our_seconds, 3),
                 identical=f"{sum(a == b for a, b in zip(theirs, ours, strict=True))}/{len(ours)}",
-            )  # fmt: skip
+            )
         )
     return lines
 

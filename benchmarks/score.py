@@ -86,11 +86,18 @@ def run(
     same_rank = sum(int((a[3] == b.rank).sum()) for a, b in zip(theirs, ours, strict=True))
     return [
         report(
-            "score", dtype, "tok/s", tokens / peer_seconds, tokens / our_seconds, runs=runs,
+            "score",
+            dtype,
+            "tok/s",
+            tokens / peer_seconds,
+            tokens / our_seconds,
+            runs=runs,
             limit_share=round((computed * body + tokens * head) / limit_rate / our_seconds, 3),
-            max_abs_diff=float(f"{difference:.3g}"), identical=f"{same_rank}/{tokens} ranks",
-            peer_peak_mib=round(peaks[0] / 2**20), ours_peak_mib=round(peaks[1] / 2**20),
-        )  # fmt: skip
+            max_abs_diff=float(f"{difference:.3g}"),
+            identical=f"{same_rank}/{tokens} ranks",
+            peer_peak_mib=round(peaks[0] / 2**20),
+            ours_peak_mib=round(peaks[1] / 2**20),
+        )
     ]
 
 

@@ -22,13 +22,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dasd_bench.console import Console
 from dasd_bench.lab import LiveTokens
@@ -66,7 +68,7 @@ def load(folder: str, dtype: str) -> tuple[Any, Any]:
     if not Path(folder).is_dir():
         from dasd_bench.models.resolve import resolve_model
 
-        folder = str(resolve_model(folder).folder)
+        folder = str(resolve_model(folder, console=Console(stream=sys.stderr)).path)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     return model, AutoTokenizer.from_pretrained(folder)
 
@@ -109,7 +111,7 @@ def run_ours(args: argparse.Namespace, model: Any, rows: list[TrainExample]) -> 
         train(
             model,
             rows,
-            CONFIG,
+            replace(CONFIG, batch_size=args.batch),
             method=method,
             seed=0,
             out_dir=Path(folder),
@@ -121,7 +123,9 @@ def run_ours(args: argparse.Namespace, model: Any, rows: list[TrainExample]) -> 
         return seconds, [json.loads(line)["loss"] for line in lines]
 
 
-def run_trl(args: argparse.Namespace, model: Any, tokenizer: Any, rows: list[TrainExample]) -> tuple[float, list[float]]:
+def run_trl(
+    args: argparse.Namespace, model: Any, tokenizer: Any, rows: list[TrainExample]
+) -> tuple[float, list[float]]:
     """The same rows in the same order through TRL, from the adapter that our side starts from."""
     import datasets
     from peft import LoraConfig, get_peft_model
@@ -132,19 +136,17 @@ def run_trl(args: argparse.Namespace, model: Any, tokenizer: Any, rows: list[Tra
         def _get_train_sampler(self, *_: Any) -> Any:
             return SequentialSampler(self.train_dataset)
 
-    order = [i for batch in batches(len(rows), CONFIG.batch_size, CONFIG.epochs, 0) for i in batch]
+    order = [i for batch in batches(len(rows), args.batch, CONFIG.epochs, 0) for i in batch]
     ids = [np.concatenate([rows[i].prompt_ids, rows[i].target_ids]).tolist() for i in order]
     mask = [[0] * len(rows[i].prompt_ids) + [1] * len(rows[i].target_ids) for i in order]
     data = datasets.Dataset.from_dict({"input_ids": ids, "completion_mask": mask})
     torch.manual_seed(0)
-    adapted = get_peft_model(
-        model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    )
+    adapted = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
     losses: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(
             output_dir=folder,
-            per_device_train_batch_size=CONFIG.batch_size,
+            per_device_train_batch_size=args.batch,
             num_train_epochs=CONFIG.epochs,
             learning_rate=CONFIG.lr,
             lr_scheduler_type="constant",
@@ -210,6 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--mix", default="gsm8k", choices=("gsm8k", "short", "long", "mixed"))
     parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=8, help="Rows per step.")
     parser.add_argument("--rounds", type=int, default=2, help="Runs of each side.")
     parser.add_argument("--loss", default="nll", choices=("nll", "dft"))
     parser.add_argument("--losses", action="store_true", help="Compare losses of 20 steps instead of speed.")
@@ -228,7 +231,9 @@ def main(argv: list[str] | None = None) -> int:
     for i in range(args.rounds):
         for side in sides if i % 2 == 0 else reversed(sides):
             results[side].append(measure(args, side))
-    print(f"LoRA r=16 all-linear, {args.rows} rows ({args.mix}), batch 8, {args.dtype}, {torch.get_num_threads()} threads")
+    print(
+        f"LoRA r=16 all-linear, {args.rows} rows ({args.mix}), batch {args.batch}, {args.dtype}, {torch.get_num_threads()} threads"
+    )
     print("| side | tok/s (median) | runs | peak GiB |\n| --- | --- | --- | --- |")
     middle = {}
     for side in sides:
@@ -246,7 +251,9 @@ def compare_losses(args: argparse.Namespace) -> int:
     """Loss per step of both sides over 20 steps in float32."""
     worst = 0.0
     for loss in ("nll", "dft"):
-        ours, peer = (measure(args, side, dtype="float32", rows=160, loss=loss)["losses"] for side in ("ours", "trl"))
+        ours, peer = (
+            measure(args, side, dtype="float32", rows=20 * args.batch, loss=loss)["losses"] for side in ("ours", "trl")
+        )
         gaps = [abs(a - b) for a, b in zip(ours, peer, strict=True)]
         worst = max(worst, *gaps)
         print(f"{loss}: {len(gaps)} steps, largest difference {max(gaps):.2e}, first {ours[0]:.6f} last {ours[-1]:.6f}")

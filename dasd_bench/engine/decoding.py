@@ -18,13 +18,14 @@ from dasd_bench.engine.trie import Tokens
 from dasd_bench.errors import EngineError
 from dasd_bench.records import Finish
 
-Result = TypeVar("Result", covariant=True)
+Result = TypeVar("Result")
+Made = TypeVar("Made", covariant=True)
 
 REFILL = 8
 """New items are admitted once this share (1/8) of the slots is free, so that prompts are computed together."""
 
 
-class Recorder(Protocol[Result]):
+class Recorder(Protocol[Made]):
     """How tokens are chosen and results made."""
 
     width: int
@@ -33,7 +34,7 @@ class Recorder(Protocol[Result]):
     def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
         """The next token of every item."""
 
-    def result(self, item: Item, text: str, finish: Finish) -> Result:
+    def result(self, item: Item, text: str, finish: Finish) -> Made:
         """The finished item."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from dasd_bench.engine.decoding import Decoder
 from dasd_bench.engine.memory import budget_bytes
 from dasd_bench.engine.network import Network
+from dasd_bench.engine.probe import agrees
 from dasd_bench.engine.recording import DualRecorder, PlainRecorder
 from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest, LogLikelihood, ScoreRequest
 from dasd_bench.engine.scoring import Scorer, Sink
@@ -32,6 +33,8 @@ class Engine:
         self.settings = settings or EngineSettings()
         self._tokenizer = tokenizer
         self._network = Network(model, packed=self.settings.accelerate != "off")
+        if self._network.packed and not agrees(self._network):
+            self._network.unpack()
         if len(tokenizer) > self._network.vocab_size:
             raise EngineError(
                 f"The tokenizer knows {len(tokenizer)} tokens but the model only {self._network.vocab_size}; "
@@ -48,6 +51,7 @@ class Engine:
         network = self._network
         return {
             "attention": "packed" if network.packed else "transformers",
+            "decode": "compiled kernel" if network.kernel is not None else "torch",
             "linears": f"onednn-packed ({network.packed_linears})" if network.packed_linears else "torch",
             "dtype": str(network.dtype).removeprefix("torch."),
             "device": str(network.device),

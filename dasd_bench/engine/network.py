@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from dasd_bench.engine import attention
 from dasd_bench.engine.attention import Plan
 from dasd_bench.engine.linears import Exchange
+from dasd_bench.engine.native import DecodeKernel, load_kernel
 from dasd_bench.errors import EngineError
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
@@ -46,7 +47,7 @@ class Network:
         self.device: torch.device = embeddings.weight.device
         self.dtype: torch.dtype = embeddings.weight.dtype
         self.layers = int(self.config.num_hidden_layers)
-        self.heads = int(self.config.num_attention_heads)
+        self.heads = int(getattr(self.config, "num_attention_heads", None) or 1)
         self.key_heads = int(getattr(self.config, "num_key_value_heads", None) or self.heads)
         head_dim = getattr(self.config, "head_dim", None)
         self.head_dim = int(head_dim or self.config.hidden_size // self.heads)
@@ -54,14 +55,20 @@ class Network:
         self.packed = packed and self._fits(causal)
         self._head = copy.copy(causal)
         self._exchange: Exchange | None = None
+        self.kernel: DecodeKernel | None = None
         if self.packed:
             attention.register()
+            self.kernel = load_kernel(self.device, self.dtype, self.head_dim)
             self._exchange = Exchange(causal)
 
     def _fits(self, causal: PreTrainedModel) -> bool:
         kinds = set(getattr(self.config, "layer_types", None) or ["full_attention"])
         shared = bool(getattr(self.config, "num_kv_shared_layers", 0))
         return bool(getattr(causal, "_supports_attention_backend", False)) and kinds <= KNOWN_LAYERS and not shared
+
+    def unpack(self) -> None:
+        """Leaves the model to its own code altogether."""
+        self.packed, self.kernel, self._exchange = False, None, None
 
     @property
     def token_bytes(self) -> int:
@@ -74,15 +81,18 @@ class Network:
         return 0 if self._exchange is None else self._exchange.count
 
     @contextmanager
-    def active(self) -> Iterator[None]:
-        """Evaluation mode, no gradient, the engine's attention and linear layers; all as before afterwards."""
+    def active(self, packed: bool = True) -> Iterator[None]:
+        """Evaluation mode, no gradient, and where ``packed`` the engine's attention and linear layers.
+
+        All is as before afterwards.
+        """
         training = [module for module in self.causal.modules() if module.training]
-        configs = {id(module.config): module.config for module in self.body.modules() if hasattr(module, "config")}
+        configs: dict[int, Any] = {id(m.config): m.config for m in self.body.modules() if hasattr(m, "config")}
         before = [(config, config._attn_implementation) for config in configs.values()]
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             self.causal.eval()
-            if self._exchange is not None:
+            if packed and self._exchange is not None:
                 stack.enter_context(self._exchange.active())
                 for config, _ in before:
                     config._attn_implementation = attention.NAME

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dasd_bench.engine.attention import Scale, attend, causal_mask, merge
+from dasd_bench.engine.native import DecodeKernel
 from dasd_bench.engine.store import Prefix, Rows
 from dasd_bench.engine.trie import Node, Tokens
 
@@ -262,11 +263,19 @@ class StepPlan:
     """One new token for each of the first ``lengths.numel()`` rows.
 
     ``lengths`` [B]: tokens each row holds; ``starts`` [B]: the length of its shared prefix. ``shared`` lists
-    (prefix, rows that see it int64).
+    (prefix, rows that see it int64). ``kernel`` does the rows' own part where it is there.
     """
 
-    def __init__(self, rows: Rows, lengths: Tensor, starts: Tensor, shared: list[tuple[Prefix, Tensor]]) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        lengths: Tensor,
+        starts: Tensor,
+        shared: list[tuple[Prefix, Tensor]],
+        kernel: DecodeKernel | None = None,
+    ) -> None:
         self._rows = rows
+        self._kernel = kernel
         self._lengths = lengths
         self._shared = shared
         self.positions = starts + lengths
@@ -280,17 +289,8 @@ class StepPlan:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
         """See :class:`dasd_bench.engine.attention.Plan`."""
-        count, longest = self._count, self._longest
-        keys, values = self._rows.keys[layer], self._rows.values[layer]
-        keys[self._range, :, self._lengths] = key.transpose(0, 1)
-        values[self._range, :, self._lengths] = value.transpose(0, 1)
-        heads, _, dim = query.shape
-        groups = key.shape[0]
-        folded = query.transpose(0, 1).reshape(count, groups, heads // groups, dim)
         window = how.window if how.window is not None and self._farthest > how.window else None
-        mask = self._mask(query.dtype, window)
-        out, lse = attend(folded, keys[:count, :, :longest], values[:count, :, :longest], how, mask)
-        out, lse = out.reshape(count, heads, dim), lse.reshape(count, heads)
+        out, lse = self._own(layer, query, key, value, how, window)
         for prefix, members in self._shared:
             flat = query[:, members].unsqueeze(0)
             near, blind = self._near(prefix, members, window, query.dtype)
@@ -299,6 +299,24 @@ class StepPlan:
             theirs = (part[0].transpose(0, 1), part_lse[0].transpose(0, 1))
             out[members] = merge([(out[members], lse[members]), theirs])
         return out
+
+    def _own(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale, window: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Stores the new keys and values; attention of each row over what the row itself holds."""
+        count, longest = self._count, self._longest
+        keys, values = self._rows.keys[layer], self._rows.values[layer]
+        key, value, queries = key.transpose(0, 1), value.transpose(0, 1), query.transpose(0, 1)
+        if self._kernel is not None:
+            return self._kernel(queries, key, value, keys, values, self._lengths, how)
+        keys[self._range, :, self._lengths] = key
+        values[self._range, :, self._lengths] = value
+        heads, _, dim = query.shape
+        groups = keys.shape[1]
+        folded = queries.reshape(count, groups, heads // groups, dim)
+        mask = self._mask(query.dtype, window)
+        out, lse = attend(folded, keys[:count, :, :longest], values[:count, :, :longest], how, mask)
+        return out.reshape(count, heads, dim), lse.reshape(count, heads)
 
     def _near(
         self, prefix: Prefix, members: Tensor, window: int | None, dtype: torch.dtype

@@ -84,16 +84,16 @@ class Scorer:
         self._wanted = {}
         for number, path in enumerate(paths):
             request = self._requests[number]
-            node: Node | None = ends[path]
+            at: Node | None = ends[path]
             first = len(request.prompt_ids) - 1
             position = first + len(request.target_ids) - 1
-            while node is not None and position >= first:
-                here = self._wanted.setdefault(id(node), {})
-                while position >= max(first, node.start):
+            while at is not None and position >= first:
+                here = self._wanted.setdefault(id(at), {})
+                while position >= max(first, at.start):
                     token = int(request.target_ids[position - first])
                     here.setdefault(position, _Wanted()).items.append((number, position - first, token))
                     position -= 1
-                node = node.parent
+                at = at.parent
 
     def _visit(self, node: Node, start: int, prefix: Prefix | None) -> None:
         """Queues the tokens from position ``start`` down through ``node`` and everything below it."""

@@ -7,6 +7,7 @@ sessions give the same hidden states up to rounding; :class:`PlainSession` is tr
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -184,6 +185,7 @@ class PackedSession:
             torch.tensor(lengths, device=network.device),
             torch.tensor([row.prefix.length if row.prefix else 0 for row in self._live], device=network.device),
             [(prefix, torch.tensor(rows, device=network.device)) for prefix, rows in members.values()],
+            network.kernel,
         )
         hidden = network.hidden(tokens, plan.positions, plan)
         for row in self._live:
@@ -232,7 +234,7 @@ def compute_prefix(
         prefix.length = start
     pieces = -(-len(tokens) // chunk)
     bounds = [len(tokens) * piece // pieces for piece in range(pieces + 1)]
-    for first, end in zip(bounds, bounds[1:], strict=False):
+    for first, end in itertools.pairwise(bounds):
         at = start + first
         tree = Tree(tokens[first:end], np.arange(end - first), [(0, end - first, -1)], at, prefix if at else None)
         tree.copies.append(Copy(prefix, 0, end - first, at))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from dasd_bench.engine.network import Network
 
 GROWTH = 128
-"""Row capacity grows by whole blocks of this many tokens."""
+"""Row capacity is a multiple of this many tokens, and grows by half."""
 
 
 class Prefix:
@@ -16,9 +18,9 @@ class Prefix:
 
     def __init__(self, network: Network, capacity: int) -> None:
         shape = (network.key_heads, capacity, network.head_dim)
-        options = {"dtype": network.dtype, "device": network.device}
-        self._keys = [torch.empty(shape, **options) for _ in range(network.layers)]  # type: ignore[call-overload]
-        self._values = [torch.empty(shape, **options) for _ in range(network.layers)]  # type: ignore[call-overload]
+        make = partial(torch.empty, shape, dtype=network.dtype, device=network.device)
+        self._keys: list[Tensor] = [make() for _ in range(network.layers)]
+        self._values: list[Tensor] = [make() for _ in range(network.layers)]
         self.length = 0
         self.bytes = capacity * network.token_bytes
 
@@ -52,12 +54,13 @@ class Rows:
         if tokens <= self.capacity:
             return
         network = self._network
-        capacity = -(-max(tokens, self.capacity + GROWTH) // GROWTH) * GROWTH
+        capacity = -(-max(tokens, self.capacity * 3 // 2) // GROWTH) * GROWTH
         shape = (self._rows, network.key_heads, capacity, network.head_dim)
         for tensors in (self.keys, self.values):
             for layer in range(network.layers):
-                # Zeros: what is masked must still be a number, as its weight is 0.
-                grown = torch.zeros(shape, dtype=network.dtype, device=network.device)
+                # Zeros: padded attention gives what lies beyond a row's end the weight 0, so it must be a number.
+                make = torch.zeros if network.kernel is None else torch.empty
+                grown = make(shape, dtype=network.dtype, device=network.device)
                 if self.capacity:
                     grown[:, :, : self.capacity] = tensors[layer]
                     tensors[layer] = grown

@@ -13,6 +13,7 @@ from .extract import extract_code
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
 from .pool import Sandbox, probe_isolation
 from .rows import gold_program, problem_from_row
+from .selftest import SelfTest, self_test
 
 __all__ = [
     "ExecResult",
@@ -23,9 +24,11 @@ __all__ = [
     "Problem",
     "Sample",
     "Sandbox",
+    "SelfTest",
     "extract_code",
     "gold_program",
     "pass_at_k",
     "probe_isolation",
     "problem_from_row",
+    "self_test",
 ]

@@ -22,13 +22,13 @@ def extract_code(text: str, entry_point: str | None = None) -> str:
     function body (as HumanEval's) comes back unchanged.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
+    answer, done, _ = text.partition("[DONE]")
+    if done and "[BEGIN]" not in answer:  # the opening was part of the prompt; what follows is a next problem
+        text = answer
     blocks = _blocks(text)
     if not blocks:
         marked = _MARKED.search(text)
-        if marked:
-            return extract_code(marked.group(1), entry_point)
-        text = text.split("[DONE]")[0] if "[DONE]" in text else text
-        return _without_prose(text)
+        return extract_code(marked.group(1), entry_point) if marked else _without_prose(text)
     return _choose(blocks, entry_point)
 
 

@@ -12,6 +12,8 @@ import sys
 import tempfile
 from typing import Any
 
+from .container import bubblewrap
+from .inside.jail import LINKS, WORK
 from .inside.zygote import FRAME_BYTES
 from .model import IsolationLevel, Limits
 
@@ -110,12 +112,18 @@ class WorkerProcess(Process):
         wrapper: list[str] = []
         inner = level.value
         if level is IsolationLevel.CONTAINER:
-            from .container import bubblewrap
-
-            wrapper, inner = bubblewrap(limits.file_bytes, packages), "contained"
+            found = bubblewrap(limits.file_bytes, packages)
+            if found is None:
+                raise StartError("bubblewrap (bwrap) is not installed")
+            wrapper, inner = found, "contained"
         elif level is not IsolationLevel.NAMESPACES:
             self._folder = tempfile.TemporaryDirectory(prefix="dasd-sandbox-", ignore_cleanup_errors=True)
-            workdir = os.path.realpath(self._folder.name)
+            base = os.path.realpath(self._folder.name)
+            workdir, links = os.path.join(base, WORK), os.path.join(base, LINKS)
+            os.mkdir(workdir, 0o700)
+            os.mkdir(links, 0o755)
+            for package in packages:
+                os.symlink(package, os.path.join(links, os.path.basename(package)))
         super().__init__("zygote", [inner, workdir, sizes, packages], wrapper)
         hello = receive(self.control)
         if hello is None or "error" in hello:

@@ -8,8 +8,8 @@ from enum import Enum
 from dasd_bench.errors import UsageError
 
 
-class Outcome(str, Enum):
-    """How one sample ended. Only ``PASSED`` counts as solved; ``INFRASTRUCTURE_ERROR`` says nothing about the program."""
+class Outcome(str, Enum):  # noqa: UP042 (StrEnum is 3.11)
+    """How one sample ended. Only ``PASSED`` counts as solved; ``INFRASTRUCTURE_ERROR`` says nothing of the program."""
 
     PASSED = "passed"
     WRONG_ANSWER = "wrong_answer"
@@ -23,7 +23,7 @@ class Outcome(str, Enum):
     INFRASTRUCTURE_ERROR = "infrastructure_error"
 
 
-class IsolationLevel(str, Enum):
+class IsolationLevel(str, Enum):  # noqa: UP042
     """What stands between a program and the machine, strongest first. ``RLIMITS`` is resource limits, no sandbox."""
 
     CONTAINER = "container"
@@ -89,7 +89,9 @@ class Problem:
 
     ``kind`` ``"humaneval"``: the program is ``prompt + completion``, and ``test`` defines ``check(candidate)``.
     ``kind`` ``"mbpp"``: the program is the completion alone; ``tests`` are assert statements and ``test`` a script
-    (either may be empty). ``imports`` and ``setup`` run before the tests, on their side.
+    (either may be empty). ``imports`` and ``setup`` run before the tests, on their side. ``reference`` is a right
+    completion if known: it is run when a sample times out, to see whether the limit is fair on this machine.
+    ``known_bad`` says why no answer can pass.
     """
 
     task_id: str
@@ -101,6 +103,7 @@ class Problem:
     imports: str = ""
     setup: str = ""
     known_bad: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -23,6 +24,9 @@ from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome,
 _JUDGE_SECONDS = 60.0
 _JUDGE_MEMORY = 4 << 30
 _REPORT_SECONDS = 10.0
+_ASKED_ANEW = "the tests asked another question than before"
+#: A reference solution may take this many times the limits; samples then get this many times what it took.
+_GENEROUS, _MARGIN = 12.0, 3.0
 
 
 @dataclass
@@ -32,6 +36,8 @@ class _Job:
     problem: Problem
     key: int
     attempt: int = 0
+    scale: float = 1.0
+    is_reference: bool = False
 
 
 class _Slot:
@@ -55,8 +61,8 @@ class _Slot:
         self.job, self.verdict, self.report = job, None, None
         self.seq += 1
         self.started = time.monotonic()
-        self.deadline = self.started + self.limits.wall_seconds + _JUDGE_SECONDS
-        limits, problem = self.limits, job.problem
+        limits, problem = scaled(self.limits, job.scale), job.problem
+        self.deadline = self.started + limits.wall_seconds + _JUDGE_SECONDS
         text = problem.prompt + job.sample.completion if problem.kind == "humaneval" else job.sample.completion
         source = text.encode("utf-8", "surrogatepass")
         ours, theirs = socket.socketpair()
@@ -78,10 +84,8 @@ class _Slot:
         return True
 
     def stop_program(self, word: bytes) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the missing report will say so
             self.worker.control.sendall(word)
-        except OSError:
-            pass  # the missing report will say so
 
     def restart_worker(self) -> None:
         self.worker.close()
@@ -129,6 +133,9 @@ class Sandbox:
         self._packages = importable_packages(packages)
         self._slots: list[_Slot] = []
         self.level: IsolationLevel | None = None
+        #: Problems whose reference solution needed more than the limits allow: by how much the limits are raised.
+        self.scales: dict[str, float] = {}
+        self._reference_seconds: dict[int, float] = {}
 
     def __enter__(self) -> Sandbox:
         slot = self._first_slot()
@@ -151,7 +158,7 @@ class Sandbox:
 
     def _first_slot(self) -> _Slot:
         if self._isolation == "auto":
-            levels = [level for level in IsolationLevel if level is not IsolationLevel.CONTAINER]
+            levels = [level for level in IsolationLevel if level.value != "container"]
         else:
             levels = [IsolationLevel.parse(self._isolation)]
         refused: list[str] = []
@@ -187,23 +194,48 @@ class Sandbox:
             problem = by_id.get(sample.task_id)
             if problem is None:
                 raise DataError(f"Sample {index + 1} names task_id '{sample.task_id}', which no problem has.")
-            waiting.append(_Job(index, sample, problem, keys[sample.task_id]))
+            waiting.append(_Job(index, sample, problem, keys[sample.task_id], scale=self._scale(problem)))
         results: list[ExecResult | None] = [None] * len(samples)
+        held: dict[int, list[tuple[_Job, ExecResult]]] = {}
 
         def finish(job: _Job, result: ExecResult) -> None:
-            if (
-                result.outcome is Outcome.INFRASTRUCTURE_ERROR
-                and job.attempt == 0
-                and not result.detail.startswith("tests:")
-            ):
-                waiting.appendleft(replace(job, attempt=1))
+            if job.is_reference:
+                self._calibrate(job, result)
+                for late, outcome in held.pop(job.key):
+                    finish(late, outcome)
                 return
+            if _is_retried(job, result):
+                waiting.appendleft(replace(job, attempt=job.attempt + (result.detail != _ASKED_ANEW)))
+                return
+            if result.outcome is Outcome.TIMEOUT and job.problem.reference:
+                if job.key not in self._reference_seconds:
+                    held.setdefault(job.key, []).append((job, result))
+                    if len(held[job.key]) == 1:
+                        gold = Sample(job.sample.task_id, job.problem.reference)
+                        waiting.appendleft(replace(job, sample=gold, scale=_GENEROUS, is_reference=True))
+                    return
+                if (scale := self._scale(job.problem)) > job.scale:
+                    waiting.appendleft(replace(job, scale=scale))
+                    return
+                seconds = self._reference_seconds[job.key]
+                result = replace(result, detail=f"{result.detail} (the reference solution needs {seconds:.2g} s)")
             results[job.index] = result
             if on_result is not None:
                 on_result(job.index, result)
 
         self._loop(waiting, finish)
         return [result for result in results if result is not None]
+
+    def _scale(self, problem: Problem) -> float:
+        return self.scales.get(problem.task_id, 1.0)
+
+    def _calibrate(self, job: _Job, result: ExecResult) -> None:
+        """From the reference solution's time under generous limits: three times that is what samples get, too."""
+        seconds = max(result.cpu_seconds, result.wall_seconds * self.limits.cpu_seconds / self.limits.wall_seconds)
+        self._reference_seconds[job.key] = result.cpu_seconds
+        scale = min(_GENEROUS, _MARGIN * seconds / self.limits.cpu_seconds)
+        if result.passed and scale > 1:
+            self.scales[job.problem.task_id] = round(scale, 2)
 
     def _loop(self, waiting: deque[_Job], finish: Callable[[_Job, ExecResult], None]) -> None:
         selector = selectors.DefaultSelector()
@@ -295,9 +327,10 @@ class Sandbox:
             raise DasdError(f"A sandbox process died and could not be started again: {error}.") from None
 
     def _conclude(self, slot: _Slot, job: _Job) -> ExecResult:
-        assert slot.verdict is not None and slot.report is not None
-        report = slot.report
-        outcome, detail, number = _combine(slot.verdict, report, self.limits)
+        verdict, report = slot.verdict, slot.report
+        assert verdict is not None
+        assert report is not None
+        outcome, detail, number = _combine(verdict, report, scaled(self.limits, job.scale))
         return replace(
             self._result(job, outcome, detail),
             signal=number,
@@ -314,6 +347,8 @@ class Sandbox:
 def _combine(verdict: dict[str, Any], report: dict[str, Any], limits: Limits) -> tuple[Outcome, str, int | None]:
     """The judge says whether the tests passed; where the program ended before that, its zygote says why."""
     said, detail = verdict["outcome"], verdict["detail"]
+    if said == "retry":
+        return Outcome.INFRASTRUCTURE_ERROR, _ASKED_ANEW, None
     if said == "unusable":
         return Outcome.INFRASTRUCTURE_ERROR, f"tests: {detail}", None
     if said != "gone":
@@ -346,6 +381,19 @@ def _combine(verdict: dict[str, Any], report: dict[str, Any], limits: Limits) ->
     return Outcome.NO_RESULT, detail, None
 
 
+def scaled(limits: Limits, scale: float) -> Limits:
+    """The limits with ``scale`` times the CPU and wall seconds."""
+    return replace(limits, cpu_seconds=limits.cpu_seconds * scale, wall_seconds=limits.wall_seconds * scale)
+
+
+def _is_retried(job: _Job, result: ExecResult) -> bool:
+    """Infrastructure errors get a second try, but for faults of the tests themselves. A run that was asked other
+    questions than expected is no attempt: the judge expects nothing the next time."""
+    if result.outcome is not Outcome.INFRASTRUCTURE_ERROR or result.detail.startswith("tests:"):
+        return False
+    return job.attempt == 0 or result.detail == _ASKED_ANEW
+
+
 def _key(problem: Problem) -> int:
     return hash(problem)
 
@@ -364,5 +412,5 @@ def probe_isolation() -> IsolationReport:
             refused[level] = str(error)
         else:
             available.append(level)
-    best = next(level for level in available if level is not IsolationLevel.CONTAINER)
+    best = next(level for level in available if level.value != "container")
     return IsolationReport(best, tuple(available), refused)

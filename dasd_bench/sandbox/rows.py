@@ -28,7 +28,15 @@ def problem_from_row(row: Mapping[str, Any], *, challenge: bool = False) -> Prob
         if "def check" not in test:
             raise DataError(f"Problem {task_id}: its test defines no function check(candidate).")
         bad = _BROKEN if _BROKEN_LINE in test else ""
-        return Problem(task_id, "humaneval", _text(row, "prompt"), _text(row, "entry_point"), test=test, known_bad=bad)
+        return Problem(
+            task_id,
+            "humaneval",
+            _text(row, "prompt"),
+            _text(row, "entry_point"),
+            test=test,
+            known_bad=bad,
+            reference=_reference(row),
+        )
     if "test_list" not in row:
         raise DataError(f"Problem {task_id} has neither an entry_point (HumanEval) nor a test_list (MBPP).")
     tests = _texts(row, "test_list") + (_texts(row, "challenge_test_list") if challenge else ())
@@ -41,8 +49,12 @@ def problem_from_row(row: Mapping[str, Any], *, challenge: bool = False) -> Prob
     return Problem(
         task_id, "mbpp", str(row.get("text") or row.get("prompt") or ""), entry,
         # MBPP+ repeats the list's cases in its script.
-        () if script else tests, script, imports, setup,
+        () if script else tests, script, imports, setup, reference=_reference(row),
     )  # fmt: skip
+
+
+def _reference(row: Mapping[str, Any]) -> str:
+    return str(row.get("canonical_solution") or row.get("code") or "")
 
 
 def gold_program(row: Mapping[str, Any]) -> str:

@@ -71,6 +71,7 @@ class NumberTask(LmEvalTask):
     """
 
     answer_markers: ClassVar[tuple[str, ...]] = ("####",)
+    rewrite_instruction: ClassVar[str] = "Write this solution again in your own words. End with #### and the answer."
 
     def example(self, row: Row, split: str, index: int) -> Example:
         """A worked reference and the number after ``####``."""
@@ -89,6 +90,9 @@ class MathTask(LmEvalTask):
     r"""Problems with columns ``problem`` and ``solution``, the solution ending in ``\boxed{...}`` as in MATH."""
 
     answer_markers: ClassVar[tuple[str, ...]] = ("\\boxed",)
+    rewrite_instruction: ClassVar[str] = (
+        r"Write this solution again in your own words. End with the answer in \boxed{}."
+    )
     subject_column: ClassVar[str] = "type"
 
     @cached_property
@@ -119,7 +123,7 @@ class ChoiceTask(LmEvalTask):
     max_new_tokens: ClassVar[int | None] = None
     train_new_tokens: ClassVar[int] = 64
     metric: ClassVar[str] = "acc_norm"
-    rewrite_instruction: ClassVar[str] = "Give this answer again in your own words."
+    rewrite_instruction: ClassVar[str] = "Write the answer again and explain it in one sentence."
 
     def example(self, row: Row, split: str, index: int) -> Example:
         """The right choice's text as reference and answer."""

@@ -34,12 +34,16 @@ def packed_attention(
 
     Honours scale, sliding windows, soft-capping of scores (Gemma 2) and dropout; gives [1, L, H, D].
     """
+    dtype = query.dtype
+    if query.device.type == "cpu" and dtype == torch.bfloat16:
+        # torch's bfloat16 kernel is slower on a CPU than its float32 kernel, backward above all.
+        query, key, value = query.float(), key.float(), value.float()
     lengths = list(row_lengths or (query.shape[2],))
     pieces = [
         _row(q, k, v, dropout, scaling, sliding_window, softcap)
         for q, k, v in zip(*(torch.split(part, lengths, dim=2) for part in (query, key, value)), strict=True)
     ]
-    return torch.cat(pieces, dim=2).transpose(1, 2), None
+    return torch.cat(pieces, dim=2).transpose(1, 2).to(dtype), None
 
 
 def _row(

@@ -14,7 +14,7 @@ class TrainingConfig:
     epochs: float = option(2.0, help="Passes over the training examples.", minimum=0.01, maximum=1000)
     batch_size: int = option(8, help="Examples per optimiser step.", minimum=1, maximum=65536)
     micro_tokens: int = option(
-        4096, help="Tokens per forward pass; a batch is cut into packs of at most this size.", minimum=16
+        1024, help="Tokens per forward pass; a batch is cut into packs of at most this size.", minimum=16
     )
     lr: float = option(2e-4, help="Peak learning rate.", minimum=0.0, maximum=10.0)
     schedule: str = option("cosine", help="Learning-rate schedule.", choices=("cosine", "linear", "constant"))

@@ -1,7 +1,7 @@
 """Frozen linear layers and LoRA on top of them, as one differentiable operation.
 
-Two gains over the plain modules. Speed: the frozen weight is packed once for oneDNN in both directions (float32 on
-CPU, where ``torch.nn.functional.linear`` goes to a library that is slow on some processors), and no gradient is
+Two gains over the plain modules. Speed: the frozen weight is packed once for oneDNN in both directions (on CPU,
+where ``torch.nn.functional.linear`` in float32 goes to a library that is slow on some processors), and no gradient is
 made for it. Precision: base output and LoRA term are added inside one rounding. In bfloat16 the plain order,
 ``bf16(x W) + LoRA`` and rounding again, loses every update smaller than half a step of the bfloat16 grid.
 """
@@ -27,7 +27,8 @@ class FrozenWeight:
         self.bias = None if linear.bias is None else linear.bias.detach()
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
-        if can_pack(self.weight):
+        self.packed = can_pack(self.weight)
+        if self.packed:
             self._forward = _pack(self.weight)
             self._backward = _pack(self.weight.t().contiguous())
 
@@ -41,12 +42,15 @@ class FrozenWeight:
 
 
 def can_pack(weight: Tensor) -> bool:
-    """True where packing pays and exists: float32 weights on a CPU, with oneDNN in this build of torch."""
-    onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not onednn:
-        return False
+    """True where packing pays and exists: weights on a CPU that does their dtype well, oneDNN in this torch."""
     namespace = torch.ops.mkldnn
-    return hasattr(namespace, "_reorder_linear_weight") and hasattr(namespace, "_linear_pointwise")
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if not (hasattr(namespace, "_reorder_linear_weight") and hasattr(namespace, "_linear_pointwise")):
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(namespace._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
 
 
 def _pack(weight: Tensor) -> Tensor:
@@ -66,6 +70,14 @@ def _apply(x: Tensor, matrix: Tensor, packed: Tensor | None, bias: Tensor | None
     if plus is None:
         return x @ matrix if bias is None else torch.addmm(bias, x, matrix)
     return torch.addmm(plus if bias is None else plus + bias, x, matrix)
+
+
+def _thin(x: Tensor, weight: Tensor, frozen: FrozenWeight) -> Tensor:
+    """``x weight^T`` for a thin weight; through oneDNN where the frozen weight goes there, too."""
+    if frozen.packed:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), None, "none", [], "")
+        return out
+    return x @ weight.t()
 
 
 class _Frozen(torch.autograd.Function):
@@ -89,17 +101,17 @@ class _Lora(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, scale: float, frozen: FrozenWeight) -> Tensor:
         a, scaled_b = a.to(x.dtype), (b * scale).to(x.dtype)
-        low = x @ a.t()
+        low = _thin(x, a, frozen)
         ctx.save_for_backward(x, a, scaled_b, low)
         ctx.scale, ctx.frozen = scale, frozen
-        return frozen.forward(x, low @ scaled_b.t())
+        return frozen.forward(x, _thin(low, scaled_b, frozen))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         x, a, scaled_b, low = ctx.saved_tensors
         grad = grads[0].contiguous()
-        low_grad = grad @ scaled_b
-        x_grad = ctx.frozen.backward(grad, low_grad @ a) if ctx.needs_input_grad[0] else None
+        low_grad = _thin(grad, scaled_b.t(), ctx.frozen)
+        x_grad = ctx.frozen.backward(grad, _thin(low_grad, a.t(), ctx.frozen)) if ctx.needs_input_grad[0] else None
         a_grad = (low_grad.t() @ x).float()
         b_grad = (grad.t() @ low).float() * ctx.scale
         return x_grad, a_grad, b_grad, None, None

@@ -108,11 +108,12 @@ def token_statistics(z: Tensor, labels: Tensor, *, needs_entropy: bool) -> tuple
     """``logp`` of the labels [N], entropy in nats [N] or None, and probabilities [N, V] of logits ``z`` float32.
 
     The log-normaliser is read off the likeliest token, whose probability is never tiny, so logp stays exact where
-    the label's own probability underflows.
+    the label's own probability underflows. Float32 softmax over a large vocabulary sums to slightly less than 1 (up
+    to 1e-5 in log, always to the same side); dividing by that sum takes the bias out.
     """
     probs = torch.softmax(z, dim=-1)
     top = z.amax(dim=-1)
-    log_top = probs.amax(dim=-1).log()
+    log_top = probs.amax(dim=-1).log() - probs.sum(dim=-1).log()
     logp = z.gather(1, labels[:, None])[:, 0] - top + log_top
     entropy = None
     if needs_entropy:

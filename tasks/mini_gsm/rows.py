@@ -13,8 +13,8 @@ from typing import Any
 
 SEED = 20261
 SIZES = {"train": 480, "test": 480}
-LEVELS = (1, 1, 2, 2, 3)
-"""One cycle of levels: two fifths one-step, two fifths two-step, one fifth three-step."""
+LEVELS = (1, 1, 1, 2, 2, 3)
+"""One cycle of levels: half one-step, a third two-step, a sixth three-step."""
 
 NAMES = (
     "Ada Ben Chloe Dev Elif Farid Greta Hugo Ines Jonas Kaito Lena Milo Nadia Oskar Petra Quinn Rosa Samir Tove "

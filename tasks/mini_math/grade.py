@@ -1,6 +1,7 @@
 r"""The score of ``mini_math``, with the standard library alone: what lm-eval's ``process_results`` calls.
 
-``exact_match`` takes the last ``\boxed{}``, else the last number; ``boxed_match`` only the box.
+``exact_match`` takes the last ``\boxed{}``, else the number after "answer is", else the last number; ``boxed_match``
+only the box.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from fractions import Fraction
 from typing import Any
 
 NUMBER = re.compile(r"\\d?frac\{(-?\d+)\}\{(-?\d+)\}|(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+
+
+DECLARED = re.compile(r"answer(?:\s+is|:)[:\s$]*(\S+)", re.IGNORECASE)
 
 
 def boxed(text: str) -> str | None:
@@ -46,5 +50,6 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
     gold = value_of(boxed(doc["solution"]) or "")
     box = boxed(results[0])
     in_box = None if box is None else value_of(box)
-    anywhere = in_box if in_box is not None else value_of(results[0])
+    declared = [value for value in map(value_of, DECLARED.findall(results[0])) if value is not None]
+    anywhere = in_box if in_box is not None else declared[-1] if declared else value_of(results[0])
     return {"exact_match": float(anywhere == gold), "boxed_match": float(in_box == gold)}

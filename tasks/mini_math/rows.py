@@ -32,9 +32,10 @@ def _arithmetic(rng: random.Random, level: int) -> Made:
     a, b, c = rng.randint(2, 12), rng.randint(2, 12), rng.randint(2, 9)
     ask = rng.choice(("What is ${}$?", "Compute ${}$.", "Evaluate ${}$.", "Find the value of ${}$."))
     if level == 1:
-        if rng.random() < 0.5:
-            return ask.format(f"{a} + {b} + {c}"), [f"{a}+{b}={a + b}", f"{a + b}+{c}={a + b + c}"], str(a + b + c)
-        return ask.format(f"{a + b} - {b}"), [f"{a + b}-{b}={a}"], str(a)
+        how = rng.choice(("What is {}?", "Compute {}.", "How much is {}?"))
+        if rng.random() < 0.6:
+            return how.format(f"{a} + {b}"), [f"{a}+{b}={a + b}"], str(a + b)
+        return how.format(f"{a} times {c}"), [f"{a}*{c}={a * c}"], str(a * c)
     if level == 2:
         return ask.format(f"{a} \\cdot {b} + {c}"), [f"{a}*{b}={a * b}", f"+{c}"], str(a * b + c)
     return ask.format(f"({a} - {b}) \\cdot {c}"), [f"{a}-{b}={a - b}", f"*{c}"], str((a - b) * c)
@@ -46,8 +47,8 @@ def _equation(rng: random.Random, level: int) -> Made:
     ask = rng.choice(("Solve ${}$ for $V$.", "If ${}$, what is $V$?", "Find $V$ when ${}$.")).replace("V", var)
     if level == 1:
         if rng.random() < 0.5:
-            return ask.format(f"{var} + {c} = {root + c}"), [f"{var}={root + c}-{c}"], str(root)
-        return ask.format(f"{k}{var} = {k * root}"), [f"{var}={k * root}/{k}"], str(root)
+            return f"Solve {var} + {c} = {root + c} for {var}.", [f"{var}={root + c}-{c}"], str(root)
+        return f"Solve {k}{var} = {k * root} for {var}.", [f"{var}={k * root}/{k}"], str(root)
     if level == 2:
         total = k * root + c
         return ask.format(f"{k}{var} + {c} = {total}"), [f"{k}{var}={total - c}", f"{var}={total - c}/{k}"], str(root)
@@ -58,6 +59,10 @@ def _equation(rng: random.Random, level: int) -> Made:
 
 
 def _remainder(rng: random.Random, level: int) -> Made:
+    if level == 1:
+        a, b = rng.randint(2, 12), rng.randint(2, 9)
+        how = rng.choice(("What is {} divided by {}?", "Divide {} by {}.", "How many times does {1} go into {0}?"))
+        return how.format(a * b, b), [f"{b}*{a}={a * b}"], str(a)
     d = rng.randint(3, 4 + 3 * level)
     q, r = rng.randint(2, 4 + 3 * level), rng.randint(1, d - 1)
     n = d * q + r
@@ -83,11 +88,12 @@ def _divisors(rng: random.Random, level: int) -> Made:
 def _shape(rng: random.Random, level: int) -> Made:
     a, b = rng.randint(2, 12), rng.randint(2, 12)
     if level == 1:
-        sides, shape = rng.choice(((4, "square"), (3, "three-sided regular shape"), (5, "regular pentagon"), (6, "regular hexagon")))
-        return f"What is the perimeter of a {shape} with side {a}?", [f"{sides}*{a}={sides * a}"], str(sides * a)
+        what = rng.choice(("What is the area of a rectangle with sides {} and {}?", "A field is {} by {}. Find its area."))
+        return what.format(a, b), [f"A={a}*{b}"], str(a * b)
     if level == 2:
         if rng.random() < 0.5:
-            return f"A rectangle is {a} wide and {b} long. What is its area?", [f"A={a}*{b}"], str(a * b)
+            sides, shape = rng.choice(((4, "square"), (5, "regular pentagon"), (6, "regular hexagon")))
+            return f"What is the perimeter of a {shape} with side {a}?", [f"{sides}*{a}={sides * a}"], str(sides * a)
         return f"A rectangle is {a} wide and {b} long. What is its perimeter?", [f"{a}+{b}={a + b}", "*2"], str(2 * (a + b))
     if rng.random() < 0.5:
         area = Fraction(a * b, 2)
@@ -117,13 +123,15 @@ def _counting(rng: random.Random, level: int) -> Made:
 
 def _fraction(rng: random.Random, level: int) -> Made:
     if level == 1:
-        part, k = rng.choice(((2, "half"), (3, "a third"), (4, "a quarter"), (10, "a tenth"))), rng.randint(2, 12)
-        n = part[0] * k
-        return rng.choice((f"What is {part[1]} of {n}?", f"Find {part[1]} of {n}.")), [f"{n}/{part[0]}={k}"], str(k)
+        (part, word), k = rng.choice(((2, "half"), (2, "one half"), (10, "10\\%"), (2, "50\\%"))), rng.randint(2, 25)
+        return f"What is {word} of {part * k}?", [f"{part * k}/{part}={k}"], str(k)
     if level == 2:
-        p, k = rng.choice((10, 20, 25, 50)), rng.randint(1, 12)
-        n = 100 // p * k
-        return f"What is {p}\\% of {n}?", [f"{n}/{100 // p}={k}"], str(k)
+        if rng.random() < 0.5:
+            (part, word), k = rng.choice(((3, "a third"), (4, "a quarter"), (10, "a tenth"))), rng.randint(2, 12)
+            return f"What is {word} of {part * k}?", [f"{part * k}/{part}={k}"], str(k)
+        p, k = rng.choice((20, 25, 75)), 4 * rng.randint(1, 8) if rng.random() < 0.5 else 20 * rng.randint(1, 5)
+        share = Fraction(p * k, 100)
+        return f"What is {p}\\% of {k}?", [f"{p}*{k}={p * k}", "/100"], _latex(share)
     x, y = Fraction(rng.randint(1, 4), rng.randint(2, 6)), Fraction(rng.randint(1, 4), rng.randint(2, 6))
     text = f"Compute ${_latex(x)} + {_latex(y)}$ in lowest terms."
     den = math.lcm(x.denominator, y.denominator)

@@ -83,7 +83,7 @@ def test_reference_that_continues_the_base_prompt():
     """The multi-turn rewrite prompt starts with the whole plain prompt."""
     model, tokenizer = pair("llama")
     bases = random_prompts(6, seed=8)
-    asked = [DualRequest(b, b + [11, 12, 13 + i], 20, frozenset()) for i, b in enumerate(bases)]
+    asked = [DualRequest(b, [*b, 11, 12, 13 + i], 20, frozenset()) for i, b in enumerate(bases)]
     fast = Engine(model, tokenizer).dual_decode(asked, gate(0.5))
     slow = Engine(model, tokenizer, EngineSettings(accelerate="off")).dual_decode(asked, gate(0.5))
     for one, other in zip(fast, slow, strict=True):

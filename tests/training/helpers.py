@@ -24,7 +24,6 @@ from dasd_bench.training.config import TrainingConfig
 from dasd_bench.training.trainer import TrainExample, TrainResult, train
 from tests.tiny_models import Kind, tiny_model
 
-
 TAU = 0.002
 
 
@@ -88,9 +87,7 @@ class Idft(Method):
         return torch.exp(gamma * live.logp)
 
 
-RULES: dict[str, Method] = {
-    m.name: m for m in (Sft(), SftAll(), ProfitAll(), ProfitKept(), Dft(), Idft())
-}
+RULES: dict[str, Method] = {m.name: m for m in (Sft(), SftAll(), ProfitAll(), ProfitKept(), Dft(), Idft())}
 
 
 def make_examples(
@@ -188,7 +185,9 @@ def naive_losses(model: Any, examples: Sequence[TrainExample], method: Method, c
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             adapted = get_peft_model(model, lora)
     parameters = [p for p in adapted.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, foreach=False, fused=False)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.lr, weight_decay=config.weight_decay, foreach=False, fused=False
+    )
     losses = []
     assert step_count(len(examples), config.batch_size, config.epochs) > 1
     for indices in batches(len(examples), config.batch_size, config.epochs, 0):

@@ -44,7 +44,7 @@ def test_killed_three_times_gives_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(path.name for path in killed.iterdir()) == ["adapter", "metrics.jsonl"]
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -54,12 +54,12 @@ def interrupt(out: Path, at: int, monkeypatch: pytest.MonkeyPatch, **changes: ob
 
     def step(self: trainer._Run, number: int, rows: list) -> object:  # type: ignore[type-arg]
         if number == at:
-            raise Stop
+            raise StopError
         return original(self, number, rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer._Run, "step", step)
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             train_whole(out, **changes)
 
 

@@ -110,8 +110,10 @@ def test_metrics_have_one_line_a_step(tmp_path: Path) -> None:
     result = run(soft_model("llama"), examples, tmp_path, epochs=2, schedule="linear", lr=1e-3)
     lines = metrics(tmp_path)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert sum(line["all_tokens"] for line in lines) == result.target_tokens == 2 * sum(
-        len(e.target_ids) for e in examples
+    assert (
+        sum(line["all_tokens"] for line in lines)
+        == result.target_tokens
+        == 2 * sum(len(e.target_ids) for e in examples)
     )
     assert lines[-1]["loss"] == result.final_loss
     assert all(line["grad_norm"] > 0 and line["tokens_per_second"] > 0 and line["memory_gib"] > 0 for line in lines)

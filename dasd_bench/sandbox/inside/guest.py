@@ -8,9 +8,9 @@ programs: patched builtins, printing, generators, objects and exceptions should 
 from __future__ import annotations
 
 import builtins
-import linecache
 import random
 import re
+import resource
 import sys
 import types
 from collections import deque
@@ -29,6 +29,12 @@ _BUILTIN_ERRORS = {
 }
 _PLAIN_BASES = frozenset({int, float, str, list, tuple, dict, set, frozenset, deque, bytes, bytearray})
 _NAMELESS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type)
+
+
+def _is_short_of_memory() -> bool:
+    unit = 1 if sys.platform == "darwin" else 1024
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return limit > 0 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > limit / 2
 
 
 class CallbackError(Exception):
@@ -57,12 +63,13 @@ class Guest:
         filename = f"<{MODULE}>"
         try:
             try:
-                text = source.decode("utf-8", "surrogatepass")
+                text = source.decode("utf-8", "surrogatepass").removeprefix("\ufeff")
                 code = compile(text, filename, "exec", dont_inherit=True)
             except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+                if isinstance(error, MemoryError) and _is_short_of_memory():
+                    raise  # the parser says MemoryError of too deep a nesting, too
                 self._send(["syntax", f"{type(error).__name__}: {error}"[:500]])
                 return
-            linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
             exec(code, self._space)
         except BaseException as error:
             self._send(self._failure(error))

@@ -1,6 +1,6 @@
 """Builds the isolation around a zygote: namespaces with a file system of their own, or less where that is refused.
 
-Three levels, named in :data:`LEVELS` from strongest to weakest. ``enter`` raises OSError where the kernel or its
+``enter`` raises OSError where the kernel or its
 administrator refuses a level; the caller then tries the next one.
 """
 
@@ -11,38 +11,39 @@ import os
 import stat
 import sys
 import sysconfig
-from dataclasses import dataclass, field
 
 from . import kernel, seccomp
 
-NAMESPACES, LANDLOCK, RLIMITS = "namespaces", "landlock", "rlimits"
-LEVELS = (NAMESPACES, LANDLOCK, RLIMITS)
+#: From strongest to weakest; ``contained`` is what is left to do within a container that was built outside.
+CONTAINED, NAMESPACES, LANDLOCK, RLIMITS = "contained", "namespaces", "landlock", "rlimits"
 INNER_UID = 1000
 #: Where the packages a program may import lie in a file system of our own.
 PACKAGES = "/packages"
+#: Elsewhere: a folder of links to them, beside the working folder.
+WORK, LINKS = "work", "packages"
 #: User ids that no account has: each zygote's programs run under one of their own, so process limits count per zygote.
 _FIRST_OUTER_UID = 1_900_000_000
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
-@dataclass
 class Jail:
-    """What is in force around the programs of one zygote.
+    """What is in force around the programs of one zygote. (No dataclass: its imports would weigh on every fork.)
 
     ``own_processes``: the zygote is process 1 of a pid namespace, so ``kill(-1)`` reaches its programs and nobody else.
     ``uid``: user id that a program takes, None where it keeps the zygote's. ``counts_processes``: whether the process
     limit binds. ``proc``: a descriptor of the inner /proc, kept for measuring, -1 if there is none.
     """
 
-    level: str
-    workdir: str
-    file_bytes: int
-    own_processes: bool = False
-    uid: int | None = None
-    counts_processes: bool = False
-    proc: int = -1
-    seccomp: bool = False
-    readable: list[str] = field(default_factory=list)
+    def __init__(self, level: str, workdir: str, file_bytes: int) -> None:
+        self.level = level
+        self.workdir = workdir
+        self.file_bytes = file_bytes
+        self.own_processes = False
+        self.uid: int | None = None
+        self.counts_processes = False
+        self.proc = -1
+        self.seccomp = False
+        self.readable = readable_paths()
 
     def filter(self) -> kernel.Filter | None:
         """The system-call filter for a program about to run in the calling process."""
@@ -79,6 +80,11 @@ def _make_writable(function: object, path: str, _: object) -> None:
         os.unlink(path)
 
 
+def links_beside(workdir: str) -> str:
+    """The folder of links to packages that goes with a working folder."""
+    return os.path.join(os.path.dirname(workdir), LINKS)
+
+
 def readable_paths() -> list[str]:
     """Folders a program needs to run Python: the standard library, shared libraries, time zones."""
     paths = [
@@ -93,18 +99,22 @@ def enter(level: str, *, workdir: str, file_bytes: int, packages: list[str]) -> 
     """Puts the calling process, which must be small and single-threaded, into ``level``. At ``namespaces`` the call
     returns in a child that is process 1 of its pid namespace; the caller's own process stays behind to wait for it.
     """
-    jail = Jail(level, workdir, file_bytes, readable=readable_paths())
+    jail = Jail(level, workdir, file_bytes)
     if level == RLIMITS:
         return _rlimits(jail)
     if sys.platform != "linux" or not kernel.supported():
         raise OSError(f"{level} isolation needs Linux on x86_64 or aarch64")
     jail.seccomp = True
+    if level == CONTAINED:
+        jail.own_processes = os.getpid() == 1
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        return jail
     if level == LANDLOCK:
         if kernel.landlock_abi() == 0:
             raise OSError("this kernel has no Landlock")
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-        jail.readable += packages
+        jail.readable += [*packages, links_beside(workdir)]
         return jail
     _namespaces(jail, packages)
     return jail

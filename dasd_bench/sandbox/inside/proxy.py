@@ -41,16 +41,22 @@ class CannotCross(Exception):  # noqa: N818
 class Session:
     """One program under test: sends calls, rebuilds answers, remembers how it ended."""
 
-    def __init__(self, sock: socket.socket, frame_bytes: int, seconds: float, classes: list[str]) -> None:
+    def __init__(
+        self, sock: socket.socket, frame_bytes: int, seconds: float, classes: list[str], ahead: list[bytes]
+    ) -> None:
         self._channel = TimedChannel(sock, frame_bytes, seconds)
         self._encoder = Encoder(self._special, frame_bytes, functions=True)
         self._decoder = Decoder({"h": self._thing, "o": self._object, "T": self._type})
-        #: The tests' namespace; classes of theirs are looked up in it when asked for, as they are defined while it runs.
+        #: The tests' namespace. Classes are looked up in it when asked for: they are defined as it runs.
         self.space: dict[str, Any] = {}
         self._classes = frozenset(classes)
         self._local_classes: dict[str, type] = {}
         self._functions: list[Callable[..., Any]] = []
         self._depth = 0
+        #: Call frames expected from an earlier program's passing run: sent at once, so that neither side waits.
+        self._ahead = deque(ahead)
+        #: This run's call frames; None once something other than plain calls has crossed.
+        self.log: list[bytes] | None = []
         self.calls = 0
         self.ended: Ended | None = None
         self.unfit: CannotCross | None = None
@@ -68,8 +74,13 @@ class Session:
             raise self._error(message)
         raise self._end("no_result", "the program sent something that is no answer")
 
+    def send_ahead(self) -> None:
+        """Sends the expected calls. Should the tests then ask something else, the session ends with ``retry``."""
+        if self._ahead:
+            self._deliver(b"".join(self._ahead))
+
     def hello(self, imports: str, classes: list[list[str]]) -> None:
-        self._send(["hello", imports, self._pack(classes)])
+        self._deliver(self._encoder.frame(["hello", imports, self._pack(classes)]))
 
     def call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], with_args: bool) -> Any:
         """The value of ``target(*args, **kwargs)``. Arguments that the program changed in place are changed here when
@@ -81,7 +92,7 @@ class Session:
             packed += [self._encoder.pack(list(args)), self._encoder.pack(kwargs)]
         except WireError as error:
             raise self._unfit(str(error)) from None
-        reply = self._request(["call", *packed, with_args])
+        reply = self._request(["call", *packed, with_args], call=True)
         value = reply[1]
         if len(reply) > 2 and (value is None or with_args):
             after, before = reply[2], [*args, *kwargs.values()]
@@ -110,8 +121,8 @@ class Session:
 
     # ------------------------------------------------------------------ messages
 
-    def _request(self, message: list[Any], stop: bool = False) -> list[Any]:
-        self._send(message)
+    def _request(self, message: list[Any], stop: bool = False, call: bool = False) -> list[Any]:
+        self._send(message, call)
         while True:
             reply = self._receive()
             kind = reply[0]
@@ -147,13 +158,23 @@ class Session:
             self._depth -= 1
         self._send(answer)
 
-    def _send(self, message: list[Any]) -> None:
+    def _send(self, message: list[Any], call: bool = False) -> None:
         if self.ended:
             raise self.ended
         try:
             frame = self._encoder.frame(message)
         except WireError as error:
             raise self._unfit(str(error)) from None
+        if not call:
+            self.log = None
+        elif self.log is not None:
+            self.log.append(frame)
+        if not self._ahead:
+            self._deliver(frame)
+        elif not call or self._ahead.popleft() != frame:
+            raise self._end("retry", "the tests asked another question than before")
+
+    def _deliver(self, frame: bytes) -> None:
         try:
             self._channel.send(frame)
         except Late:
@@ -225,6 +246,7 @@ class Session:
             self._local_classes[t.__name__] = t
             return {"o": [t.__name__, encoder.pack(_state(x), depth + 1)]}
         if isinstance(x, (types.FunctionType, types.MethodType, types.BuiltinFunctionType)):
+            self.log = None
             self._functions.append(x)
             return {"f": len(self._functions) - 1}
         if isinstance(x, Iterator):
@@ -235,6 +257,7 @@ class Session:
         return None
 
     def _thing(self, payload: Any) -> Any:
+        self.log = None
         handle, kind, name = payload
         if type(handle) is not int or type(kind) is not str or type(name) is not str:
             raise WireError("a broken reference")
@@ -247,7 +270,7 @@ class Session:
         cls = self._class(name)
         if cls is None or type(state) is not dict or any(type(key) is not str for key in state):
             raise WireError("an instance of a class that the tests do not have")
-        instance = object.__new__(cls)
+        instance: Any = object.__new__(cls)
         for key, value in state.items():
             object.__setattr__(instance, key, value)
         return instance

@@ -22,10 +22,10 @@ _ALLOWED = {
     "setitimer": (38, 103), "getpid": (39, 172), "sendto": (44, 206), "recvfrom": (45, 207), "shutdown": (48, 210),
     "getsockname": (51, 204), "getpeername": (52, 205), "socketpair": (53, 199), "setsockopt": (54, 208),
     "getsockopt": (55, 209), "execve": (59, 221), "exit": (60, 93), "wait4": (61, 260), "uname": (63, 160),
-    "fcntl": (72, 25), "flock": (73, 32), "fsync": (74, 82), "fdatasync": (75, 83), "truncate": (76, 45),
+    "fcntl": (72, 25), "flock": (73, 32), "fsync": (74, 82), "fdatasync": (75, 83),
     "ftruncate": (77, 46), "getdents": (78, -1), "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50),
     "rename": (82, -1), "mkdir": (83, -1), "rmdir": (84, -1), "creat": (85, -1), "link": (86, -1),
-    "unlink": (87, -1), "symlink": (88, -1), "readlink": (89, -1), "chmod": (90, -1), "fchmod": (91, 52),
+    "unlink": (87, -1), "symlink": (88, -1), "readlink": (89, -1),
     "umask": (95, 166), "gettimeofday": (96, 169), "getrlimit": (97, 163), "getrusage": (98, 165),
     "sysinfo": (99, 179), "times": (100, 153), "getuid": (102, 174), "getgid": (104, 176), "geteuid": (107, 175),
     "getegid": (108, 177), "setpgid": (109, 154), "getppid": (110, 173), "getpgrp": (111, -1), "setsid": (112, 157),
@@ -41,16 +41,21 @@ _ALLOWED = {
     "timer_create": (222, 107), "timer_settime": (223, 110), "timer_gettime": (224, 108),
     "timer_getoverrun": (225, 109), "timer_delete": (226, 111), "clock_gettime": (228, 113),
     "clock_getres": (229, 114), "clock_nanosleep": (230, 115), "exit_group": (231, 94), "epoll_wait": (232, -1),
-    "epoll_ctl": (233, 21), "utimes": (235, -1), "openat": (257, 56), "mkdirat": (258, 34), "newfstatat": (262, 79),
+    "epoll_ctl": (233, 21), "openat": (257, 56), "mkdirat": (258, 34), "newfstatat": (262, 79),
     "unlinkat": (263, 35), "renameat": (264, 38), "linkat": (265, 37), "symlinkat": (266, 36),
-    "readlinkat": (267, 78), "fchmodat": (268, 53), "faccessat": (269, 48), "pselect6": (270, 72),
+    "readlinkat": (267, 78), "faccessat": (269, 48), "pselect6": (270, 72),
     "ppoll": (271, 73), "set_robust_list": (273, 99), "get_robust_list": (274, 100), "splice": (275, 76),
-    "tee": (276, 77), "utimensat": (280, 88), "epoll_pwait": (281, 22), "timerfd_create": (283, 85),
+    "tee": (276, 77), "epoll_pwait": (281, 22), "timerfd_create": (283, 85),
     "eventfd": (284, -1), "fallocate": (285, 47), "timerfd_settime": (286, 86), "timerfd_gettime": (287, 87),
     "eventfd2": (290, 19), "epoll_create1": (291, 20), "dup3": (292, 24), "pipe2": (293, 59), "preadv": (295, 69),
     "pwritev": (296, 70), "getcpu": (309, 168), "renameat2": (316, 276), "getrandom": (318, 278),
     "membarrier": (324, 283), "copy_file_range": (326, 285), "preadv2": (327, 286), "pwritev2": (328, 287),
     "statx": (332, 291), "rseq": (334, 293), "close_range": (436, 436),
+}  # fmt: skip
+#: Landlock does not judge these; below a file system of one's own they reach every file of the user.
+_METADATA = {
+    "truncate": (76, 45), "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "utimes": (235, -1),
+    "utimensat": (280, 88),
 }  # fmt: skip
 _FORKS = {"fork": (57, -1), "vfork": (58, -1)}
 _CLONE, _PRLIMIT, _PRCTL = (56, 220), (302, 261), (157, 167)
@@ -69,7 +74,7 @@ _LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 def program(*, own_pid: int | None = None, forks: bool = True, messages: bool = False) -> bytes:
     """The filter's instructions.
 
-    ``own_pid``: with no pid namespace around it, a process may signal only this pid (itself).
+    ``own_pid``: with no namespaces around it, a process may signal only this pid (itself), and change no file's mode.
     ``forks``: whether processes may be started (threads always may). ``messages``: whether sendmsg and recvmsg are
     allowed (the judge receives a descriptor that way). Raises KeyError on a machine without a table.
     """
@@ -77,7 +82,7 @@ def program(*, own_pid: int | None = None, forks: bool = True, messages: bool = 
     column = 0 if machine == "x86_64" else 1
     groups = [_ALLOWED, *([_FORKS] if forks else []), *([_RECEIVE] if messages else [])]
     if own_pid is None:
-        groups.append(_SIGNALS)
+        groups += [_SIGNALS, _METADATA]
     allowed = sorted({numbers[column] for group in groups for numbers in group.values()} - {-1})
 
     code = bytearray()

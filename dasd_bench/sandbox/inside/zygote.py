@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import json
 import os
 import resource
@@ -20,7 +21,7 @@ import time
 from typing import Any
 
 from .guest import Guest
-from .jail import LANDLOCK, NAMESPACES, PACKAGES, Jail, enter
+from .jail import CONTAINED, LANDLOCK, NAMESPACES, PACKAGES, Jail, enter, links_beside
 
 if sys.platform == "linux":
     from . import kernel
@@ -35,10 +36,10 @@ _MIB = 1 << 20
 _TICK_MS = 25
 _GRACE_MS = 300
 
-#: Imported once here, so that most programs find them ready.
+#: Imported once here, so that most programs find them ready; each makes every fork a little dearer.
 PRELOAD = (
-    "bisect", "collections", "copy", "dataclasses", "datetime", "functools", "hashlib", "heapq", "itertools", "math",
-    "operator", "random", "re", "string", "typing",
+    "bisect", "collections", "copy", "datetime", "functools", "heapq", "itertools", "math", "operator",
+    "random", "re", "string", "typing",
 )  # fmt: skip
 
 
@@ -52,6 +53,7 @@ class Zygote:
         self._pristine = self._workdir_state()
         self._linux = sys.platform == "linux"
         self._told_to_stop = False
+        self._reaped: tuple[int, resource.struct_rusage] | None = None
         # Without a pid namespace the filter names the child's own pid, so it is made in the child.
         self._filter = jail.filter() if jail.own_processes else None
 
@@ -121,7 +123,7 @@ class Zygote:
         if not self._jail.own_processes:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        elif self._jail.uid is None:  # else the change of user has dropped them
+        if self._jail.uid is None:  # else the change of user has dropped them
             kernel.drop_capabilities()
         if self._jail.level == LANDLOCK:
             kernel.set_landlock([*self._jail.readable, "/dev/null", "/dev/urandom", "/dev/zero"], [self._jail.workdir])
@@ -142,12 +144,11 @@ class Zygote:
         seen = 0
         next_look = start + _TICK_MS / 1000
         gentle_until = 0.0
-        cause = ""
         try:
             while True:
                 events = {fd for fd, _ in poller.poll(_TICK_MS if child >= 0 else 5)}
-                if child in events or (child < 0 and _has_ended(pid)):
-                    return cause
+                if child in events or (child < 0 and self._has_ended(pid)):
+                    return ""
                 if out in events:
                     data = os.read(out, 1 << 16)
                     seen += len(data)
@@ -164,11 +165,10 @@ class Zygote:
                         return "stopped"
                     # The channel closed: the child is ending by itself, and its status will say how.
                     gentle_until = time.monotonic() + _GRACE_MS / 1000
-                    cause = "stopped"
                     poller.unregister(self._control)
                 now = time.monotonic()
                 if gentle_until and now > gentle_until:
-                    return cause
+                    return "stopped"
                 if now - start > wall:
                     return "wall"
                 if now > next_look:
@@ -183,26 +183,34 @@ class Zygote:
             if child >= 0:
                 os.close(child)
 
+    def _has_ended(self, pid: int) -> bool:
+        """For systems without descriptors of processes: reaps the child once it has ended."""
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if ended:
+            self._reaped = (status, usage)
+        return ended != 0
+
     def _memory(self) -> int:
-        """Bytes resident in all processes of the jail but this one; 0 where that cannot be measured."""
+        """Bytes resident in all processes of the jail, less what each shares with this one by having been forked from
+        it; 0 where that cannot be measured."""
         if self._jail.proc < 0:
             return 0
-        total = 0
-        page = resource.getpagesize()
-        for name in os.listdir(self._jail.proc):
-            if name.isdigit() and name != "1":
-                try:
-                    descriptor = os.open(f"{name}/statm", os.O_RDONLY, dir_fd=self._jail.proc)
-                except OSError:
-                    continue
-                try:
-                    fields = os.read(descriptor, 200).split()
-                    total += (int(fields[1]) - int(fields[2])) * page
-                except (OSError, IndexError):
-                    pass
-                finally:
-                    os.close(descriptor)
-        return total
+        resident = [self._resident(name) for name in os.listdir(self._jail.proc) if name.isdigit() and name != "1"]
+        shared = self._resident("1")
+        return sum(max(0, size - shared) for size in resident)
+
+    def _resident(self, name: str) -> int:
+        try:
+            descriptor = os.open(f"{name}/statm", os.O_RDONLY, dir_fd=self._jail.proc)
+        except OSError:  # ended meanwhile
+            return 0
+        try:
+            fields = os.read(descriptor, 200).split()
+        except OSError:
+            return 0
+        finally:
+            os.close(descriptor)
+        return (int(fields[1]) - int(fields[2])) * resource.getpagesize() if len(fields) > 2 else 0
 
     def _folder_bytes(self) -> int:
         total = 0
@@ -216,8 +224,12 @@ class Zygote:
     # ------------------------------------------------------------------ the end
 
     def _end(self, pid: int) -> tuple[int, float, int]:
-        """Kills whatever is left of the child's tree and reaps it: wait status of the child, CPU seconds, peak bytes."""
+        """Kills and reaps what is left of the child's tree: wait status of the child, CPU seconds, peak bytes."""
         status, cpu, peak = 0, 0.0, 0
+        unit = 1024 if self._linux else 1
+        if self._reaped is not None:
+            status, usage = self._reaped
+            cpu, peak, self._reaped = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit, None
         self._kill_all(pid)
         while True:
             try:
@@ -229,7 +241,7 @@ class Zygote:
                 time.sleep(0.001)
                 continue
             cpu += usage.ru_utime + usage.ru_stime
-            peak = max(peak, usage.ru_maxrss * (1024 if self._linux else 1))
+            peak = max(peak, usage.ru_maxrss * unit)
             if ended == pid:
                 status = raw
 
@@ -294,10 +306,6 @@ def _cpu_seconds(pid: int) -> float:
         return 0.0
 
 
-def _has_ended(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
 def _children() -> list[int]:
     """Direct children of this process; orphans of its descendants become such (it is a sub-reaper)."""
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
@@ -332,17 +340,21 @@ def main(descriptor: int, level: str, workdir: str, limits: dict[str, int], pack
     os.environ.update({"HOME": workdir, "TMPDIR": workdir, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1",
                        "OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"})  # fmt: skip
     if packages:
-        sys.path.append(PACKAGES if level == NAMESPACES else os.path.dirname(packages[0]))
+        sys.path.append(PACKAGES if level in (CONTAINED, NAMESPACES) else links_beside(workdir))
     # The streams a program finds: made here, on descriptors that each child redirects.
-    sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdout, sys.stderr = (_stream(1), _stream(2))
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
     set_limits(limits["memory"], limits["file"], limits["processes"] if jail.counts_processes else None)
     _say(control, {"level": level})
     gc.collect()
     gc.disable()
     gc.freeze()
     zygote.serve()
+
+
+def _stream(descriptor: int) -> io.TextIOWrapper:
+    raw = io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace")
 
 
 def _say(control: socket.socket, report: dict[str, Any]) -> None:

@@ -1,0 +1,97 @@
+"""Generation after fixed shots, 32 items, against lm-eval's hf backend, batch 8: gsm8k_cot (8 shots), minerva_math (4).
+
+The shots and stop strings are those of the installed lm-eval; both sides get the same texts and the same budget of 128
+new tokens. ``identical`` counts equal texts.
+
+    python benchmarks/fixed_shots.py --dtype fp32 --data-dir DATA
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import interleaved, linear_flops, load, machine_limit, main, report, rows, warm
+from dasd_bench.engine import Engine, GenerateRequest
+
+NEW_TOKENS = 128
+ITEMS = 32
+
+
+def gsm8k_cot(data_dir: str | None, count: int) -> tuple[list[str], list[str]]:
+    """Prompts and stop strings of the task."""
+    import yaml
+
+    text = resources.files("lm_eval").joinpath("tasks/gsm8k/gsm8k-cot.yaml").read_text(encoding="utf-8")
+    config = yaml.safe_load(text)
+    shots = "".join(f"Q: {s['question']}\nA: {s['target']}\n\n" for s in config["fewshot_config"]["samples"])
+    prompts = [f"{shots}Q: {row['question']}\nA:" for row in rows(data_dir, "gsm8k", "test", count)]
+    return prompts, list(config["generation_kwargs"]["until"])
+
+
+def minerva_math(data_dir: str | None, count: int) -> tuple[list[str], list[str]]:
+    """Prompts and stop strings of the task."""
+    from lm_eval.tasks.minerva_math.utils import list_fewshot_samples
+
+    def text(problem: str) -> str:
+        return f"Problem:\n{problem}\n\nSolution:"
+
+    shots = "".join(f"{text(s['problem'])} {s['solution']}\n\n" for s in list_fewshot_samples())
+    return [shots + text(row["problem"]) for row in rows(data_dir, "math500", "test", count)], ["Problem:"]
+
+
+def run(
+    dtype: str = "fp32", data_dir: str | None = None, runs: int = 3, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """One line per task."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model, tokenizer = load(dtype)
+    limit_rate = machine_limit(model)
+    body, head = linear_flops(model)
+    backend = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, max_length=8192)
+    engine = Engine(model, tokenizer)
+    warm(engine, tokenizer)
+    lines = []
+    for name, task in (("gsm8k_cot", gsm8k_cot), ("minerva_math", minerva_math)):
+        prompts, until = task(data_dir, limit or ITEMS)
+        keywords = {"until": until, "max_gen_toks": NEW_TOKENS, "do_sample": False}
+        instances = [Instance("generate_until", {}, (p, dict(keywords)), i) for i, p in enumerate(prompts)]
+        stops = frozenset([int(tokenizer.eos_token_id)])
+        requests = [
+            GenerateRequest(list(tokenizer(p).input_ids), NEW_TOKENS, stops, tuple(until), name=f"{name} {i}")
+            for i, p in enumerate(prompts)
+        ]
+        peer_seconds, our_seconds, theirs, ours = interleaved(
+            lambda i=instances: backend.generate_until(i, disable_tqdm=True),
+            lambda r=requests: engine.generate(r),
+            runs,
+        )
+        texts = [min((g.text.split(stop)[0] for stop in until), key=len) for g in ours]
+        tokens = sum(len(g.token_ids) for g in ours)
+        ids = [r.prompt_ids for r in requests]
+        shared = next(i for i, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1)
+        work = (shared + sum(len(i) - shared for i in ids) + tokens) * body + tokens * head
+        lines.append(
+            report(
+                f"fixed-shots {name}",
+                dtype,
+                "s/item",
+                peer_seconds / len(prompts),
+                our_seconds / len(prompts),
+                runs=runs,
+                lower_is_better=True,
+                limit_share=round(work / limit_rate / our_seconds, 3),
+                identical=f"{sum(a == b for a, b in zip(theirs, texts, strict=True))}/{len(texts)}",
+            )
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -1,0 +1,138 @@
+"""``dasd-bench data``: checks a folder of benchmark data, or fills one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import click
+
+from dasd_bench.atomic import write_text
+from dasd_bench.console import Console
+from dasd_bench.errors import DasdError, DataError, did_you_mean
+from dasd_bench.registry import Registry, discover
+from dasd_bench.task import Task
+
+_plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
+_json = click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
+
+
+@click.group("data")
+def data_group() -> None:
+    """Check or fill a folder of benchmark data, as --data-dir takes it."""
+
+
+@data_group.command("check")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("-t", "--tasks", default="", help="Only these tasks, comma-separated; each must be there.")
+@_plugins
+@_json
+def check(folder: Path, tasks: str, plugins: tuple[Path, ...], json_events: bool) -> None:
+    """Read every split of every task whose folder is in FOLDER; name file and line of what is wrong.
+
+    Checks columns, that each task can use each row, checksums where a SHA256SUMS file is there, and the overlap of
+    the train with the test split. Ends with exit code 1 where something is wrong.
+    """
+    console = Console(json_events=json_events)
+    if not folder.is_dir():
+        raise DataError(f"The data folder {folder} does not exist.")
+    registry = discover(plugins)
+    chosen = _chosen(registry, tasks)
+    faults = _checksum_faults(folder, {task.data.folder for task in chosen})
+    known: set[str] = {task.data.folder for task in chosen}
+    found = 0
+    for task in chosen:
+        if (folder / task.data.folder).is_dir():
+            found += 1
+            faults += _check_task(task, folder, console)
+        elif tasks:
+            faults.append(f"{folder / task.data.folder} is missing: task '{task.name}' has no data here.")
+    if not tasks:
+        for path in sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in known):
+            hint = did_you_mean(path.name, known)
+            console.say(f"{path.name}: no task reads this folder.{hint}", folder=path.name, task=None)
+    for fault in faults:
+        console.event("fault", text=f"WRONG: {fault}", fault=fault)
+    if faults:
+        raise DataError(f"{len(faults)} of the checks of {folder} failed; the lines above say where.")
+    if not found:
+        raise DataError(f"{folder} has no folder of a known task; known: {', '.join(sorted(known))}.")
+    console.result(f"{folder}: {found} tasks checked, nothing wrong.", tasks=found)
+
+
+def _chosen(registry: Registry, tasks: str) -> list[Task]:
+    if tasks:
+        return [registry.task(name.strip()).item for name in tasks.split(",")]
+    return [plugin.item for _, plugin in sorted(registry.tasks.items())]
+
+
+def _check_task(task: Task, folder: Path, console: Console) -> list[str]:
+    """Faults of one task's files; says what was read."""
+    from dasd_bench.tasks.loading import examples_of, load_rows
+    from dasd_bench.tasks.overlap import overlap
+
+    faults: list[str] = []
+    examples = {}
+    for split in task.data.splits:
+        if not (folder / task.data.folder / f"{split}.jsonl").exists():
+            console.say(f"{task.name}: no {split} split", task=task.name, split=split, rows=0)
+            continue
+        try:
+            loaded = load_rows(task, split, data_dir=folder, offline=True)
+            examples[split] = examples_of(task, loaded, split)
+        except DasdError as error:
+            faults.append(str(error))
+            continue
+        console.say(
+            f"{task.name}: {split} {len(loaded.rows)} rows, sha256 {loaded.sha256[:12]}",
+            task=task.name,
+            split=split,
+            rows=len(loaded.rows),
+            sha256=loaded.sha256,
+        )
+    if "train" in examples and "test" in examples:
+        sentence = overlap(examples["train"], examples["test"]).sentence()
+        if sentence:
+            console.warn(f"{task.name}: {sentence}")
+    return faults
+
+
+def _checksum_faults(folder: Path, names: set[str]) -> list[str]:
+    sums = folder / "SHA256SUMS"
+    if not sums.is_file():
+        return []
+    faults = []
+    for line in sums.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition(" ")
+        path = folder / name.strip().lstrip("*").removeprefix("./")
+        if path.parent.name not in names or path.suffix != ".jsonl":
+            continue
+        if not path.is_file():
+            faults.append(f"{path} is listed in SHA256SUMS and missing.")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            faults.append(f"{path} differs from its checksum in SHA256SUMS; fetch it again.")
+    return faults
+
+
+@data_group.command("prepare")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("-t", "--tasks", required=True, help="Tasks, comma-separated.")
+@click.option("--offline", is_flag=True, help="Never ask the hub: built-in tasks only.")
+@_plugins
+@_json
+def prepare(folder: Path, tasks: str, offline: bool, plugins: tuple[Path, ...], json_events: bool) -> None:
+    """Write the rows of tasks to FOLDER as JSON lines, from the hub or built in, for a machine without a network."""
+    from dasd_bench.tasks.loading import load_rows
+
+    console = Console(json_events=json_events)
+    for task in _chosen(discover(plugins), tasks):
+        for split in task.data.splits:
+            path = folder / task.data.folder / f"{split}.jsonl"
+            if path.exists():
+                console.say(f"{path} is there already and is kept.", path=str(path))
+                continue
+            loaded = load_rows(task, split, offline=offline)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in loaded.rows))
+            console.result(f"{path}: {len(loaded.rows)} rows from {loaded.source}", path=str(path))

@@ -1,0 +1,114 @@
+"""The 26 families of hostile and careless programs: no forged pass, no effect outside, the right outcome."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import dasd_bench
+from dasd_bench.sandbox import Outcome, Sample, Sandbox
+
+from .hostile import CHECKED, LEFTOVERS, PROBLEM, PROGRAMS, RIGHT, Hostile
+
+SECRET = "sk-canary-5f1c"
+
+
+@dataclass
+class Outside:
+    """What a program must not reach: a file, a listening port, an abstract socket, the environment."""
+
+    folder: Path
+    port: int
+    hits: list[bytes]
+
+    def fill(self, code: str) -> str:
+        package = str(Path(dasd_bench.__file__).parent)
+        values = {
+            "canary": str(self.folder / "canary"), "canary_folder": str(self.folder), "package": package,
+            "packages": str(Path(os.__file__).parent / "site-packages"), "port": str(self.port), "secret": SECRET,
+            "abstract": "dasd-canary", "data": os.environ.get("DASD_DATA_DIR", "/nonexistent"),
+        }  # fmt: skip
+        return re.sub(r"\{(\w+)\}", lambda match: values.get(match.group(1), match.group(0)), code)
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "canary").write_text("untouched")
+    folder.chmod(0o777)
+    (folder / "canary").chmod(0o666)
+    hits: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        server.settimeout(0.1)
+        done = threading.Event()
+
+        def listen() -> None:
+            while not done.is_set():
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    hits.append(b"connected")
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        os.environ["DASD_TEST_SECRET"] = SECRET
+        yield Outside(folder, port, hits)
+        del os.environ["DASD_TEST_SECRET"]
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.id)
+def test_hostile_program_neither_passes_nor_reaches_out(program: Hostile, box: Sandbox, outside: Outside) -> None:
+    if box.level is None or not box.level.is_sandbox:
+        pytest.skip("no sandbox on this machine")
+    code = outside.fill(program.code)
+    results = box.run([Sample("p", code), Sample("c", "    pass\n" + code), Sample("p", RIGHT)], [PROBLEM, CHECKED])
+    for result in results[:2]:
+        assert not result.passed
+        assert result.outcome.value in program.outcomes, result
+    # The next program in the same zygote finds nothing changed.
+    assert results[2].passed, results[2]
+    assert [entry.name for entry in outside.folder.iterdir()] == ["canary"]
+    assert (outside.folder / "canary").read_text() == "untouched"
+    assert outside.hits == []
+
+
+@pytest.mark.parametrize("program", LEFTOVERS, ids=lambda program: program.name)
+def test_right_answer_with_harmless_leftovers_passes(program: Hostile, box: Sandbox) -> None:
+    (result,) = box.run([Sample("p", program.code)], [PROBLEM])
+    assert result.outcome is Outcome.PASSED, result
+
+
+def test_right_answer_with_a_forked_child_that_holds_the_pipes_passes(box: Sandbox) -> None:
+    if box.level is None or box.level.value == "landlock":
+        pytest.skip("processes are forbidden at this level")
+    code = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(60)\n    os._exit(0)\n" + RIGHT
+    (result,) = box.run([Sample("p", code)], [PROBLEM])
+    assert result.passed, result
+    assert result.wall_seconds < 30
+
+
+def test_signal_number_is_reported(box: Sandbox) -> None:
+    code = "import os, signal\ndef solve(x):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    (result,) = box.run([Sample("p", code)], [PROBLEM])
+    assert (result.outcome, result.signal) == (Outcome.KILLED, 9)
+
+
+def test_file_left_by_one_program_is_not_seen_by_the_next(box: Sandbox) -> None:
+    leave = "import os\ndef solve(x):\n    os.makedirs('a/b', exist_ok=True)\n    os.chmod('.', 0)\n    return -1"
+    look = "import os\ndef solve(x):\n    return 3 * x + 1 if not os.listdir('.') and not os.listdir('/tmp') else 0"
+    samples = [Sample("p", leave), Sample("p", leave), Sample("p", look), Sample("p", look)]
+    if box.level is not None and box.level.value != "namespaces":
+        samples = [Sample("p", code.replace(" and not os.listdir('/tmp')", "")) for code in (leave, leave, look, look)]
+    assert [result.passed for result in box.run(samples, [PROBLEM])] == [False, False, True, True]

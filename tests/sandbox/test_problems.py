@@ -1,0 +1,241 @@
+# ruff: noqa: E501 (programs and payloads read better on one line)
+"""What honest tests and honest programs do: mutation, generators, exceptions, classes, callbacks, odd values."""
+
+from __future__ import annotations
+
+import pytest
+
+from dasd_bench.errors import DataError, UsageError
+from dasd_bench.sandbox import (
+    ExecResult,
+    IsolationLevel,
+    Limits,
+    Outcome,
+    Problem,
+    Sample,
+    Sandbox,
+    pass_at_k,
+    probe_isolation,
+    problem_from_row,
+)
+
+
+def run_check(box: Sandbox, check: str, program: str, prompt: str = "") -> ExecResult:
+    lines = "".join(f"    {line}\n" for line in check.strip("\n").split("\n"))
+    problem = Problem("t", "humaneval", prompt=prompt, entry_point="f", test=f"def check(candidate):\n{lines}")
+    (result,) = box.run([Sample("t", program)], [problem])
+    return result
+
+
+GOOD = {
+    "in place, value dropped": ("l = [3, 1, 2]\ncandidate(l)\nassert l == [1, 2, 3]", "def f(l):\n    l.sort(); return l"),
+    "in place, None returned": ("l = [[3], [1]]\nassert candidate(l) is None\nassert l == [[3, 0], [1, 0]]",
+                                "def f(l):\n    for x in l: x.append(0)"),
+    "nested list keeps its identity": ("a = [1]\nl = [a]\ncandidate(l)\nassert a == [1, 2] and l[0] is a", "def f(l): l[0].append(2)"),
+    "dict in place": ("d = {'a': 1}\ncandidate(d)\nassert d == {'b': 2}", "def f(d): d.clear(); d['b'] = 2"),
+    "generator": ("from itertools import islice\nassert list(islice(candidate(), 3)) == [0, 1, 4]",
+                  "import itertools\ndef f():\n    for i in itertools.count(): yield i * i"),
+    "map object": ("assert list(candidate([1, 2])) == [2, 4]", "def f(l): return map(lambda x: 2 * x, l)"),
+    "expected exception": ("try:\n    candidate(-1)\nexcept ValueError as e:\n    assert 'neg' in str(e)\nelse:\n    assert False",
+                           "def f(x):\n    if x < 0: raise ValueError('negative')"),
+    "own exception of a builtin kind": ("try:\n    candidate()\nexcept LookupError:\n    pass\nelse:\n    assert False",
+                                        "class Mine(KeyError): pass\ndef f(): raise Mine('x')"),
+    "class of the tests": ("class P:\n    def __init__(self, x): self.x = x\n    def __eq__(self, o): return self.x == o.x\n"
+                           "assert candidate(P(1)) == P(2)\nq = P(5)\ncandidate(q)\nassert q.x == 6",
+                           "def f(p):\n    p.x += 1\n    return p"),
+    "callback": ("assert candidate(lambda x: x + 1, [1, 2]) == [2, 3]", "def f(g, l): return [g(x) for x in l]"),
+    "callback that raises": ("def g(x): raise KeyError(x)\nassert candidate(g) == 'caught'",
+                             "def f(g):\n    try: g(1)\n    except KeyError: return 'caught'"),
+    "function returned": ("assert candidate(2)(3) == 6", "def f(a): return lambda b: a * b"),
+    "object with methods": ("s = candidate()\ns.push(1)\ns.push(2)\nassert s.pop() == 2 and len(s) == 1 and s.items == [1]",
+                            "class f:\n    def __init__(self): self.items = []\n    def push(self, x): self.items.append(x)\n"
+                            "    def pop(self): return self.items.pop()\n    def __len__(self): return len(self.items)"),
+    "keyword arguments": ("assert candidate(1, b=2) == 3", "def f(a, b): return a + b"),
+    "builtin function as argument": ("assert candidate(max, [1, 3]) == 3", "def f(g, l): return g(l)"),
+    "tuple keys": ("assert candidate() == {(1, 'a'): [None]}", "def f(): return {(1, 'a'): [None]}"),
+    "containers": ("from collections import Counter, OrderedDict, deque, defaultdict\n"
+                   "assert candidate() == [Counter('aab'), OrderedDict(x=1), deque([1]), defaultdict(int, a=1), {1}, frozenset([2])]",
+                   "from collections import *\ndef f(): return [Counter('aab'), OrderedDict(x=1), deque([1]), defaultdict(int, a=1), {1}, frozenset([2])]"),
+    "numbers": ("from fractions import Fraction\nfrom decimal import Decimal\n"
+                "assert candidate() == [Fraction(1, 3), Decimal('1.10'), 1j, 10**30, float('inf'), -0.0]",
+                "from fractions import Fraction\nfrom decimal import Decimal\n"
+                "def f(): return [Fraction(1, 3), Decimal('1.10'), 1j, 10**30, float('inf'), -0.0]"),
+    "bytes, dates, ranges": ("import datetime as d\nassert candidate() == [b'\\xff', d.date(2020, 1, 2), d.timedelta(1), range(3)]",
+                             "import datetime as d\ndef f(): return [b'\\xff', d.date(2020, 1, 2), d.timedelta(1), range(3)]"),
+    "named tuple": ("assert candidate() == (1, 2)", "from collections import namedtuple\nP = namedtuple('P', 'a b')\ndef f(): return P(1, 2)"),
+    "enum of integers": ("assert candidate() == 2", "from enum import IntEnum\nclass E(IntEnum): A = 2\ndef f(): return E.A"),
+    "dict views": ("assert list(candidate()) == ['a'] and len(candidate()) == 1", "def f(): return {'a': 1}.keys()"),
+    "type as value": ("assert candidate(3) is int", "def f(x): return type(x)"),
+    "long integer": ("assert candidate() == 7 ** 9000", "def f(): return 7 ** 9000"),
+    "surrogates and NUL": ("assert candidate('\\ud800') == '\\ud800\\0'", "def f(s): return s + '\\0'"),
+    "helper of the prompt": ("assert g(candidate(3)) == 8", "    return x * 2\n"),
+    "import only in the tests": ("import math\nassert math.isclose(candidate(), math.pi)", "import math\ndef f(): return math.pi"),
+    "stop iteration is an error": ("try:\n    candidate()\nexcept RuntimeError:\n    pass\nelse:\n    assert False",
+                                   "def f(): raise StopIteration"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_right_program_passes(name: str, box: Sandbox) -> None:
+    check, program = GOOD[name]
+    prompt = "def g(x):\n    return x + 2\n\ndef f(x):\n    '''doc'''\n" if name == "helper of the prompt" else ""
+    result = run_check(box, check, program, prompt)
+    assert result.outcome is Outcome.PASSED, result
+
+
+BAD = {
+    "changes its argument to fit": ("l = [3, 1]\nassert candidate(l) == sum(l)", "def f(l):\n    l.clear(); return 0"),
+    "changes its argument and returns it": ("l = [3, 1]\nassert candidate(l) == sorted(l)", "def f(l):\n    l.clear(); return l"),
+    "ends a map of the tests early": ("assert all(map(lambda i: candidate(i) == i, range(5)))", "def f(i): raise StopIteration"),
+    "death hidden by a bare except": ("for i in range(3):\n    try: candidate(i)\n    except: pass",
+                                      "import os\ndef f(i): os._exit(0)"),
+    "truth of an object": ("assert candidate()", "class A: pass\ndef f(): return A()"),
+    "shows what it contains": ("assert 3 in candidate()", "class A:\n    def __contains__(self, x): return True\n"
+                               "    def __iter__(self): return iter([])\ndef f(): return A()"),
+    "assertion error of its own": ("try:\n    assert candidate() == 1\nexcept AssertionError:\n    raise", "def f(): raise AssertionError"),
+    "numpy protocol": ("import numpy as np\nassert np.allclose(candidate(), [1.0])",
+                       "class A:\n    __array_interface__ = {'shape': (1,), 'typestr': '<f8', 'data': (0, False), 'version': 3}\n"
+                       "    def __array__(self, *a): return 1\ndef f(): return A()"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_wrong_program_fails(name: str, box: Sandbox) -> None:
+    if "numpy" in name:
+        pytest.importorskip("numpy")
+    result = run_check(box, *BAD[name])
+    assert not result.passed
+    assert result.outcome in (Outcome.WRONG_ANSWER, Outcome.EXCEPTION, Outcome.NO_RESULT), result
+
+
+def test_function_named_as_a_builtin(box: Sandbox) -> None:
+    row = {
+        "task_id": 126,
+        "code": "def sum(a, b):\n    return a * b",
+        "text": "",
+        "test_list": ["assert sum(2, 3) == 6"],
+    }
+    problem = problem_from_row(row)
+    assert problem.entry_point == "sum"
+    assert problem_from_row({**row, "code": ""}).entry_point == "sum"
+    right, wrong = box.run([Sample("126", str(row["code"])), Sample("126", "def sum(a, b): return 5")], [problem])
+    assert (right.passed, wrong.passed) == (True, False)
+
+
+def test_objects_made_by_the_program_as_arguments(box: Sandbox) -> None:
+    row = {
+        "task_id": 1, "code": "def total(ps): return 0", "text": "", "test_setup_code": "root = Node(1)\r\nroot.next = Node(2)\r\n",
+        "test_list": ["assert total([Pair(1, 2), Pair(3, 4)]) == 10", "assert total([root]) == 3"],
+    }  # fmt: skip
+    program = (
+        "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\n    def value(self): return self.a + self.b\n"
+        "class Node:\n    def __init__(self, v): self.v = v\n    def value(self): return self.v + self.next.v\n"
+        "def total(ps): return sum(p.value() for p in ps)"
+    )
+    (result,) = box.run([Sample("1", program)], [problem_from_row(row)])
+    assert result.passed, result
+
+
+def test_results_keep_the_order_of_the_samples_and_are_reported_once(box: Sandbox) -> None:
+    problem = Problem("p", "mbpp", entry_point="f", tests=("assert f() == 1",))
+    codes = ["def f(): return 1", "def f(): return 2", "def f(", "import time; time.sleep(0.2)\ndef f(): return 1"] * 6
+    seen: dict[int, ExecResult] = {}
+    results = box.run([Sample("p", code) for code in codes], [problem], lambda i, r: seen.setdefault(i, r) and None)
+    assert [r.outcome.value for r in results] == ["passed", "wrong_answer", "syntax_error", "passed"] * 6
+    assert seen == dict(enumerate(results))
+    assert all(r.wall_seconds > 0 for r in results)
+
+
+def test_tests_whose_questions_depend_on_the_answers(box: Sandbox) -> None:
+    """Calls are sent ahead as an earlier program's were; a program that is asked others is run anew, and rightly."""
+    check = [
+        "def check(candidate):",
+        "    x = candidate(0)",
+        "    for _ in range(3): x = candidate(x)",
+        "    assert x % 5 == 0",
+    ]
+    problem = Problem("t", "humaneval", entry_point="f", test="\n".join(check))
+    count = "n = 0\ndef f(x):\n    global n\n    n += 1\n    return 5 if n == 4 else x + {step}"
+    programs = ["def f(x): return 0", "def f(x): return 5 * x + 5", count.format(step=1), "def f(x): return x + 2"] * 3
+    results = box.run([Sample("t", program) for program in programs], [problem])
+    assert [r.passed for r in results] == [True, True, True, False] * 3
+
+
+def test_unknown_task_id_and_rows_without_tests_are_refused(box: Sandbox) -> None:
+    with pytest.raises(DataError, match="names task_id 'x'"):
+        box.run([Sample("x", "")], [])
+    with pytest.raises(DataError, match="has no tests"):
+        problem_from_row({"task_id": 1, "test_list": []})
+    with pytest.raises(DataError, match="neither"):
+        problem_from_row({"task_id": 1})
+
+
+@pytest.mark.parametrize("tests", [("assert True",), ("assert f() ==",), ()])
+def test_tests_that_test_nothing_are_an_infrastructure_error(tests: tuple[str, ...], box: Sandbox) -> None:
+    (result,) = box.run([Sample("p", "def f(): return 1")], [Problem("p", "mbpp", entry_point="f", tests=tests)])
+    assert result.outcome is Outcome.INFRASTRUCTURE_ERROR
+
+
+def test_dead_processes_are_replaced_and_the_sample_is_tried_again(box: Sandbox) -> None:
+    problem = Problem("p", "mbpp", entry_point="f", tests=("assert f() == 1",))
+    for slot in box._slots:
+        slot.worker._popen.kill()
+        slot.judge._popen.kill()
+    results = box.run([Sample("p", "def f(): return 1")] * 6, [problem])
+    assert [r.passed for r in results] == [True] * 6
+
+
+def test_a_slow_reference_raises_the_limit_of_its_problem_only() -> None:
+    slow = "import time\ndef f(x):\n    end = time.process_time() + 0.6\n    while time.process_time() < end: pass\n    return x"
+    hard = Problem("hard", "mbpp", entry_point="f", tests=("assert f(1) == 1",), reference=slow)
+    easy = Problem("easy", "mbpp", entry_point="f", tests=("assert f(1) == 1",), reference="def f(x): return x")
+    limits = Limits(cpu_seconds=0.3, wall_seconds=3)
+    with Sandbox(1, limits, required_level="rlimits", allow_unsafe=True) as sandbox:
+        results = sandbox.run([Sample("hard", slow), Sample("easy", slow)], [hard, easy])
+        assert [r.outcome.value for r in results] == ["passed", "timeout"]
+        assert set(sandbox.scales) == {"hard"}
+
+
+def test_levels_are_probed_and_a_weak_one_is_refused() -> None:
+    report = probe_isolation()
+    assert report.level in report.available
+    assert IsolationLevel.RLIMITS in report.available
+    assert not IsolationLevel.RLIMITS.is_sandbox
+    with pytest.raises(UsageError, match="allow-unsafe-code"), Sandbox(1, isolation="rlimits"):
+        pass
+    with pytest.raises(UsageError, match="Unknown isolation level"):
+        Sandbox(1, required_level="bubble").__enter__()
+
+
+@pytest.mark.parametrize("level", ["container", "namespaces", "landlock", "rlimits"])
+def test_each_level_runs_programs_and_says_its_name(level: str) -> None:
+    if IsolationLevel(level) not in probe_isolation().available:
+        pytest.skip(f"{level} does not work here")
+    problem = Problem("p", "mbpp", entry_point="f", tests=("assert f(2) == 4",))
+    codes = [
+        "def f(x): return x * x",
+        "def f(x): return 5",
+        "import os\ndef f(x):\n    os.mkdir('d'); return len(os.listdir('.'))*4",
+    ]
+    with Sandbox(1, Limits(2, 6), isolation=level, required_level="rlimits", allow_unsafe=True) as sandbox:
+        results = sandbox.run([Sample("p", code) for code in codes * 2], [problem])
+    assert [r.passed for r in results] == [True, False, True] * 2
+    assert {r.isolation_level for r in results} == {level}
+
+
+@pytest.mark.parametrize("field", ["cpu_seconds", "processes", "memory_gib"])
+def test_limits_are_positive(field: str) -> None:
+    with pytest.raises(UsageError, match=field):
+        Limits(**{field: 0})
+
+
+def test_pass_at_k_is_the_mean_over_all_draws() -> None:
+    from itertools import combinations
+
+    for n in range(1, 7):
+        for c in range(n + 1):
+            for k in range(1, n + 1):
+                draws = list(combinations([True] * c + [False] * (n - c), k))
+                assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+    with pytest.raises(UsageError):
+        pass_at_k(3, 1, 4)

@@ -1,0 +1,174 @@
+"""Final answers found and compared as a person would."""
+
+from __future__ import annotations
+
+import threading
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dasd_bench.records import Reason
+from dasd_bench.tasks.grading import (
+    declares_answer,
+    extract_number,
+    grade_choice,
+    grade_number,
+    last_boxed,
+    number_in,
+    same_number,
+    strip_calculator_marks,
+)
+from dasd_bench.tasks.mathematics import Verifier, grade_math, settle
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("1,000", "1000", True),
+        ("5.0", "5", True),
+        ("$7", "7.", True),
+        ("50%", "50", True),
+        ("-3", "−3", True),
+        ("3/4", "0.75", True),
+        ("\\frac{3}{4}", "0.75", True),
+        ("-\\frac{1}{2}", "-0.5", True),
+        ("$1,234.50", "1234.5", True),
+        ("12", "1 2", True),
+        ("7", "8", False),
+        ("1,00", "100", False),
+        ("five", "5", False),
+        ("1/0", "1", False),
+        ("", "0", False),
+    ],
+)
+def test_same_number(a: str, b: str, same: bool) -> None:
+    assert same_number(a, b) is same
+    assert same_number(b, a) is same
+
+
+@given(st.fractions(min_value=-(10**9), max_value=10**9, max_denominator=1000))
+def test_every_decimal_is_read_back(value: Fraction) -> None:
+    scaled = Fraction(int(value * 1000), 1000)
+    assert number_in(f"{float(scaled):,.3f}") == scaled
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Step 1: 3 + 4 = 7\n#### 7", "7"),
+        ("#### 1,200\nQuestion: 5 apples", "1,200"),
+        ("So \\boxed{12} because 3 of 9", "12"),
+        ("The answer is $18. That is for 3 days.", "18"),
+        ("the final answer is: **-4**", "-4"),
+        ("He has 3.5 and then 2 left", "2"),
+        ("v2.0 then x3", None),
+        ("no digits here", None),
+        ("", None),
+    ],
+)
+def test_extract_number(text: str, found: str | None) -> None:
+    assert extract_number(text) == found
+
+
+def test_four_verdicts_of_a_number() -> None:
+    assert grade_number("#### 5.00", "5").correct
+    assert grade_number("#### 6", "5").reason is Reason.WRONG
+    assert grade_number("I do not know", "5").reason is Reason.NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("\\boxed{1} and \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\fbox{3}", "3"),
+        ("$\\boxed 5$ done", "5"),
+        ("\\boxed{unclosed", None),
+        ("none", None),
+    ],
+)
+def test_last_boxed(text: str, inside: str | None) -> None:
+    assert last_boxed(text) == inside
+
+
+def test_calculator_marks() -> None:
+    assert strip_calculator_marks("48/2 = <<48/2=24>>24 clips") == "48/2 = 24 clips"
+
+
+@pytest.mark.parametrize("text", ("\\boxed{3}", "#### 3", "The answer is 3", "final answer: $3"))
+def test_declared(text: str) -> None:
+    assert declares_answer(text)
+    assert not declares_answer("3 apples and 4 pears")
+
+
+CHOICES = ["sound", "a loud sound", "light", "heat"]
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "reason"),
+    [
+        ("It is light.", 2, Reason.CORRECT),
+        ("It gives off a loud sound, of course", 1, Reason.CORRECT),
+        ("a loud sound", 0, Reason.WRONG),
+        ("light and heat", 2, Reason.NO_ANSWER),
+        ("The answer is C", 2, Reason.CORRECT),
+        ("(B) a loud sound", 1, Reason.CORRECT),
+        ("The answer is D.", 2, Reason.WRONG),
+        ("lightning", 2, Reason.NO_ANSWER),
+        ("", 2, Reason.NO_ANSWER),
+        ("A student would say heat", 3, Reason.CORRECT),
+    ],
+)
+def test_choice(text: str, gold: int, reason: Reason) -> None:
+    assert grade_choice(text, CHOICES, ["A", "B", "C", "D"], gold).reason is reason
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ("5", "5.0", True),
+        ("5", "6", False),
+        ("\\dfrac{1}{2}", "\\frac12", True),
+        ("x = 7", "7", True),
+        ("90^\\circ", "90", True),
+        ("\\text{Monday}", "Monday", True),
+        ("\\left( 3, 4 \\right)", "(3,4)", True),
+        ("2\\sqrt{3}", "\\sqrt{12}", None),
+        ("\\frac{\\pi}{2}", "0.5\\pi", None),
+    ],
+)
+def test_fast_path(a: str, b: str, verdict: bool | None) -> None:
+    assert settle(a, b) is verdict
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Verifier:
+    return Verifier()
+
+
+def test_math_verify_where_the_shape_does_not_settle_it(verifier: Verifier) -> None:
+    assert grade_math("so $\\boxed{2\\sqrt{3}}$", "\\sqrt{12}", verifier).correct
+    assert grade_math("$\\boxed{(x+1)^2}$", "x^2+2x+1", verifier).correct
+    assert grade_math("$\\boxed{(x+1)^2}$", "x^2+2x+2", verifier).reason is Reason.WRONG
+    assert grade_math("no formula", "x", verifier).reason is Reason.NO_ANSWER
+
+
+def test_time_limit_holds_in_a_thread_and_the_next_question_is_answered() -> None:
+    """Signals, math-verify's own limit, would not work there."""
+    quick = Verifier(seconds=1.5)
+    found: list[object] = []
+
+    def work() -> None:
+        assert quick.same("x", "x+0")
+        started = time.monotonic()
+        found.append(grade_math("\\boxed{9^{9^{9^{9}}}}", "x+3", quick).reason)
+        found.append(time.monotonic() - started < 30)
+        found.append(quick.same("\\sqrt{12}", "2\\sqrt{3}"))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(120)
+    assert found == [Reason.TIMEOUT, True, True]
+    assert quick.kills == 1

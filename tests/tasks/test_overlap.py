@@ -1,0 +1,32 @@
+"""Overlap of train and test prompts."""
+
+from __future__ import annotations
+
+from dasd_bench.records import Example
+from dasd_bench.tasks.overlap import overlap
+
+WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+
+
+def examples(split: str, *prompts: str) -> list[Example]:
+    return [Example(f"t/{split}/{i}", "t", prompt, "", "") for i, prompt in enumerate(prompts)]
+
+
+def test_exact_and_thirteen_words() -> None:
+    first, rest = WORDS.split(" ", 1)
+    train = examples("train", f"Sam said: {WORDS}.", "How many cats?")
+    test = examples("test", "how many CATS", f"Ada wrote {rest}!", "How many dogs?")
+    found = overlap(train, test)
+    assert found.exact == [("t/test/0", "t/train/1")]
+    assert found.grams == [("t/test/1", "t/train/0")]
+    assert found.sentence().startswith("1 of 3 test rows are also training rows word for word and 1 share 13 words")
+
+
+def test_twelve_words_are_not_enough() -> None:
+    train = examples("train", " ".join(WORDS.split()[:12]) + " cat")
+    assert not overlap(train, examples("test", " ".join(WORDS.split()[:12]) + " dog")).sentence()
+
+
+def test_a_template_is_no_overlap() -> None:
+    train = examples("train", *(f"{WORDS} question {i} here" for i in range(20)))
+    assert not overlap(train, examples("test", f"{WORDS} question 99 here")).grams
