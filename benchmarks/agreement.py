@@ -44,7 +44,9 @@ def main() -> None:
     if args.max_length:
         model.config.max_position_embeddings = args.max_length
     registry = discover()
-    print("| task | chat | shots | items | same text | max abs diff logp | items with other metrics | ours | hf | score |")
+    print(
+        "| task | chat | shots | items | same text | max abs diff logp | items with other metrics | ours | hf | score |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in args.tasks.split(","):
         for chat in {"on": (True,), "off": (False,), "both": (False, True)}[args.chat]:

@@ -232,7 +232,8 @@ def main(argv: list[str] | None = None) -> int:
         for side in sides if i % 2 == 0 else reversed(sides):
             results[side].append(measure(args, side))
     print(
-        f"LoRA r=16 all-linear, {args.rows} rows ({args.mix}), batch {args.batch}, {args.dtype}, {torch.get_num_threads()} threads"
+        f"LoRA r=16 all-linear, {args.rows} rows ({args.mix}), batch {args.batch}, {args.dtype}, "
+        f"{torch.get_num_threads()} threads"
     )
     print("| side | tok/s (median) | runs | peak GiB |\n| --- | --- | --- | --- |")
     middle = {}

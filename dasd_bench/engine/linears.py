@@ -22,19 +22,24 @@ MEMORY_SHARE = 0.5
 
 
 class PackedLinear(nn.Module):
-    """Computes what the :class:`torch.nn.Linear` it was made from does; inference on CPU only."""
+    """Computes what the :class:`torch.nn.Linear` it was made from does, then ``activation``; inference on CPU only.
 
-    def __init__(self, linear: nn.Linear) -> None:
+    ``activation`` is oneDNN's name of an activation and of its variant, applied before the result is rounded.
+    """
+
+    def __init__(self, linear: nn.Linear, activation: tuple[str, str] = ("none", "")) -> None:
         super().__init__()
         self.weight = linear.weight
         self.bias = linear.bias
         self.in_features = linear.in_features
         self.out_features = linear.out_features
+        self._activation = activation
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), ROWS)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``hidden`` [..., in_features] to [..., out_features]."""
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, self._packed, self.bias, "none", [], "")
+        name, variant = self._activation
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, self._packed, self.bias, name, [], variant)
         return out
 
 
@@ -49,6 +54,20 @@ def can_pack(weight: Tensor) -> bool:
             return bool(torch.allclose(PackedLinear(probe)(rows), probe(rows), rtol=0.02, atol=0.02))
     except (RuntimeError, AttributeError):  # torch without oneDNN, or with other names for it
         return False
+
+
+def gate_activation(block: nn.Module) -> tuple[str, str] | None:
+    """oneDNN's name for the activation of a gated feed-forward block, down(act_fn(gate(x)) * up(x)), else None.
+
+    Blocks are known by the names that Llama's descendants share; the engine's probe sees whether they mean the same.
+    """
+    parts = block._modules
+    activation = parts.get("act_fn")
+    if activation is None or not {"gate_proj", "up_proj", "down_proj"} <= set(parts):
+        return None
+    return {"SiLU": ("swish", ""), "SiLUActivation": ("swish", ""), "GELUTanh": ("gelu", "tanh")}.get(
+        type(activation).__name__
+    )
 
 
 class Exchange:
@@ -69,6 +88,11 @@ class Exchange:
                 if kind not in fits:
                     fits[kind] = can_pack(child.weight)
                 if fits[kind]:
+                    gate = gate_activation(parent) if name == "gate_proj" else None
+                    if gate is not None:
+                        self._places.append((parent, name, child, PackedLinear(child, gate)))
+                        self._places.append((parent, "act_fn", parent.get_submodule("act_fn"), nn.Identity()))
+                        continue
                     if id(child) not in done:
                         done[id(child)] = PackedLinear(child)
                     self._places.append((parent, name, child, done[id(child)]))
@@ -76,7 +100,7 @@ class Exchange:
     @property
     def count(self) -> int:
         """How many layers have a stand-in."""
-        return len(self._places)
+        return sum(isinstance(stand_in, PackedLinear) for _, _, _, stand_in in self._places)
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -56,15 +56,49 @@ class Tree:
         """True where there is no branch."""
         return len(self.runs) == 1
 
-    def visible(self) -> np.ndarray:
-        """Bool [n, n]: token i sees token j, which is itself or one of its ancestors in the tree."""
-        size = len(self.tokens)
-        mask = np.zeros((size, size), dtype=bool)
+    def visible(self, low: int, high: int) -> np.ndarray:
+        """Bool [n, n] for tokens ``low`` to ``high``: i sees j, which is itself or one of its ancestors among them."""
+        mask = np.zeros((high - low, high - low), dtype=bool)
         for start, end, parent in self.runs:
-            if parent >= 0:
-                mask[start:end] = mask[parent]
-            mask[start:end, start:end] = np.tri(end - start, dtype=bool)
+            if low <= start < high:
+                if parent >= low:
+                    mask[start - low : end - low] = mask[parent - low]
+                mask[start - low : end - low, start - low : end - low] = np.tri(end - start, dtype=bool)
         return mask
+
+    def blocks(self) -> list[tuple[int, int, bool, Tokens]]:
+        """The tree cut into blocks that are computed together: (start, end, is one run, tokens seen before it).
+
+        A run with much below it is a block; neighbouring small subtrees under one parent are one.
+        """
+        children: dict[int, list[int]] = {}
+        last: dict[int, int] = {}
+        for number, (_, end, parent) in enumerate(self.runs):
+            children.setdefault(parent, []).append(number)
+            last[end - 1] = number
+        ends = [end for _, end, _ in self.runs]
+        for number in range(len(self.runs) - 1, -1, -1):
+            parent = self.runs[number][2]
+            if parent >= 0:
+                ends[last[parent]] = max(ends[last[parent]], ends[number])
+        blocks: list[tuple[int, int, bool, Tokens]] = []
+        stack: list[tuple[list[int], Tokens]] = [(children[-1], np.empty(0, dtype=np.int64))]
+        while stack:
+            siblings, before = stack.pop()
+            opened: int | None = None
+            for place, number in enumerate(siblings):
+                start, end, _ = self.runs[number]
+                if ends[number] - start > SMALL:
+                    blocks.append((start, end, True, before))
+                    stack.append((children.get(end - 1, []), np.concatenate([before, np.arange(start, end)])))
+                    continue
+                opened = start if opened is None else opened
+                following = siblings[place + 1] if place + 1 < len(siblings) else None
+                if following is None or ends[following] - opened > SMALL:
+                    alone = ends[number] == end and opened == start
+                    blocks.append((opened, ends[number], alone, before))
+                    opened = None
+        return blocks
 
 
 def tree_of(node: Node, start: int, prefix: Prefix | None) -> tuple[Tree, dict[int, int]]:
@@ -93,9 +127,9 @@ def tree_of(node: Node, start: int, prefix: Prefix | None) -> tuple[Tree, dict[i
 
 @dataclass(slots=True)
 class _Part:
-    """Keys that the queries of a unit see: their own tree (``keys`` None), other rows of the pass, or a prefix."""
+    """Keys that the queries of a unit see: their own tree (``keys`` None), rows of the pass, or a prefix."""
 
-    keys: slice | Prefix | None
+    keys: slice | Tensor | Prefix | None
     causal: bool
     mask: Tensor | None
     key_positions: Tensor
@@ -154,7 +188,7 @@ class TreePlan:
         if not causal:
             seen = np.zeros((len(trees), 1, size, size), dtype=bool)
             for number, tree in enumerate(trees):
-                seen[number, 0, : lengths[number], : lengths[number]] = tree.visible()
+                seen[number, 0, : lengths[number], : lengths[number]] = tree.visible(0, lengths[number])
             seen[:, 0, local, local] = True
             mask = self._additive(torch.from_numpy(seen))
         index_tensor = torch.from_numpy(index).to(self._device)
@@ -167,19 +201,19 @@ class TreePlan:
         self._units.append(_Unit(index_tensor, positions, parts, real))
 
     def _add_large(self, tree: Tree, offset: int) -> None:
-        root, size = tree.root, len(tree.tokens)
-        prefix_part = []
-        if tree.prefix is not None:
-            prefix_part = [_Part(tree.prefix, False, None, torch.arange(tree.prefix.length, device=self._device))]
-        rows = slice(offset, offset + root)
-        own = _Part(rows, True, None, self.positions[rows])
-        self._units.append(_Unit(rows, self.positions[rows], [own, *prefix_part], None))
-        if size > root:
-            rest = slice(offset + root, offset + size)
-            mask = self._additive(torch.from_numpy(tree.visible()[root:]))
-            everything = slice(offset, offset + size)
-            own = _Part(everything, False, mask[None, None], self.positions[everything])
-            self._units.append(_Unit(rest, self.positions[rest], [own, *prefix_part], None))
+        for start, end, one_run, before in tree.blocks():
+            rows = slice(offset + start, offset + end)
+            mask = None if one_run else self._additive(torch.from_numpy(tree.visible(start, end)))[None, None]
+            parts = [_Part(rows, one_run, mask, self.positions[rows])]
+            if len(before):
+                keys: slice | Tensor = slice(offset + int(before[0]), offset + int(before[-1]) + 1)
+                if before[-1] - before[0] + 1 != len(before):
+                    keys = torch.from_numpy(before + offset).to(self._device)
+                parts.append(_Part(keys, False, None, self.positions[keys]))
+            if tree.prefix is not None:
+                seen = torch.arange(tree.prefix.length, device=self._device)
+                parts.append(_Part(tree.prefix, False, None, seen))
+            self._units.append(_Unit(rows, self.positions[rows], parts, None))
 
     def _additive(self, seen: Tensor) -> Tensor:
         mask = torch.zeros(seen.shape, dtype=self._dtype)
@@ -226,8 +260,9 @@ class TreePlan:
             keys = key.transpose(0, 1)[unit.index].transpose(1, 2)
             values = value.transpose(0, 1)[unit.index].transpose(1, 2)
             return attend(query, keys, values, how, mask, causal)
-        if isinstance(part.keys, slice):
-            return attend(query, key[None, :, part.keys], value[None, :, part.keys], how, mask, causal)
+        if not isinstance(part.keys, Prefix):
+            seen = attend(query, key[None, :, part.keys], value[None, :, part.keys], how, mask, causal)
+            return unseen(seen, blind)
         # Every query of the unit sees the same prefix: one product over all of them.
         groups, heads, length, dim = query.shape
         flat = query.transpose(0, 1).reshape(1, heads, groups * length, dim)
@@ -247,8 +282,9 @@ class TreePlan:
         elif part.causal:
             size = mask.shape[-1]
             mask = mask + causal_mask(size, self._device, self._dtype)
-        # A query always sees itself; a prefix may have left its window whole.
-        return mask, ~near.any(dim=-1) if isinstance(part.keys, Prefix) else None
+        # A query always sees itself; what lies before its block may have left its window whole.
+        own = part.keys is None or part.mask is not None or part.causal
+        return mask, None if own else ~near.any(dim=-1)
 
 
 def unseen(part: tuple[Tensor, Tensor], blind: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -52,13 +52,16 @@ def _text_record(
     answer = answers[0]
     filtered = sample["filtered_resps"][0]
     # A task without an extracting filter hands the whole text to its metric: its grader says what the answer is.
-    extracted = task.grade(example, completion).extracted if task.filter == "none" else str(filtered)
+    verdict = task.grade(example, completion) if task.filter == "none" else None
+    extracted = str(filtered) if verdict is None else verdict.extracted
     if extracted == INVALID:
         extracted = None
     correct = score > 0
     cut = answer["finish"] == "length" and not declares_answer(completion)
     if correct:
         reason = Reason.CORRECT
+    elif verdict is not None and verdict.reason in (Reason.TIMEOUT, Reason.INFRASTRUCTURE_ERROR):
+        reason = verdict.reason
     elif cut:
         reason = Reason.TRUNCATED
     else:

@@ -51,7 +51,7 @@ class PromptTooLongError(EngineError):
         self.doc_id, self.tokens, self.room = doc_id, tokens, room
 
 
-class EngineLM(TemplateLM):
+class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     """See the module. ``answers`` holds, by (document, request index), what lm-eval does not keep of each answer."""
 
     def __init__(
@@ -225,7 +225,9 @@ class EngineLM(TemplateLM):
         asked = []
         for (_, context, target), doc_id in zip(requests, doc_ids, strict=True):
             if not target or len(target) > self.max_length:
-                raise EngineError(f"{self.label} item {doc_id}: a continuation of {len(target)} tokens is not scorable.")
+                raise EngineError(
+                    f"{self.label} item {doc_id}: a continuation of {len(target)} tokens is not scorable."
+                )
             if len(context) + len(target) > self.max_length + 1:
                 self._too_long(doc_id, len(context), self.max_length + 1 - len(target))
                 context = context[len(context) + len(target) - self.max_length - 1 :]

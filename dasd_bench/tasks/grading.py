@@ -17,9 +17,7 @@ from dasd_bench.task import verdict_of
 NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\.\d+"
 _LAST_NUMBER = re.compile(rf"(?<![\w.])(?:{NUMBER})")
 _HASHES = re.compile(rf"####\s*\$?\s*({NUMBER})")
-_DECLARED = re.compile(
-    rf"(?:final\s+answer|answer|result)\s*(?:is|:|=)+\s*(?:\\\(|\$|\*|\s)*({NUMBER})", re.IGNORECASE
-)
+_DECLARED = re.compile(rf"(?:final\s+answer|answer|result)\s*(?:is|:|=)+\s*(?:\\\(|\$|\*|\s)*({NUMBER})", re.IGNORECASE)
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 _LETTER = re.compile(
     r"(?:answer|choice|option)\s*(?:is|:)?\s*\(?\**([A-Z1-9])\b(?!['’])|^\s*\(?\**([A-Z1-9])\**\s*(?:[).:]|$)",

@@ -123,7 +123,11 @@ def settle(answer: str, gold: str) -> bool | None:
 def clean(answer: str) -> str:
     r"""An answer without dress: spacing, ``\left``, units in ``\text``, degree and dollar signs, ``x =``, a final dot."""
     text = answer.strip().rstrip(".").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    text = re.sub(r"\\(?:text|mathrm|textbf|mbox)\{\s*([^{}]*?)\s*\}", lambda m: m.group(1), text) if _is_word(text) else text
+    text = (
+        re.sub(r"\\(?:text|mathrm|textbf|mbox)\{\s*([^{}]*?)\s*\}", lambda m: m.group(1), text)
+        if _is_word(text)
+        else text
+    )
     text = _NOISE.sub("", text)
     text = re.sub(r"^[a-zA-Z]=", "", text)
     text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)

@@ -173,7 +173,11 @@ RELATIONS = (
     Relation(
         "animal groups",
         2,
-        ("To which group of animals does the {} belong?", "What kind of animal is the {}?", "How is the {} classified?"),
+        (
+            "To which group of animals does the {} belong?",
+            "What kind of animal is the {}?",
+            "How is the {} classified?",
+        ),
         (),
         """
         bat = mammal

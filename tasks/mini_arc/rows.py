@@ -21,7 +21,8 @@ def _facts() -> Any:
     """The module beside this one; loaded by path, because neither lm-eval nor a plugin folder is on ``sys.path``."""
     path = Path(__file__).with_name("facts.py")
     spec = importlib.util.spec_from_file_location("mini_arc_facts", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["mini_arc_facts"] = module
     spec.loader.exec_module(module)

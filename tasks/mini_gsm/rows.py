@@ -16,17 +16,11 @@ SIZES = {"train": 480, "test": 480}
 LEVELS = (1, 1, 1, 2, 2, 3)
 """One cycle of levels: half one-step, a third two-step, a sixth three-step."""
 
-NAMES = (
-    "Ada Ben Chloe Dev Elif Farid Greta Hugo Ines Jonas Kaito Lena Milo Nadia Oskar Petra Quinn Rosa Samir Tove "
-    "Uma Viktor Wanda Yusuf Zora Abel Bruna Cyril Dalia Emil Fiona Gustav Hana Ivo Juno Kerem"
-).split()
-THINGS = (
-    "stickers marbles pencils shells buttons beads coins cards stamps crayons pebbles acorns ribbons badges postcards "
-    "feathers candles keys bottles spoons tiles bolts seeds balloons notebooks magnets dice puzzles lemons plums"
-).split()
-FRIENDS = "a cousin|a neighbour|an uncle|a classmate|the teacher|a friend|an aunt|the coach".split("|")
-HOLDERS = "boxes bags jars trays drawers shelves baskets crates tins envelopes".split()
-GOODS = "pen|mug|cap|kite|scarf|torch|lamp|belt|comb|whistle|basket|poster|brush|bowl|clock".split("|")
+NAMES = ["Ada", "Ben", "Chloe", "Dev", "Elif", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Kaito", "Lena", "Milo", "Nadia", "Oskar", "Petra", "Quinn", "Rosa", "Samir", "Tove", "Uma", "Viktor", "Wanda", "Yusuf", "Zora", "Abel", "Bruna", "Cyril", "Dalia", "Emil", "Fiona", "Gustav", "Hana", "Ivo", "Juno", "Kerem"]
+THINGS = ["stickers", "marbles", "pencils", "shells", "buttons", "beads", "coins", "cards", "stamps", "crayons", "pebbles", "acorns", "ribbons", "badges", "postcards", "feathers", "candles", "keys", "bottles", "spoons", "tiles", "bolts", "seeds", "balloons", "notebooks", "magnets", "dice", "puzzles", "lemons", "plums"]
+FRIENDS = ["a cousin", "a neighbour", "an uncle", "a classmate", "the teacher", "a friend", "an aunt", "the coach"]
+HOLDERS = ["boxes", "bags", "jars", "trays", "drawers", "shelves", "baskets", "crates", "tins", "envelopes"]
+GOODS = ["pen", "mug", "cap", "kite", "scarf", "torch", "lamp", "belt", "comb", "whistle", "basket", "poster", "brush", "bowl", "clock"]
 SEATS = ("bus", "seats"), ("car park", "places"), ("hall", "chairs"), ("ferry", "cabins"), ("rack", "hooks")
 WORKS = (
     ("reads", "pages", "book"),
@@ -126,13 +120,21 @@ def _shopping(rng: random.Random, level: int) -> Made:
     )
     steps = [f"{k} x {price} = ${total}"]
     if level == 1:
-        return text + rng.choice((f" How many dollars does {name} pay?", " What is the price in dollars?")), steps, total
+        return (
+            text + rng.choice((f" How many dollars does {name} pay?", " What is the price in dollars?")),
+            steps,
+            total,
+        )
     extra = rng.randint(2, 9)
     text += rng.choice((f" A {other} for ${extra} is added.", f" {name} also takes a {other} at ${extra}."))
     steps.append(f"{total} + {extra} = ${total + extra} in all")
     total += extra
     if level == 2:
-        return text + rng.choice((f" How many dollars does {name} spend?", " What is the bill in dollars?")), steps, total
+        return (
+            text + rng.choice((f" How many dollars does {name} spend?", " What is the bill in dollars?")),
+            steps,
+            total,
+        )
     bill = (total // 10 + 1) * 10
     steps.append(f"{bill} - {total} = ${bill - total} back")
     return text + f" {name} pays with ${bill}. How many dollars come back?", steps, bill - total
@@ -161,7 +163,11 @@ def _sharing(rng: random.Random, level: int) -> Made:
         gone = rng.randint(1, each - 1)
         steps.append(f"{each} - {gone} = {each - gone}")
         return text + f" One child loses {gone}. How many {things} has that child left?", steps, each - gone
-    return text + rng.choice((f" How many {things} per child?", f" How many {things} does each child get?")), steps, each
+    return (
+        text + rng.choice((f" How many {things} per child?", f" How many {things} does each child get?")),
+        steps,
+        each,
+    )
 
 
 def _ages(rng: random.Random, level: int) -> Made:
@@ -229,7 +235,9 @@ def _places(rng: random.Random, level: int) -> Made:
 
 def _distance(rng: random.Random, level: int) -> Made:
     name = rng.choice(NAMES)
-    how, unit = rng.choice((("walks", "km"), ("cycles", "km"), ("swims", "lengths"), ("runs", "laps"), ("rows", "miles")))
+    how, unit = rng.choice(
+        (("walks", "km"), ("cycles", "km"), ("swims", "lengths"), ("runs", "laps"), ("rows", "miles"))
+    )
     a, b = rng.randint(2, 12), rng.randint(2, 12)
     text = f"{name} {how} {a} {unit} before lunch and {b} {unit} after lunch."
     steps = [f"{a} + {b} = {a + b} {unit}"]

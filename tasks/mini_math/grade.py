@@ -40,7 +40,9 @@ def value_of(text: str) -> Fraction | None:
         if found.group(1):
             sign = -1 if text[: found.start()].endswith("-") else 1
             return sign * Fraction(int(found.group(1)), int(found.group(2)))
-        return Fraction(found.group(0).replace(",", ""))
+        value = Fraction(found.group(0).replace(",", ""))
+        # "38/2" is a calculation that was not done, not the number 19.
+        return None if "/" in found.group(0) and value.denominator == 1 else value
     except (ZeroDivisionError, ValueError):
         return None
 

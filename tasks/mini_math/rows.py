@@ -67,7 +67,11 @@ def _remainder(rng: random.Random, level: int) -> Made:
     q, r = rng.randint(2, 4 + 3 * level), rng.randint(1, d - 1)
     n = d * q + r
     text = rng.choice(
-        (f"What is the remainder when {n} is divided by {d}?", f"Divide {n} by {d}. What remains?", f"Find ${n} \\bmod {d}$.")
+        (
+            f"What is the remainder when {n} is divided by {d}?",
+            f"Divide {n} by {d}. What remains?",
+            f"Find ${n} \\bmod {d}$.",
+        )
     )
     return text, [f"{d}*{q}={d * q}", f"{n}-{d * q}={r}"], str(r)
 
@@ -76,11 +80,19 @@ def _divisors(rng: random.Random, level: int) -> Made:
     if level == 1:
         lo, step = rng.randint(2, 30), rng.choice((2, 3, 5, 10))
         n = (lo // step + 1) * step
-        return f"What is the smallest multiple of {step} greater than {lo}?", [f"{lo}/{step}->{n // step}", f"{step}*{n // step}={n}"], str(n)
+        return (
+            f"What is the smallest multiple of {step} greater than {lo}?",
+            [f"{lo}/{step}->{n // step}", f"{step}*{n // step}={n}"],
+            str(n),
+        )
     a, b = rng.sample(range(4, 20 * level // 2), 2)
     if level == 2:
         g = math.gcd(a, b)
-        return f"What is the greatest common divisor of {a} and {b}?", [f"{a}={g}*{a // g}", f"{b}={g}*{b // g}"], str(g)
+        return (
+            f"What is the greatest common divisor of {a} and {b}?",
+            [f"{a}={g}*{a // g}", f"{b}={g}*{b // g}"],
+            str(g),
+        )
     m = math.lcm(a, b)
     return f"What is the least common multiple of {a} and {b}?", [f"{m}={a}*{m // a}", f"{m}={b}*{m // b}"], str(m)
 
@@ -88,13 +100,19 @@ def _divisors(rng: random.Random, level: int) -> Made:
 def _shape(rng: random.Random, level: int) -> Made:
     a, b = rng.randint(2, 12), rng.randint(2, 12)
     if level == 1:
-        what = rng.choice(("What is the area of a rectangle with sides {} and {}?", "A field is {} by {}. Find its area."))
+        what = rng.choice(
+            ("What is the area of a rectangle with sides {} and {}?", "A field is {} by {}. Find its area.")
+        )
         return what.format(a, b), [f"A={a}*{b}"], str(a * b)
     if level == 2:
         if rng.random() < 0.5:
             sides, shape = rng.choice(((4, "square"), (5, "regular pentagon"), (6, "regular hexagon")))
             return f"What is the perimeter of a {shape} with side {a}?", [f"{sides}*{a}={sides * a}"], str(sides * a)
-        return f"A rectangle is {a} wide and {b} long. What is its perimeter?", [f"{a}+{b}={a + b}", "*2"], str(2 * (a + b))
+        return (
+            f"A rectangle is {a} wide and {b} long. What is its perimeter?",
+            [f"{a}+{b}={a + b}", "*2"],
+            str(2 * (a + b)),
+        )
     if rng.random() < 0.5:
         area = Fraction(a * b, 2)
         return f"A triangle has base {a} and height {b}. What is its area?", [f"{a}*{b}={a * b}", "/2"], _latex(area)
@@ -108,7 +126,9 @@ def _shape(rng: random.Random, level: int) -> Made:
 def _counting(rng: random.Random, level: int) -> Made:
     a, b = rng.randint(2, 9), rng.randint(2, 9)
     if level == 1:
-        one, two = rng.choice((("shirts", "hats"), ("soups", "salads"), ("pens", "inks"), ("cups", "plates"), ("roads", "trails")))
+        one, two = rng.choice(
+            (("shirts", "hats"), ("soups", "salads"), ("pens", "inks"), ("cups", "plates"), ("roads", "trails"))
+        )
         return f"How many ways to pick one of {a} {one} and one of {b} {two}?", [f"{a}*{b}"], str(a * b)
     if level == 2:
         red, blue = a, b
@@ -143,7 +163,11 @@ def _powers(rng: random.Random, level: int) -> Made:
         n = rng.randint(2, 15)
         if rng.random() < 0.5:
             return rng.choice((f"What is ${n}^2$?", f"Find the square of {n}.")), [f"{n}*{n}"], str(n * n)
-        return rng.choice((f"What is $\\sqrt{{{n * n}}}$?", f"Find the square root of {n * n}.")), [f"{n}*{n}={n * n}"], str(n)
+        return (
+            rng.choice((f"What is $\\sqrt{{{n * n}}}$?", f"Find the square root of {n * n}.")),
+            [f"{n}*{n}={n * n}"],
+            str(n),
+        )
     first, step = rng.randint(1, 12), rng.randint(2, 9)
     if level == 2:
         seq = [first + step * i for i in range(4)]

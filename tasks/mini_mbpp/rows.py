@@ -14,7 +14,7 @@ SEED = 20264
 SIZES = {"train": 300, "test": 300}
 LEVELS = (1, 1, 1, 2, 2, 3)
 
-WORDS = "apple river stone cloud tiger lemon piano radio salad eagle ocean candle forest garden silver yellow".split()
+WORDS = ["apple", "river", "stone", "cloud", "tiger", "lemon", "piano", "radio", "salad", "eagle", "ocean", "candle", "forest", "garden", "silver", "yellow"]
 
 # Level, wordings, function name, body expression, kinds of arguments. {k} is a number, {c} a letter of the row.
 FAMILIES: tuple[tuple[int, tuple[str, ...], str, str, str], ...] = (

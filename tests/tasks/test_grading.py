@@ -97,7 +97,7 @@ def test_calculator_marks() -> None:
     assert strip_calculator_marks("48/2 = <<48/2=24>>24 clips") == "48/2 = 24 clips"
 
 
-@pytest.mark.parametrize("text", ("\\boxed{3}", "#### 3", "The answer is 3", "final answer: $3"))
+@pytest.mark.parametrize("text", ["\\boxed{3}", "#### 3", "The answer is 3", "final answer: $3"])
 def test_declared(text: str) -> None:
     assert declares_answer(text)
     assert not declares_answer("3 apples and 4 pears")

@@ -88,7 +88,7 @@ def test_missing_data_folder(gsm: Task, tmp_path: Path) -> None:
         load_rows(gsm, "test", data_dir=tmp_path / "none")
 
 
-@pytest.mark.parametrize("offline", (True, False))
+@pytest.mark.parametrize("offline", [True, False])
 def test_the_hub_is_never_asked_offline_or_with_a_folder(
     gsm: Task, tmp_path: Path, offline: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ def examples(split: str, *prompts: str) -> list[Example]:
 
 
 def test_exact_and_thirteen_words() -> None:
-    first, rest = WORDS.split(" ", 1)
+    _first, rest = WORDS.split(" ", 1)
     train = examples("train", f"Sam said: {WORDS}.", "How many cats?")
     test = examples("test", "how many CATS", f"Ada wrote {rest}!", "How many dogs?")
     found = overlap(train, test)

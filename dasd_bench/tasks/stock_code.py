@@ -1,0 +1,47 @@
+"""Stock lm-eval's code tasks with the sandbox as their executor: MBPP, MBPP+, HumanEval, HumanEval+.
+
+Prompt, shots and stop strings are the installed YAML's; its executor (``evaluate``'s ``code_eval``, fetched from the hub,
+which a completion can fool) is replaced. The text that is executed is the one stock lm-eval executes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from dasd_bench.records import Example
+from dasd_bench.task import Row
+from dasd_bench.tasks.code import CodeTask
+
+
+class StockCodeTask(CodeTask):
+    """A stock code task. ``chat`` variants take the program out of the answer's fences first, others run it as it is."""
+
+    metric: ClassVar[str] = "pass_at_1"
+    filter: ClassVar[str] = "none"
+    exact_text: ClassVar[bool] = True
+
+    def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The metric computed by the sandbox; the filter that glued prompt and tests together is not needed."""
+        adapted = super().adapt(config)
+        adapted["metric_list"] = [{"metric": self.metric, "aggregation": "mean", "higher_is_better": True}]
+        adapted["filter_list"] = None
+        return adapted
+
+    def level_of(self, row: Row) -> str | None:
+        """Lines of the reference program, as a measure of difficulty."""
+        gold = str(row.get("canonical_solution") or row.get("code") or "")
+        return str(sum(bool(line.strip()) for line in gold.splitlines()))
+
+
+class HumanEvalTask(StockCodeTask):
+    """HumanEval's columns: the completion goes on from the prompt."""
+
+    max_new_tokens: ClassVar[int | None] = 1024
+
+    def example(self, row: Row, split: str, index: int) -> Example:
+        """The canonical continuation of the prompt; evaluated only, there is no train split."""
+        example = self.make_example(row, split, index, str(row["canonical_solution"]), None)
+        example.extra["row"] = dict(row)
+        return example
+
+

@@ -1,0 +1,87 @@
+"""The code tasks: stock prompts, our executor, gold programs pass and perturbed ones fail. Nothing asks the hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dasd_bench.records import Reason
+from dasd_bench.registry import Registry, discover
+from dasd_bench.tasks import derive
+from dasd_bench.tasks.loading import examples_of, load_rows
+
+DATA = os.environ.get("DASD_DATA_DIR", "")
+needs_data = pytest.mark.skipif(not DATA, reason="DASD_DATA_DIR is not set: no real MBPP and HumanEval rows")
+NAMES = ("mbpp", "mbpp_instruct", "mbpp_plus", "humaneval", "humaneval_plus")
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return discover()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prompt_and_stops_are_the_installed_yaml_s(registry: Registry, name: str) -> None:
+    """Against the text of the stock YAML itself, read without our derivation."""
+    task = registry.task(name).item
+    text = derive.stock_yaml(name).read_text()
+    config = derive.config_of(task)
+    if "doc_to_text:" in text:
+        (line,) = [one for one in text.splitlines() if one.startswith("doc_to_text:")]
+        assert str(config["doc_to_text"]).split("\n")[0] in line.encode().decode("unicode_escape")
+    for stop in config["generation_kwargs"]["until"]:
+        base = derive.stock_yaml(name.removesuffix("_plus")).read_text()
+        assert stop.replace("\n", "\\n") in base
+    assert config["unsafe_code"] is True
+    if name.startswith("mbpp") and name != "humaneval":
+        assert config["num_fewshot"] == 3
+
+
+def test_the_hub_metric_is_never_loaded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    import evaluate
+
+    def forbidden(*_args: object, **_options: object) -> None:
+        raise AssertionError("evaluate.load was called")
+
+    monkeypatch.setattr(evaluate, "load", forbidden)
+    derive.config_of(registry.task("humaneval").item)
+    assert evaluate.load is forbidden
+
+
+@needs_data
+@pytest.mark.parametrize("name", NAMES)
+def test_gold_passes_and_broken_fails(registry: Registry, name: str) -> None:
+    task = registry.task(name).item
+    rows = load_rows(task, "test", data_dir=Path(DATA), limit=12)
+    for example, row in zip(examples_of(task, rows, "test"), rows.rows, strict=True):
+        gold = row.get("canonical_solution") or row["code"]
+        assert task.grade(example, gold).correct, example.id
+        broken = "    return object()\n" if "canonical_solution" in row else "def nothing():\n    return 1\n"
+        assert not task.grade(example, broken).correct, example.id
+
+
+@needs_data
+def test_instruct_form_takes_the_program_out_of_the_answer(registry: Registry) -> None:
+    task = registry.task("mbpp_instruct").item
+    rows = load_rows(task, "test", data_dir=Path(DATA), limit=1)
+    (example,) = examples_of(task, rows, "test")
+    answer = f"Here is the function:\n```python\n{rows.rows[0]['code']}\n```\nIt works by searching."
+    assert task.grade(example, answer).correct
+    assert not registry.task("mbpp").item.grade(example, answer).correct
+
+
+def test_endless_program_is_a_timeout(registry: Registry) -> None:
+    task = registry.task("mini_mbpp").item
+    (example, *_) = examples_of(task, load_rows(task, "train", limit=1), "train")
+    name = example.reference.split("def ")[1].split("(")[0]
+    assert task.grade(example, f"def {name}(*a):\n    while True:\n        pass\n").reason is Reason.TIMEOUT
+
+
+@needs_data
+def test_mbpp_trains_on_its_train_split(registry: Registry) -> None:
+    task = registry.task("mbpp").item
+    rows = load_rows(task, "train", data_dir=Path(DATA), limit=5)
+    for example in examples_of(task, rows, "train"):
+        assert task.grade(example, example.reference).correct
