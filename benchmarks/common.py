@@ -31,9 +31,10 @@ def load(dtype: str) -> tuple[Any, Any]:
 
     name = os.environ.get("DASD_BENCH_MODEL", MODEL)
     if not Path(name).is_dir():
+        from dasd_bench.console import Console
         from dasd_bench.models.resolve import resolve_model
 
-        name = str(resolve_model(name).folder)
+        name = str(resolve_model(name, console=Console(quiet=True)).path)
     model = AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES[dtype]).eval()
     return model, AutoTokenizer.from_pretrained(name)
 

@@ -8,6 +8,7 @@ new tokens. ``identical`` counts equal texts.
 
 from __future__ import annotations
 
+import ast
 import sys
 from importlib import resources
 from pathlib import Path
@@ -35,12 +36,17 @@ def gsm8k_cot(data_dir: str | None, count: int) -> tuple[list[str], list[str]]:
 
 def minerva_math(data_dir: str | None, count: int) -> tuple[list[str], list[str]]:
     """Prompts and stop strings of the task."""
-    from lm_eval.tasks.minerva_math.utils import list_fewshot_samples
+    # Read, not imported: the module wants lm-eval's own math extras as soon as it is imported.
+    source = resources.files("lm_eval").joinpath("tasks/minerva_math/utils.py").read_text(encoding="utf-8")
+    functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    (answer,) = [node for node in functions["list_fewshot_samples"].body if isinstance(node, ast.Return)]
+    assert answer.value is not None
+    samples = ast.literal_eval(answer.value)
 
     def text(problem: str) -> str:
         return f"Problem:\n{problem}\n\nSolution:"
 
-    shots = "".join(f"{text(s['problem'])} {s['solution']}\n\n" for s in list_fewshot_samples())
+    shots = "".join(f"{text(s['problem'])} {s['solution']}\n\n" for s in samples)
     return [shots + text(row["problem"]) for row in rows(data_dir, "math500", "test", count)], ["Problem:"]
 
 

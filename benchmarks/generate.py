@@ -1,8 +1,7 @@
 """Plain greedy decoding of GSM8K test prompts, 200 new tokens, against transformers' generate (batch 32, sorted).
 
 ``generate`` decodes 64 prompts in 64 slots, ``generate-refill`` 256 prompts in 64 slots. Both sides stop an item at the
-end-of-turn token and count the tokens they gave. transformers' own continuous batching is the peer instead with
-``DASD_BENCH_PEER=continuous``; it was slower on CPU.
+end-of-turn token and count the tokens they gave. transformers' continuous batching is not measured here.
 
     python benchmarks/generate.py --dtype fp32 --data-dir DATA
 """

@@ -98,7 +98,9 @@ StepRule = Callable[[DualStep], Choice]
 
 @dataclass(frozen=True, slots=True)
 class LiveTokens:
-    """What an online rule sees of one micro-batch: N target tokens under the live model, all without gradient.
+    """What an online rule sees: N target tokens of a piece of the batch under the live model, all without gradient.
+
+    Pieces are cut to save memory, so a rule must decide token by token.
 
     ``logp`` float32 [N]; ``entropy`` float32 [N] in nats, or None unless the method sets ``needs_entropy``;
     ``static`` float32 [N], the weights from ``select``; ``keep`` bool [N]; ``progress`` in [0, 1], the share of

@@ -1,4 +1,4 @@
-"""What an evaluation is asked and what it gives: settings, one record per item, the task's result. No torch, no lm-eval."""
+"""What an evaluation is asked and what it gives: settings, records, the task's result. No torch, no lm-eval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores one model on one task: builds the lm-eval task, lets lm-eval prompt, filter and score, keeps a record per item."""
+"""Scores one model on one task: lm-eval prompts, filters and scores; a record is kept per item."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def evaluate(
     """Scores the model behind ``engine`` on ``rows`` (the task's evaluated split; the first ``settings.limit``).
 
     ``chat`` is the run's chat template. Generation stops at the tokenizer's end-of-sequence token, at the end token of
-    ``chat`` and at ``stop_ids``, the end tokens of the model's generation configuration. ``shards`` keeps finished parts: the same call with the same store goes on
-    where a killed one stopped and gives the same result.
+    ``chat`` and at ``stop_ids``, the end tokens of the model's generation configuration. ``shards`` keeps finished
+    parts: the same call with the same store goes on where a killed one stopped and gives the same result.
 
     Raises :class:`PluginError` for a faulty YAML (file and key), :class:`UsageError` where the shots do not fit the
-    context (and says how many do) or are drawn from the rows scored, :class:`DataError` for a prompt too long by itself.
+    context (and says how many do) or are drawn from the rows scored, :class:`DataError` for a prompt too long by
+    itself.
     """
     import lm_eval
 
@@ -134,7 +135,8 @@ def _fewshot_rows(
     if len(shared) > max(2, len(scored) // 50):
         raise DataError(
             f"Task '{task.name}': {len(shared)} scored rows are also in the few-shot split '{split}' (the first is row "
-            f"{shared[0]}, there row {keys[_key(scored[shared[0] - 1])]}); keep the splits apart or use --num-fewshot 0."
+            f"{shared[0]}, there row {keys[_key(scored[shared[0] - 1])]}); keep the splits apart or use "
+            "--num-fewshot 0."
         )
     return {split: pool}
 
@@ -150,8 +152,8 @@ def _explain_length(
     """The error for prompts that do not fit: with shots, how many would."""
     if shots == 0:
         return DataError(
-            f"Task '{task.name}', row {error.doc_id + 1}: its prompt has {error.tokens} tokens and {error.room} fit the "
-            "model's context; leave the row out or use a model with a longer context."
+            f"Task '{task.name}', row {error.doc_id + 1}: its prompt has {error.tokens} tokens and {error.room} fit "
+            "the model's context; leave the row out or use a model with a longer context."
         )
 
     def longest(k: int) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class LmEvalTask(Task):
-    """A task whose prompt is rendered from its lm-eval YAML, and whose built-in rows come from ``rows.py`` beside it."""
+    """A task whose prompt is rendered from its YAML, and whose built-in rows come from ``rows.py`` beside it."""
 
     @cached_property
     def prompt_of(self) -> Callable[[Row], str]:

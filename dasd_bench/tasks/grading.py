@@ -1,8 +1,8 @@
 r"""Finds final answers in text and compares them: numbers, LaTeX, choices. No torch, no lm-eval.
 
 Extraction looks for what the text declares as its answer, strongest sign first: ``\boxed{}``, ``#### n``, "the answer
-is n", and last the last number. Each grader gives a :class:`~dasd_bench.records.Verdict`, so that a missing answer and a
-wrong one are never mixed.
+is n", and last the last number. Each grader gives a :class:`~dasd_bench.records.Verdict`, so that a missing answer and
+a wrong one are never mixed.
 """
 
 from __future__ import annotations

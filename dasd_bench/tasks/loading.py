@@ -24,7 +24,7 @@ class LoadedRows:
 def load_rows(
     task: Task, split: str, *, data_dir: Path | None = None, offline: bool = False, limit: int | None = None
 ) -> LoadedRows:
-    """The first ``limit`` rows (None = all) of a split of a task; ``test`` is the validation split of a task without one.
+    """The first ``limit`` rows (None = all) of a split; ``test`` is the validation split of a task without one.
 
     A folder ``<data_dir>/<folder>`` is used where it exists. Otherwise a built-in task makes its rows, and any other
     asks the hub: never when ``offline`` or where a data folder was given. A hub name may list several configurations,

@@ -6,6 +6,7 @@ question that takes too long costs one killed process, from any thread.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import selectors
@@ -28,7 +29,8 @@ _DECLARED = re.compile(
 )
 _INLINE = re.compile(r"\$([^$]+)\$")
 _NOISE = re.compile(
-    r"\\left|\\right|\\displaystyle|\\[!,;: ]|\\(?:text|mathrm|mbox|textbf)\{\s*(?:\w+\s*)?\}|\^\{?\\circ\}?|\\[%$]|[$\s]"
+    r"\\(?:left|right|displaystyle)(?![a-z])|\\[!,;: ]|\\(?:text|mathrm|mbox|textbf)\{\s*(?:\w+\s*)?\}"
+    r"|\^\{?\\circ\}?|\\[%$]|[$\s]"
 )
 
 
@@ -87,10 +89,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            try:
+            # What was still in the pipe is of no use.
+            with contextlib.suppress(OSError):
                 stream.close()
-            except OSError:
-                pass  # what was still in the pipe is of no use
 
 
 def extract_math(text: str, numeric: bool) -> str | None:
@@ -112,7 +113,7 @@ def extract_math(text: str, numeric: bool) -> str | None:
 def settle(answer: str, gold: str) -> bool | None:
     """The verdict where the answers' shapes settle it: equal after cleaning, or both plain numbers; else None."""
     left, right = clean(answer), clean(gold)
-    if left == right:
+    if left == right and left:
         return True
     a, b = number_in(left), number_in(right)
     if a is not None and b is not None:
@@ -121,7 +122,7 @@ def settle(answer: str, gold: str) -> bool | None:
 
 
 def clean(answer: str) -> str:
-    r"""An answer without dress: spacing, ``\left``, units in ``\text``, degree and dollar signs, ``x =``, a final dot."""
+    r"""An answer without dress: spacing, ``\left``, units in ``\text``, degree and dollar signs, ``x =``, final dot."""
     text = answer.strip().rstrip(".").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     text = (
         re.sub(r"\\(?:text|mathrm|textbf|mbox)\{\s*([^{}]*?)\s*\}", lambda m: m.group(1), text)

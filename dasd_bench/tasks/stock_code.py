@@ -1,7 +1,7 @@
 """Stock lm-eval's code tasks with the sandbox as their executor: MBPP, MBPP+, HumanEval, HumanEval+.
 
-Prompt, shots and stop strings are the installed YAML's; its executor (``evaluate``'s ``code_eval``, fetched from the hub,
-which a completion can fool) is replaced. The text that is executed is the one stock lm-eval executes.
+Prompt, shots and stop strings are the installed YAML's; its executor (``code_eval`` of ``evaluate``, fetched from the
+hub, which a completion can fool) is replaced. The text that is executed is the one stock lm-eval executes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dasd_bench.tasks.code import CodeTask
 
 
 class StockCodeTask(CodeTask):
-    """A stock code task. ``chat`` variants take the program out of the answer's fences first, others run it as it is."""
+    """A stock code task: the completion runs as it is, or after extraction where ``exact_text`` is False."""
 
     metric: ClassVar[str] = "pass_at_1"
     filter: ClassVar[str] = "none"
@@ -43,5 +43,3 @@ class HumanEvalTask(StockCodeTask):
         example = self.make_example(row, split, index, str(row["canonical_solution"]), None)
         example.extra["row"] = dict(row)
         return example
-
-

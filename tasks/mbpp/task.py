@@ -1,4 +1,4 @@
-"""MBPP as stock lm-eval has it (Austin and others, arXiv 2108.07732), executed in the sandbox; and its instruct form."""
+"""MBPP as stock lm-eval has it (Austin and others, arXiv 2108.07732), in the sandbox; and its instruct form."""
 
 from __future__ import annotations
 

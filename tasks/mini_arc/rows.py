@@ -30,7 +30,7 @@ def _facts() -> Any:
 
 
 def _choices(rng: random.Random, gold: str, pool: list[str], rank: int) -> list[str]:
-    """Three wrong choices such that ``gold`` is number ``rank`` by length (0 = shortest), as nearly as the pool allows."""
+    """Three wrong choices that make ``gold`` number ``rank`` by length (0 = shortest), as nearly as the pool allows."""
     others = [text for text in pool if text != gold]
     rng.shuffle(others)
     shorter = [text for text in others if len(text) < len(gold)]

@@ -16,11 +16,95 @@ SIZES = {"train": 480, "test": 480}
 LEVELS = (1, 1, 1, 2, 2, 3)
 """One cycle of levels: half one-step, a third two-step, a sixth three-step."""
 
-NAMES = ["Ada", "Ben", "Chloe", "Dev", "Elif", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Kaito", "Lena", "Milo", "Nadia", "Oskar", "Petra", "Quinn", "Rosa", "Samir", "Tove", "Uma", "Viktor", "Wanda", "Yusuf", "Zora", "Abel", "Bruna", "Cyril", "Dalia", "Emil", "Fiona", "Gustav", "Hana", "Ivo", "Juno", "Kerem"]
-THINGS = ["stickers", "marbles", "pencils", "shells", "buttons", "beads", "coins", "cards", "stamps", "crayons", "pebbles", "acorns", "ribbons", "badges", "postcards", "feathers", "candles", "keys", "bottles", "spoons", "tiles", "bolts", "seeds", "balloons", "notebooks", "magnets", "dice", "puzzles", "lemons", "plums"]
+NAMES = [
+    "Ada",
+    "Ben",
+    "Chloe",
+    "Dev",
+    "Elif",
+    "Farid",
+    "Greta",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Kaito",
+    "Lena",
+    "Milo",
+    "Nadia",
+    "Oskar",
+    "Petra",
+    "Quinn",
+    "Rosa",
+    "Samir",
+    "Tove",
+    "Uma",
+    "Viktor",
+    "Wanda",
+    "Yusuf",
+    "Zora",
+    "Abel",
+    "Bruna",
+    "Cyril",
+    "Dalia",
+    "Emil",
+    "Fiona",
+    "Gustav",
+    "Hana",
+    "Ivo",
+    "Juno",
+    "Kerem",
+]
+THINGS = [
+    "stickers",
+    "marbles",
+    "pencils",
+    "shells",
+    "buttons",
+    "beads",
+    "coins",
+    "cards",
+    "stamps",
+    "crayons",
+    "pebbles",
+    "acorns",
+    "ribbons",
+    "badges",
+    "postcards",
+    "feathers",
+    "candles",
+    "keys",
+    "bottles",
+    "spoons",
+    "tiles",
+    "bolts",
+    "seeds",
+    "balloons",
+    "notebooks",
+    "magnets",
+    "dice",
+    "puzzles",
+    "lemons",
+    "plums",
+]
 FRIENDS = ["a cousin", "a neighbour", "an uncle", "a classmate", "the teacher", "a friend", "an aunt", "the coach"]
 HOLDERS = ["boxes", "bags", "jars", "trays", "drawers", "shelves", "baskets", "crates", "tins", "envelopes"]
-GOODS = ["pen", "mug", "cap", "kite", "scarf", "torch", "lamp", "belt", "comb", "whistle", "basket", "poster", "brush", "bowl", "clock"]
+GOODS = [
+    "pen",
+    "mug",
+    "cap",
+    "kite",
+    "scarf",
+    "torch",
+    "lamp",
+    "belt",
+    "comb",
+    "whistle",
+    "basket",
+    "poster",
+    "brush",
+    "bowl",
+    "clock",
+]
 SEATS = ("bus", "seats"), ("car park", "places"), ("hall", "chairs"), ("ferry", "cabins"), ("rack", "hooks")
 WORKS = (
     ("reads", "pages", "book"),
@@ -268,8 +352,8 @@ KINDS: tuple[Callable[[random.Random, int], Made], ...] = (
 
 
 def _grams(text: str) -> set[tuple[str, ...]]:
-    """The 13-grams of words, the usual unit of train/test overlap."""
-    words = text.lower().split()
+    """The 13-grams of the prompt's words, the usual unit of train/test overlap."""
+    words = [word.strip(".,;:!?\"'()[]") for word in f"Question: {text} Answer:".lower().split()]
     return {tuple(words[i : i + 13]) for i in range(len(words) - 12)}
 
 
@@ -280,19 +364,25 @@ def make_rows() -> dict[str, list[dict[str, Any]]]:
     seen: set[str] = set()
     train_grams: set[tuple[str, ...]] = set()
     splits: dict[str, list[dict[str, Any]]] = {}
+    turn = 0
     for split, size in SIZES.items():
         rows: list[dict[str, Any]] = []
         while len(rows) < size:
-            level = LEVELS[len(rows) % len(LEVELS)]
-            kind = KINDS[len(rows) // len(LEVELS) % len(KINDS)]
-            question, steps, answer = kind(rng, level)
-            if question in seen or (split == "test" and not train_grams.isdisjoint(_grams(question))):
-                continue
-            seen.add(question)
-            if split == "train":
-                train_grams.update(_grams(question))
-            worked = "; ".join(f"s{i}: {step}" for i, step in enumerate(steps, 1))
-            rows.append({"question": question, "answer": f"{worked}\n#### {answer}", "level": level})
+            level = LEVELS[turn % len(LEVELS)]
+            kind = KINDS[turn // len(LEVELS) % len(KINDS)]
+            turn += 1
+            # A kind may have no new question left at a level; then it is passed over.
+            for _ in range(40):
+                question, steps, answer = kind(rng, level)
+                grams = _grams(question)
+                if question in seen or (split == "test" and not train_grams.isdisjoint(grams)):
+                    continue
+                seen.add(question)
+                if split == "train":
+                    train_grams.update(grams)
+                worked = "; ".join(f"s{i}: {step}" for i, step in enumerate(steps, 1))
+                rows.append({"question": question, "answer": f"{worked}\n#### {answer}", "level": level})
+                break
         rng.shuffle(rows)
         splits[split] = rows
     return splits

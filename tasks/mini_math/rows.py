@@ -190,13 +190,22 @@ KINDS: tuple[tuple[str, Callable[[random.Random, int], Made]], ...] = (
 )
 
 
+def _grams(text: str) -> set[tuple[str, ...]]:
+    """The 13-grams of the prompt's words, the usual unit of train/test overlap."""
+    words = [word.strip(".,;:!?\"'()[]") for word in f"Problem: {text} Solution:".lower().split()]
+    words = [word for word in words if word]
+    return {tuple(words[i : i + 13]) for i in range(len(words) - 12)}
+
+
 def make_rows() -> dict[str, list[dict[str, Any]]]:
-    """Both splits, a pure function of :data:`SEED`; no problem is in them twice.
+    """Both splits, a pure function of :data:`SEED`; no problem is in them twice, and none
+    shares a run of 13 words with a problem of the other split.
 
     A kind that has run out of new problems at a level (there are only so many squares) is passed over.
     """
     rng = random.Random(SEED)
     seen: set[str] = set()
+    grams: dict[str, set[tuple[str, ...]]] = {split: set() for split in SIZES}
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SIZES}
     turn = 0
     while any(len(splits[split]) < size for split, size in SIZES.items()):
@@ -206,8 +215,10 @@ def make_rows() -> dict[str, list[dict[str, Any]]]:
         for split, rows in splits.items():
             for _ in range(40):
                 problem, steps, answer = kind(rng, level)
-                if problem not in seen and len(rows) < SIZES[split]:
+                shared = any(not found.isdisjoint(_grams(problem)) for other, found in grams.items() if other != split)
+                if problem not in seen and not shared and len(rows) < SIZES[split]:
                     seen.add(problem)
+                    grams[split].update(_grams(problem))
                     solution = f"{'; '.join(steps)} => $\\boxed{{{answer}}}$"
                     row = {"problem": problem, "level": f"Level {level}", "type": subject, "solution": solution}
                     rows.append(row)

@@ -14,8 +14,26 @@ SEED = 20264
 SIZES = {"train": 300, "test": 300}
 LEVELS = (1, 1, 1, 2, 2, 3)
 
-WORDS = ["apple", "river", "stone", "cloud", "tiger", "lemon", "piano", "radio", "salad", "eagle", "ocean", "candle", "forest", "garden", "silver", "yellow"]
+WORDS = [
+    "apple",
+    "river",
+    "stone",
+    "cloud",
+    "tiger",
+    "lemon",
+    "piano",
+    "radio",
+    "salad",
+    "eagle",
+    "ocean",
+    "candle",
+    "forest",
+    "garden",
+    "silver",
+    "yellow",
+]
 
+# ruff: noqa: E501 (one family a line reads best)
 # Level, wordings, function name, body expression, kinds of arguments. {k} is a number, {c} a letter of the row.
 FAMILIES: tuple[tuple[int, tuple[str, ...], str, str, str], ...] = (
     (1, ("Write a function to add {k} to a number.", "Return the number plus {k}."), "add_{k}", "a+{k}", "i"),

@@ -67,7 +67,13 @@ def stock(name: str, kind: Any, chat: bool, shots: int | None, length: int | Non
 
 @pytest.mark.parametrize(
     ("kind", "chat", "shots", "length"),
-    [("llama", True, None, None), ("llama", False, 2, None), ("qwen3", True, 2, None), ("gemma2", True, None, None), ("llama", False, 2, 240)],
+    [
+        ("llama", True, None, None),
+        ("llama", False, 2, None),
+        ("qwen3", True, 2, None),
+        ("gemma2", True, None, None),
+        ("llama", False, 2, 240),
+    ],
 )
 @pytest.mark.parametrize("name", ["mini_gsm", "mini_arc"])
 def test_per_item_equal(name: str, kind: Any, chat: bool, shots: int | None, length: int | None) -> None:

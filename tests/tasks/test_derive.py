@@ -120,7 +120,7 @@ def test_shots_follow_lm_evals_rule() -> None:
 
 
 def test_training_prompt_is_lm_evals_own() -> None:
-    """Rendered once for training, once by lm-eval's task: the same words, ARC and GSM8K, labels and odd rows included."""
+    """Rendered once for training, once by lm-eval's task: the same words."""
     registry = discover()
     rows = {
         "gsm8k": [{"question": " Two {{spaces}}\nand a line", "answer": "So 2.\n#### 2"}],

@@ -136,6 +136,8 @@ def test_choice(text: str, gold: int, reason: Reason) -> None:
         ("\\text{Monday}", "Monday", True),
         ("\\left( 3, 4 \\right)", "(3,4)", True),
         ("2\\sqrt{3}", "\\sqrt{12}", None),
+        ("\\leftarrow", "arrow", None),
+        ("\\text{red} \\text{blue}", "\\text{one} \\text{two}", None),
         ("\\frac{\\pi}{2}", "0.5\\pi", None),
     ],
 )
@@ -157,14 +159,14 @@ def test_math_verify_where_the_shape_does_not_settle_it(verifier: Verifier) -> N
 
 def test_time_limit_holds_in_a_thread_and_the_next_question_is_answered() -> None:
     """Signals, math-verify's own limit, would not work there."""
-    quick = Verifier(seconds=1.5)
+    quick = Verifier(seconds=4)
     found: list[object] = []
 
     def work() -> None:
-        assert quick.same("x", "x+0")
+        assert quick.same("\\sqrt{12}", "2\\sqrt{3}")
         started = time.monotonic()
         found.append(grade_math("\\boxed{9^{9^{9^{9}}}}", "x+3", quick).reason)
-        found.append(time.monotonic() - started < 30)
+        found.append(time.monotonic() - started < 100)
         found.append(quick.same("\\sqrt{12}", "2\\sqrt{3}"))
 
     thread = threading.Thread(target=work)
