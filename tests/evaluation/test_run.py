@@ -70,7 +70,7 @@ def test_reasons_are_told_apart() -> None:
         rows[0]["question"]: " " + rows[0]["answer"],
         rows[1]["question"]: " It is #### 987654",
         rows[2]["question"]: " I cannot say",
-        rows[3]["question"]: " 1 and so on" * 60,
+        rows[3]["question"]: " 987654 and so on" * 60,
         rows[4]["question"]: " The answer is 987654. and so on" + " etc" * 300,
     }
 

@@ -52,6 +52,12 @@ def gsm8k_folder(tmp_path: Path, train: str, test: str) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default of --data-dir must not reach these tests."""
+    monkeypatch.delenv("DASD_DATA_DIR", raising=False)
+
+
 ROW = json.dumps({"question": "What is 1 + 1?", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"}) + "\n"
 
 
