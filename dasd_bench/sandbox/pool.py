@@ -351,9 +351,11 @@ def _combine(verdict: dict[str, Any], report: dict[str, Any], limits: Limits) ->
         return Outcome.INFRASTRUCTURE_ERROR, _ASKED_ANEW, None
     if said == "unusable":
         return Outcome.INFRASTRUCTURE_ERROR, f"tests: {detail}", None
-    if said != "gone":
-        return Outcome(said), detail, None
     cause = report["cause"]
+    # A flooding program may still see its pipe close and answer with that exception before it is killed.
+    flooded = said == "exception" and cause == "output"
+    if said != "gone" and not flooded:
+        return Outcome(said), detail, None
     if cause == "lost":
         return Outcome.INFRASTRUCTURE_ERROR, "the zygote's process died", None
     by_cause = {
