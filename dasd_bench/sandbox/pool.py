@@ -245,6 +245,11 @@ class Sandbox:
             selector.register(slot.worker.control, selectors.EVENT_READ, (slot, "worker"))
 
         def feed(slot: _Slot) -> None:
+            # Found before a sample is handed over, a dead process costs nobody an attempt.
+            dead_worker = slot.worker._popen.poll() is not None
+            dead_judge = slot.judge._popen.poll() is not None
+            if waiting and (dead_worker or dead_judge):
+                self._renew(slot, selector, worker=dead_worker, judge=dead_judge)
             while waiting and slot.job is None:
                 job = waiting.popleft()
                 if job.problem.known_bad:
