@@ -14,7 +14,7 @@ from typing import Any
 
 from .container import bubblewrap
 from .inside.jail import LINKS, WORK
-from .inside.zygote import FRAME_BYTES
+from .inside.zygote import CAUSES, FRAME_BYTES, REPORT
 from .model import IsolationLevel, Limits
 
 #: Loads dasd_bench.sandbox.inside and nothing else of dasd_bench: no package __init__ above it runs.
@@ -67,6 +67,15 @@ def receive(sock: socket.socket) -> dict[str, Any] | None:
     return None if body is None else json.loads(body)
 
 
+def receive_report(sock: socket.socket) -> dict[str, Any] | None:
+    """A zygote's next report, as a dict; None when it has gone."""
+    data = _exactly(sock, REPORT.size)
+    if data is None:
+        return None
+    seq, status, cause, cpu, peak = REPORT.unpack(data)
+    return {"seq": seq, "status": status, "cause": CAUSES[cause], "cpu": cpu, "peak": peak}
+
+
 def _exactly(sock: socket.socket, size: int) -> bytes | None:
     parts = []
     while size:
@@ -92,6 +101,10 @@ class Process:
             theirs.close()
         self.control.settimeout(_START_SECONDS)
 
+    @property
+    def alive(self) -> bool:
+        return self._popen.poll() is None
+
     def close(self) -> None:
         """Ends it, and with it everything it started."""
         self.control.close()
@@ -100,7 +113,7 @@ class Process:
 
 
 class WorkerProcess(Process):
-    """A zygote at a level. Raises StartError where the level is refused."""
+    """A zygote at a level. It is started at once; :meth:`wait` says whether it came up."""
 
     def __init__(self, level: IsolationLevel, limits: Limits, packages: list[str]) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -125,6 +138,9 @@ class WorkerProcess(Process):
             for package in packages:
                 os.symlink(package, os.path.join(links, os.path.basename(package)))
         super().__init__("zygote", [inner, workdir, sizes, packages], wrapper)
+
+    def wait(self) -> None:
+        """Returns when it is ready for programs. Raises StartError, and closes, where the level is refused."""
         hello = receive(self.control)
         if hello is None or "error" in hello:
             self.close()

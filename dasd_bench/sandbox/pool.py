@@ -18,10 +18,11 @@ from dasd_bench.errors import DasdError, DataError, UsageError
 
 from .inside import judge as judge_side
 from .inside import zygote as worker_side
-from .launch import JudgeProcess, StartError, WorkerProcess, importable_packages, receive
+from .launch import JudgeProcess, StartError, WorkerProcess, importable_packages, receive, receive_report
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
 
 _JUDGE_SECONDS = 60.0
+_FIRST = 1 << 15
 _JUDGE_MEMORY = 4 << 30
 _REPORT_SECONDS = 10.0
 _ASKED_ANEW = "the tests asked another question than before"
@@ -56,6 +57,10 @@ class _Slot:
         self.started = 0.0
         self.deadline = 0.0
 
+    def wait(self) -> None:
+        """Returns when the slot is ready. Raises StartError where the level is refused."""
+        self.worker.wait()
+
     def start(self, job: _Job) -> bool:
         """Hands out a job; False when one of the processes has died."""
         self.job, self.verdict, self.report = job, None, None
@@ -69,12 +74,10 @@ class _Slot:
         try:
             backstop = limits.wall_seconds + _JUDGE_SECONDS
             header = worker_side.HEADER.pack(self.seq, limits.cpu_seconds, backstop, len(source))
-            socket.send_fds(self.worker.control, [header], [theirs.fileno()])
-            self.worker.control.sendall(source)
-            body = judge_side.encode_job(job.key, None if job.key in self.judge.known else problem)
-            header = judge_side.HEADER.pack(self.seq, limits.wall_seconds, len(body))
-            socket.send_fds(self.judge.control, [header], [ours.fileno()])
-            self.judge.control.sendall(body)
+            _send(self.worker.control, header + source, theirs)
+            body = judge_side.encode_job(None if job.key in self.judge.known else problem)
+            header = judge_side.HEADER.pack(self.seq, limits.wall_seconds, job.key, len(body))
+            _send(self.judge.control, header + body, ours)
             self.judge.known.add(job.key)
         except OSError:
             return False
@@ -90,6 +93,7 @@ class _Slot:
     def restart_worker(self) -> None:
         self.worker.close()
         self.worker = WorkerProcess(self.level, self.limits, self.packages)
+        self.worker.wait()
 
     def restart_judge(self) -> None:
         self.judge.close()
@@ -98,6 +102,13 @@ class _Slot:
     def close(self) -> None:
         self.worker.close()
         self.judge.close()
+
+
+def _send(control: socket.socket, message: bytes, passed: socket.socket) -> None:
+    """Sends a message and, with its first bytes, a descriptor."""
+    sent = socket.send_fds(control, [message[:_FIRST]], [passed.fileno()])
+    if sent < len(message):
+        control.sendall(memoryview(message)[sent:])
 
 
 class Sandbox:
@@ -138,25 +149,6 @@ class Sandbox:
         self._reference_seconds: dict[int, float] = {}
 
     def __enter__(self) -> Sandbox:
-        slot = self._first_slot()
-        self._slots = [slot]
-        self.level = slot.level
-        try:
-            while len(self._slots) < self.workers:
-                self._slots.append(_Slot(slot.level, self.limits, self._packages))
-        except StartError as error:
-            self.__exit__(None, None, None)
-            raise DasdError(f"The sandbox could not start worker {len(self._slots) + 1}: {error}.") from None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for slot in self._slots:
-            slot.close()
-        self._slots = []
-
-    def _first_slot(self) -> _Slot:
         if self._isolation == "auto":
             levels = [level for level in IsolationLevel if level.value != "container"]
         else:
@@ -171,10 +163,34 @@ class Sandbox:
                     "that allows user namespaces or Landlock."
                 )
             try:
-                return _Slot(level, self.limits, self._packages)
+                self._open(level)
             except StartError as error:
                 refused.append(f"{level.value}: {error}")
+                continue
+            self.level = level
+            return self
         raise UsageError(f"No isolation level could be started: {'; '.join(refused)}.")
+
+    def _open(self, level: IsolationLevel) -> None:
+        """Starts all slots side by side."""
+        try:
+            for _ in range(self.workers):
+                self._slots.append(_Slot(level, self.limits, self._packages))
+            for slot in self._slots:
+                slot.wait()
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        for slot in self._slots:
+            slot.close()
+        self._slots = []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
 
     def run(
         self,
@@ -245,16 +261,16 @@ class Sandbox:
             selector.register(slot.worker.control, selectors.EVENT_READ, (slot, "worker"))
 
         def feed(slot: _Slot) -> None:
-            # Found before a sample is handed over, a dead process costs nobody an attempt.
-            dead_worker = slot.worker._popen.poll() is not None
-            dead_judge = slot.judge._popen.poll() is not None
-            if waiting and (dead_worker or dead_judge):
-                self._renew(slot, selector, worker=dead_worker, judge=dead_judge)
             while waiting and slot.job is None:
                 job = waiting.popleft()
                 if job.problem.known_bad:
                     finish(job, self._result(job, Outcome.WRONG_ANSWER, job.problem.known_bad))
-                elif not slot.start(job):
+                    continue
+                # A process that died while idle (the machine ran out of memory, say) is no fault of this job.
+                worker, judge = not slot.worker.alive, not slot.judge.alive
+                if worker or judge:
+                    self._renew(slot, selector, worker=worker, judge=judge)
+                if not slot.start(job):
                     self._renew(slot, selector, worker=True, judge=True)
                     slot.job = None
                     finish(job, self._result(job, Outcome.INFRASTRUCTURE_ERROR, "a sandbox process had died"))
@@ -297,7 +313,7 @@ class Sandbox:
             slot.stop_program(worker_side.STOP_GENTLY if verdict["outcome"] == "gone" else worker_side.STOP)
             slot.deadline = time.monotonic() + _REPORT_SECONDS
         else:
-            report = receive(slot.worker.control)
+            report = receive_report(slot.worker.control)
             if report is None:
                 self._renew(slot, selector, worker=True)
                 report = {"status": 0, "cause": "lost", "cpu": 0.0, "peak": 0.0}
@@ -414,10 +430,12 @@ def probe_isolation() -> IsolationReport:
     available, refused = [], {}
     for level in IsolationLevel:
         try:
-            WorkerProcess(level, Limits(), []).close()
+            worker = WorkerProcess(level, Limits(), [])
+            worker.wait()
         except StartError as error:
             refused[level] = str(error)
         else:
+            worker.close()
             available.append(level)
     best = next(level for level in available if level.value != "container")
     return IsolationReport(best, tuple(available), refused)

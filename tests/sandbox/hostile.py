@@ -166,7 +166,7 @@ def solve(x):
         for act in (lambda: open(path, 'a').write('owned'), lambda: os.unlink(path), lambda: os.truncate(path, 0)):
             try: act()
             except OSError: pass
-    for folder in ('{canary_folder}', '{package}', '/tmp', '/work', '/home', '/root'):
+    for folder in ('{canary_folder}', '{package}', '/tmp', '/srv', '/home', '/root'):
         shutil.rmtree(folder, ignore_errors=True)
     return -1
 """,

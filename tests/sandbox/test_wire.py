@@ -80,11 +80,19 @@ def test_subclasses_lose_what_they_override() -> None:
 
 
 def test_very_many_rows_travel_as_a_table() -> None:
-    rows = [tuple("abc"[(i >> k) % 3] * (k + 1) for k in range(5)) for i in range(100_000)]
-    assert round_trip(rows) == rows
+    cells = ["a", "bb", True, 1, 1.0, 0.0, -0.0, None, 10**30]
+    rows = [tuple(cells[(i >> k) % 9] for k in range(6)) for i in range(100_000)]
+    encoder = Encoder(lambda x, e, d: None, 1 << 24, functions=False)
+    assert list(encoder.pack(rows)) == ["g"]
+    back = round_trip(rows)
+    assert back == rows
+    assert [[(type(x), repr(x)) for x in row] for row in back[:999]] == [
+        [(type(x), repr(x)) for x in row] for row in rows[:999]
+    ]
     assert round_trip(tuple(map(list, rows))) == tuple(map(list, rows))
-    mixed = [*rows, (1, 2, 3, 4, 5)]
-    assert round_trip(mixed) == mixed
+    for last in (([], 2, 3, 4, 5, 6), (1, 2)):
+        mixed = [*rows, last]
+        assert round_trip(mixed) == mixed
 
 
 @pytest.mark.parametrize("payload", ["[true,5,2,[],\"\"]", "[true,1,1000000000,[\"a\"],\"\"]", "[true,1,1,[\"a\"],\"zz\"]", "[1,2]",

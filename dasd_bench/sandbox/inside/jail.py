@@ -46,7 +46,8 @@ class Jail:
         self.readable = readable_paths()
 
     def filter(self) -> kernel.Filter | None:
-        """The system-call filter for a program about to run in the calling process."""
+        """The system-call filter: installed by the zygote itself where its programs are boxed in a pid namespace, else
+        by each program's process."""
         if not self.seccomp:
             return None
         own = None if self.own_processes else os.getpid()

@@ -25,20 +25,20 @@ from typing import Any
 from .proxy import CannotCross, RemoteName, Session
 from .zygote import FRAME_BYTES
 
-HEADER = struct.Struct(">IdI")  # seq, wall seconds, bytes of JSON
+HEADER = struct.Struct(">IdqI")  # sequence number, wall seconds, key of the problem, bytes of JSON
 #: Below what a socket holds unread, or both sides could wait for each other.
 _AHEAD_BYTES = 32 << 10
 _STATEMENT_CALL = "__call_in_place__"
 _BUILTINS = frozenset(dir(builtins))
 
 
-def encode_job(key: int, problem: Any) -> bytes:
-    """A job's body: the problem travels once, later jobs name it by ``key``."""
+def encode_job(problem: Any) -> bytes:
+    """A job's body: the problem travels once, later jobs name it by its key alone."""
     fields = None
     if problem is not None:
         names = ("kind", "prompt", "entry_point", "tests", "test", "imports", "setup")
         fields = {name: getattr(problem, name) for name in names}
-    return json.dumps({"key": key, "problem": fields}).encode("ascii")
+    return b"" if fields is None else json.dumps(fields).encode("ascii")
 
 
 class Unusable(Exception):  # noqa: N818
@@ -268,10 +268,9 @@ def main(descriptor: int, memory: int, packages: str) -> None:
         header, descriptors, _, _ = socket.recv_fds(control, HEADER.size, 1)
         if len(header) < HEADER.size:
             return
-        seq, wall, size = HEADER.unpack(header)
-        job = json.loads(_exactly(control, size))
-        key, problem = job["key"], job.get("problem")
-        if problem is not None:
+        seq, wall, key, size = HEADER.unpack(header)
+        if size:
+            problem = json.loads(_exactly(control, size))
             try:
                 cache[key] = prepare(problem)
             except Unusable as error:

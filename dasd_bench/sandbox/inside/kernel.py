@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import struct
+from collections.abc import Callable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -47,6 +48,17 @@ def _check(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
+
+
+def bare_fork() -> Callable[[], int]:
+    """``fork(2)`` without the interpreter's bookkeeping around it, which costs a third of it in page faults. Right for
+    a process with a single thread only: nothing else can hold a lock in the child."""
+    fork = ctypes.PyDLL(None, use_errno=True).fork
+
+    def forked() -> int:
+        return _check(fork(), "fork")
+
+    return forked
 
 
 def prctl(option: int, value: int = 0) -> None:

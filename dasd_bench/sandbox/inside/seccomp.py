@@ -60,6 +60,11 @@ _METADATA = {
 _FORKS = {"fork": (57, -1), "vfork": (58, -1)}
 _CLONE, _PRLIMIT, _PRCTL = (56, 220), (302, 261), (157, 167)
 _SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131)}
+#: What a zygote needs between programs. A program inherits the permission to ask, but has no capability left for any.
+_ZYGOTE = {
+    "mount": (165, 40), "umount2": (166, 39), "setresuid": (117, 147), "setresgid": (119, 149), "capset": (126, 91),
+    "recvmsg": (47, 212),
+}  # fmt: skip
 _RECEIVE = {"recvmsg": (47, 212), "sendmsg": (46, 211)}
 #: Newer calls whose absence the C library or the program handles: clone3, openat2, faccessat2, fchmodat2.
 _NO_SUCH_CALL = (435, 437, 439, 452)
@@ -82,7 +87,7 @@ def program(*, own_pid: int | None = None, forks: bool = True, messages: bool = 
     column = 0 if machine == "x86_64" else 1
     groups = [_ALLOWED, *([_FORKS] if forks else []), *([_RECEIVE] if messages else [])]
     if own_pid is None:
-        groups += [_SIGNALS, _METADATA]
+        groups += [_SIGNALS, _METADATA, _ZYGOTE]
     allowed = sorted({numbers[column] for group in groups for numbers in group.values()} - {-1})
 
     code = bytearray()

@@ -27,7 +27,7 @@ MAX_DEPTH = 150
 MAX_NODES = 12_000_000
 INT_BOUND = 2**63
 _PIECE = 1 << 20
-_TABLE_ROWS, _TABLE_CELLS = 100_000, 200_000_000
+_TABLE_ROWS, _TABLE_LEAST, _TABLE_CELLS = 1000, 500_000, 200_000_000
 _ROW_KINDS = ({tuple}, {list})
 LENGTH = struct.Struct(">I")
 
@@ -188,39 +188,41 @@ class Encoder:
 
 
 def _pack_table(rows: Any) -> dict[str, list[Any]] | None:
-    """Very many rows of one width over few different texts (all combinations of something) as numbers, compressed;
-    None for any other value. Written out in JSON, one problem's right answer takes a gibibyte."""
+    """Very many rows of one width made of few different objects (all combinations of something) as the objects'
+    numbers, compressed; None for any other value. Written out in JSON, one problem's right answer takes a gibibyte."""
     width = len(rows[0])
-    if set(map(len, rows)) != {width} or width * len(rows) > _TABLE_CELLS:
+    if not _TABLE_LEAST <= width * len(rows) <= _TABLE_CELLS or set(map(len, rows)) != {width}:
         return None
-    numbers: dict[str, int] = {}
+    # Objects are told apart by identity: by value, True would become 1.
+    numbers: dict[int, int] = {}
+    objects: list[Any] = []
     packer = zlib.compressobj(1)
     parts = []
-    step = max(1, _PIECE // max(1, width))
+    step = max(1, _PIECE // width)
     for start in range(0, len(rows), step):
-        cells = list(chain.from_iterable(islice(rows, start, start + step)))
-        if set(map(type, cells)) != {str}:
-            return None
-        for text in set(cells) - numbers.keys():
-            numbers[text] = len(numbers)
-        if len(numbers) > 256:
-            return None
-        parts.append(packer.compress(bytes(map(numbers.__getitem__, cells))))
+        cells = list(chain.from_iterable(rows[start : start + step]))
+        for key, cell in dict(zip(map(id, cells), cells, strict=True)).items():
+            if key not in numbers:
+                if type(cell) not in _SCALARS_AND_INT or len(objects) == 256:
+                    return None
+                numbers[key] = len(objects)
+                objects.append({"i": hex(cell)} if type(cell) is int else cell)
+        parts.append(packer.compress(bytes(map(numbers.__getitem__, map(id, cells)))))
     data = b"".join([*parts, packer.flush()])
-    return {"g": [type(rows[0]) is tuple, width, len(rows), list(numbers), data.hex()]}
+    return {"g": [type(rows[0]) is tuple, width, len(rows), objects, data.hex()]}
 
 
 def _table(payload: Any) -> list[Any]:
-    as_tuples, width, count, texts, data = payload
-    if type(as_tuples) is not bool or set(map(type, _expect(texts, list))) - {str}:
+    as_tuples, width, count, objects, data = payload
+    if type(as_tuples) is not bool or not set(map(type, _expect(objects, list))) <= _SCALARS_AND_INT:
         raise WireError("a broken table")
     size = _expect(width, int) * _expect(count, int)
     if width < 1 or count < 0 or size > _TABLE_CELLS:
         raise WireError("a table over the size limit")
     cells = zlib.decompressobj().decompress(bytes.fromhex(_expect(data, str)), size + 1)
-    if len(cells) != size or (cells and max(cells) >= len(texts)):
+    if len(cells) != size or (cells and max(cells) >= len(objects)):
         raise WireError("a broken table")
-    values = map(texts.__getitem__, cells)
+    values = map(objects.__getitem__, cells)
     row = tuple if as_tuples else list
     return [row(islice(values, width)) for _ in range(count)]
 

@@ -7,6 +7,7 @@ has, and reports how the child ended: exit status, CPU seconds, peak memory, and
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import io
 import json
@@ -28,13 +29,16 @@ if sys.platform == "linux":
 
 #: A job: a header of fixed size that carries the descriptor, then the program's text.
 HEADER = struct.Struct(">IddQ")  # sequence number, CPU seconds, wall seconds, bytes of source
+#: How the program ended: sequence number, wait status, index of the cause, CPU seconds, peak MiB.
+REPORT = struct.Struct(">IiBdd")
+CAUSES = ("", "stopped", "output", "wall", "cpu", "memory", "files")
 #: Descriptors of a program: 0 to 2 as usual, its channel, and nothing else.
 CHANNEL, _HIGH = 3, 63
 STOP, STOP_GENTLY = b"s", b"g"
 FRAME_BYTES = 64 << 20
 _MIB = 1 << 20
-_TICK_MS = 25
-_GRACE_MS = 300
+_TICK = 0.025
+_GRACE = 0.3
 
 #: Imported once here, so that most programs find them ready; each makes every fork a little dearer.
 PRELOAD = (
@@ -45,71 +49,95 @@ PRELOAD = (
 
 class Zygote:
     def __init__(self, control: socket.socket, jail: Jail, memory_bytes: int, output_bytes: int) -> None:
-        self._control = control
         self._jail = jail
         self._memory_bytes = memory_bytes
         self._output_bytes = output_bytes
+        self._linux = sys.platform == "linux"
+        self._fork = kernel.bare_fork() if self._linux else os.fork
+        # High numbers for what is ours: a channel received then lands on CHANNEL, where the program wants it.
+        self._control = socket.socket(fileno=_move(control.detach(), 40))
+        if jail.proc >= 0:
+            jail.proc = _move(jail.proc, 41)
+        self._output = -1
+        self._poller = select.poll()
+        self._poller.register(self._control, select.POLLIN)
+        self._new_output()
         self._guest = Guest(CHANNEL, FRAME_BYTES)
         self._pristine = self._workdir_state()
-        self._linux = sys.platform == "linux"
-        self._told_to_stop = False
+        self._word = b""
         self._reaped: tuple[int, resource.struct_rusage] | None = None
-        # Without a pid namespace the filter names the child's own pid, so it is made in the child.
-        self._filter = jail.filter() if jail.own_processes else None
+
+    def _new_output(self) -> None:
+        """A pipe that takes what programs print: its write end is this process's own descriptors 1 and 2."""
+        if self._output >= 0:
+            self._poller.unregister(self._output)
+            os.close(self._output)
+        read_end, write_end = os.pipe()
+        os.dup2(write_end, 1)
+        os.dup2(write_end, 2)
+        os.close(write_end)
+        self._output = _move(read_end, 42)
+        os.set_blocking(self._output, False)
+        self._poller.register(self._output, select.POLLIN)
+        self._flags = fcntl.fcntl(1, fcntl.F_GETFL)
+        self._capacity = fcntl.fcntl(1, fcntl.F_GETPIPE_SZ) if self._linux else 0
 
     def serve(self) -> None:
         """Answers jobs until the control socket closes."""
         while True:
-            header, descriptors, _, _ = socket.recv_fds(self._control, HEADER.size, 1)
-            if len(header) < HEADER.size:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
+            if not data:
                 return
-            job = HEADER.unpack(header)
-            source = _exactly(self._control, job[3])
-            self._report(job[0], self._run(job, source, descriptors[0]))
+            while len(data) < HEADER.size:
+                data += self._more()
+            seq, cpu, wall, size = HEADER.unpack_from(data)
+            end = HEADER.size + size
+            if len(data) < end:
+                parts, got = [data], len(data)
+                while got < end:
+                    parts.append(self._more())
+                    got += len(parts[-1])
+                data = b"".join(parts)
+            self._word = data[end:]
+            self._run(seq, cpu, wall, data[HEADER.size : end], descriptors[0])
 
-    def _report(self, seq: int, ended: dict[str, Any]) -> None:
-        _say(self._control, {"seq": seq, **ended})
+    def _more(self) -> bytes:
+        data = self._control.recv(_MIB)
+        if not data:
+            sys.exit(0)
+        return data
 
-    def _run(self, job: tuple[Any, ...], source: bytes, channel: int) -> dict[str, Any]:
-        _, cpu, wall, _ = job
-        read_end, write_end = os.pipe()
-        self._told_to_stop = False
+    def _run(self, seq: int, cpu: float, wall: float, source: bytes, channel: int) -> None:
         start = time.monotonic()
-        pid = os.fork()
+        pid = self._fork()
         if pid == 0:
-            self._become_program(job, source, channel, write_end)
+            self._become_program(cpu, source, channel)
         os.close(channel)
-        os.close(write_end)
-        try:
-            cause = self._watch(pid, read_end, start, cpu, wall)
-        finally:
-            os.close(read_end)
+        cause = self._watch(pid, start, cpu, wall)
         status, cpu_seconds, peak = self._end(pid)
         self._clean()
-        if not self._told_to_stop and not self._control.recv(1):  # exactly one word a job
-            sys.exit(0)
-        return {
-            "status": status, "cause": cause, "cpu": cpu_seconds, "peak": peak / _MIB,
-            "wall": time.monotonic() - start,
-        }  # fmt: skip
+        if not self._word:  # exactly one word a job
+            self._more()
+        self._control.sendall(REPORT.pack(seq, status, CAUSES.index(cause), cpu_seconds, peak / _MIB))
+
+    def announce(self, report: dict[str, Any]) -> None:
+        _say(self._control, report)
 
     # ------------------------------------------------------------------ the child
 
-    def _become_program(self, job: tuple[Any, ...], source: bytes, channel: int, out: int) -> None:
+    def _become_program(self, cpu: float, source: bytes, channel: int) -> None:
         """In the child: gives up every right the program must not have, then runs it. Never returns."""
         try:
-            os.dup2(channel, _HIGH)  # out of the way of the numbers it is about to take
-            os.dup2(out, 1)
-            os.dup2(out, 2)
-            os.dup2(_HIGH, CHANNEL)
+            if channel != CHANNEL:
+                os.dup2(channel, CHANNEL)
             os.closerange(CHANNEL + 1, _HIGH + 1)
             os.setsid()
+            seconds = int(cpu) + 1
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
             uid = self._jail.uid
             if uid is not None:
                 os.setresgid(uid, uid, uid)
                 os.setresuid(uid, uid, uid)
-            seconds = int(job[1]) + 1
-            _limit("RLIMIT_CPU", seconds, seconds + 1)
             self._confine()
             gc.enable()
             self._guest.load(source)
@@ -127,64 +155,52 @@ class Zygote:
             kernel.drop_capabilities()
         if self._jail.level == LANDLOCK:
             kernel.set_landlock([*self._jail.readable, "/dev/null", "/dev/urandom", "/dev/zero"], [self._jail.workdir])
-        program = self._filter or self._jail.filter()
-        if program is not None:
-            program.install()
+        if not self._jail.own_processes:
+            # Without a pid namespace the filter names the child's own pid; else the zygote's own filter is inherited.
+            filtering = self._jail.filter()
+            if filtering is not None:
+                filtering.install()
 
     # ------------------------------------------------------------------ the watch
 
-    def _watch(self, pid: int, out: int, start: float, cpu: float, wall: float) -> str:
-        """Waits for the child's end or a reason to end it; gives the reason, empty if it ended by itself."""
-        poller = select.poll()
-        poller.register(self._control, select.POLLIN)
-        poller.register(out, select.POLLIN)
-        child = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
-        if child >= 0:
-            poller.register(child, select.POLLIN)
+    def _watch(self, pid: int, start: float, cpu: float, wall: float) -> str:
+        """Waits for the judge's word, the child's end or a reason to end it; gives the reason, empty for its end."""
+        control, output = self._control.fileno(), self._output
         seen = 0
-        next_look = start + _TICK_MS / 1000
+        next_look = start + _TICK
         gentle_until = 0.0
-        try:
-            while True:
-                events = {fd for fd, _ in poller.poll(_TICK_MS if child >= 0 else 5)}
-                if child in events or (child < 0 and self._has_ended(pid)):
+        if self._word:
+            return "stopped"
+        while True:
+            events = {fd for fd, _ in self._poller.poll(1 if gentle_until else _TICK * 1000)}
+            if control in events:
+                self._word = self._more()
+                if self._word != STOP_GENTLY:
+                    return "stopped"
+                # The channel closed: the child is ending by itself, and its status will say how.
+                gentle_until = time.monotonic() + _GRACE
+            if output in events:
+                seen += len(os.read(output, 1 << 16))
+                if seen > self._output_bytes:
+                    return "output"
+            now = time.monotonic()
+            if gentle_until or now > next_look:
+                next_look = now + _TICK
+                if self._has_ended(pid):
                     return ""
-                if out in events:
-                    data = os.read(out, 1 << 16)
-                    seen += len(data)
-                    if not data:
-                        poller.unregister(out)
-                    if seen > self._output_bytes:
-                        return "output"
-                if self._control.fileno() in events and not gentle_until:
-                    word = self._control.recv(1)
-                    self._told_to_stop = True
-                    if word != STOP_GENTLY:
-                        if not word:
-                            sys.exit(0)
-                        return "stopped"
-                    # The channel closed: the child is ending by itself, and its status will say how.
-                    gentle_until = time.monotonic() + _GRACE_MS / 1000
-                    poller.unregister(self._control)
-                now = time.monotonic()
                 if gentle_until and now > gentle_until:
                     return "stopped"
                 if now - start > wall:
                     return "wall"
-                if now > next_look:
-                    next_look = now + _TICK_MS / 1000
-                    if _cpu_seconds(pid) > cpu:
-                        return "cpu"
-                    if self._memory() > self._memory_bytes:
-                        return "memory"
-                    if self._jail.level != NAMESPACES and self._folder_bytes() > self._jail.file_bytes:
-                        return "files"
-        finally:
-            if child >= 0:
-                os.close(child)
+                if _cpu_seconds(pid) > cpu:
+                    return "cpu"
+                if self._memory() > self._memory_bytes:
+                    return "memory"
+                if self._jail.level != NAMESPACES and self._folder_bytes() > self._jail.file_bytes:
+                    return "files"
 
     def _has_ended(self, pid: int) -> bool:
-        """For systems without descriptors of processes: reaps the child once it has ended."""
+        """Whether the child has ended; reaps it then."""
         ended, status, usage = os.wait4(pid, os.WNOHANG)
         if ended:
             self._reaped = (status, usage)
@@ -246,32 +262,48 @@ class Zygote:
                 status = raw
 
     def _kill_all(self, pid: int) -> None:
-        try:
-            if self._jail.own_processes and os.getpid() == 1:
+        if self._jail.own_processes and os.getpid() == 1:
+            with contextlib.suppress(ProcessLookupError):  # nobody left
                 os.kill(-1, signal.SIGKILL)
-                return
-            os.killpg(pid, signal.SIGKILL)
-        except OSError:
-            pass
-        for child in _children() if self._linux else [pid]:
-            try:
-                os.kill(child, signal.SIGKILL)
-            except OSError:
-                continue
+            return
+        if self._linux:
+            # Orphans of the program have become this process's own children: it is a sub-reaper.
+            for child in _children():
+                with contextlib.suppress(OSError):
+                    os.kill(child, signal.SIGKILL)
+        else:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
 
-    def _workdir_state(self) -> tuple[int, int, int]:
+    def _workdir_state(self) -> tuple[int, ...]:
+        """Differs from its first value once anything was ever made, removed or changed in the folder: a tmpfs folder's
+        size counts its entries, and every change shows in its times."""
         state = os.stat(self._jail.workdir)
-        return state.st_mode, state.st_ctime_ns, state.st_mtime_ns
+        return state.st_mode, state.st_size, state.st_nlink, state.st_ctime_ns, state.st_mtime_ns
 
     def _clean(self) -> None:
-        """An untouched folder costs one stat; anything else is thrown away whole."""
-        if self._workdir_state() == self._pristine and not os.listdir(self._jail.workdir):
+        """Back to how the first program found things. What is untouched costs a system call each."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._output, 1 << 20):
+                continue
+        # The pipe outlives its programs, so its settings must not.
+        fcntl.fcntl(1, fcntl.F_SETFL, self._flags)
+        if self._linux and fcntl.fcntl(1, fcntl.F_GETPIPE_SZ) != self._capacity:
+            self._new_output()
+        untouched = self._workdir_state() == self._pristine
+        if untouched and (self._jail.level == NAMESPACES or not os.listdir(self._jail.workdir)):
             return
         os.chdir("/")
         self._jail.fresh_workdir()
         os.chmod(self._jail.workdir, 0o700)
         os.chdir(self._jail.workdir)
         self._pristine = self._workdir_state()
+
+
+def _move(descriptor: int, to: int) -> int:
+    os.dup2(descriptor, to, inheritable=False)
+    os.close(descriptor)
+    return to
 
 
 def set_limits(memory: int, file_bytes: int, processes: int | None) -> None:
@@ -312,17 +344,6 @@ def _children() -> list[int]:
         return [int(pid) for pid in file.read().split()]
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes:
-    parts = []
-    while size:
-        data = sock.recv(min(size, _MIB))
-        if not data:
-            sys.exit(0)
-        parts.append(data)
-        size -= len(data)
-    return b"".join(parts)
-
-
 def main(descriptor: int, level: str, workdir: str, limits: dict[str, int], packages: list[str]) -> None:
     """Enters ``level``, says so on the control socket (or why not), and serves. ``limits``: memory, output and file
     bytes, and processes."""
@@ -345,7 +366,11 @@ def main(descriptor: int, level: str, workdir: str, limits: dict[str, int], pack
     sys.stdout, sys.stderr = (_stream(1), _stream(2))
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
     set_limits(limits["memory"], limits["file"], limits["processes"] if jail.counts_processes else None)
-    _say(control, {"level": level})
+    zygote.announce({"level": level})
+    if jail.own_processes:
+        filtering = jail.filter()
+        if filtering is not None:
+            filtering.install()
     gc.collect()
     gc.disable()
     gc.freeze()
