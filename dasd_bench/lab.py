@@ -151,9 +151,13 @@ class Lab(Protocol):
         rule_key: Sequence[object],
         max_new_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
+        draws: bool = False,
         label: str = "dual decode",
     ) -> list[DualGeneration]:
-        """One completion per pair of contexts; ``rule_key`` names the rule and its parameters in the cache key."""
+        """One completion per pair of contexts; ``rule_key`` names the rule and its parameters in the cache key.
+
+        ``draws`` says that the rule uses :attr:`DualStep.uniform`; else greedy results are shared by all seeds.
+        """
 
     def score(self, targets: Sequence[Target], examples: Sequence[Example]) -> list[TokenScores]:
         """Token scores of targets under the frozen base, given the plain prompt."""

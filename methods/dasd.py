@@ -178,6 +178,7 @@ class Dasd(Method):
             rule_key=("dasd", self.rule, self.tau, self.alpha, rate, sorted(kept)),
             max_new_tokens=budgets,
             sampling=Sampling(self.temperature),
+            draws=self.rule == "random-gate",
             label=f"dual decode ({self.rule})",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def run(
     started = time.monotonic()
     console = Console(json_events=json_events, quiet=quiet)
     values = {key: value for key, value in options.items() if value not in (None, ())}
-    spec, registry = build_spec(config, preset, settings, values)
+    spec, registry = build_spec(config, preset, settings, values, console)
     return run_spec(
         spec,
         registry,
@@ -92,7 +93,11 @@ def run(
 
 
 def build_spec(
-    config: Path | None, preset: str | None, settings: tuple[str, ...], options: dict[str, Any]
+    config: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    options: dict[str, Any],
+    console: Console,
 ) -> tuple[RunSpec, Registry]:
     """The resolved specification and the plugins: default < preset < file < command line."""
     from_file = read_file(config) if config is not None else {}
@@ -104,15 +109,13 @@ def build_spec(
     registry = discover(tuple(Path(folder).expanduser() for folder in spec.plugins))
     if spec.tasks == ("auto",):
         builtin = spec.offline and not spec.data_dir
-        wanted = BUILTIN_TASKS if builtin else PAPER_TASKS
-        names = [n for n in wanted if n in registry.tasks and allowed(registry, n, spec)]
-        spec = resolve(environment, from_preset, from_file, layer("", options), parse_set(settings), {"tasks": names})
+        wanted = [n for n in (BUILTIN_TASKS if builtin else PAPER_TASKS) if n in registry.tasks]
+        names = [n for n in wanted if spec.confirm_run_unsafe_code or not registry.task(n).item.unsafe_code]
+        if len(names) < len(wanted):
+            left_out = ", ".join(n for n in wanted if n not in names)
+            console.say(f"Left out: {left_out}, which runs code that the model writes (--confirm-run-unsafe-code).")
+        spec = replace(spec, tasks=tuple(names))
     return spec, registry
-
-
-def allowed(registry: Registry, name: str, spec: RunSpec) -> bool:
-    """Whether a default task may run: code tasks only when they were allowed."""
-    return spec.confirm_run_unsafe_code or not registry.task(name).item.unsafe_code
 
 
 def run_name(spec: RunSpec) -> str:

@@ -63,7 +63,7 @@ class StoreLab:
         from dasd_bench.engine import GenerateRequest
 
         encoded = [self._context.chat.encode(prompt) for prompt in prompts]
-        seeds = self._sample_seeds(len(encoded), sampling, label)
+        seeds = self._sample_seeds(len(encoded), label, drawn=sampling.temperature > 0)
         requests = [
             GenerateRequest(ids, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
             for index, (ids, budget, seed) in enumerate(zip(encoded, max_new_tokens, seeds, strict=True))
@@ -97,14 +97,14 @@ class StoreLab:
         rule_key: Sequence[object],
         max_new_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
+        draws: bool = False,
         label: str = "dual decode",
     ) -> list[DualGeneration]:
         from dasd_bench.engine import DualRequest
 
         base_ids = [self._context.chat.encode(prompt) for prompt in base]
         reference_ids = [self._context.chat.encode(prompt) for prompt in reference]
-        # Rules may use the uniform draw even where both streams are greedy, so the seeds always count.
-        seeds = [self._seed_of(label, index) for index in range(len(base_ids))]
+        seeds = self._sample_seeds(len(base_ids), label, drawn=draws or sampling.temperature > 0)
         requests = [
             DualRequest(b, r, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
             for index, (b, r, budget, seed) in enumerate(
@@ -243,11 +243,9 @@ class StoreLab:
     def _seed_of(self, *key: object) -> int:
         return int(digest("rng", self._seed, [str(part) for part in key])[:15], 16)
 
-    def _sample_seeds(self, count: int, sampling: Sampling, label: str) -> list[int]:
-        """One seed per request; zeros for greedy decoding, so that all runs and seeds share its result."""
-        if sampling.temperature == 0:
-            return [0] * count
-        return [self._seed_of(label, index) for index in range(count)]
+    def _sample_seeds(self, count: int, label: str, *, drawn: bool) -> list[int]:
+        """One seed per request; zeros where nothing is drawn, so that all runs and seeds share the result."""
+        return [self._seed_of(label, index) if drawn else 0 for index in range(count)]
 
 
 def score_requests(context: RunContext, requests: Sequence[ScoreRequest], label: str) -> tuple[list[TokenScores], bool]:

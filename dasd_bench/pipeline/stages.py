@@ -18,7 +18,7 @@ import numpy as np
 from dasd_bench.errors import PluginError, TrainingError
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
-from dasd_bench.pipeline.keys import evaluate_key, makes_own_targets, nll_key, target_seed
+from dasd_bench.pipeline.keys import evaluate_key, nll_key, target_seed
 from dasd_bench.pipeline.lab import StoreLab, score_requests
 from dasd_bench.pipeline.sharded import pack, unpack
 from dasd_bench.records import Example, Floats, ScoredTarget, Target, TokenScores
@@ -233,7 +233,7 @@ def reference_nll(
 def summarise_nll(
     scores: Sequence[TokenScores], numeric: Sequence[np.ndarray[Any, np.dtype[np.bool_]]]
 ) -> ReferenceNll:
-    """Means over all tokens and over tokens with a digit, and per item; an item without digits counts as NaN-free 0."""
+    """Mean nll in nats over all tokens, over tokens with a digit (None where there is none), and per item."""
     total = sum(float(-s.logp.astype(np.float64).sum()) for s in scores)
     tokens = sum(len(s.logp) for s in scores)
     digits = [-s.logp.astype(np.float64)[mask] for s, mask in zip(scores, numeric, strict=True)]
@@ -248,15 +248,3 @@ def summarise_nll(
 def _numeric(context: RunContext, ids: list[int]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     pieces = context.tokenizer.convert_ids_to_tokens(ids)
     return np.array([any(c.isdigit() for c in piece) for piece in pieces], dtype=np.bool_)
-
-
-__all__ = [
-    "Trained",
-    "evaluate_model",
-    "make_targets",
-    "makes_own_targets",
-    "reference_nll",
-    "score_targets",
-    "select_weights",
-    "train_arm",
-]

@@ -159,3 +159,34 @@ def test_failed_arm_leaves_a_partial_run(tiny_folder: Callable[[str], Path], tmp
     assert [arm.label for arm in results.arms] == ["sft"]
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert "nothing" in manifest["failures"][0]
+
+
+def test_random_gate_decodes_the_gate_it_is_compared_with_once(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dasd_bench.engine import Engine
+
+    calls: list[int] = []
+    original = Engine.dual_decode
+
+    def counted(self, requests, *args, **options):
+        calls.append(len(requests))
+        return original(self, requests, *args, **options)
+
+    monkeypatch.setattr(Engine, "dual_decode", counted)
+    methods = "dasd,dasd+rule=random-gate"
+    result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, "--seeds", "0,1", methods=methods))
+    assert result.code == 0, result.err
+    # 10 rows in shards of 4 are 3 calls: the gate once for both methods and seeds, the random gate for each seed.
+    assert len(calls) == 3 + 2 * 3
+
+
+def test_code_task_runs_whole_once_it_is_allowed(tiny_folder: Callable[[str], Path], tmp_path: Path, capsys) -> None:
+    args = run_args(tiny_folder("qwen3"), tmp_path, "--confirm-run-unsafe-code", methods="self-distill")
+    args[args.index("mini_gsm,mini_arc")] = "mini_mbpp"
+    result = command(capsys, *args)
+    assert result.code == 0, result.err
+    results = RunResults.load(tmp_path / "run")
+    assert results.base["mini_mbpp"].n == 6
+    assert results.base["mini_mbpp"].mean == 0.0
+    assert results.arms[0].seeds[0].target_stats.gold_share == 1.0
