@@ -28,6 +28,7 @@ _BOOT = (
     "main(*json.loads(sys.argv[2]))\n"
 )
 _START_SECONDS = 30.0
+_END_SECONDS = 0.5
 _WORKDIR = "/tmp"
 #: Python itself needs this much address space.
 _MIN_MEMORY = 96 << 20
@@ -51,7 +52,7 @@ def _spawn(module: str, control: socket.socket, arguments: list[Any], wrapper: l
         stderr=subprocess.DEVNULL,
         cwd="/",
         # One seed for the order of sets, so that a verdict does not change from run to run.
-        env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
+        env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "LD_BIND_NOW": "1"},
         pass_fds=(control.fileno(),),
         start_new_session=True,
     )
@@ -108,8 +109,12 @@ class Process:
     def close(self) -> None:
         """Ends it, and with it everything it started."""
         self.control.close()
-        self._popen.kill()
-        self._popen.wait()
+        # It ends by itself when its socket closes, and is then counted in this process's resource usage whole.
+        try:
+            self._popen.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
 
 
 class WorkerProcess(Process):

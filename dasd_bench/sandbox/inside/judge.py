@@ -21,7 +21,6 @@ import struct
 import symtable
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from .proxy import CannotCross, RemoteName, Session
@@ -49,21 +48,25 @@ class Unusable(Exception):  # noqa: N818
     """The problem's tests cannot be run here; the message says why."""
 
 
-@dataclass
 class Tests:
-    """A problem made ready: compiled code, the names it takes from the program, classes that may cross."""
+    """A problem made ready: compiled code, the names it takes from the program, classes that may cross. (No dataclass:
+    importing those takes longer than all else that this process does before its first job.)"""
 
-    setup: Any
-    code: Any
-    remote: list[str]
-    modules: list[str]
-    entry: str | None
-    imports: str
-    classes: dict[str, str] = field(default_factory=dict)
-    #: The calls of a passing run, None before the first, empty where they may differ from program to program.
-    ahead: list[bytes] | None = None
-    #: The answers of that run. The tests are a function of the answers, so the same answers pass again.
-    answers: list[bytes] = field(default_factory=list)
+    def __init__(
+        self, setup: Any, code: Any, remote: list[str], modules: list[str], entry: str | None, imports: str,
+        classes: dict[str, str],
+    ) -> None:  # fmt: skip
+        self.setup = setup
+        self.code = code
+        self.remote = remote
+        self.modules = modules
+        self.entry = entry
+        self.imports = imports
+        self.classes = classes
+        #: The calls of a passing run, None before the first, empty where they may differ from program to program.
+        self.ahead: list[bytes] | None = None
+        #: The answers of that run. The tests are a function of the answers, so the same answers pass again.
+        self.answers: list[bytes] = []
 
 
 def prepare(problem: dict[str, Any]) -> Tests:

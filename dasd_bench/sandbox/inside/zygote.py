@@ -19,27 +19,28 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from typing import Any
 
 from .guest import Guest
-from .wire import Encoder
 from .jail import CONTAINED, LANDLOCK, NAMESPACES, PACKAGES, Jail, enter, links_beside
+from .wire import Encoder
 
 if sys.platform == "linux":
     from . import kernel
 
-#: A job: a header of fixed size that carries the descriptor, then the program's text.
+#: A job: a header of fixed size that carries the descriptor, then the program's text. The next job may be sent while
+#: one runs. A header with ``STOP`` for a size has no descriptor and ends the job of that number, if it still runs.
 HEADER = struct.Struct(">IddQ")  # sequence number, CPU seconds, wall seconds, bytes of source
+STOP = (1 << 64) - 1
 #: How the program ended: sequence number, wait status, index of the cause, CPU seconds, peak MiB.
 REPORT = struct.Struct(">IiBdd")
 CAUSES = ("", "stopped", "output", "wall", "cpu", "memory", "files")
 #: Descriptors of a program: 0 to 2 as usual, its channel, and nothing else.
 CHANNEL, _HIGH = 3, 63
-STOP, STOP_GENTLY = b"s", b"g"
 FRAME_BYTES = 64 << 20
 _MIB = 1 << 20
 _TICK = 0.025
-_GRACE = 0.3
 
 #: Imported once here, so that most programs find them ready; each makes every fork a little dearer.
 PRELOAD = (
@@ -65,7 +66,8 @@ class Zygote:
         self._new_output()
         self._guest = Guest(CHANNEL, FRAME_BYTES)
         self._pristine = self._workdir_state()
-        self._word = b""
+        self._waiting: deque[tuple[int, float, float, bytes, int]] = deque()
+        self._pidfds = hasattr(os, "pidfd_open")
         self._reaped: tuple[int, resource.struct_rusage] | None = None
 
     def _new_output(self) -> None:
@@ -86,24 +88,30 @@ class Zygote:
     def serve(self) -> None:
         """Answers jobs until the control socket closes."""
         while True:
-            data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
-            if not data:
-                return
-            while len(data) < HEADER.size:
-                data += self._more()
-            seq, cpu, wall, size = HEADER.unpack_from(data)
-            end = HEADER.size + size
-            if len(data) < end:
-                parts, got = [data], len(data)
-                while got < end:
-                    parts.append(self._more())
-                    got += len(parts[-1])
-                data = b"".join(parts)
-            self._word = data[end:]
-            self._run(seq, cpu, wall, data[HEADER.size : end], descriptors[0])
+            while not self._waiting:
+                self._receive()
+            self._run(*self._waiting.popleft())
 
-    def _more(self) -> bytes:
-        data = self._control.recv(_MIB)
+    def _receive(self) -> int:
+        """Reads one message: a job is put behind the others, of a stop the job's number is returned (else -1)."""
+        data, descriptors, _, _ = socket.recv_fds(self._control, HEADER.size, 1)
+        while len(data) < HEADER.size:
+            data += self._more(HEADER.size - len(data))
+        seq, cpu, wall, size = HEADER.unpack(data)
+        if size == STOP:
+            return int(seq)
+        source = self._more(min(size, _MIB)) if size else b""
+        if len(source) < size:
+            parts, got = [source], len(source)
+            while got < size:
+                parts.append(self._more(min(size - got, _MIB)))
+                got += len(parts[-1])
+            source = b"".join(parts)
+        self._waiting.append((seq, cpu, wall, source, descriptors[0]))
+        return -1
+
+    def _more(self, size: int) -> bytes:
+        data = self._control.recv(size)
         if not data:
             sys.exit(0)
         return data
@@ -114,11 +122,9 @@ class Zygote:
         if pid == 0:
             self._become_program(cpu, source, channel)
         os.close(channel)
-        cause = self._watch(pid, start, cpu, wall)
+        cause = self._watch(pid, seq, start, cpu, wall)
         status, cpu_seconds, peak = self._end(pid)
         self._clean()
-        if not self._word:  # exactly one word a job
-            self._more()
         self._control.sendall(REPORT.pack(seq, status, CAUSES.index(cause), cpu_seconds, peak / _MIB))
 
     def announce(self, report: dict[str, Any]) -> None:
@@ -164,33 +170,31 @@ class Zygote:
 
     # ------------------------------------------------------------------ the watch
 
-    def _watch(self, pid: int, start: float, cpu: float, wall: float) -> str:
-        """Waits for the judge's word, the child's end or a reason to end it; gives the reason, empty for its end."""
-        control, output = self._control.fileno(), self._output
+    def _watch(self, pid: int, seq: int, start: float, cpu: float, wall: float) -> str:
+        """Waits for the child's end, the caller's word or a reason to end it; gives the reason, empty for its end."""
+        control, output, poll = self._control.fileno(), self._output, self._poller.poll
+        ended = os.pidfd_open(pid) if self._pidfds else -1
+        if ended >= 0:
+            self._poller.register(ended, select.POLLIN)
         seen = 0
         next_look = start + _TICK
-        gentle_until = 0.0
-        if self._word:
-            return "stopped"
-        while True:
-            events = {fd for fd, _ in self._poller.poll(1 if gentle_until else _TICK * 1000)}
-            if control in events:
-                self._word = self._more()
-                if self._word != STOP_GENTLY:
-                    return "stopped"
-                # The channel closed: the child is ending by itself, and its status will say how.
-                gentle_until = time.monotonic() + _GRACE
-            if output in events:
-                seen += len(os.read(output, 1 << 16))
-                if seen > self._output_bytes:
-                    return "output"
-            now = time.monotonic()
-            if gentle_until or now > next_look:
+        try:
+            while True:
+                for descriptor, _ in poll(_TICK * 1000):
+                    if descriptor == ended:
+                        return ""
+                    if descriptor == output:
+                        seen += len(os.read(output, 1 << 16))
+                        if seen > self._output_bytes:
+                            return "output"
+                    elif descriptor == control and self._receive() == seq:
+                        return "stopped"
+                now = time.monotonic()
+                if now <= next_look:
+                    continue
                 next_look = now + _TICK
-                if self._has_ended(pid):
+                if ended < 0 and self._has_ended(pid):
                     return ""
-                if gentle_until and now > gentle_until:
-                    return "stopped"
                 if now - start > wall:
                     return "wall"
                 if _cpu_seconds(pid) > cpu:
@@ -199,13 +203,17 @@ class Zygote:
                     return "memory"
                 if self._jail.level != NAMESPACES and self._folder_bytes() > self._jail.file_bytes:
                     return "files"
+        finally:
+            if ended >= 0:
+                self._poller.unregister(ended)
+                os.close(ended)
 
     def _has_ended(self, pid: int) -> bool:
-        """Whether the child has ended; reaps it then."""
-        ended, status, usage = os.wait4(pid, os.WNOHANG)
-        if ended:
+        """Whether the child has ended; reaps it then. For systems without pidfds."""
+        found, status, usage = os.wait4(pid, os.WNOHANG)
+        if found:
             self._reaped = (status, usage)
-        return ended != 0
+        return found != 0
 
     def _memory(self) -> int:
         """Bytes resident in all processes of the jail, less what each shares with this one by having been forked from
@@ -407,7 +415,7 @@ def _warm_up() -> None:
     calls = [encoder.frame(["call", "solve", [[1, 2, 300], "word"], {"d": []}, False]) for _ in range(4)]
     calls.append(encoder.frame(["call", "missing", [], {"d": []}, False]))
     with ours, theirs:
-        for _ in range(40):
+        for _ in range(10):
             guest = Guest(theirs.fileno(), FRAME_BYTES)
             ours.sendall(b"".join(calls))
             guest.load(_WARM)
