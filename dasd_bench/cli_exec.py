@@ -63,6 +63,7 @@ def result_columns(result: ExecResult) -> dict[str, Any]:
         "signal": result.signal,
         "wall_seconds": result.wall_seconds,
         "cpu_seconds": result.cpu_seconds,
+        "test_cpu_seconds": result.test_cpu_seconds,
         "peak_memory_mib": result.peak_memory_mib,
         "isolation_level": result.isolation_level,
     }

@@ -106,6 +106,14 @@ class Process:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
+    @property
+    def ended_by(self) -> int:
+        """The signal that ended it, 0 while it lives or where it ended otherwise."""
+        try:
+            return max(0, -self._popen.wait(_END_SECONDS))
+        except subprocess.TimeoutExpired:
+            return 0
+
     def close(self) -> None:
         """Ends it, and with it everything it started."""
         self.control.close()

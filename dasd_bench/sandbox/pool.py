@@ -13,6 +13,7 @@ from typing import Any
 
 from dasd_bench.errors import DasdError, DataError, UsageError
 
+from .inside.judge import OVERTIME
 from .launch import StartError, WorkerProcess, importable_packages, receive, receive_report
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
 from .order import Queue
@@ -161,7 +162,8 @@ class Sandbox:
 
     def _calibrate(self, job: Job, result: ExecResult) -> None:
         """From the reference solution's time under generous limits: three times that is what samples get, too."""
-        seconds = max(result.cpu_seconds, result.wall_seconds * self.limits.cpu_seconds / self.limits.wall_seconds)
+        by_wall = result.wall_seconds * self.limits.cpu_seconds / self.limits.wall_seconds
+        seconds = max(result.cpu_seconds, result.test_cpu_seconds, by_wall)
         self._reference_seconds[job.key] = result.cpu_seconds
         scale = min(_GENEROUS, _MARGIN * seconds / self.limits.cpu_seconds)
         if result.passed and scale > 1:
@@ -204,19 +206,22 @@ class Sandbox:
             flight = slot.flights.popleft()
             finish(flight.job, self._result(flight.job, Outcome.INFRASTRUCTURE_ERROR, why))
 
-        def overdue(slot: Slot) -> None:
-            """Past the last deadline: who has not answered is ended and replaced."""
+        def give_up(slot: Slot) -> None:
+            """The judge is stuck with what the program returned (for a program it would not wait so long), or the
+            zygote with the program's end: both are ended and replaced."""
             flight = slot.flights[0]
             if flight.verdict is None:
-                # The judge is still busy with what the program returned; for a program it would not wait so long.
-                flight.verdict = {"outcome": "timeout", "detail": "the tests did not end on the value returned"}
+                detail = "the tests did not end on the value returned"
+                flight.verdict = {"outcome": "timeout", "detail": detail, "cpu": self.limits.cpu_seconds}
             flight.report = flight.report or {"status": 0, "cause": "lost", "cpu": 0.0, "peak": 0.0}
             renew(slot)
 
         def step(slot: Slot, is_judge: bool) -> None:
             """Takes one message of a slot's process."""
             message = receive(slot.judge.control) if is_judge else receive_report(slot.worker.control)
-            if message is None:
+            if message is None and is_judge and slot.judge.ended_by == OVERTIME:
+                give_up(slot)
+            elif message is None:
                 lost(slot, f"the {'judge' if is_judge else 'zygote'}'s process died")
             elif is_judge:
                 slot.heard_verdict(message)
@@ -238,7 +243,7 @@ class Sandbox:
                 now = time.monotonic()
                 for slot in self._slots:
                     if slot.flights and now > slot.flights[0].deadline:
-                        overdue(slot)
+                        give_up(slot)
                     if slot.flights and now > slot.flights[0].stop_at:
                         slot.stop_program()
                     while flight := slot.finished():
@@ -257,16 +262,18 @@ class Sandbox:
         assert report is not None
         outcome, detail, number = _combine(verdict, report, scaled(self.limits, job.scale))
         wall = round(time.monotonic() - flight.started, 6)
-        return self._result(job, outcome, detail, number, wall, round(report["cpu"], 6), round(report["peak"], 3))
-
-    def _result(
-        self, job: Job, outcome: Outcome, detail: str, number: int | None = None, wall: float = 0.0, cpu: float = 0.0,
-        peak: float = 0.0,
-    ) -> ExecResult:  # fmt: skip
-        level = self.level.value if self.level else ""
-        return ExecResult(
-            job.sample.task_id, outcome is Outcome.PASSED, outcome, detail, number, wall, cpu, peak, level
+        result = self._result(job, outcome, detail, number)
+        return replace(
+            result,
+            wall_seconds=wall,
+            cpu_seconds=round(report["cpu"], 6),
+            test_cpu_seconds=round(verdict["cpu"], 6),
+            peak_memory_mib=round(report["peak"], 3),
         )
+
+    def _result(self, job: Job, outcome: Outcome, detail: str, number: int | None = None) -> ExecResult:
+        level = self.level.value if self.level else ""
+        return ExecResult(job.sample.task_id, outcome is Outcome.PASSED, outcome, detail, number, isolation_level=level)
 
 
 def _combine(verdict: dict[str, Any], report: dict[str, Any], limits: Limits) -> tuple[Outcome, str, int | None]:

@@ -98,7 +98,7 @@ class Slot:
             header = worker_side.HEADER.pack(flight.seq, limits.cpu_seconds, backstop, len(source))
             _send(self.worker.control, header + source, theirs)
             body = judge_side.encode_job(None if job.key in self.judge.known else problem)
-            header = judge_side.HEADER.pack(flight.seq, wall, job.key, len(body))
+            header = judge_side.HEADER.pack(flight.seq, wall, limits.cpu_seconds, job.key, len(body))
             _send(self.judge.control, header + body, ours)
             self.judge.known.add(job.key)
         except OSError:

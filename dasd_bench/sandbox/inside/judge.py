@@ -16,6 +16,7 @@ import json
 import os
 import random
 import resource
+import signal
 import socket
 import struct
 import symtable
@@ -26,7 +27,9 @@ from typing import Any
 from .proxy import CannotCross, RemoteName, Session
 from .zygote import FRAME_BYTES
 
-HEADER = struct.Struct(">IdqI")  # sequence number, wall seconds, key of the problem, bytes of JSON
+HEADER = struct.Struct(">IddqI")  # sequence number, wall seconds, CPU seconds, key of the problem, bytes of JSON
+#: Ends a judge that used up its CPU seconds on what a program returned: it may be deep inside one call of C.
+OVERTIME = signal.SIGPROF
 #: Below what a socket holds unread, or both sides could wait for each other.
 _AHEAD_BYTES = 32 << 10
 #: Answers kept per problem.
@@ -285,7 +288,7 @@ def main(descriptor: int, memory: int, packages: str) -> None:
         header, descriptors, _, _ = socket.recv_fds(control, HEADER.size, 1)
         if len(header) < HEADER.size:
             return
-        seq, wall, key, size = HEADER.unpack(header)
+        seq, wall, cpu, key, size = HEADER.unpack(header)
         if size:
             problem = json.loads(_exactly(control, size))
             try:
@@ -301,8 +304,11 @@ def main(descriptor: int, memory: int, packages: str) -> None:
             if isinstance(tests, Unusable):
                 outcome, detail = "unusable", str(tests)
             else:
+                signal.setitimer(signal.ITIMER_PROF, cpu)
                 outcome, detail = judge(tests, channel, wall)
-        body = json.dumps({"seq": seq, "outcome": outcome, "detail": detail}).encode()
+        left, _ = signal.setitimer(signal.ITIMER_PROF, 0)
+        used = max(0.0, cpu - left) if left else 0.0
+        body = json.dumps({"seq": seq, "outcome": outcome, "detail": detail, "cpu": used}).encode()
         control.sendall(struct.pack(">I", len(body)) + body)
 
 

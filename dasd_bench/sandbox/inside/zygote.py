@@ -12,6 +12,7 @@ import gc
 import io
 import json
 import os
+import random
 import resource
 import select
 import signal
@@ -41,6 +42,8 @@ CHANNEL, _HIGH = 3, 63
 FRAME_BYTES = 64 << 20
 _MIB = 1 << 20
 _TICK = 0.025
+#: CPython's small-object allocator. Were these wrong for a version, programs would start a little slower.
+_POOL_BYTES, _POOL_HEADER, _LARGEST_POOLED, _MOST_GAPS = 16 << 10, 48, 512, 4000
 
 #: Imported once here, so that most programs find them ready; each makes every fork a little dearer.
 PRELOAD = (
@@ -123,7 +126,7 @@ class Zygote:
             self._become_program(cpu, source, channel)
         os.close(channel)
         cause = self._watch(pid, seq, start, cpu, wall)
-        status, cpu_seconds, peak = self._end(pid)
+        status, cpu_seconds, peak = self._end(pid, ended=not cause)
         self._clean()
         self._control.sendall(REPORT.pack(seq, status, CAUSES.index(cause), cpu_seconds, peak / _MIB))
 
@@ -248,26 +251,30 @@ class Zygote:
 
     # ------------------------------------------------------------------ the end
 
-    def _end(self, pid: int) -> tuple[int, float, int]:
-        """Kills and reaps what is left of the child's tree: wait status of the child, CPU seconds, peak bytes."""
+    def _end(self, pid: int, ended: bool) -> tuple[int, float, int]:
+        """Kills and reaps what is left of the child's tree: wait status of the child, CPU seconds, peak bytes.
+        ``ended``: the child itself has ended, so there may be nothing to kill."""
         status, cpu, peak = 0, 0.0, 0
         unit = 1024 if self._linux else 1
         if self._reaped is not None:
             status, usage = self._reaped
             cpu, peak, self._reaped = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit, None
-        self._kill_all(pid)
+        if not (ended and self._linux):
+            self._kill_all(pid)
         while True:
             try:
-                ended, raw, usage = os.wait4(-1, 0 if self._jail.own_processes else os.WNOHANG)
-            except ChildProcessError:
+                found, raw, usage = os.wait4(-1, os.WNOHANG if ended or not self._jail.own_processes else 0)
+            except ChildProcessError:  # nobody is left: who is not a child of this process descends from one
                 return status, cpu, peak
-            if ended == 0:  # some are still dying, or were born meanwhile
+            if found == 0:  # the program left processes behind, or some are still dying
                 self._kill_all(pid)
-                time.sleep(0.001)
+                ended = ended and not self._jail.own_processes
+                if not self._jail.own_processes:
+                    time.sleep(0.001)
                 continue
             cpu += usage.ru_utime + usage.ru_stime
             peak = max(peak, usage.ru_maxrss * unit)
-            if ended == pid:
+            if found == pid:
                 status = raw
 
     def _kill_all(self, pid: int) -> None:
@@ -292,9 +299,11 @@ class Zygote:
 
     def _clean(self) -> None:
         """Back to how the first program found things. What is untouched costs a system call each."""
-        with contextlib.suppress(BlockingIOError):
+        try:
             while os.read(self._output, 1 << 20):
                 continue
+        except BlockingIOError:
+            pass
         # The pipe outlives its programs, so its settings must not.
         fcntl.fcntl(1, fcntl.F_SETFL, self._flags)
         if self._linux and fcntl.fcntl(1, fcntl.F_GETPIPE_SZ) != self._capacity:
@@ -381,10 +390,14 @@ def main(descriptor: int, level: str, workdir: str, limits: dict[str, int], pack
         filtering = jail.filter()
         if filtering is not None:
             filtering.install()
+    # Every program starts from the same seed: two runs give the same answer.
+    random.seed(0)
     gc.collect()
     gc.disable()
+    reserve = _fresh_pools()
     gc.freeze()
     zygote.serve()
+    del reserve
 
 
 _WARM = b"""
@@ -410,6 +423,7 @@ def solve(numbers: List[int], word: str = "a") -> Dict[str, Any]:
 def _warm_up() -> None:
     """What the interpreter sets up at first use is set up here, once, and not in every program's process."""
     import socket as sockets
+
     ours, theirs = sockets.socketpair()
     encoder = Encoder(lambda *_: None, 1 << 20, functions=False)
     calls = [encoder.frame(["call", "solve", [[1, 2, 300], "word"], {"d": []}, False]) for _ in range(4)]
@@ -422,6 +436,19 @@ def _warm_up() -> None:
             for _ in calls:
                 guest.step()
             ours.recv(1 << 16)
+
+
+def _fresh_pools() -> list[bytes]:
+    """Objects that fill the gaps in the allocator's pools. A program's first objects then lie side by side on pages
+    that are new to it, not strewn over pages that the kernel would have to copy."""
+    filling: list[bytes] = []
+    overhead = sys.getsizeof(b"")
+    for size in range(48, _LARGEST_POOLED + 1, 16):
+        for _ in range(_MOST_GAPS):
+            filling.append(bytes(size - overhead))
+            if id(filling[-1]) % _POOL_BYTES == _POOL_HEADER:  # the first one of a new pool
+                break
+    return filling
 
 
 def _stream(descriptor: int) -> io.TextIOWrapper:
