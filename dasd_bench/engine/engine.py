@@ -16,6 +16,7 @@ from dasd_bench.engine.recording import DualRecorder, PlainRecorder
 from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest, LogLikelihood, ScoreRequest
 from dasd_bench.engine.scoring import Scorer, Sink
 from dasd_bench.engine.sinks import NotFiniteError, ScoreSink, SumSink
+from dasd_bench.engine.static_step import StaticStore
 from dasd_bench.errors import EngineError
 from dasd_bench.lab import DualGeneration, Generation, StepRule
 from dasd_bench.records import TokenScores
@@ -35,6 +36,8 @@ class Engine:
         self._network = Network(model, packed=self.settings.accelerate != "off")
         if self._network.packed and not agrees(self._network):
             self._network.unpack()
+        wanted = self._network.device.type == "cuda" if self.settings.static == "auto" else self.settings.static == "on"
+        self._static = StaticStore(self._network) if wanted and self._network.packed else None
         if len(tokenizer) > self._network.vocab_size:
             raise EngineError(
                 f"The tokenizer knows {len(tokenizer)} tokens but the model only {self._network.vocab_size}; "
@@ -51,13 +54,18 @@ class Engine:
         network = self._network
         return {
             "attention": "packed" if network.packed else "transformers",
-            "decode": "compiled kernel" if network.kernel is not None else "torch",
+            "decode": self._decode_path(),
             "linears": f"onednn-packed ({network.packed_linears})" if network.packed_linears else "torch",
             "dtype": str(network.dtype).removeprefix("torch."),
             "device": str(network.device),
             "slots": self.settings.slots,
             "prefill_tokens": self.settings.prefill_tokens,
         }
+
+    def _decode_path(self) -> str:
+        if self._static is not None:
+            return "fixed shapes, cuda graphs" if self._static.graphs else "fixed shapes"
+        return "compiled kernel" if self._network.kernel is not None else "torch"
 
     def generate(
         self,
@@ -109,8 +117,12 @@ class Engine:
         if not requests:
             return []
         memory = budget_bytes(self._network.device, self.settings.memory_gib)
+        if self._static is not None and self.settings.memory_gib is None:
+            memory += self._static.bytes
         with self._network.active():
-            decoder: Decoder[Any] = Decoder(self._network, self._tokenizer, self.settings, memory, recorder)
+            decoder: Decoder[Any] = Decoder(
+                self._network, self._tokenizer, self.settings, memory, recorder, self._static
+            )
             return decoder.run(requests, prompts, on_result)
 
     def _score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
