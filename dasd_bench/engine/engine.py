@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from dasd_bench.engine.checks import check_dual, check_generate, check_targets
 from dasd_bench.engine.decoding import Decoder
 from dasd_bench.engine.memory import budget_bytes
 from dasd_bench.engine.network import Network
@@ -73,10 +73,9 @@ class Engine:
         on_result: Callable[[int, Generation], None] | None = None,
     ) -> list[Generation]:
         """Completions in the order of ``requests``; ``on_result(index, completion)`` as each one is finished."""
-        for number, request in enumerate(requests):
-            self._check(number, request.name, request.prompt_ids, request.max_new_tokens, room=1)
+        requests = check_generate(requests, self.context_length)
         prompts = [[np.array(request.prompt_ids, dtype=np.int64)] for request in requests]
-        return self._decode(_named(requests), prompts, PlainRecorder(), on_result)
+        return self._decode(requests, prompts, PlainRecorder(), on_result)
 
     def dual_decode(
         self,
@@ -85,11 +84,9 @@ class Engine:
         on_result: Callable[[int, DualGeneration], None] | None = None,
     ) -> list[DualGeneration]:
         """Completions decoded with two contexts; ``rule`` picks each token from both distributions."""
-        for number, request in enumerate(requests):
-            for ids in (request.base_ids, request.reference_ids):
-                self._check(number, request.name, ids, request.max_new_tokens, room=1)
+        requests = check_dual(requests, self.context_length)
         prompts = [[np.array(r.base_ids, dtype=np.int64), np.array(r.reference_ids, dtype=np.int64)] for r in requests]
-        return self._decode(_named(requests), prompts, DualRecorder(rule), on_result)
+        return self._decode(requests, prompts, DualRecorder(rule), on_result)
 
     def score(
         self,
@@ -97,7 +94,7 @@ class Engine:
         on_result: Callable[[int, TokenScores], None] | None = None,
     ) -> list[TokenScores]:
         """Log-probability, top-1 log-probability, entropy and rank of every target token, teacher-forced."""
-        requests = self._check_targets(requests)
+        requests = check_targets(requests, self.context_length)
         sink = ScoreSink(requests, on_result)
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
@@ -108,7 +105,7 @@ class Engine:
         on_result: Callable[[int, LogLikelihood], None] | None = None,
     ) -> list[LogLikelihood]:
         """Sum of log-probabilities per target, and whether greedy decoding would give it."""
-        requests = self._check_targets(requests)
+        requests = check_targets(requests, self.context_length)
         sink = SumSink(requests, on_result)
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
@@ -137,25 +134,3 @@ class Engine:
                         alone = [requests[number]]
                         Scorer(self._network, self.settings.prefill_tokens, memory, SumSink(alone)).run(alone)
                     raise
-
-    def _check(self, number: int, name: str, ids: Sequence[int], new_tokens: int, room: int) -> None:
-        name = name or f"request {number}"
-        if len(ids) == 0:
-            raise EngineError(f"The prompt of {name} is empty; give it at least one token (the BOS token will do).")
-        if new_tokens < 1:
-            raise EngineError(f"{name} asks for {new_tokens} new tokens; ask for at least 1.")
-        self._network.check_length(len(ids), room, name)
-
-    def _check_targets(self, requests: Sequence[ScoreRequest]) -> list[ScoreRequest]:
-        for number, request in enumerate(requests):
-            name = request.name or f"request {number}"
-            if len(request.target_ids) == 0:
-                raise EngineError(f"The target of {name} is empty; there is nothing to score.")
-            size = len(request.target_ids)
-            self._check(number, request.name, request.prompt_ids, size, room=size - 1)
-        return _named(requests)
-
-
-def _named(requests: Sequence[Any]) -> list[Any]:
-    """Requests without a name are called by their number."""
-    return [r if r.name else replace(r, name=f"request {number}") for number, r in enumerate(requests)]
