@@ -14,6 +14,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from dasd_bench.atomic import disk_errors
 from dasd_bench.errors import TrainingError, did_you_mean
@@ -73,7 +74,7 @@ def _targets(model: nn.Module, wanted: str) -> str | list[str]:
 def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
     """Gives frozen linear layers and plain LoRA layers the faster, once-rounded forward of ``training.linear``.
 
-    DoRA layers keep peft's own forward. Returns the layers changed, for :func:`restore`.
+    DoRA layers and layers in 4 bits keep peft's own forward. Returns the layers changed, for :func:`restore`.
     """
     changed: list[nn.Module] = []
     inside = {id(m.base_layer) for m in model.modules() if isinstance(m, LoraLinear)}
@@ -104,7 +105,15 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def save(model: Any, folder: Path) -> None:
+def whole_state(model: Any) -> dict[str, Tensor]:
+    """What is saved: the adapter's tensors under peft's names, or all weights; whole, whatever they are cut over."""
+    if hasattr(model, "peft_config"):
+        state = get_peft_model_state_dict(model, save_embedding_layers=False)
+        return {name: whole_tensor(tensor.detach()).to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+    return {name: whole_tensor(tensor.detach()) for name, tensor in model.state_dict().items()}
+
+
+def save(model: Any, state: dict[str, Tensor], folder: Path) -> None:
     """Writes the adapter to ``folder`` in peft's format, whole or not at all; without LoRA the whole model.
 
     The same weights give the same bytes: JSON keys and target names are sorted, and no path of this machine is in it.
@@ -116,17 +125,13 @@ def save(model: Any, folder: Path) -> None:
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         os.chmod(partial, 0o755)
         if hasattr(model, "peft_config"):
-            state: dict[str, Tensor] = {
-                name: tensor.detach().to("cpu", copy=True).contiguous()
-                for name, tensor in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
-            }
-            save_file(state, partial / "adapter_model.safetensors", metadata={"format": "pt"})
+            save_file(dict(sorted(state.items())), partial / "adapter_model.safetensors", metadata={"format": "pt"})
             fields = model.peft_config[ADAPTER].to_dict()
             fields["inference_mode"] = True
             text = json.dumps(fields, indent=2, sort_keys=True, default=_plain)
             (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
         else:
-            model.save_pretrained(partial)
+            model.save_pretrained(partial, state_dict=state)
         sync_tree(partial)
         if folder.exists():
             shutil.rmtree(folder)
@@ -139,6 +144,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     return value.value
+
+
+def is_cut(parameter: Tensor) -> bool:
+    """True for a parameter of which a process holds a part."""
+    return isinstance(parameter.data, DTensor)
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """The whole of a possibly cut tensor; all processes must ask together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def sync_tree(folder: Path) -> None:
