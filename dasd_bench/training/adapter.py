@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -20,6 +20,7 @@ from dasd_bench.atomic import disk_errors
 from dasd_bench.errors import TrainingError, did_you_mean
 from dasd_bench.training.config import TrainingConfig
 from dasd_bench.training.linear import can_pack, frozen_forward, lora_forward
+from dasd_bench.training.quantize import is_quantized
 
 ADAPTER = "default"
 
@@ -74,13 +75,13 @@ def _targets(model: nn.Module, wanted: str) -> str | list[str]:
 def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
     """Gives frozen linear layers and plain LoRA layers the faster, once-rounded forward of ``training.linear``.
 
-    DoRA layers and layers in 4 bits keep peft's own forward. Returns the layers changed, for :func:`restore`.
+    DoRA layers keep peft's own forward. Returns the layers changed, for :func:`restore`.
     """
     changed: list[nn.Module] = []
-    inside = {id(m.base_layer) for m in model.modules() if isinstance(m, LoraLinear)}
+    inside = {id(m.base_layer) for m in model.modules() if isinstance(m, LoraLayer)}
     for module in model.modules():
         replacement: Any = None
-        if isinstance(module, LoraLinear) and not dora and type(module.base_layer) is nn.Linear:
+        if isinstance(module, LoraLayer) and not dora and _plain_linear(module.base_layer):
             replacement = lora_forward(module, ADAPTER)
         elif _frozen_linear(module) and (dora or id(module) not in inside):
             replacement = frozen_forward(cast(nn.Linear, module))
@@ -90,7 +91,13 @@ def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
     return changed
 
 
+def _plain_linear(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear or is_quantized(layer)
+
+
 def _frozen_linear(module: nn.Module) -> bool:
+    if is_quantized(module):
+        return True
     return type(module) is nn.Linear and not module.weight.requires_grad and can_pack(module.weight)
 
 

@@ -29,7 +29,7 @@ class TrainingConfig:
     lora_targets: str = option("all-linear", help="'all-linear' or module names, comma-separated.")
     rslora: bool = option(False, help="Scale by alpha / sqrt(rank) (rsLoRA).")
     dora: bool = option(False, help="Weight-decomposed LoRA (DoRA).")
-    qlora: bool = option(False, help="Train on a base held in 4 bits (QLoRA; a CUDA GPU and the extra [qlora]).")
+    qlora: bool = option(False, help="Train on a base held in 4 bits (QLoRA; needs the extra [qlora]).")
     gradient_checkpointing: bool = option(False, help="Recompute activations to save memory.")
     checkpoint_steps: int = option(20, help="Optimiser steps between two checkpoints; 0 for none.", minimum=0)
     keep_checkpoints: int = option(1, help="Checkpoints kept on disk.", minimum=1)

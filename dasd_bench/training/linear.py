@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from dasd_bench.training.quantize import is_quantized, plain_weight
+
 PACK_ROWS = 512
 """Rows that the packed layout is chosen for."""
 
@@ -23,7 +25,8 @@ PACK_ROWS = 512
 class FrozenWeight:
     """A weight [out, in] that is never trained, ready to be applied in both directions.
 
-    It is read from its layer at every call: a layer that is cut over processes has its whole weight only while it runs.
+    It is read from its layer at every call: a layer that is cut over processes has its whole weight only while it runs,
+    and one in 4 bits makes it plain for one product.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -38,7 +41,7 @@ class FrozenWeight:
     @property
     def weight(self) -> Tensor:
         """The weight, without gradient."""
-        return self._linear.weight.detach()
+        return plain_weight(self._linear) if is_quantized(self._linear) else self._linear.weight.detach()
 
     @property
     def bias(self) -> Tensor | None:
