@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dasd_bench.errors import PluginError, did_you_mean
+from dasd_bench.errors import PluginError, UsageError, did_you_mean
 from dasd_bench.task import Row, Task
 from dasd_bench.tasks.stock_imports import any_antlr, no_hub_metrics
 
@@ -123,12 +123,31 @@ def fewshot_split(config: Mapping[str, Any]) -> str | None:
     return None if split is None else str(split)
 
 
+def fixed_shots(config: Mapping[str, Any]) -> list[Row]:
+    """The shots that the YAML spells out; none where they are drawn from a split."""
+    samples = (config.get("fewshot_config") or {}).get("samples") or []
+    return list(samples() if callable(samples) else samples)
+
+
 def shots_of(config: Mapping[str, Any], asked: int | None) -> int:
     """Shots used: the YAML's number unless asked otherwise; a YAML that says 0 is never overridden, as in lm-eval."""
     own = config.get("num_fewshot")
     if own == 0:
         return 0
     return int(own or 0) if asked is None else asked
+
+
+def task_shots(task: Task, config: Mapping[str, Any], asked: int | None) -> int:
+    """Shots of a task: those of its name (``NAME@K``), else those ``asked`` for (None: the YAML's).
+
+    Raises :class:`UsageError` where ``NAME@K`` cannot be had.
+    """
+    if task.num_fewshot is None:
+        return shots_of(config, asked)
+    if config.get("num_fewshot") == 0 and task.num_fewshot:
+        base = task.name.partition("@")[0]
+        raise UsageError(f"Task '{task.name}': the YAML of '{base}' sets 0 shots, which lm-eval never overrides.")
+    return task.num_fewshot
 
 
 def build(task: Task, rows: Mapping[str, list[Row]], num_fewshot: int, fewshot_seed: int) -> Any:

@@ -13,7 +13,7 @@ from dasd_bench.tasks.families import MathTask
 
 
 class MinervaTask(MathTask):
-    """The headline ``math_verify`` is stock's call on the same texts; ``exact_match`` wants the shots' last sentence."""
+    """The headline ``math_verify`` is stock's call on the same texts; ``exact_match`` wants the shots' last words."""
 
     metric: ClassVar[str] = "math_verify"
     answer_markers: ClassVar[tuple[str, ...]] = (

@@ -30,7 +30,7 @@ _WORDS = re.compile(r"\\(?:text|mathrm|textbf|mbox|textit)\s*\{([^{}\\$]*)\}")
 _MATRIX = re.compile(r"\\begin\{([pb]matrix)\}(.*)\\end\{\1\}", re.DOTALL)
 _UNIT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{\s*[^{}\\]*\}(?:\^\{?\d\}?)?$")
 _NUMERAL = re.compile(r"(-?\d+(?:\.\d+)?)_\{?(\d+)\}?")
-_FREE = re.compile(r"^[a-zA-Z]\s*(?:=|\\in(?![a-z]))\s*")
+_FREE = re.compile(r"^[a-zA-Z]{1,2}\s*(?:=|\\in(?![a-z]))\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,13 @@ def settle(answer: str, gold: str) -> bool | None:
         # Letters in another order may be a list in another order.
         return False if sorted(_letters(words[0])) != sorted(_letters(words[1])) else None
     if any(words):
-        bare = right if words[0] else mine
-        if re.fullmatch(r"[A-Za-z]{2,}", bare):
-            return True if _letters(words[0] or words[1] or "") == bare.lower() else None
-        other = shape_of(bare)
-        return False if other is not None and all(_rational(item) for item in other.items) else None
+        plain = right if words[0] else mine
+        if re.fullmatch(r"[A-Za-z]{2,}", plain):
+            return True if _letters(words[0] or words[1] or "") == plain.lower() else None
+        other = shape_of(plain)
+        if other is None or not _readable(other):
+            return None
+        return False if other.kind != "one" or _rational(_UNIT.sub("", other.items[0])) else None
     if "%" in mine or "%" in right:
         return _same_percent(mine, right)
     if "_" in mine or "_" in right:
@@ -71,10 +73,39 @@ def settle(answer: str, gold: str) -> bool | None:
             return bare
         # One names its unknown: the values decide, as math-verify has it. Two unknowns: x = y may be y = x.
         return bare if None in frees and "\\in" not in mine + right else None
-    if "\\cup" in mine and "\\cup" in right:
+    if "\\cup" in mine or "\\cup" in right:
         return _same_union(mine, right)
+    if mine.count("=") == 1 == right.count("="):
+        return _same_equation(mine.split("="), right.split("="))
     a, b = shape_of(mine), shape_of(right)
     return None if a is None or b is None else _same_shape(a, b)
+
+
+def _same_equation(a: Sequence[str], b: Sequence[str]) -> bool | None:
+    """Equations of at most second degree without a square in them: different where one is no multiple of the other.
+
+    The degree is seen from four points on a line, on which both sides are polynomials of one variable.
+    """
+    try:
+        f, g = ([complex(evaluate(e[0], p)) - complex(evaluate(e[1], p)) for p in range(4)] for e in (a, b))
+    except (Unreadable, OverflowError):
+        return None
+    if re.search(r"[ie\\]", "".join((*a, *b)).replace("\\frac", "")) or not all((*f, *g)):
+        return None
+    if not (_plain_quadratic(f) and _plain_quadratic(g)):
+        return None
+    ratios = [x / y for x, y in zip(f, g, strict=True)]
+    return False if max(abs(ratio - ratios[0]) for ratio in ratios) > APART * abs(ratios[0]) else None
+
+
+def _plain_quadratic(values: Sequence[complex]) -> bool:
+    """Values at 0, 1, 1/2 and 2 of a polynomial of second degree at most that has no double root."""
+    at0, at1, half, at2 = values
+    a = 2 * (at0 - 2 * half + at1)
+    b = at1 - at0 - a
+    size = max(abs(value) for value in values)
+    fits = abs(4 * a + 2 * b + at0 - at2) < APART * size
+    return fits and (abs(a) < APART * size < abs(b) or abs(b * b - 4 * a * at0) > APART * size)
 
 
 def _same_shape(a: Shape, b: Shape) -> bool | None:
@@ -95,7 +126,7 @@ def _same_percent(a: str, b: str) -> bool | None:
     """Percentages: different where neither the numbers nor the shares they stand for are equal."""
     parts = [re.fullmatch(r"(-?\d+(?:\.\d+)?)(\s*\\?%)?", text) for text in (a, b)]
     if parts[0] is None or parts[1] is None:
-        return None
+        return False if _stranger_to_number(b if parts[0] else a) and any(parts) else None
     numbers = [Fraction(part[1]) for part in parts if part is not None]
     if parts[0][2] and parts[1][2]:
         return numbers[0] == numbers[1] if "." not in a + b else None
@@ -105,12 +136,20 @@ def _same_percent(a: str, b: str) -> bool | None:
     return False if abs(numbers[0] - numbers[1]) > APART_DECIMAL < abs(share[0] - share[1]) else None
 
 
+def _stranger_to_number(text: str) -> bool:
+    """True for points, intervals and matrices of formulas: they are no number."""
+    shape = shape_of(text)
+    return shape is not None and shape.kind not in ("one", "{}") and len(shape.items) > 1 and _readable(shape)
+
+
 def _same_numeral(a: str, b: str) -> bool | None:
     """Numerals with a base: different where the base is the same and a digit is not."""
     left, right = _NUMERAL.fullmatch(a), _NUMERAL.fullmatch(b)
     if left is None or right is None:
         plain = a if left is None else b
         found = right if left is None else left
+        if found is not None and _stranger_to_number(plain):
+            return False
         return False if found is not None and _rational(plain) and not found[1].startswith(plain) else None
     if left[2] != right[2]:
         return None
@@ -121,8 +160,14 @@ def _same_union(a: str, b: str) -> bool | None:
     """Unions of intervals in rising order that do not touch, which are equal only piece by piece."""
     left, right = _pieces(a), _pieces(b)
     if left is None or right is None:
-        return None
+        return False if _is_value(a if right is not None else b) and (left or right) else None
     return False if len(left) != len(right) else _all([_same_shape(x, y) for x, y in zip(left, right, strict=True)])
+
+
+def _is_value(text: str) -> bool:
+    """True for a single value, a matrix, or a list of values: no set of intervals."""
+    shape = None if "\\cup" in text else shape_of(text)
+    return shape is not None and shape.kind not in ("()", "(]", "[)", "[]") and _readable(shape)
 
 
 def _pieces(text: str) -> list[Shape] | None:
@@ -132,8 +177,8 @@ def _pieces(text: str) -> list[Shape] | None:
         if piece is None or len(piece.items) != 2 or piece.kind not in ("()", "(]", "[)", "[]"):
             return None
         try:
-            ends += [float(_end(item)) for item in piece.items]
-        except (Unreadable, TypeError, OverflowError):
+            ends += [_end(item) for item in piece.items]
+        except (Unreadable, OverflowError):
             return None
     brackets = [(a.kind[1], b.kind[0]) for a, b in pairwise([p for p in pieces if p is not None])]
     touching = [low == high for low, high in zip(ends[1:-1:2], ends[2::2], strict=True)]
@@ -145,27 +190,30 @@ def _pieces(text: str) -> list[Shape] | None:
     return [piece for piece in pieces if piece is not None]
 
 
-def _end(text: str) -> Value:
+def _end(text: str) -> float:
     bare = text.lstrip("+")
-    return {"\\infty": math.inf, "-\\infty": -math.inf}.get(bare) or evaluate(text, 0)
+    value = {"\\infty": math.inf, "-\\infty": -math.inf}.get(bare) or evaluate(text, 0)
+    if isinstance(value, complex) and value.imag:
+        raise Unreadable
+    return value.real if isinstance(value, complex) else float(value)
 
 
 def clean(answer: str) -> str:
     r"""An answer without dress: spacing commands, ``\left``, kinds of fraction, dollar signs, the final dot."""
     text = answer.strip().replace("−", "-")
     text = re.sub(r"\\[dtc]frac(?![a-z])", r"\\frac", text)
-    text = re.sub(r"(?<=\d)(?:\{,\}|,\\!\s*)(?=\d{3}(?!\d))", "", text)
+    text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3}(?!\d))", "", text)
     text = _DRESS.sub(" ", text)
     text = re.sub(r"\\(?:text|mathrm|mbox)\{\s*(-?\d+(?:\.\d+)?)\s*\}", r"\1", text)
     text = re.sub(r"\^\{?\s*\\circ\s*\}?", r"\\degree ", text)
     text = re.sub(r"\s+", " ", text).strip()
-    text = re.sub(r"\s*([-+*/=^_{}()\[\],<>|&])\s*", r"\1", text)
+    text = re.sub(r"\s*([-+*/=^_{}()\[\]<>|&]|,(?! \d{3}(?!\d)))\s*", r"\1", text)
     return re.sub(r"(?<=[^.}])\.$", "", text)
 
 
 def shape_of(text: str) -> Shape | None:
     """The shape of a cleaned answer; None where brackets do not balance."""
-    text = text.replace("\\degree", "").strip()
+    text = re.sub(r"^(-?[\d.]+|[^\\]*)\s*\\degree$", r"\1", text.strip()).strip()
     matrix = _MATRIX.fullmatch(text)
     if matrix is not None:
         rows = [row.split("&") for row in matrix[2].split("\\\\")]
@@ -204,7 +252,7 @@ def same_value(a: str, b: str) -> bool | None:
     if verdicts == {True}:
         # One may have a unit in words; two different ones are left to math-verify.
         units = [text != short for text, short in zip((a, b), bare, strict=True)]
-        return True if not all(units) and all(map(_rational, bare)) else None
+        return True if not all(units) and ":" not in a + b and all(map(_rational, bare)) else None
     return False if verdicts == {False} else None
 
 

@@ -59,8 +59,8 @@ def any_antlr() -> Iterator[None]:
     """
     version = importlib.metadata.version
 
-    def stand_in(name: str) -> str:
-        return "4.11.1" if name == ANTLR else version(name)
+    def stand_in(distribution_name: str) -> str:
+        return "4.11.1" if distribution_name == ANTLR else version(distribution_name)
 
     importlib.metadata.version = stand_in
     try:
