@@ -185,7 +185,7 @@ def evaluate_model(
             shards=DiskShards(shards),
             console=context.console,
         )
-        lines = [json.dumps(record.to_json(), ensure_ascii=False) for record in result.records]
+        lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) for record in result.records]
         (entry.path / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         shutil.rmtree(shards, ignore_errors=True)
         return result.summary()
