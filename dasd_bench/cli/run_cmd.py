@@ -53,6 +53,15 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--data-dir", help="Folder with <dataset>/<split>.jsonl [default: DASD_DATA_DIR].")
 @click.option("--offline", is_flag=True, default=None, help="Never ask the hub.")
+@click.option(
+    "--retention",
+    is_flag=False,
+    flag_value="all",
+    multiple=True,
+    callback=_commas,
+    help="Look for forgetting on sets outside the training tasks: alone for all that can be had, or named.",
+)
+@click.option("--retention-limit", type=int, help="Rows per retention set; 0 for all  [default: 100].")
 @click.option("--plugins", multiple=True, help="Folder with more methods and tasks (repeatable).")
 @click.option("--confirm-run-unsafe-code", is_flag=True, default=None, help="Allow tasks that run model-written code.")
 @click.option("--accept-licence", multiple=True, help="Accept a model's terms, for instance gemma.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -100,7 +99,10 @@ def _choice_record(
     contexts = [str(arguments[0]) for arguments in sample["arguments"]]
     choices = [str(arguments[1]).strip() for arguments in sample["arguments"]]
     # Where the choices stand in the context (WinoGrande), the continuations are all the same.
-    shown = choices if len(set(contexts)) == 1 else [text[_shared(contexts) :].strip() for text in contexts]
+    prompt, shown = contexts[0], choices
+    if len(set(contexts)) > 1:
+        prompt = contexts[0][: _shared(contexts)]
+        shown = [text[len(prompt) :].strip() for text in contexts]
     logps = [float(answer["logp"]) for answer in answers]
     lengths = [max(len(text), 1) for text in choices] if task.metric == "acc_norm" else [1] * len(choices)
     best = max(range(len(choices)), key=lambda i: logps[i] / lengths[i])
@@ -108,7 +110,7 @@ def _choice_record(
     return ItemRecord(
         id=example.id,
         index=doc_id,
-        prompt=contexts[0],
+        prompt=prompt,
         completion=shown[best],
         extracted=shown[best],
         correct=correct,
@@ -128,5 +130,7 @@ def _choice_record(
 
 def _shared(texts: Sequence[str]) -> int:
     """Characters that all texts begin with, up to the end of a word."""
-    same = len(os.path.commonprefix(list(texts)))
+    same = 0
+    while same < min(map(len, texts)) and len({text[same] for text in texts}) == 1:
+        same += 1
     return texts[0].rfind(" ", 0, same + 1) + 1

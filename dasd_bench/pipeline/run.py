@@ -142,8 +142,10 @@ def score_model(
     with context.recorder.stage(f"evaluate {data.name}", label, seed) as stage:
         rows, summary, stage.reused = evaluate_model(context, data, adapter, key)
     context.evaluation[data.name] = summary["config"]
-    with context.recorder.stage(f"reference nll {data.name}", label, seed) as stage:
-        nll, stage.reused = reference_nll(context, data, adapter, key)
+    nll = None
+    if not data.retention:
+        with context.recorder.stage(f"reference nll {data.name}", label, seed) as stage:
+            nll, stage.reused = reference_nll(context, data, adapter, key)
     where = context.run_dir / "base" if seed is None else context.run_dir / "arms" / label / f"seed{seed}"
     write_samples(where / "eval" / data.name / "samples.jsonl", rows)
     return task_score(rows, summary, nll), task_info(data, summary)
@@ -187,6 +189,7 @@ def task_info(data: TaskData, summary: Row) -> TaskInfo:
         version=data.task.version,
         note=summary["note"],
         max_new_tokens=data.task.max_new_tokens,
+        retention=data.retention,
     )
 
 

@@ -202,7 +202,7 @@ def eval_settings(context: RunContext, data: TaskData) -> Any:
 
     spec = context.spec
     return EvalSettings(
-        num_fewshot=None if spec.num_fewshot < 0 else spec.num_fewshot,
+        num_fewshot=None if spec.num_fewshot < 0 or data.retention else spec.num_fewshot,
         limit=spec.limit or None,
         chat_template=spec.chat_template != "off",
         data_dir=Path(spec.data_dir).expanduser() if spec.data_dir else None,
