@@ -12,6 +12,7 @@ from dasd_bench.errors import DasdError
 from dasd_bench.pipeline.artifacts import write_samples, write_targets
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData, all_train
+from dasd_bench.pipeline.drift import start_drift
 from dasd_bench.pipeline.keys import arm_keys, train_data_key
 from dasd_bench.pipeline.manifest import conditions, write_manifest
 from dasd_bench.pipeline.stages import (
@@ -68,6 +69,7 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
         results.base[one.name] = score
         results.tasks.append(info)
     results.conditions = conditions(context, data)
+    drift = start_drift(context, tested)
     by_label: dict[str, Arm] = {}
     for item in prepared:
         label = item.arm.label
@@ -81,8 +83,12 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
             by_label[label] = arm_row(item.arm)
             results.arms.append(by_label[label])
         by_label[label].seeds.append(seed_arm)
+        if drift is not None:
+            drift.collect(label, seed_arm, item.train_key)
         results.stages = list(context.recorder.stages)
         results.save(context.run_dir)
+    if drift is not None:
+        drift.finish(results)
     results.stages = list(context.recorder.stages)
     results.warnings = list(dict.fromkeys(console.warnings))
     results.status = "partial" if failures else "finished"
