@@ -22,6 +22,7 @@ from dasd_bench.store import Store
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from dasd_bench.engine import Engine
     from dasd_bench.engine.interface import InferenceEngine
     from dasd_bench.models.chat import ChatTemplate
     from dasd_bench.models.resolve import ResolvedModel
@@ -75,7 +76,15 @@ class RunContext:
             self.engine_path = self._engine.describe()
         return self._engine
 
-    def _own(self, adapter: Path | None) -> InferenceEngine:
+    def own_engine(self, adapter: Path | None = None) -> Engine:
+        """:meth:`engine` where whole distributions are needed, which vLLM does not give."""
+        from dasd_bench.engine import Engine
+
+        engine = self.engine(adapter)
+        assert isinstance(engine, Engine)
+        return engine
+
+    def _own(self, adapter: Path | None) -> Engine:
         from dasd_bench.engine import Engine, EngineSettings
 
         accelerate: Literal["auto", "off"] = "off" if self.spec.engine.accelerate == "off" else "auto"

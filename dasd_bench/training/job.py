@@ -87,9 +87,7 @@ def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
     fields["training"] = TrainingConfig(**fields["training"])
     fields["plugins"] = tuple(fields["plugins"])
     arrays, rows = load_ragged(folder / "examples.safetensors")
-    examples = [
-        TrainExample(row["id"], *(arrays[name][i] for name in ARRAYS)) for i, row in enumerate(rows)
-    ]
+    examples = [TrainExample(row["id"], *(arrays[name][i] for name in ARRAYS)) for i, row in enumerate(rows)]
     return TrainJob(**fields), examples
 
 

@@ -81,9 +81,7 @@ class Weights:
             return nn.utils.get_total_norm(gradients)
         cut = [self.own[n].grad for n, p in self.parameters.items() if adapter.is_cut(p)]
         whole = [p.grad for p in self.parameters.values() if not adapter.is_cut(p)]
-        squares = [
-            sum(float(g.double().square().sum()) for g in group if g is not None) for group in (cut, whole)
-        ]
+        squares = [sum(float(g.double().square().sum()) for g in group if g is not None) for group in (cut, whole)]
         total = sum(part[0] for part in self._processes.gather(squares[:1])) + squares[1]
         return torch.tensor(math.sqrt(total))
 

@@ -330,9 +330,7 @@ class _Run:
         """Adds the gradient of the pack's summed loss to the parameters."""
         trained = self._trained(pack)
         self.memory.sample()
-        loss, gradient = backward_tokens(
-            trained.detach(), *self._tokens(pack), self.head, self.objective, progress
-        )
+        loss, gradient = backward_tokens(trained.detach(), *self._tokens(pack), self.head, self.objective, progress)
         if trained.requires_grad:
             torch.autograd.backward(trained, gradient)
         self.memory.sample()

@@ -22,8 +22,8 @@ import time
 from typing import Any
 
 from .guest import Guest
-from .wire import Encoder
 from .jail import CONTAINED, LANDLOCK, NAMESPACES, PACKAGES, Jail, enter, links_beside
+from .wire import Encoder
 
 if sys.platform == "linux":
     from . import kernel
@@ -402,6 +402,7 @@ def solve(numbers: List[int], word: str = "a") -> Dict[str, Any]:
 def _warm_up() -> None:
     """What the interpreter sets up at first use is set up here, once, and not in every program's process."""
     import socket as sockets
+
     ours, theirs = sockets.socketpair()
     encoder = Encoder(lambda *_: None, 1 << 20, functions=False)
     calls = [encoder.frame(["call", "solve", [[1, 2, 300], "word"], {"d": []}, False]) for _ in range(4)]
