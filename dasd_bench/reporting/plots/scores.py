@@ -36,12 +36,14 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
     look = styles(names)
     tasks = list(dict.fromkeys(column.block for column in table.columns))
     most = max(sum(column.block == task for column in table.columns) for task in tasks)
-    figure, axes = panels(len(tasks), width=max(3.6, 0.62 * most + 1.2), across=2 if most > 4 else 3)
+    figure, axes = panels(
+        len(tasks), width=max(3.6, most * max(0.62, 0.085 * len(names)) + 1.2), across=2 if most > 4 else 3
+    )
     words = []
     for axis, task in zip(axes, tasks, strict=True):
         columns = [column for column in table.columns if column.block == task]
         groups = [column.key.partition(":")[2] for column in columns]
-        sizes = [max(row.cell(column.key).n or 0 for row in table.rows) for column in columns]
+        sizes = [sorted({n for row in table.rows if (n := row.cell(column.key).n)}) for column in columns]
         step = 0.72 / max(1, len(names))
         for place, (name, row) in enumerate(zip(names, table.rows, strict=True)):
             cells = [row.cell(column.key) for column in columns]
@@ -51,7 +53,10 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
                 _points(axis, [(x + shift, cell) for x, cell in points], look[name], name)
                 shown = ", ".join(f"{groups[x]} {100 * (cell.value or 0):.0f}" for x, cell in points)
                 words.append(f"{task}, {name}: {shown}")
-        axis.set_xticks(range(len(groups)), [f"{g}\nn={n}" for g, n in zip(groups, sizes, strict=True)])
+        axis.set_xticks(
+            range(len(groups)),
+            [f"{g}\nn={n[0]}" + (f"–{n[-1]}" if len(n) > 1 else "") for g, n in zip(groups, sizes, strict=True)],
+        )
         axis.set_xlim(-0.6, len(groups) - 0.4)
         axis.grid(axis="x", visible=False)
         for edge in range(1, len(groups)):

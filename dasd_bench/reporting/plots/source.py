@@ -41,7 +41,7 @@ class Nothing:
 
 
 def series_name(sources: Sequence[Source], source: Source, label: str) -> str:
-    """A row's name in a legend: its label, with the model where several runs are shown, or the run where they share it."""
+    """A row's name in a legend: its label; of several runs with the model, or with the run where models repeat."""
     if len(sources) == 1:
         return label
     models = [one.results.model for one in sources]

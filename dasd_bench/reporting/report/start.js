@@ -1,0 +1,3 @@
+startTheme();
+start("token-viewer", "tv-status", tokenViewer);
+start("answer-viewer", "av-status", answerViewer);
