@@ -208,11 +208,8 @@ def cost(sources: Sequence[Source]) -> Plot | Nothing:
     for source in sources:
         table = run_table([source.results])
         for entry, row in zip(entries(source.results), table.rows, strict=True):
-            found = _cost(entry)
-            cell = row.cell("average") if row.cell("average").value is not None else None
-            if cell is None and len(source.results.tasks) == 1:
-                cell = row.cell(source.results.tasks[0].name)
-            if found is not None and cell is not None and cell.value is not None and cell.sound:
+            found, cell = _cost(entry), _overall(source, row)
+            if found is not None and cell.value is not None and cell.sound:
                 points.append((series_name(sources, source, entry.label), found, cell))
     if not points:
         return Nothing(kind, "No row of these runs has all its scores and the times of its stages.")
@@ -222,18 +219,18 @@ def cost(sources: Sequence[Source]) -> Plot | Nothing:
     for name, (seconds, whole), cell in points:
         value = 100 * (cell.value or 0.0)
         yerr = None
-        if cell.spread is not None:
+        if cell.spread is not None and cell.spread > 0:
             yerr = [[100 * cell.spread], [100 * cell.spread]]
-        elif cell.low is not None and cell.high is not None:
+        elif cell.spread is None and cell.low is not None and cell.high is not None:
             yerr = [[value - 100 * cell.low], [100 * cell.high - value]]
         _dot(axis, seconds, value, look[name], name, filled=whole, yerr=yerr)
         words.append(f"{name}: {value:.1f} % at {'' if whole else 'at least '}{seconds:.1f} s")
     for source in sources:
         base = next((row for row in run_table([source.results]).rows if row.label == BASE), None)
-        value = None if base is None else base.cell("average").value
-        if value is not None:
+        level = None if base is None else _overall(source, base).value
+        if level is not None:
             name = series_name(sources, source, BASE)
-            axis.axhline(100 * value, color=INK, linewidth=1.0, linestyle=(0, (1, 2.2)), label=f"{name} (no cost)")
+            axis.axhline(100 * level, color=INK, linewidth=1.0, linestyle=(0, (1, 2.2)), label=f"{name} (no cost)")
     axis.set_xlim(left=0)
     axis.margins(x=0.1, y=0.12)
     axis.set_xlabel("seconds per seed: targets, scores, training")
@@ -249,6 +246,12 @@ def cost(sources: Sequence[Source]) -> Plot | Nothing:
         f"interval over items for one seed and one task.{hollow}{partial_note(sources)}"
     )
     return Plot(kind, "Cost against accuracy", caption, "; ".join(words), figure)
+
+
+def _overall(source: Source, row: Row) -> Cell:
+    """The average over tasks, or the score of the only task."""
+    tasks = source.results.tasks
+    return row.cell("average" if len(tasks) > 1 else tasks[0].name)
 
 
 def _cost(entry: Entry) -> tuple[float, bool] | None:

@@ -101,7 +101,7 @@ def look() -> Iterator[None]:
     """matplotlib's settings for the block; nothing global is changed."""
     import matplotlib
 
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(RC):  # type: ignore[arg-type]
         yield
 
 

@@ -147,6 +147,11 @@ def replaced(sources: Sequence[Source]) -> Plot | Nothing:
         axis.set_ylim(bottom=0)
         axis.margins(x=0.12)
     right.set_ylim(0, 103)
+    taus = sorted({point.tau for points in lines.values() for point in points})
+    if len(taus) <= 8:
+        for axis in (left, right):
+            axis.set_xticks(taus, [f"{tau:g}" for tau in taus])
+            axis.set_xlim(taus[0] - 0.1, taus[-1] + 0.1)
     legend_below(figure, left)
     single = (
         ""

@@ -47,12 +47,14 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
     for source in sources:
         for arm in source.results.arms:
             folder = source.path / "arms" / arm.directory
-            curves = [read_curve(folder / f"seed{one.seed}" / "train" / "metrics.jsonl") for one in arm.seeds]
-            whole = [curve for curve in curves if curve is not None]
+            read = (read_curve(folder / f"seed{one.seed}" / "train" / "metrics.jsonl") for one in arm.seeds)
+            whole = [curve for curve in read if curve is not None]
             if whole:
                 found[series_name(sources, source, arm.label)] = whole
     if not found:
         return Nothing(kind, "These runs hold no training metrics.")
+    from matplotlib.ticker import MaxNLocator
+
     look = styles(found)
     figure, (left, right) = panels(2, width=3.7, height=2.8)
     words = []
@@ -80,7 +82,7 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
     right.set_ylim(0, 104)
     for axis in (left, right):
         axis.set_xlabel("step")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, left)
     seeds = max(len(curves) for curves in found.values())
     caption = (

@@ -54,7 +54,7 @@ async function answerViewer() {
     }
     shown = -1;
     list.show(rows);
-    $("av-status").textContent = `${rows.length} of ${set.items.length} items`;
+    $("av-status").textContent = rows.length === set.items.length ? `${rows.length} items` : `${rows.length} of ${set.items.length} items pass the filters`;
   }
 
   function showItem(i) {

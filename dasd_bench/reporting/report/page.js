@@ -53,6 +53,16 @@ function startTheme() {
   });
 }
 
+/** On paper nothing can be opened: notes, numbers and manifest are printed in full, and closed again afterwards. */
+function startPrinting() {
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll(".notes, .section, .groupings")].filter((node) => !node.open);
+    opened.forEach((node) => { node.open = true; });
+  });
+  addEventListener("afterprint", () => opened.forEach((node) => { node.open = false; }));
+}
+
 /** Starts a viewer; a failure is said in its status line instead of leaving it silent. */
 async function start(id, status, viewer) {
   if (!$(id)) return;

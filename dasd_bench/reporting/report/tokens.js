@@ -94,7 +94,8 @@ async function tokenViewer() {
     if (key) rows.sort((a, b) => key[b] - key[a] || a - b);
     shown = -1;
     list.show(rows);
-    $("tv-status").textContent = `${rows.length} of ${set.about.length} examples`;
+    const named = rows.length === set.about.length ? `${rows.length} examples` : `${rows.length} of ${set.about.length} examples pass the filters`;
+    $("tv-status").textContent = named;
   }
 
   function showExample(i) {
@@ -242,8 +243,8 @@ async function tokenViewer() {
     }
     scale.append(" unlikely under the base");
     const box = make("div", "legend", "", scale);
-    for (const [name, text] of [["t o1", "candidate"], ["t o2", "from the base"], ["t", "gold"], ["t w0", "weight 0"], ["t w1", "other weight"]]) {
-      box.append(make("span", name, text));
+    for (const [name, text] of [["o1", "candidate"], ["o2", "from the base"], ["", "gold"], ["w0", "weight 0"], ["w1", "other weight"]]) {
+      box.append(make("span", `sample ${name}`, text));
     }
     return box;
   }
@@ -270,5 +271,8 @@ async function tokenViewer() {
   $("tv-k").addEventListener("input", filter);
   $("tv-search").addEventListener("input", quiet(filter, 60));
   $("token-viewer").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+  const telling = set.replaced.findIndex((count) => count > 0);
+  list.rows = [Math.max(0, telling)];
+  list.selected = 0;
   filter();
 }
