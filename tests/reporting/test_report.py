@@ -29,6 +29,14 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "alpha", Size(examples=6, tokens=12, items=10, seeds=(0,), steps=4))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run that no test changes, and its page."""
+    size = Size(examples=6, tokens=12, items=10, seeds=(0,), steps=4)
+    run = make_run(tmp_path_factory.mktemp("runs") / "alpha", size)
+    return run, page(run)
+
+
 def page(*runs: Path) -> str:
     return report_page([Source(path, load_run(path)) for path in runs])
 
@@ -48,8 +56,8 @@ def block(text: str, name: str) -> bytes:
 KINDS = {"u1": "<u1", "u2": "<u2", "u4": "<u4", "i2": "<i2"}
 
 
-def test_the_columns_hold_the_runs_numbers(run: Path) -> None:
-    text = page(run)
+def test_the_columns_hold_the_runs_numbers(whole: tuple[Path, str]) -> None:
+    run, text = whole
     (found,) = (one for one in index(text)["tokens"] if one["method"] == "dasd+tau=0.7")
     fields, _ = load_ragged(run / "arms" / "dasd+tau=0.7" / "seed0" / "tokens.safetensors")
     columns = {
@@ -72,8 +80,8 @@ def test_the_columns_hold_the_runs_numbers(run: Path) -> None:
     assert [None if k == NO_PROPOSAL else pieces[k] for k in columns["proposal"]] == wanted
 
 
-def test_it_asks_no_server_for_anything(run: Path) -> None:
-    text = page(run)
+def test_it_asks_no_server_for_anything(whole: tuple[Path, str]) -> None:
+    _, text = whole
     assert "default-src 'none'" in text
     assert re.findall(r"<(?:img|iframe|object|embed|video|audio)\b", text) == []
     assert re.findall(r"<link[^>]*href=\"(?!data:)", text) == []
@@ -83,8 +91,8 @@ def test_it_asks_no_server_for_anything(run: Path) -> None:
     assert {address for address in outside if not address.startswith("http://www.w3.org/")} == set()
 
 
-def test_equal_contents_are_kept_once(run: Path) -> None:
-    text = page(run)
+def test_equal_contents_are_kept_once(whole: tuple[Path, str]) -> None:
+    _, text = whole
     names = re.findall(r'id="block-(\w+)"', text)
     assert len(names) == len(set(names))
     sft, low = (one for one in index(text)["tokens"] if one["method"] in ("sft", "low-ppl"))
@@ -92,8 +100,9 @@ def test_equal_contents_are_kept_once(run: Path) -> None:
     assert sft["columns"]["weight"] != low["columns"]["weight"]
 
 
-def test_the_same_run_gives_the_same_page(run: Path) -> None:
-    assert page(run) == page(run)
+def test_the_same_run_gives_the_same_page(whole: tuple[Path, str]) -> None:
+    run, text = whole
+    assert page(run) == text
 
 
 def test_texts_of_models_and_data_stay_text(run: Path) -> None:
