@@ -44,7 +44,7 @@ class IsolationLevel(str, Enum):  # noqa: UP042
     @property
     def description(self) -> str:
         return {
-            IsolationLevel.CONTAINER: "container (bubblewrap), seccomp, rlimits",
+            IsolationLevel.CONTAINER: "container (bubblewrap or Docker), Landlock, seccomp, rlimits",
             IsolationLevel.NAMESPACES: "user+pid+net+mount+ipc+uts namespaces, seccomp, rlimits",
             IsolationLevel.LANDLOCK: "Landlock, seccomp, rlimits",
             IsolationLevel.RLIMITS: "rlimits only: not a sandbox",

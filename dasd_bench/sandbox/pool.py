@@ -13,6 +13,7 @@ from typing import Any
 
 from dasd_bench.errors import DasdError, DataError, UsageError
 
+from .container import ENGINES
 from .inside.judge import OVERTIME
 from .launch import StartError, WorkerProcess, importable_packages, receive, receive_report
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
@@ -31,7 +32,8 @@ class Sandbox:
             results = sandbox.run(samples, problems)
 
     ``workers``: programs at once (default: this process's cores). ``isolation``: ``"auto"`` takes the best level that
-    works without a container; a level's name takes that one. ``required_level``: the weakest level that will do; below
+    works without a container; a level's name takes that one; ``container:docker`` and ``container:bubblewrap`` also say
+    which container. ``required_level``: the weakest level that will do; below
     it, entering raises UsageError unless ``allow_unsafe``. ``packages``: installed packages a program may import
     beside the standard library.
     """
@@ -53,7 +55,9 @@ class Sandbox:
             required_level if isinstance(required_level, IsolationLevel) else IsolationLevel.parse(required_level)
         )
         self._allow_unsafe = allow_unsafe
-        self._isolation = isolation
+        self._isolation, _, self._engine = isolation.partition(":")
+        if self._engine and (self._isolation != "container" or self._engine not in ENGINES):
+            raise UsageError(f"Unknown isolation level '{isolation}': only container:bubblewrap and container:docker.")
         self._packages = importable_packages(packages)
         self._slots: list[Slot] = []
         self.level: IsolationLevel | None = None
@@ -88,7 +92,7 @@ class Sandbox:
         """Starts all slots side by side."""
         try:
             for _ in range(self.workers):
-                self._slots.append(Slot(level, self.limits, self._packages))
+                self._slots.append(Slot(level, self.limits, self._packages, self._engine))
             for slot in self._slots:
                 slot.wait()
         except BaseException:

@@ -63,11 +63,12 @@ class Slot:
     """A worker and a judge. At most one program runs; one more job may lie ready behind it, which saves both
     processes the wait for the caller."""
 
-    def __init__(self, level: IsolationLevel, limits: Limits, packages: list[str]) -> None:
+    def __init__(self, level: IsolationLevel, limits: Limits, packages: list[str], engine: str = "") -> None:
         self._level = level
+        self._engine = engine
         self._limits = limits
         self._packages = packages
-        self.worker = WorkerProcess(level, limits, packages)
+        self.worker = WorkerProcess(level, limits, packages, engine)
         self.judge = JudgeProcess(_JUDGE_MEMORY)
         self.flights: deque[Flight] = deque()
         self._seq = 0
@@ -156,7 +157,7 @@ class Slot:
         """Ends both processes and starts new ones; gives the jobs that have not run. The running one keeps what it has
         been told."""
         self.close()
-        self.worker = WorkerProcess(self._level, self._limits, self._packages)
+        self.worker = WorkerProcess(self._level, self._limits, self._packages, self._engine)
         self.judge = JudgeProcess(_JUDGE_MEMORY)
         self.worker.wait()
         waiting = [flight.job for flight in list(self.flights)[1:]]

@@ -59,6 +59,8 @@ class Zygote:
         self._output_bytes = output_bytes
         self._linux = sys.platform == "linux"
         self._fork = kernel.bare_fork() if self._linux else os.fork
+        # In a container it hides what the engine mounts there: /proc, /sys.
+        self._landlock = jail.level == LANDLOCK or (jail.level == CONTAINED and kernel.landlock_abi() > 0)
         # High numbers for what is ours: a channel received then lands on CHANNEL, where the program wants it.
         self._control = socket.socket(fileno=_move(control.detach(), 40))
         if jail.proc >= 0:
@@ -163,10 +165,9 @@ class Zygote:
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self._jail.uid is None:  # else the change of user has dropped them
             kernel.drop_capabilities()
-        if self._jail.level == LANDLOCK:
+        if self._landlock:
             kernel.set_landlock([*self._jail.readable, "/dev/null", "/dev/urandom", "/dev/zero"], [self._jail.workdir])
-        if not self._jail.own_processes:
-            # Without a pid namespace the filter names the child's own pid; else the zygote's own filter is inherited.
+        if not self._jail.filters_once:
             filtering = self._jail.filter()
             if filtering is not None:
                 filtering.install()
@@ -362,10 +363,14 @@ def _children() -> list[int]:
         return [int(pid) for pid in file.read().split()]
 
 
-def main(descriptor: int, level: str, workdir: str, limits: dict[str, int], packages: list[str]) -> None:
-    """Enters ``level``, says so on the control socket (or why not), and serves. ``limits``: memory, output and file
-    bytes, and processes."""
-    control = socket.socket(fileno=descriptor)
+def main(control_at: int | str, level: str, workdir: str, limits: dict[str, int], packages: list[str]) -> None:
+    """Enters ``level``, says so on the control socket (or why not), and serves. ``control_at``: that socket's
+    descriptor, or its path. ``limits``: memory, output and file bytes, and processes."""
+    if isinstance(control_at, str):
+        control = socket.socket(socket.AF_UNIX)
+        control.connect(control_at)
+    else:
+        control = socket.socket(fileno=control_at)
     for name in PRELOAD:
         __import__(name)
     os.environ.clear()
@@ -386,7 +391,7 @@ def main(descriptor: int, level: str, workdir: str, limits: dict[str, int], pack
     set_limits(limits["memory"], limits["file"], limits["processes"] if jail.counts_processes else None)
     _warm_up()
     zygote.announce({"level": level})
-    if jail.own_processes:
+    if jail.filters_once:
         filtering = jail.filter()
         if filtering is not None:
             filtering.install()
