@@ -141,9 +141,17 @@ def test_no_question_sent_ahead_shows_an_answer(box: Sandbox) -> None:
     ]
     right = "def f(x):\n    if type(x) is list and x == [1]: x[0] = 734211\n    return 1 if x == 734211 or type(x) is list else 734211"
     spy = (
-        "import os, re, socket\ndef f(x):\n    try: seen = socket.socket(fileno=os.dup(3)).recv(9999, socket.MSG_PEEK | socket.MSG_DONTWAIT)\n"
-        "    except OSError: seen = b''\n    found = re.findall(rb'7342\\d+', seen)\n    if found and type(x) is list: x[0] = int(found[0])\n"
-        "    return int(found[0]) if found else 1"
+        "import os, re, socket, sys\n"
+        "def f(x):\n"
+        "    frame, seen = sys._getframe(), b''\n"
+        "    while frame:\n"
+        "        seen += getattr(getattr(frame.f_locals.get('self'), '_channel', None), '_buffer', b'')\n"
+        "        frame = frame.f_back\n"
+        "    try: seen += socket.socket(fileno=os.dup(3)).recv(9999, socket.MSG_PEEK | socket.MSG_DONTWAIT)\n"
+        "    except OSError: pass\n"
+        "    found = re.findall(rb'7342\\d+', seen)\n"
+        "    if found and type(x) is list: x[0] = int(found[0])\n"
+        "    return int(found[0]) if found else 1\n"
     )
     for check in checks:
         problem = Problem("t", "humaneval", entry_point="f", test=f"def check(candidate):\n    {check}\n")
