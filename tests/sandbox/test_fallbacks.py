@@ -80,7 +80,10 @@ def test_without_either_it_refuses_unless_told_otherwise() -> None:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sandbox's processes take their path for systems that are no Linux."""
-    pretend = "import os,sys,sysconfig\nsysconfig.get_config_vars()\nsys.platform='freebsd14'\nif hasattr(os,'pidfd_open'): del os.pidfd_open\n"
+    pretend = (
+        "import os,sys,sysconfig\nsysconfig.get_config_vars()\nsys.platform='freebsd14'\n"
+        "if hasattr(os,'pidfd_open'): del os.pidfd_open\n"
+    )
     monkeypatch.setattr(launch, "_BOOT", pretend + launch._BOOT)
 
 
