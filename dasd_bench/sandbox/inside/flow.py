@@ -7,14 +7,21 @@ could read in a later question what the right answer to an earlier one is.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+
+_WORD = re.compile(r"\w+")
 
 
-def questions_use_answers(tree: ast.Module, remote: set[str]) -> bool:
+def questions_use_answers(text: str, tree: ast.Module, statements: Sequence[ast.stmt], remote: set[str]) -> bool:
     """True where an argument of a call to one of the ``remote`` names may hold or derive from another call's answer.
 
-    Errs to True: names are followed regardless of scope and order, and whatever may carry an answer counts.
+    ``tree`` is the parsed ``text``, ``statements`` all of its statements. Errs to True: names are followed whatever their
+    scope and order, and whatever may carry an answer counts.
     """
+    named = sum(word in remote for word in _WORD.findall(text))
+    if named == sum(_plain_uses(statement, remote) for statement in statements):
+        return False
     carriers = _carriers(tree, remote)
     for node in ast.walk(tree):
         if isinstance(node, (ast.If, ast.While, ast.IfExp)) and _carries(node.test, remote, carriers):
@@ -24,6 +31,20 @@ def questions_use_answers(tree: ast.Module, remote: set[str]) -> bool:
             if any(_carries(part, remote, carriers) for part in parts):
                 return True
     return False
+
+
+def _plain_uses(statement: ast.stmt, remote: set[str]) -> int:
+    """How often a statement names one of them where its answer goes nowhere: the usual ``assert f(x) == y``, and the
+    head of ``def check(candidate)``. Saves most problems the full search."""
+    if isinstance(statement, ast.FunctionDef):
+        return sum(argument.arg in remote for argument in statement.args.args) if statement.name == "check" else 0
+    if not isinstance(statement, ast.Assert):
+        return 0
+    test = statement.test
+    parts = [test.left, *test.comparators] if isinstance(test, ast.Compare) else [test]
+    return sum(
+        isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in remote for part in parts
+    )
 
 
 def _carriers(tree: ast.Module, remote: set[str]) -> set[str]:

@@ -95,7 +95,7 @@ def prepare(problem: dict[str, Any]) -> Tests:
     modules = sorted(name for name in free if name in sys.stdlib_module_names and name != entry)
     remote = sorted((free - set(modules)) | {entry})
     statements = list(_statements(tree))
-    sent_ahead = not questions_use_answers(tree, {*remote, "candidate"})
+    sent_ahead = not questions_use_answers(text, tree, statements, {*remote, "candidate"})
     _mark_calls_in_place(statements, {*remote, "candidate"})
     classes = {node.name: _shareable(node) for node in statements if isinstance(node, ast.ClassDef)}
     for node in setup.body:
