@@ -129,6 +129,9 @@ def _fewshot_rows(
     pool = load_rows(task, split, data_dir=settings.data_dir, offline=settings.offline).rows
     if len(pool) < shots:
         raise UsageError(f"Task '{task.name}' has {len(pool)} rows to draw {shots} shots from; lower --num-fewshot.")
+    if settings.validation:
+        withheld = {_key(row) for row in scored}
+        pool = [row for row in pool if _key(row) not in withheld]
     keys = {_key(row): number for number, row in enumerate(pool, 1)}
     shared = [number for number, row in enumerate(scored, 1) if _key(row) in keys]
     # Published sets have a stray duplicate (two in ARC-Easy); more of them means that a split was mixed up.

@@ -34,7 +34,10 @@ def return_free_memory() -> None:
 
 @dataclass
 class RunContext:
-    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged."""
+    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged.
+
+    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key.
+    """
 
     spec: RunSpec
     registry: Registry
@@ -48,6 +51,8 @@ class RunContext:
     chat: ChatTemplate
     dtype: str
     device: str
+    processes: int = 1
+    parallel: str = "data"
     _engine: Engine | None = field(default=None, repr=False)
     _adapter: Path | None = field(default=None, repr=False)
     engine_path: dict[str, Any] = field(default_factory=dict)
@@ -78,9 +83,11 @@ class RunContext:
         return self._engine
 
     def load(self, adapter: Path | None = None) -> PreTrainedModel:
-        """A freshly loaded model in the run's dtype on its device."""
+        """A freshly loaded model in the run's dtype on its device; a fully fine-tuned one is its own folder."""
         from dasd_bench.models.load import load_model
 
+        if adapter is not None and not (adapter / "adapter_config.json").exists():
+            return load_model(adapter, dtype=self.dtype, device=self.device)
         return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter)
 
     def release(self) -> None:

@@ -66,7 +66,7 @@ def arm_keys(context: RunContext, arm: ArmSpec, seed: int, data_key: str) -> Arm
         arm.method.name,
         arm.method.describe(),
         context.model_key,
-        context.spec.training,
+        arm.training,
         seed,
     )
     return ArmKeys(targets, train)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.atomic import write_text
 from dasd_bench.errors import DasdError
 from dasd_bench.pipeline.artifacts import write_samples, write_targets
+from dasd_bench.pipeline.budget import train_summary
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData, all_train
 from dasd_bench.pipeline.keys import arm_keys, train_data_key
@@ -23,7 +24,7 @@ from dasd_bench.pipeline.stages import (
     train_arm,
 )
 from dasd_bench.records import Floats, ScoredTarget
-from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore, TrainSummary
+from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore
 from dasd_bench.reporting.target_stats import target_stats
 from dasd_bench.spec import ArmSpec, to_yaml
 from dasd_bench.store import Row
@@ -59,7 +60,7 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
         base={},
         seeds=list(spec.seeds),
         methods=[arm.label for arm in context.arms],
-        train=TrainSummary(training_line(context), "equal", asdict(spec.training)),
+        train=train_summary(context),
     )
     failures: list[str] = []
     prepared = prepare_arms(context, data, failures)
@@ -81,6 +82,7 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
             by_label[label] = arm_row(item.arm)
             results.arms.append(by_label[label])
         by_label[label].seeds.append(seed_arm)
+        results.train = train_summary(context, results.arms)
         results.stages = list(context.recorder.stages)
         results.save(context.run_dir)
     results.stages = list(context.recorder.stages)
@@ -146,7 +148,11 @@ def score_model(
         nll, stage.reused = reference_nll(context, data, adapter, key)
     where = context.run_dir / "base" if seed is None else context.run_dir / "arms" / label / f"seed{seed}"
     write_samples(where / "eval" / data.name / "samples.jsonl", rows)
-    return task_score(rows, summary, nll), task_info(data, summary)
+    info = task_info(data, summary)
+    if context.spec.validation:
+        info.comparable = False
+        info.note = f"validation on rows of the train split, {info.note}"
+    return task_score(rows, summary, nll), info
 
 
 def task_score(rows: list[Row], summary: Row, nll: Any) -> TaskScore:
@@ -188,13 +194,6 @@ def task_info(data: TaskData, summary: Row) -> TaskInfo:
         note=summary["note"],
         max_new_tokens=data.task.max_new_tokens,
     )
-
-
-def training_line(context: RunContext) -> str:
-    """What all arms share, for the caption."""
-    t = context.spec.training
-    adapter = "all weights" if t.lora_rank == 0 else f"LoRA r={t.lora_rank} alpha={t.lora_alpha:g} on {t.lora_targets}"
-    return f"{adapter}, lr {t.lr:g} {t.schedule}, batch {t.batch_size}, {t.epochs:g} epochs, {context.dtype}"
 
 
 def arm_row(arm: ArmSpec) -> Arm:

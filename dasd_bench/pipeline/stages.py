@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,12 @@ def train_arm(
     """The adapter of one arm and seed."""
 
     def make(entry: Entry) -> Row:
-        from dasd_bench.training.trainer import TrainExample, train
+        import torch
+
+        from dasd_bench.training.batching import TrainExample
+        from dasd_bench.training.job import TrainJob, do_job
+        from dasd_bench.training.launch import launch
+        from dasd_bench.training.processes import Processes
 
         context.release()
         lab = StoreLab(context, 0)
@@ -130,18 +135,24 @@ def train_arm(
             )
             for item, weight in zip(scored, weights, strict=True)
         ]
-        model = context.load()
-        result = train(
-            model,
-            examples,
-            context.spec.training,
-            method=arm.method,
+        job = TrainJob(
+            model=str(context.model.path),
+            dtype=context.dtype,
+            device=context.device,
+            method=arm.plugin.name,
+            options=arm.method.describe(),
+            plugins=tuple(str(Path(folder).expanduser().resolve()) for folder in context.spec.plugins),
+            training=arm.training,
             seed=seed,
-            out_dir=entry.path,
-            console=context.console,
-            max_length=int(getattr(model.config, "max_position_embeddings", 0) or 2**31),
+            out_dir=str(entry.path.resolve()),
             base_model_name=context.spec.model,
+            sharded=context.parallel == "fsdp",
         )
+        if context.processes > 1:
+            result = launch(job, examples, context.processes, context.console)
+        else:
+            alone = Processes(device=torch.device(context.device))
+            result = do_job(job, examples, alone, context.console, arm.method)
         return {
             "stats": asdict(
                 TrainStats(
@@ -155,6 +166,9 @@ def train_arm(
             ),
             "skipped": list(result.skipped),
             "truncated": list(result.truncated),
+            "held_out": list(result.held_out),
+            "best_step": result.best_step,
+            "best_loss": result.best_loss,
         }
 
     entry, reused = context.store.get_or_make("train", key, make, context.console.say)
@@ -185,7 +199,9 @@ def evaluate_model(
             shards=DiskShards(shards),
             console=context.console,
         )
-        lines = [json.dumps(record.to_json(), ensure_ascii=False) for record in result.records]
+        # Validation items keep the names that their rows have in the train split.
+        records = [replace(record, id=data.test[record.index].id) for record in result.records]
+        lines = [json.dumps(record.to_json(), ensure_ascii=False) for record in records]
         (entry.path / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         shutil.rmtree(shards, ignore_errors=True)
         return result.summary()
@@ -203,7 +219,8 @@ def eval_settings(context: RunContext, data: TaskData) -> Any:
     spec = context.spec
     return EvalSettings(
         num_fewshot=None if spec.num_fewshot < 0 else spec.num_fewshot,
-        limit=spec.limit or None,
+        limit=None if spec.validation else spec.limit or None,
+        validation=spec.validation > 0,
         chat_template=spec.chat_template != "off",
         data_dir=Path(spec.data_dir).expanduser() if spec.data_dir else None,
         offline=spec.offline,

@@ -195,11 +195,15 @@ class Arm:
 
 @dataclass(slots=True)
 class TrainSummary:
-    """What all arms share. ``line`` (adapter, learning rate, batch, epochs) and ``budget`` go into the caption."""
+    """How arms were trained. ``line`` (adapter, learning rate, batch, epochs) and ``budget`` go into the caption.
+
+    ``arms`` has a line per arm's label instead where they were not trained alike.
+    """
 
     line: str = ""
     budget: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    arms: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
