@@ -52,7 +52,9 @@ class RunSpec:
         0, help="Training rows per task kept out of training and evaluated on instead of the test split.", minimum=0
     )
     budget: str = option(
-        "equal", help="equal: one training for all methods; card: each method's authors' own.", choices=("equal", "card")
+        "equal",
+        help="equal: one training for all methods; card: each method's authors' own.",
+        choices=("equal", "card"),
     )
     offline: bool = option(False, help="Never ask the hub.")
     plugins: tuple[str, ...] = option((), help="Folders with more methods and tasks.")

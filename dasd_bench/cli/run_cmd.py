@@ -49,7 +49,7 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 @click.option("-f", "--num-fewshot", type=int, help="Few-shot examples; -1 keeps each task's own.")
 @click.option("--chat-template", help="auto, plain or off.")
 @click.option("--budget", help="equal: one training for all methods; card: as each method's authors trained it.")
-@click.option("--validation", type=int, help="Evaluate on this many held-back rows of each train split instead of test.")
+@click.option("--validation", type=int, help="Evaluate on so many held-back rows of each train split, not on test.")
 @click.option("--max-new-tokens", type=int, help="Token budget of generated targets; 0 keeps each task's own.")
 @click.option("--dtype", help="auto, fp32 or bf16.")
 @click.option("--device", help="auto, cpu or cuda.")

@@ -19,12 +19,12 @@ def training_line(training: TrainingConfig, dtype: str) -> str:
     """One arm's training in a few words, for captions."""
     t = training
     kind = "DoRA" if t.dora else "rsLoRA" if t.rslora else "LoRA"
-    adapter = "all weights" if t.lora_rank == 0 else f"{kind} r={t.lora_rank} alpha={t.lora_alpha:g} on {t.lora_targets}"
+    adapter = (
+        "all weights" if t.lora_rank == 0 else f"{kind} r={t.lora_rank} alpha={t.lora_alpha:g} on {t.lora_targets}"
+    )
     base = " on a 4-bit base" if t.qlora else ""
     stop = f", early stop after {t.early_stop_patience} rounds without gain" if t.early_stop_patience else ""
-    return (
-        f"{adapter}{base}, lr {t.lr:g} {t.schedule}, batch {t.batch_size}, {t.epochs:g} epochs{stop}, {dtype}"
-    )
+    return f"{adapter}{base}, lr {t.lr:g} {t.schedule}, batch {t.batch_size}, {t.epochs:g} epochs{stop}, {dtype}"
 
 
 def budget_name(context: RunContext) -> str:

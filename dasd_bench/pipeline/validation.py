@@ -72,8 +72,8 @@ def choose(every: list[Example], used: int, count: int, name: str) -> list[int]:
         return sorted(int(i) for i in rng.choice(behind, size=count, replace=False))
     if count >= used:
         raise UsageError(
-            f"Task '{name}': {count} validation rows cannot be taken from {len(every)} training rows of which {used} are "
-            "trained on; lower --validation or --train-limit."
+            f"Task '{name}': {count} validation rows cannot be taken from {len(every)} training rows of which {used} "
+            "are trained on; lower --validation or --train-limit."
         )
     order = [int(i) for i in rng.permutation(used)]
     times: dict[str, int] = {}

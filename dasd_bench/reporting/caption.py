@@ -90,7 +90,9 @@ def training_lines(run: RunResults, *, named: bool) -> list[str]:
     lines = [f"{start} method trained alike: {about}."] if about else []
     if run.train.arms:
         each = "; ".join(f"{label}: {line}" for label, line in run.train.arms.items())
-        lines = [f"{f'Run {run.run_id}: methods' if named else 'Methods'} not trained alike, {run.train.budget}: {each}."]
+        lines = [
+            f"{f'Run {run.run_id}: methods' if named else 'Methods'} not trained alike, {run.train.budget}: {each}."
+        ]
     kinds: dict[str, list[str]] = {}
     for arm in run.arms:
         if arm.denominator:

@@ -34,7 +34,9 @@ class TrainingConfig:
     checkpoint_steps: int = option(20, help="Optimiser steps between two checkpoints; 0 for none.", minimum=0)
     keep_checkpoints: int = option(1, help="Checkpoints kept on disk.", minimum=1)
     early_stop_patience: int = option(
-        0, help="Stop after this many held-out losses without a gain and keep the best adapter; 0 never stops.", minimum=0
+        0,
+        help="Stop after this many held-out losses without a gain and keep the best adapter; 0 never stops.",
+        minimum=0,
     )
     early_stop_steps: int = option(0, help="Steps between two held-out losses; 0 for one an epoch.", minimum=0)
     held_out: float = option(

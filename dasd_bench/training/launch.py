@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import torch
-import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
 
 from dasd_bench import errors
 from dasd_bench.console import Console, Meter
@@ -34,7 +34,7 @@ def launch(job: TrainJob, examples: Sequence[TrainExample], count: int, console:
     Processes get torchrun's environment variables, and an equal share of the cores where OMP_NUM_THREADS is not set.
     Raises the error of the first process that fails; the others are ended then, as they are when this is interrupted.
     """
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory(prefix="dasd-bench-") as name:
         folder = Path(name)
         write_job(folder, job, examples)

@@ -105,9 +105,7 @@ def backward_tokens(
 
 
 @torch.no_grad()
-def forward_tokens(
-    hidden: Tensor, labels: Tensor, static: Tensor, head: Head, chunk_rows: int = CHUNK_ROWS
-) -> float:
+def forward_tokens(hidden: Tensor, labels: Tensor, static: Tensor, head: Head, chunk_rows: int = CHUNK_ROWS) -> float:
     """Sum of ``static`` * nll over ``hidden`` [N, D] in nats, without gradient."""
     loss = 0.0
     for start in range(0, len(hidden), chunk_rows):

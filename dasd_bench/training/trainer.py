@@ -291,7 +291,8 @@ class _Run:
         """One update on ``rows``; gives its line of metrics and the tokens that went through the model."""
         # Each step has a seed of its own: a continued run needs no stored random state, whatever its processes.
         torch.manual_seed(int(digest(self.seed, step, self.processes.rank)[:15], 16))
-        loss, kept, bad = 0.0, 0, ()
+        loss, kept = 0.0, 0
+        bad: tuple[str, ...] = ()
         for pack in self.packs(rows):
             part = self.backward(pack, step / self.total)
             loss += part.loss
@@ -330,9 +331,7 @@ class _Run:
         """Adds the gradient of the pack's summed loss to the parameters."""
         trained = self._trained(pack)
         self.memory.sample()
-        loss, gradient = backward_tokens(
-            trained.detach(), *self._tokens(pack), self.head, self.objective, progress
-        )
+        loss, gradient = backward_tokens(trained.detach(), *self._tokens(pack), self.head, self.objective, progress)
         if trained.requires_grad:
             torch.autograd.backward(trained, gradient)
         self.memory.sample()

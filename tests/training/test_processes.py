@@ -1,4 +1,4 @@
-"""Two processes against one: the same loss curve, the same adapter within rounding, checkpoints that either takes up."""
+"""Two processes against one: the same loss curve, the same adapter but for rounding, checkpoints for either."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run as a program in each of several processes, with torchrun's environment: trains tiny models for ``test_processes``."""
+"""Run in each of several processes, with torchrun's environment: trains tiny models for ``test_processes``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from dasd_bench.training import trainer
 from dasd_bench.training.batching import Row
 from dasd_bench.training.processes import Processes, joined
 from tests.training.helpers import BASE, RULES, make_examples, soft_model
-
 
 SETTINGS: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "schedule": "cosine", "micro_tokens": 64}
 
