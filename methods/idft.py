@@ -35,13 +35,6 @@ class Idft(Method):
         "warmup": 0.1,
         "weight_decay": 0.01,
     }
-        "lora_rank": 0,
-        "lr": 6e-5,
-        "batch_size": 128,
-        "epochs": 3.0,
-        "warmup": 0.1,
-        "weight_decay": 0.01,
-    }
 
     beta: float = option(1.0, help="Temperature of the off-policy score.", minimum=0.01, maximum=100.0)
     low: float = option(0.1, help="Least power.", minimum=0.0, maximum=1.0)
