@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from dasd_bench.engine.checks import check_dual, check_generate, check_targets
 from dasd_bench.engine.decoding import Decoder
+from dasd_bench.engine.divergence import DivergenceSink, Head, HeadlessNetwork, HiddenSink
 from dasd_bench.engine.memory import budget_bytes
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.probe import agrees
@@ -19,7 +20,7 @@ from dasd_bench.engine.sinks import NotFiniteError, ScoreSink, SumSink
 from dasd_bench.engine.static_step import StaticStore
 from dasd_bench.errors import EngineError
 from dasd_bench.lab import DualGeneration, Generation, StepRule
-from dasd_bench.records import TokenScores
+from dasd_bench.records import Floats, TokenScores
 
 
 class Engine:
@@ -110,6 +111,11 @@ class Engine:
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
 
+    def close(self) -> None:
+        """Drops what is held between calls; the model belongs to the caller."""
+        if self._static is not None:
+            self._static.clear()
+
     def _decode(self, requests: Any, prompts: Any, recorder: Any, on_result: Any) -> list[Any]:
         if not requests:
             return []
@@ -121,6 +127,36 @@ class Engine:
                 self._network, self._tokenizer, self.settings, memory, recorder, self._static
             )
             return decoder.run(requests, prompts, on_result)
+
+    def hidden_states(self, requests: Sequence[ScoreRequest]) -> list[Floats]:
+        """The states before the vocabulary head, float32 [T, width]: row t predicts target token t.
+
+        What :meth:`divergence` of an engine on another model of the same family takes.
+        """
+        requests = check_targets(requests, self.context_length)
+        sink = HiddenSink(requests, int(self._network.config.hidden_size))
+        if requests:
+            memory = budget_bytes(self._network.device, self.settings.memory_gib)
+            with self._network.active():
+                headless = cast(Network, HeadlessNetwork(self._network))
+                Scorer(headless, self.settings.prefill_tokens, memory, sink).run(requests)
+        return sink.found
+
+    def divergence(
+        self,
+        requests: Sequence[ScoreRequest],
+        hidden: Sequence[Floats],
+        head: Head | None = None,
+        on_result: Callable[[int, int], None] | None = None,
+    ) -> list[Floats]:
+        """Jensen-Shannon divergence, nats, float32 [T] per request, to the model that gave ``hidden``.
+
+        ``head`` is that model's vocabulary head; None takes this one's (an adapter that leaves the head alone).
+        """
+        requests = check_targets(requests, self.context_length)
+        sink = DivergenceSink(requests, hidden, head or self._network.logits, self._network.dtype, on_result)
+        self._score(requests, sink)
+        return sink.found
 
     def _score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
         if requests:

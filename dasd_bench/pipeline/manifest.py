@@ -25,6 +25,8 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
         "model weights": context.model.sha256,
         "training": digest(sorted({digest(arm.training) for arm in context.arms})),
         "budget": budget_name(context),
+        "target tokens": str(context.spec.max_new_tokens or "each task's own"),
+        "prompt form": context.spec.chat_template,
     }
     for one in data:
         found[f"data {one.name}"] = digest(one.train_key, one.test_key)
@@ -79,6 +81,7 @@ def write_manifest(context: RunContext, data: list[TaskData], status: str, failu
                 "train_sha256": one.train_key,
                 "test_rows": len(one.test),
                 "test_sha256": one.test_key,
+                "overlap": None if one.overlap is None else one.overlap.summary(),
                 "evaluation": context.evaluation.get(one.name),
             }
             for one in data

@@ -201,7 +201,7 @@ def evaluate_model(
         )
         # Validation items keep the names that their rows have in the train split.
         records = [replace(record, id=data.test[record.index].id) for record in result.records]
-        lines = [json.dumps(record.to_json(), ensure_ascii=False) for record in records]
+        lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) for record in records]
         (entry.path / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         shutil.rmtree(shards, ignore_errors=True)
         return result.summary()
@@ -218,7 +218,7 @@ def eval_settings(context: RunContext, data: TaskData) -> Any:
 
     spec = context.spec
     return EvalSettings(
-        num_fewshot=None if spec.num_fewshot < 0 else spec.num_fewshot,
+        num_fewshot=None if spec.num_fewshot < 0 or data.retention else spec.num_fewshot,
         limit=None if spec.validation else spec.limit or None,
         validation=spec.validation > 0,
         chat_template=spec.chat_template != "off",
