@@ -10,12 +10,13 @@ from pathlib import Path
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.errors import DataError, UsageError
+from dasd_bench.evaluation.run import fewshot_rows
 from dasd_bench.records import Example
 from dasd_bench.registry import Registry
 from dasd_bench.spec import RunSpec
 from dasd_bench.task import Row, Task
 from dasd_bench.tasks import derive
-from dasd_bench.tasks.loading import examples_of, load_rows
+from dasd_bench.tasks.loading import examples_of, load_rows, rows_sha256
 from dasd_bench.tasks.overlap import Overlap, overlap
 
 
@@ -77,7 +78,7 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
                 test_rows,
                 digest(train_key, examples_key(task, train)),
                 digest(test_key, examples_key(task, test)),
-                prompt_key(task, spec, data_dir) if test else "",
+                prompt_key(task, spec, data_dir, test_rows) if test else "",
             )
         )
         console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}")
@@ -104,12 +105,15 @@ def examples_key(task: Task, examples: Sequence[Example]) -> str:
     return digest(texts, task.rewrite_instruction, task.answer_markers, task.train_new_tokens)
 
 
-def prompt_key(task: Task, spec: RunSpec, data_dir: Path | None) -> str:
-    """Hash of lm-eval's version, the task's YAML, the number of shots and the rows they are drawn from."""
+def prompt_key(task: Task, spec: RunSpec, data_dir: Path | None, scored: Sequence[Row]) -> str:
+    """Hash of lm-eval's version, the task's YAML, the number of shots and the rows they are drawn from.
+
+    Refuses shots that cannot be had, or that are ``scored`` themselves, before any work is done.
+    """
     config = derive.config_of(task)
     shots = derive.task_shots(task, config, None if spec.num_fewshot < 0 else spec.num_fewshot)
-    split = derive.fewshot_split(config) if shots else None
-    pool = "" if split is None else load_rows(task, split, data_dir=data_dir, offline=spec.offline).sha256
+    pools = fewshot_rows(task, config, shots, scored, data_dir, spec.offline)
+    pool = "".join(rows_sha256(rows) for rows in pools.values())
     return digest(importlib.metadata.version("lm_eval"), derive.yaml_sha256(task), shots, pool)
 
 

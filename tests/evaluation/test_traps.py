@@ -1,4 +1,4 @@
-"""The traps that move baselines, each against lm-eval's own ``hf`` backend on tiny random models, request by request."""
+"""The traps that move baselines, each against lm-eval's own ``hf`` backend on tiny random models."""
 
 from __future__ import annotations
 
