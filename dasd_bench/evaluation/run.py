@@ -62,6 +62,7 @@ def evaluate(
             label=f"evaluate {task.name}",
             chat=chat if settings.chat_template else None,
             truncate=settings.truncate,
+            on_texts=task.grade_ahead,
         )
         try:
             results = lm_eval.evaluate(
