@@ -203,7 +203,7 @@ def _by_group(results: Sequence[RunResults], by: str) -> Table:
     offered: set[str] = {"seed"}
     for group, entry in listed:
         cells: dict[str, Cell] = {}
-        for task in entry.run.tasks:
+        for task in (one for one in entry.run.tasks if not one.retention):
             scores = entry.scores(task.name)
             offered |= {name for one in scores for name in one.groups}
             for name, members in _members(scores, by):

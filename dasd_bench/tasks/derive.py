@@ -7,6 +7,7 @@ scores are comparable with stock lm-eval by construction. Imports lm-eval (about
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import math
@@ -23,6 +24,7 @@ STRUCTURAL = ("tag", "group", "task_list", "class", "include")
 REQUIRED = ("task", "output_type", "doc_to_text", "doc_to_target", "metric_list", "test_split or validation_split")
 
 
+@functools.cache
 def stock_yaml(name: str) -> Path:
     """The YAML of an installed lm-eval task, found without indexing its 14,000 files.
 
