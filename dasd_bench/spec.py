@@ -24,6 +24,11 @@ class EngineConfig:
     """How the engine runs; part of every generation key, since batch shape moves the last bits of a float."""
 
     slots: int = option(64, help="Sequences decoded at once.", minimum=1, maximum=4096)
+    backend: str = option(
+        "hf",
+        help="hf (this project's own engine on transformers' models) or vllm (extra [vllm]).",
+        choices=("hf", "vllm"),
+    )
     accelerate: str = option("auto", help="Packed linears and attention: auto or off.", choices=("auto", "off"))
 
 

@@ -40,7 +40,8 @@ class Task:
 
     ``stock`` names the lm-eval task whose YAML is derived at run time; ``yaml`` names our own YAML in the folder;
     exactly one is set. ``metric`` and ``filter`` name the headline score in lm-eval's results. ``comparable`` is True
-    where prompt, filter and metric are stock lm-eval's. ``max_new_tokens`` is the generation budget, None for
+    where prompt, filter and metric are stock lm-eval's. ``num_fewshot`` overrides the YAML's number and the run's:
+    ``NAME@K`` sets it. ``max_new_tokens`` is the generation budget, None for
     log-likelihood tasks.
     """
 
@@ -53,6 +54,7 @@ class Task:
     metric: ClassVar[str] = "exact_match"
     filter: ClassVar[str] = "none"
     comparable: ClassVar[bool] = False
+    num_fewshot: ClassVar[int | None] = None
     max_new_tokens: ClassVar[int | None] = 256
     train_new_tokens: ClassVar[int] = 256
     unsafe_code: ClassVar[bool] = False

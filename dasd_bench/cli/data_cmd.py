@@ -45,7 +45,8 @@ def check(folder: Path, tasks: str, plugins: tuple[Path, ...], json_events: bool
     for task in chosen:
         if (folder / task.data.folder).is_dir():
             found += 1
-            faults += _check_task(task, folder, console)
+            # Tasks share folders; a fault of one file is one fault.
+            faults += [fault for fault in _check_task(task, folder, console) if fault not in faults]
         elif tasks:
             faults.append(f"{folder / task.data.folder} is missing: task '{task.name}' has no data here.")
     if not tasks:

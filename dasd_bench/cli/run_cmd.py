@@ -51,6 +51,9 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 @click.option("--max-new-tokens", type=int, help="Token budget of generated targets; 0 keeps each task's own.")
 @click.option("--dtype", help="auto, fp32 or bf16.")
 @click.option("--device", help="auto, cpu or cuda.")
+@click.option(
+    "--engine", "backend", type=click.Choice(("hf", "vllm")), help="hf, our own, or vllm (extra [vllm]) [default: hf]."
+)
 @click.option("--data-dir", help="Folder with <dataset>/<split>.jsonl [default: DASD_DATA_DIR].")
 @click.option("--offline", is_flag=True, default=None, help="Never ask the hub.")
 @click.option(
@@ -82,11 +85,14 @@ def run(
     dry_run: bool,
     json_events: bool,
     quiet: bool,
+    backend: str | None,
     **options: Any,
 ) -> int:
     """Make targets, train one adapter per method and seed, evaluate, and print the table."""
     started = time.monotonic()
     console = Console(json_events=json_events, quiet=quiet)
+    if backend is not None:
+        settings = (*settings, f"engine.backend={backend}")
     values = {key: value for key, value in options.items() if value not in (None, ())}
     spec, registry = build_spec(config, preset, settings, values, console)
     return run_spec(

@@ -111,6 +111,11 @@ class Engine:
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
 
+    def close(self) -> None:
+        """Drops what is held between calls; the model belongs to the caller."""
+        if self._static is not None:
+            self._static.clear()
+
     def _decode(self, requests: Any, prompts: Any, recorder: Any, on_result: Any) -> list[Any]:
         if not requests:
             return []

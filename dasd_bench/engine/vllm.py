@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,11 @@ Listing = dict[int, Any]
 
 
 class VllmEngine:
-    """Offers what :class:`dasd_bench.engine.Engine` does. ``path`` is the model's folder, ``adapter`` a LoRA folder.
+    """Offers what :class:`dasd_bench.engine.Engine` does, for the model in the folder ``path``.
 
-    The adapter is applied at run time, not merged. Raises :class:`EngineError` where vLLM is not installed.
+    An adapter is merged before (:func:`merged_folder`): vLLM 0.32 cannot give the log-probabilities of a prompt under
+    an adapter that it applies at run time (on CPU it raises, see docs/engine.md). ``eager`` leaves out vLLM's
+    compilation: a quick start, slower tokens. Raises :class:`EngineError` where vLLM is not installed.
     """
 
     def __init__(
@@ -48,10 +51,9 @@ class VllmEngine:
         tokenizer: Any,
         *,
         dtype: str,
-        adapter: Path | None = None,
-        lora_rank: int = 0,
         slots: int = 64,
         memory_share: float = 0.85,
+        eager: bool = False,
     ) -> None:
         # One process: memory is given back with the object, Ctrl-C reaches it, batches form the same way every time.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -66,11 +68,6 @@ class VllmEngine:
         self._vllm = vllm
         self._tokenizer = tokenizer
         self._slots = slots
-        extra: dict[str, Any] = {}
-        if adapter is not None:
-            # vLLM knows these ranks only; a smaller one fits in the next.
-            ranks = [rank for rank in (8, 16, 32, 64, 128, 256, 320, 512) if rank >= lora_rank]
-            extra = {"enable_lora": True, "max_lora_rank": ranks[0], "max_loras": 1}
         self._llm = vllm.LLM(
             model=str(path),
             dtype={"fp32": "float32", "bf16": "bfloat16"}[dtype],
@@ -78,15 +75,10 @@ class VllmEngine:
             max_num_seqs=2 * slots,
             gpu_memory_utilization=memory_share,
             enable_prefix_caching=True,
+            enforce_eager=eager,
             seed=0,
             disable_log_stats=True,
-            **extra,
         )
-        self._lora = None
-        if adapter is not None:
-            from vllm.lora.request import LoRARequest
-
-            self._lora = LoRARequest("adapter", 1, str(adapter))
         self._dtype = dtype
         self._vocabulary = int(self._llm.llm_engine.model_config.get_vocab_size())
 
@@ -99,7 +91,6 @@ class VllmEngine:
         """The path taken, for the manifest."""
         return {
             "engine": f"vllm {self._vllm.__version__}",
-            "adapter": "none" if self._lora is None else "applied at run time",
             "dtype": self._dtype,
             "device": str(self._vllm.platforms.current_platform.device_type),
             "slots": self._slots,
@@ -237,15 +228,18 @@ class VllmEngine:
         return self._vllm.SamplingParams(**{"temperature": 0.0, "ignore_eos": True, **settings})
 
     def _run(self, asked: Sequence[tuple[Sequence[int], Any]]) -> Iterator[tuple[int, Any]]:
-        """(index, output) of each request as it is finished."""
-        engine = self._llm.llm_engine
-        for number, (ids, params) in enumerate(asked):
-            prompt = {"prompt_token_ids": [int(i) for i in ids]}
-            engine.add_request(str(number), prompt, params, lora_request=self._lora)
-        while engine.has_unfinished_requests():
-            for output in engine.step():
-                if output.finished:
-                    yield int(output.request_id.partition("-")[0]), output
+        """(index, output) of each request; vLLM's public call gives them when all are finished."""
+        prompts = [{"prompt_token_ids": [int(i) for i in ids]} for ids, _ in asked]
+        params = [params for _, params in asked]
+        yield from enumerate(self._llm.generate(prompts, params, use_tqdm=False))
+
+
+def merged_folder(model: Any, tokenizer: Any) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder with ``model`` (its adapter already merged) as vLLM loads it; as large as the model."""
+    folder = tempfile.TemporaryDirectory(prefix="dasd-merged-")
+    model.save_pretrained(folder.name)
+    tokenizer.save_pretrained(folder.name)
+    return folder
 
 
 class _Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dasd_bench.atomic import digest
@@ -18,6 +18,7 @@ from dasd_bench.spec import RunSpec
 from dasd_bench.task import Row, Task
 from dasd_bench.tasks import derive
 from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows, rows_sha256
+from dasd_bench.tasks.overlap import Overlap, overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class TaskData:
     test_key: str
     prompt_key: str
     """Hash of what decides the prompts besides the test rows: lm-eval's version, the YAML, the few-shot rows."""
+    overlap: Overlap | None = None
+    """What the run's training rows, of all tasks, give away of the test rows; None where nothing is tested."""
     retention: bool = False
     """True for a set that is evaluated for forgetting: its own number of shots, rows at even distances."""
 
@@ -80,11 +83,25 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
                 digest(train_key, examples_key(task, train)),
                 digest(test_key, examples_key(task, test)),
                 prompt_key(task, spec, data_dir, retention=name in kept) if test else "",
-                name in kept,
+                retention=name in kept,
             )
         )
         console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}")
-    return loaded
+    return report_overlap(loaded, console)
+
+
+def report_overlap(data: Sequence[TaskData], console: Console) -> list[TaskData]:
+    """Compares every task's test rows with the training rows of all tasks and says what they share."""
+    train = [example for one in data for example in one.train]
+    found = [replace(one, overlap=overlap(train, one.test)) if one.test else one for one in data]
+    for one in found:
+        sentence = one.overlap.sentence() if one.overlap else ""
+        if sentence:
+            console.warn(f"{one.name}: {sentence}")
+    clean = [one.name for one in found if one.overlap and not one.overlap.sentence()]
+    if clean:
+        console.say(f"[load] no test row is in the training rows, nor are 13 words of one: {', '.join(clean)}")
+    return found
 
 
 def examples_key(task: Task, examples: Sequence[Example]) -> str:
@@ -157,7 +174,8 @@ def unavailable(spec: RunSpec, task: Task) -> str | None:
 def prompt_key(task: Task, spec: RunSpec, data_dir: Path | None, *, retention: bool = False) -> str:
     """Hash of lm-eval's version, the task's YAML, the number of shots and the rows they are drawn from."""
     config = derive.config_of(task)
-    shots = derive.shots_of(config, None if spec.num_fewshot < 0 or retention else spec.num_fewshot)
+    asked = None if spec.num_fewshot < 0 or retention else spec.num_fewshot
+    shots = derive.task_shots(task, config, asked)
     split = derive.fewshot_split(config) if shots else None
     pool = "" if split is None else load_rows(task, split, data_dir=data_dir, offline=spec.offline).sha256
     return digest(importlib.metadata.version("lm_eval"), derive.yaml_sha256(task), shots, pool)
@@ -170,7 +188,9 @@ def train_tasks(spec: RunSpec, registry: Registry) -> tuple[str, ...]:
             if "train" not in registry.task(name).item.data.splits:
                 raise UsageError(f"Task '{name}' has no train split; leave it out of --train-tasks.")
         return spec.train_tasks
-    names = tuple(name for name in spec.tasks if "train" in registry.task(name).item.data.splits)
+    # A task evaluated with several numbers of shots (NAME, NAME@K) is trained on once.
+    trainable = [name for name in spec.tasks if "train" in registry.task(name).item.data.splits]
+    names = tuple({name.partition("@")[0]: name for name in reversed(trainable)}.values())[::-1]
     if not names:
         raise UsageError(f"None of the tasks {', '.join(spec.tasks)} has a train split; name one with --train-tasks.")
     return names

@@ -96,7 +96,7 @@ def make_outputs(
             made = engine.generate(asked, on_result=lambda _, done: meter.advance(1, len(done.token_ids)))
         arrays: dict[str, list[np.ndarray]] = {"tokens": [generation.token_ids for generation in made]}
         if base_outputs is not None:
-            states = engine.hidden_states(_requests(held, base_outputs))
+            states = context.distributions(adapter).hidden_states(_requests(held, base_outputs))
             arrays["hidden"] = [state.reshape(-1) for state in states]
         save_ragged(entry.path / "outputs.safetensors", arrays, [{} for _ in made])
         return {"prompts": len(made)}
@@ -129,7 +129,7 @@ def measure(
             requests = _requests(held, base.tokens)
             head = _own_head(context, adapter)
             with context.console.progress("divergence", len(requests)) as meter:
-                apart = context.engine().divergence(
+                apart = context.distributions().divergence(
                     requests, own.hidden, head, on_result=lambda _, tokens: meter.advance(1, tokens)
                 )
         drift = Drift(
