@@ -121,6 +121,8 @@ def build_spec(
     environment = {"data_dir": os.environ["DASD_DATA_DIR"]} if os.environ.get("DASD_DATA_DIR") else {}
     from_preset = layer(f"preset {preset}", PRESETS[preset]) if preset else {}
     spec = resolve(environment, from_preset, from_file, layer("the command line", options), parse_set(settings))
+    if spec.engine.backend == "vllm" and spec.retention:
+        raise UsageError("--retention compares whole distributions, which vLLM does not give: leave out --engine vllm.")
     registry = discover(tuple(Path(folder).expanduser() for folder in spec.plugins))
     if spec.tasks == ("auto",):
         builtin = spec.offline and not spec.data_dir

@@ -137,6 +137,8 @@ def _differing(texts: Sequence[str]) -> list[tuple[int, int]]:
     start = _alike(texts)
     start = texts[0].rfind(" ", 0, start + 1) + 1
     tail = _alike([text[start:][::-1] for text in texts])
+    while tail and texts[0][-tail].isalnum():
+        tail -= 1
     return [(start, len(text) - tail) for text in texts]
 
 

@@ -174,8 +174,7 @@ def unavailable(spec: RunSpec, task: Task) -> str | None:
 def prompt_key(task: Task, spec: RunSpec, data_dir: Path | None, *, retention: bool = False) -> str:
     """Hash of lm-eval's version, the task's YAML, the number of shots and the rows they are drawn from."""
     config = derive.config_of(task)
-    asked = None if spec.num_fewshot < 0 or retention else spec.num_fewshot
-    shots = derive.task_shots(task, config, asked)
+    shots = derive.task_shots(task, config, None if spec.num_fewshot < 0 or retention else spec.num_fewshot)
     split = derive.fewshot_split(config) if shots else None
     pool = "" if split is None else load_rows(task, split, data_dir=data_dir, offline=spec.offline).sha256
     return digest(importlib.metadata.version("lm_eval"), derive.yaml_sha256(task), shots, pool)

@@ -9,7 +9,7 @@ from typing import Any
 
 from dasd_bench.atomic import write_text
 from dasd_bench.errors import DasdError
-from dasd_bench.pipeline.artifacts import write_samples, write_targets
+from dasd_bench.pipeline.artifacts import write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData, all_train
 from dasd_bench.pipeline.drift import start_drift
@@ -116,6 +116,7 @@ def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str])
                 context.console.warn(f"{arm.label} seed {seed} failed: {error}")
                 continue
             write_targets(arm_folder(context, arm, seed), scored, weights)
+            write_pieces(arm_folder(context, arm, seed), scored, context.tokenizer)
             prepared.append(Prepared(arm, seed, scored, weights, len(examples), keys.train))
     if not prepared:
         raise DasdError(f"No arm could be prepared: {failures[0]}")
