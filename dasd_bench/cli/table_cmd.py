@@ -43,7 +43,9 @@ def console_of(context: click.Context) -> Console:
 )
 @click.option("--sort", help="Sort the rows by a column key, best first, or by 'method'.")
 @click.option(
-    "--group-by", metavar="level|subject|seed", help="One table of scores by difficulty level, subject or seed."
+    "--group-by",
+    metavar="level|subject|confidence|seed",
+    help="One table of scores by difficulty level, subject, quartile of the base's confidence, or seed.",
 )
 @click.option("--retention", is_flag=True, help="The retention table alone; the same as --table retention.")
 @click.option("--baseline", default="base", show_default=True, help="The row that differences and tests refer to.")

@@ -189,3 +189,39 @@ def test_rows_at_even_distances() -> None:
     assert spread(range(10), 3) == [0, 3, 6]
     assert spread(range(10), 0) == spread(range(10), 99) == list(range(10))
     assert resolve({}).retention_limit == 100
+
+
+def test_diagnose_has_every_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = command(capsys, "diagnose", str(run))
+    assert found.code == 0, found.err
+    for words in ("Training targets", "Selection by kind of token", "Acceptance", "Teacher-forced nll", "Retention"):
+        assert words in found.out
+    tables = json.loads(command(capsys, "diagnose", str(run), "--json").out)["tables"]
+    assert [table["key"] for table in tables] == ["targets", "classes", "outcomes", "histogram", "nll", "retention"]
+    stats = RunResults.load(run).arms[1].seeds[0].target_stats
+    assert stats is not None
+    assert sum(one.tokens for one in stats.classes.values()) == stats.tokens
+    assert stats.auc_confidence is not None
+    assert RunResults.load(run).arms[0].seeds[0].target_stats.gold_agreement == 1.0  # type: ignore[union-attr]
+
+
+def test_nll_has_numbers_and_own_answers(run: Path) -> None:
+    results = RunResults.load(run)
+    for name in ("mini_gsm", "mini_arc"):
+        nll = results.base[name].reference_nll
+        assert nll is not None
+        total = sum(mean * size for mean, size in zip(nll.per_item, nll.tokens_per_item, strict=True))
+        assert total / sum(nll.tokens_per_item) == pytest.approx(nll.all_tokens_mean)
+        right = sum(results.base[name].correct or [])
+        assert (len(nll.own.items) if nll.own else 0) == right
+    assert sum(results.base["mini_arc"].correct or []) > 0
+    by_confidence = results.base["mini_arc"].confidence
+    assert len(by_confidence) == 6
+    assert all(0 < value <= 1 for value in by_confidence)
+
+
+def test_scores_by_confidence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = command(capsys, "table", str(run), "--group-by", "confidence")
+    assert found.code == 0, found.err
+    assert "Q1 least sure" in found.out
+    assert "Did you mean 'confidence'" in command(capsys, "table", str(run), "--group-by", "confidenc").err
