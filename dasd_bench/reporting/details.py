@@ -101,14 +101,14 @@ def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
 def cost_table(results: Sequence[RunResults]) -> Table:
     """Tokens, steps and memory of each method, and the seconds of every stage, summed over seeds."""
     usable(results)
-    stages = list(dict.fromkeys(stage.name for run in results for stage in run.stages))
+    stages = list(dict.fromkeys(stage.name for run in results for stage in _folded(run)))
     rows = []
     for group, run in zip(group_names(results), results, strict=True):
-        shared = [stage for stage in run.stages if not stage.arm]
+        shared = [stage for stage in _folded(run) if not stage.arm]
         if shared:
             rows.append(Row("shared", _stage_cells(shared), group))
         for entry in entries(run):
-            own = [stage for stage in run.stages if stage.arm == entry.label]
+            own = [stage for stage in _folded(run) if stage.arm == entry.label]
             cells = _stage_cells(own) | _train_cells(entry)
             if cells:
                 rows.append(Row(entry.label, cells, group))
@@ -128,6 +128,12 @@ def cost_table(results: Sequence[RunResults]) -> Table:
     if stages:
         caption.append(f"Computed in this run: {format_seconds(total)} in all.")
     return Table("cost", "Cost", columns, rows, caption)
+
+
+def _folded(run: RunResults) -> list[StageTime]:
+    """The stages with those of all retention sets under one name: ten columns say no more than one."""
+    kept = {f"evaluate {task.name}" for task in run.tasks if task.retention}
+    return [replace(stage, name="retention") if stage.name in kept else stage for stage in run.stages]
 
 
 def reason_table(results: Sequence[RunResults]) -> Table:
