@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
@@ -81,3 +82,13 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_LEFT = re.compile(r"\..+\.(?:jsonl?|yaml|safetensors|md)\.[a-z0-9_]{8}")
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes the temporary files that killed writers left under ``folder``; nobody may be writing there."""
+    for path in folder.rglob(".*"):
+        if _LEFT.fullmatch(path.name) and path.is_file():
+            path.unlink()

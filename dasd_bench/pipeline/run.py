@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dasd_bench.atomic import write_text
+from dasd_bench.atomic import clear_leftovers, write_text
 from dasd_bench.errors import DasdError
 from dasd_bench.pipeline.artifacts import piece_text, write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.budget import train_summary
@@ -55,6 +55,7 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
     model is in memory at a time.
     """
     spec, console = context.spec, context.console
+    clear_leftovers(context.run_dir)
     write_text(context.run_dir / "spec.yaml", to_yaml(spec))
     tested = [one for one in data if one.test]
     results = RunResults(
