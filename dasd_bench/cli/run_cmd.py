@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,12 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
     "-o", "--output", type=click.Path(path_type=Path), help="Run directory [default: runs/<name of the run>]."
 )
 @click.option("--store", type=click.Path(path_type=Path), help="Folder of shared results [default: the user's cache].")
+@click.option(
+    "--track",
+    multiple=True,
+    callback=_commas,
+    help="Send finished arms to tensorboard, mlflow, wandb or trackio (comma-separated or repeated).",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
 @click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
@@ -70,6 +77,7 @@ def run(
     accept_licence: tuple[str, ...],
     output: Path | None,
     store: Path | None,
+    track: list[str] | None,
     dry_run: bool,
     json_events: bool,
     quiet: bool,
@@ -86,6 +94,7 @@ def run(
         console,
         output=output,
         store=store,
+        track=track or [],
         dry_run=dry_run,
         accept_licences=accept_licence,
         started=started,
@@ -134,6 +143,7 @@ def run_spec(
     *,
     output: Path | None,
     store: Path | None,
+    track: Sequence[str] = (),
     dry_run: bool,
     accept_licences: tuple[str, ...],
     started: float,
@@ -146,7 +156,9 @@ def run_spec(
     from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
     from dasd_bench.pipeline.run import execute
     from dasd_bench.reporting.show import print_tables, run_tables
+    from dasd_bench.reporting.tracking import Tracking, check_trackers
 
+    trackers = check_trackers(track)
     run_dir = output or Path("runs") / run_name(spec)
     check_run_dir(run_dir, spec)
     for broken in registry.broken:
@@ -167,7 +179,7 @@ def run_spec(
     console.say(plan_lines(plan)[-1])
     with FileLock(run_dir / ".lock", on_wait=console.say):
         try:
-            results = execute(context, data)
+            results = execute(context, data, Tracking(trackers, run_dir, console).arm_done)
         except KeyboardInterrupt:
             write_cancelled(context)
             console.say(f"Interrupted. What is finished is stored; run the same command again to go on ({run_dir}).")
