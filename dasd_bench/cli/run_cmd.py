@@ -152,7 +152,7 @@ def run_spec(
     from dasd_bench.locks import FileLock
     from dasd_bench.pipeline.build import build_context, plan_unfetched
     from dasd_bench.pipeline.data import load_data
-    from dasd_bench.pipeline.manifest import closing_lines, write_cancelled
+    from dasd_bench.pipeline.manifest import closing_lines, interrupted_line, write_cancelled
     from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
     from dasd_bench.pipeline.run import execute
     from dasd_bench.reporting.show import print_tables, run_tables
@@ -182,7 +182,7 @@ def run_spec(
             results = execute(context, data, Tracking(trackers, run_dir, console).arm_done)
         except KeyboardInterrupt:
             write_cancelled(context)
-            console.say(f"Interrupted. What is finished is stored; run the same command again to go on ({run_dir}).")
+            console.result(interrupted_line(context))
             return 130
     learn_rates(context, plan, context.recorder.stages)
     print_tables(console, run_tables([results]))

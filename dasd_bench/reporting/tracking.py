@@ -73,11 +73,14 @@ def send(name: str, run_dir: Path, results: RunResults, arm: Arm, one: SeedArm) 
     try:
         tracker = _tracker(name, run_dir, f"{results.run_id}/{key}")
         tracker.start()
-        tracker.store_init_configuration(settings)
-        for step, values in curve:
-            tracker.log(values, step=step)
-        tracker.log(final, step=curve[-1][0] if curve else 0)
-        tracker.finish()
+        try:
+            tracker.store_init_configuration(settings)
+            for step, values in curve:
+                tracker.log(values, step=step)
+            tracker.log(final, step=curve[-1][0] if curve else 0)
+        finally:
+            # MLflow and wandb keep one active run a process: left open, it would take the next arm's numbers.
+            tracker.finish()
     # A tracker is somebody else's program behind a network: whatever it raises must not cost the run its results.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

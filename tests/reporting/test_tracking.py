@@ -136,7 +136,17 @@ def test_run_tracks_every_arm(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("tensorboard")
-    args = run_args(tiny_folder("llama"), tmp_path, "--track", "tensorboard", methods="sft,profit")
+    args = run_args(
+        tiny_folder("llama"),
+        tmp_path,
+        "--track",
+        "tensorboard",
+        "--limit",
+        "2",
+        "--train-limit",
+        "2",
+        methods="sft,profit",
+    )
     result = command(capsys, *args)
     assert result.code == 0, result.err
     assert "Sent sft seed 0 to tensorboard." in result.out
