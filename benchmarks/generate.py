@@ -16,7 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import chat_ids, interleaved, linear_flops, load, machine_limit, main, report, rows, warm
+from benchmarks.common import DEVICE, chat_ids, interleaved, linear_flops, load, machine_limit, main, report, rows, warm
 from dasd_bench.engine import Engine, GenerateRequest
 
 NEW_TOKENS = 200
@@ -30,8 +30,8 @@ def transformers_generate(model: Any, prompts: list[list[int]], stop: list[int],
     for start in range(0, len(order), PEER_BATCH):
         batch = order[start : start + PEER_BATCH]
         longest = max(len(prompts[i]) for i in batch)
-        ids = torch.tensor([[pad] * (longest - len(prompts[i])) + prompts[i] for i in batch])
-        mask = torch.tensor([[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in batch])
+        ids = torch.tensor([[pad] * (longest - len(prompts[i])) + prompts[i] for i in batch], device=DEVICE)
+        mask = torch.tensor([[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in batch], device=DEVICE)
         with torch.inference_mode():
             out = model.generate(
                 ids,

@@ -7,19 +7,20 @@ kept and goes into the manifest.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import inspect
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from dasd_bench.errors import PluginError, unknown_name
+from dasd_bench.errors import PluginError, UsageError, unknown_name
 from dasd_bench.method import Method, validate_method
 from dasd_bench.task import Task, validate_task
 
@@ -56,6 +57,8 @@ class Registry:
     methods: dict[str, Plugin[type[Method]]] = field(default_factory=dict)
     tasks: dict[str, Plugin[Task]] = field(default_factory=dict)
     broken: list[BrokenPlugin] = field(default_factory=list)
+    variants: dict[str, Plugin[Task]] = field(default_factory=dict)
+    """Tasks asked for with another number of shots, by their full name (``arc_challenge@25``)."""
 
     def method(self, name: str) -> Plugin[type[Method]]:
         """The method of that name; :class:`~dasd_bench.errors.UsageError` with a suggestion otherwise."""
@@ -64,10 +67,20 @@ class Registry:
         return self.methods[name]
 
     def task(self, name: str) -> Plugin[Task]:
-        """The task of that name; :class:`~dasd_bench.errors.UsageError` with a suggestion otherwise."""
-        if name not in self.tasks:
-            raise unknown_name("task", name, self.tasks)
-        return self.tasks[name]
+        """The task of that name; :class:`~dasd_bench.errors.UsageError` with a suggestion otherwise.
+
+        ``NAME@K`` is the task with K shots, under that name.
+        """
+        base, at, shots = name.partition("@")
+        if base not in self.tasks:
+            raise unknown_name("task", base, self.tasks)
+        if not at:
+            return self.tasks[base]
+        if not shots.isdecimal():
+            raise UsageError(f"Task '{name}': write the number of shots after the @, for instance {base}@5.")
+        if name not in self.variants:
+            self.variants[name] = _with_shots(self.tasks[base], name, int(shots))
+        return self.variants[name]
 
     def _add(self, module: ModuleType, path: Path, origin: str) -> None:
         classes = [c for _, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__]
@@ -84,6 +97,13 @@ class Registry:
             instance = task()
             instance.folder = path.parent
             _claim(self.tasks, Plugin(task.name, instance, origin, path, _folder_hash(path.parent)), "task")
+
+
+def _with_shots(plugin: Plugin[Task], name: str, shots: int) -> Plugin[Task]:
+    task = copy.copy(plugin.item)
+    task.name = name  # type: ignore[misc]  # the variant is an instance of the same class under another name
+    task.num_fewshot = shots  # type: ignore[misc]
+    return replace(plugin, name=name, item=task)
 
 
 def _claim(table: dict[str, Plugin[T]], plugin: Plugin[T], kind: str) -> None:

@@ -31,6 +31,8 @@ class DataSource:
     splits: tuple[str, ...] = ("train", "test")
     hub_path: str | None = None
     hub_name: str | None = None
+    evaluated: str | None = None
+    """The published name of the evaluated split where it is not ``test`` or ``validation`` (IFEval: ``train``)."""
 
 
 class Task:
@@ -38,7 +40,8 @@ class Task:
 
     ``stock`` names the lm-eval task whose YAML is derived at run time; ``yaml`` names our own YAML in the folder;
     exactly one is set. ``metric`` and ``filter`` name the headline score in lm-eval's results. ``comparable`` is True
-    where prompt, filter and metric are stock lm-eval's. ``max_new_tokens`` is the generation budget, None for
+    where prompt, filter and metric are stock lm-eval's. ``num_fewshot`` overrides the YAML's number and the run's:
+    ``NAME@K`` sets it. ``max_new_tokens`` is the generation budget, None for
     log-likelihood tasks.
     """
 
@@ -51,9 +54,12 @@ class Task:
     metric: ClassVar[str] = "exact_match"
     filter: ClassVar[str] = "none"
     comparable: ClassVar[bool] = False
+    num_fewshot: ClassVar[int | None] = None
     max_new_tokens: ClassVar[int | None] = 256
     train_new_tokens: ClassVar[int] = 256
     unsafe_code: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Import names of optional packages that the task's metric needs."""
     rewrite_instruction: ClassVar[str] = (
         "Write this solution again in your own words, step by step, and finish with the final answer."
     )
@@ -87,6 +93,10 @@ class Task:
     def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
         """The lm-eval configuration with what cannot run here replaced (an executor); unchanged by default."""
         return config
+
+    def lacking(self) -> str | None:
+        """What else the task needs and this machine lacks, in a few words with what to do; None where nothing."""
+        return None
 
     def level_of(self, row: Row) -> str | None:
         """Difficulty level of a row for breakdowns, or None."""

@@ -19,6 +19,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("dasd_bench.cli.run_cmd:run", "Make targets, train, evaluate and print the table."),
     "table": ("dasd_bench.cli.table_cmd:table_command", "Print the table of finished runs."),
     "compare": ("dasd_bench.cli.table_cmd:compare_command", "Compare two runs item by item."),
+    "samples": ("dasd_bench.cli.samples_cmd:samples_command", "Read the answers of a run in the terminal."),
+    "score": ("dasd_bench.cli.score_cmd:score_command", "Grade the answers of a run again, without a model."),
+    "diagnose": ("dasd_bench.cli.diagnose_cmd:diagnose_command", "Show what was trained on and what moved."),
     "plot": ("dasd_bench.cli.plot_cmd:plot_command", "Draw plots of runs as PDF, SVG and PNG."),
     "report": ("dasd_bench.cli.report_cmd:report_command", "Write one HTML page: tables, plots, token viewer."),
     "export": ("dasd_bench.cli.export_cmd:export_command", "Write a model card for a run's adapters."),
@@ -27,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("dasd_bench.cli.data_cmd:data_group", "Check a folder of benchmark data."),
     "models": ("dasd_bench.cli.models_cmd:models_group", "Fetch and list models."),
     "exec": ("dasd_bench.cli_exec:exec_command", "Execute code samples in the sandbox and score them."),
+    "bench": ("dasd_bench.cli.bench_cmd:bench", "Measure speed against what you would otherwise run."),
     "doctor": ("dasd_bench.cli.doctor:doctor", "Say what this machine has and can do."),
     "new-method": ("dasd_bench.cli.new_method:new_method", "Write the file of a new method."),
 }

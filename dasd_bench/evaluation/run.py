@@ -45,7 +45,7 @@ def evaluate(
 
     console = console or Console(quiet=True)
     config = derive.config_of(task)
-    shots = derive.shots_of(config, settings.num_fewshot)
+    shots = derive.task_shots(task, config, settings.num_fewshot)
     scored = list(rows)[: settings.limit]
     data = {derive.evaluation_split(config): scored}
     data.update(_fewshot_rows(task, config, shots, scored, settings))
@@ -121,6 +121,9 @@ def _fewshot_rows(
     """The rows shots are drawn from, by split name; refuses a pool that holds rows that are scored."""
     split = derive.fewshot_split(config) if shots else None
     if split is None:
+        fixed = len(derive.fixed_shots(config))
+        if shots > fixed:
+            raise UsageError(f"Task '{task.name}' has {fixed} fixed shots; lower --num-fewshot from {shots}.")
         return {}
     if split == derive.evaluation_split(config):
         raise UsageError(

@@ -77,6 +77,7 @@ def write_manifest(context: RunContext, data: list[TaskData], status: str, failu
                 "train_sha256": one.train_key,
                 "test_rows": len(one.test),
                 "test_sha256": one.test_key,
+                "overlap": None if one.overlap is None else one.overlap.summary(),
                 "evaluation": context.evaluation.get(one.name),
             }
             for one in data

@@ -13,6 +13,7 @@ from dasd_bench.errors import DasdError
 from dasd_bench.pipeline.artifacts import write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData, all_train
+from dasd_bench.pipeline.drift import start_drift
 from dasd_bench.pipeline.keys import arm_keys, train_data_key
 from dasd_bench.pipeline.manifest import conditions, write_manifest
 from dasd_bench.pipeline.stages import (
@@ -73,6 +74,7 @@ def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None 
         results.base[one.name] = score
         results.tasks.append(info)
     results.conditions = conditions(context, data)
+    drift = start_drift(context, tested)
     by_label: dict[str, Arm] = {}
     for item in prepared:
         label = item.arm.label
@@ -86,10 +88,14 @@ def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None 
             by_label[label] = arm_row(item.arm)
             results.arms.append(by_label[label])
         by_label[label].seeds.append(seed_arm)
+        if drift is not None:
+            drift.collect(label, seed_arm, item.train_key)
         results.stages = list(context.recorder.stages)
         results.save(context.run_dir)
         if arm_done is not None:
             arm_done(results, by_label[label], seed_arm)
+    if drift is not None:
+        drift.finish(results)
     results.stages = list(context.recorder.stages)
     results.warnings = list(dict.fromkeys(console.warnings))
     results.status = "partial" if failures else "finished"
@@ -150,8 +156,10 @@ def score_model(
     with context.recorder.stage(f"evaluate {data.name}", label, seed) as stage:
         rows, summary, stage.reused = evaluate_model(context, data, adapter, key)
     context.evaluation[data.name] = summary["config"]
-    with context.recorder.stage(f"reference nll {data.name}", label, seed) as stage:
-        nll, stage.reused = reference_nll(context, data, adapter, key)
+    nll = None
+    if not data.retention:
+        with context.recorder.stage(f"reference nll {data.name}", label, seed) as stage:
+            nll, stage.reused = reference_nll(context, data, adapter, key)
     where = context.run_dir / "base" if seed is None else context.run_dir / "arms" / label / f"seed{seed}"
     write_samples(where / "eval" / data.name / "samples.jsonl", rows)
     return task_score(rows, summary, nll), task_info(data, summary)
@@ -195,6 +203,7 @@ def task_info(data: TaskData, summary: Row) -> TaskInfo:
         version=data.task.version,
         note=summary["note"],
         max_new_tokens=data.task.max_new_tokens,
+        retention=data.retention,
     )
 
 

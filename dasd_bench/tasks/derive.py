@@ -6,18 +6,17 @@ scores are comparable with stock lm-eval by construction. Imports lm-eval (about
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dasd_bench.errors import PluginError, did_you_mean
+from dasd_bench.errors import PluginError, UsageError, did_you_mean
 from dasd_bench.task import Row, Task
+from dasd_bench.tasks.stock_imports import any_antlr, no_hub_metrics
 
 STRUCTURAL = ("tag", "group", "task_list", "class", "include")
 REQUIRED = ("task", "output_type", "doc_to_text", "doc_to_target", "metric_list", "test_split or validation_split")
@@ -32,7 +31,7 @@ def stock_yaml(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise PluginError("lm-eval is not installed; install dasd-bench with its dependencies.")
     root = Path(spec.submodule_search_locations[0]) / "tasks"
-    declares = re.compile(rf"^task:\s*[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
+    declares = re.compile(rf"^[\"']?task[\"']?:\s*[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
     # A task lies in a folder that its name begins with (gsm8k_cot in gsm8k/); the longest such name is looked at first.
     folders = sorted((p for p in root.iterdir() if p.is_dir() and name.startswith(p.name)), key=lambda p: -len(p.name))
     for folder in [*folders, root]:
@@ -53,14 +52,18 @@ def yaml_path(task: Task) -> Path:
 
 
 def yaml_sha256(task: Task) -> str:
-    """Hash of the task's YAML and of every YAML it includes, for the manifest."""
+    """Hash of the task's YAML, of every YAML it includes and of the modules beside them that they name."""
     digest = hashlib.sha256()
     todo = [yaml_path(task)]
     while todo:
         path = todo.pop(0)
         text = path.read_text(encoding="utf-8")
         digest.update(text.encode() + b"\0")
-        todo += [path.parent / name.strip() for name in re.findall(r"^include:\s*(\S+)", text, re.MULTILINE)]
+        included = re.findall(r"^[\"']?include[\"']?:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
+        todo += [path.parent / name for name in included]
+        modules = {spec.rpartition(".")[0] for spec in re.findall(r"!function\s+(\S+)", text)}
+        beside = sorted(path.parent / f"{module.replace('.', '/')}.py" for module in modules)
+        todo += [module for module in beside if module.is_file()]
     return digest.hexdigest()
 
 
@@ -71,7 +74,7 @@ def read_config(path: Path) -> dict[str, Any]:
     from lm_eval.tasks._yaml_loader import load_yaml
 
     try:
-        with no_hub_metrics():
+        with no_hub_metrics(), any_antlr():
             config: dict[str, Any] = load_yaml(path)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -91,40 +94,6 @@ def read_config(path: Path) -> dict[str, Any]:
     for key in STRUCTURAL:
         config.pop(key, None)
     return config
-
-
-class _HubMetric:
-    """Stands for a metric that a task's module would load from the hub; answers only while the module is imported."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.importing = True
-
-    def compute(self, **_: Any) -> tuple[dict[str, float], dict[str, Any]]:
-        """Nothing of use: the self-test that lm-eval's code tasks run at import only has to come back."""
-        if self.importing:
-            return {"pass@1": math.nan}, {}
-        raise PluginError(f"The metric '{self.name}' of evaluate is never loaded here; give the task its own executor.")
-
-
-@contextlib.contextmanager
-def no_hub_metrics() -> Iterator[None]:
-    """Keeps ``evaluate.load`` from the hub while a task's module is imported (lm-eval's code tasks call it there)."""
-    import evaluate
-
-    load, made = evaluate.load, []
-
-    def stand_in(name: str, *_: Any, **__: Any) -> _HubMetric:
-        made.append(_HubMetric(name))
-        return made[-1]
-
-    evaluate.load = stand_in
-    try:
-        yield
-    finally:
-        evaluate.load = load
-        for metric in made:
-            metric.importing = False
 
 
 def _function_key(path: Path, error: Exception) -> str:
@@ -155,12 +124,31 @@ def fewshot_split(config: Mapping[str, Any]) -> str | None:
     return None if split is None else str(split)
 
 
+def fixed_shots(config: Mapping[str, Any]) -> list[Row]:
+    """The shots that the YAML spells out; none where they are drawn from a split."""
+    samples = (config.get("fewshot_config") or {}).get("samples") or []
+    return list(samples() if callable(samples) else samples)
+
+
 def shots_of(config: Mapping[str, Any], asked: int | None) -> int:
     """Shots used: the YAML's number unless asked otherwise; a YAML that says 0 is never overridden, as in lm-eval."""
     own = config.get("num_fewshot")
     if own == 0:
         return 0
     return int(own or 0) if asked is None else asked
+
+
+def task_shots(task: Task, config: Mapping[str, Any], asked: int | None) -> int:
+    """Shots of a task: those of its name (``NAME@K``), else those ``asked`` for (None: the YAML's).
+
+    Raises :class:`UsageError` where ``NAME@K`` cannot be had.
+    """
+    if task.num_fewshot is None:
+        return shots_of(config, asked)
+    if config.get("num_fewshot") == 0 and task.num_fewshot:
+        base = task.name.partition("@")[0]
+        raise UsageError(f"Task '{task.name}': the YAML of '{base}' sets 0 shots, which lm-eval never overrides.")
+    return task.num_fewshot
 
 
 def build(task: Task, rows: Mapping[str, list[Row]], num_fewshot: int, fewshot_seed: int) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dasd_bench.records import Example, Verdict
 from dasd_bench.task import Row, Task
 from dasd_bench.tasks.grading import extract_number, grade_choice, grade_number, last_boxed, strip_calculator_marks
-from dasd_bench.tasks.mathematics import Verifier, grade_math
+from dasd_bench.tasks.mathematics import Verifier, grade_math, shared_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,11 +75,20 @@ class NumberTask(LmEvalTask):
 
     def example(self, row: Row, split: str, index: int) -> Example:
         """A worked reference and the number after ``####``."""
-        reference = strip_calculator_marks(str(row["answer"]))
-        final = reference.rpartition("####")[2].strip()
-        if "####" not in reference or extract_number(final) is None:
+        worked, marker, final = strip_calculator_marks(str(row["answer"])).rpartition("####")
+        if not marker or extract_number(final) is None:
             raise ValueError("the answer does not end in '#### n'")
-        return self.make_example(row, split, index, reference, final)
+        return self.make_example(
+            row, split, index, self.reference_of(worked, final.strip()), final.strip(), self.subject_of(row)
+        )
+
+    def reference_of(self, worked: str, final: str) -> str:
+        """What is trained on: the worked steps and the final number, as the task's shots put them."""
+        return f"{worked}#### {final}"
+
+    def subject_of(self, row: Row) -> str | None:
+        """Kind of problem for breakdowns, or None."""
+        return None
 
     def grade(self, example: Example, text: str) -> Verdict:
         """Compares the number the text ends on."""
@@ -97,8 +106,8 @@ class MathTask(LmEvalTask):
 
     @cached_property
     def verifier(self) -> Verifier:
-        """The math-verify process, started when the first answer needs it."""
-        return Verifier()
+        """The math-verify process, shared by all tasks and started when the first answer needs it."""
+        return shared_verifier()
 
     def example(self, row: Row, split: str, index: int) -> Example:
         r"""A worked reference and the inside of its last ``\boxed{}``."""
@@ -107,7 +116,18 @@ class MathTask(LmEvalTask):
         if final is None:
             raise ValueError("the solution has no \\boxed answer")
         subject = row.get(self.subject_column)
-        return self.make_example(row, split, index, reference, final, None if subject is None else str(subject))
+        return self.make_example(
+            row, split, index, self.reference_of(reference, final), final, None if subject is None else str(subject)
+        )
+
+    def reference_of(self, solution: str, final: str) -> str:
+        """What is trained on: the solution, ending as the task's shots end."""
+        return solution
+
+    def level_of(self, row: Row) -> str | None:
+        """MATH's level without the word: ``Level 5`` and MATH-500's ``5`` are one group."""
+        level = super().level_of(row)
+        return None if level is None else level.removeprefix("Level ")
 
     def grade(self, example: Example, text: str) -> Verdict:
         """Compares the final answer as mathematics, within a time limit."""

@@ -1,4 +1,4 @@
-"""GSM8K as stock lm-eval has it (Cobbe and others, arXiv 2110.14168)."""
+"""GSM8K as stock lm-eval has it (Cobbe and others, arXiv 2110.14168): five shots, and eight fixed shots with steps."""
 
 from __future__ import annotations
 
@@ -21,3 +21,19 @@ class Gsm8k(NumberTask):
     def level_of(self, row: dict[str, object]) -> str | None:
         """The number of steps of the reference: its lines before ``#### n``."""
         return str(str(row["answer"]).strip().count("\n"))
+
+
+class Gsm8kCot(Gsm8k):
+    """The same problems after eight fixed shots; the last number counts, "The answer is n." is reported too."""
+
+    name = "gsm8k_cot"
+    summary = "grade-school word problems, 8 fixed shots with steps, stock lm-eval's gsm8k_cot"
+    stock = "gsm8k_cot"
+    answer_markers = ("The answer is",)
+    rewrite_instruction = (
+        "Write this solution again in your own words. End with the sentence: The answer is N. (N is the number.)"
+    )
+
+    def reference_of(self, worked: str, final: str) -> str:
+        """The worked steps and the sentence that the shots end on."""
+        return f"{worked}The answer is {final}."

@@ -28,7 +28,7 @@ def test_check_counts_rows_and_reports_overlap(data: Path, capsys: pytest.Captur
     assert "gsm8k: train 3 rows" in out
     assert "2 of 2 test rows are also training rows word for word" in out
     assert "gms8k: no task reads this folder. Did you mean 'gsm8k'?" in out
-    assert "1 tasks checked, nothing wrong" in out
+    assert "3 tasks checked, nothing wrong" in out
 
 
 def test_check_names_file_and_line_and_fails(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

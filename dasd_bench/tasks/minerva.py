@@ -1,0 +1,43 @@
+"""lm-eval's minerva_math: its prompt, shots and normalisation, graded by math-verify in a process with a time limit.
+
+Stock lm-eval grades in its own process, under a signal that sympy can outlive, and wants an ANTLR runtime that
+math-verify's does not go with. What differs is written in docs/tasks.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from dasd_bench.task import Row
+from dasd_bench.tasks.families import MathTask
+
+
+class MinervaTask(MathTask):
+    """The headline ``math_verify`` is stock's call on the same texts; ``exact_match`` wants the shots' last words."""
+
+    metric: ClassVar[str] = "math_verify"
+    answer_markers: ClassVar[tuple[str, ...]] = (
+        "\\boxed",
+        "Final Answer: The final answer is",
+        "I hope it is correct.",
+    )
+    train_new_tokens: ClassVar[int] = 384
+
+    def reference_of(self, solution: str, final: str) -> str:
+        """The solution and the sentence that the shots end on."""
+        return f"{solution}\nFinal Answer: The final answer is ${final}$. I hope it is correct."
+
+    def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Stock's ``process_results`` with its comparisons done by the verifier."""
+        stock = config["process_results"].__globals__
+        answer_in, normal = stock["get_unnormalized_answer"], stock["normalize_final_answer"]
+
+        def process_results(doc: Row, results: list[str]) -> dict[str, int]:
+            answer = normal(answer_in(results[0]))
+            exact = answer == doc["answer"] or self.verifier.difference_is_zero(answer, doc["answer"])
+            return {
+                "exact_match": int(bool(exact)),
+                "math_verify": int(bool(self.verifier.same_text(doc["solution"], results[0]))),
+            }
+
+        return {**config, "process_results": process_results}

@@ -1,0 +1,20 @@
+"""GSM8K as one asks a chat model; an own form, beside the stock ones."""
+
+from __future__ import annotations
+
+from dasd_bench.task import DataSource
+from dasd_bench.tasks.families import NumberTask
+
+
+class Gsm8kChat(NumberTask):
+    """Zero-shot with steps. Chat models recite the shots of the stock form, or leave its answer format."""
+
+    name = "gsm8k_chat"
+    summary = "grade-school word problems, 0-shot with steps, for chat models; not comparable with lm-eval's gsm8k"
+    data = DataSource("gsm8k", ("question", "answer"), hub_path="openai/gsm8k", hub_name="main")
+    yaml = "gsm8k_chat.yaml"
+    max_new_tokens = 512
+
+    def level_of(self, row: dict[str, object]) -> str | None:
+        """The number of steps of the reference: its lines before ``#### n``."""
+        return str(str(row["answer"]).strip().count("\n"))
