@@ -19,7 +19,7 @@ from torch import nn
 from dasd_bench.engine import Engine
 from dasd_bench.engine.linears import PackedLinear, can_pack
 
-MODEL = "smollm2-135m-instruct"
+MODEL = "smollm2-135m"
 """The alias that is measured where ``DASD_BENCH_MODEL`` names no other alias or folder."""
 
 DEVICE = os.environ.get("DASD_BENCH_DEVICE", "cpu")
@@ -129,16 +129,22 @@ class PeakMemory:
 
 
 def interleaved(peer: Callable[[], Any], ours: Callable[[], Any], runs: int) -> tuple[float, float, Any, Any]:
-    """Median seconds of both (peer, ours, ours, peer, peer, ...: each order as often) and their last results."""
-    times: tuple[list[float], list[float]] = ([], [])
-    results: list[Any] = [None, None]
-    sides = [(0, peer), (1, ours)]
+    """Median seconds of both and their last results; each order as often as the other."""
+    (theirs, their_result), (own, own_result) = rotated([peer, ours], runs)
+    return theirs, own, their_result, own_result
+
+
+def rotated(sides: list[Callable[[], Any]], runs: int) -> list[tuple[float, Any]]:
+    """(median seconds, last result) of each side; every second round goes through them backwards."""
+    times: list[list[float]] = [[] for _ in sides]
+    results: list[Any] = [None] * len(sides)
+    order = list(range(len(sides)))
     for number in range(runs):
-        for side, work in sides if number % 2 == 0 else sides[::-1]:
+        for side in order if number % 2 == 0 else order[::-1]:
             start = _clock()
-            results[side] = work()
+            results[side] = sides[side]()
             times[side].append(_clock() - start)
-    return statistics.median(times[0]), statistics.median(times[1]), results[0], results[1]
+    return [(statistics.median(times[side]), results[side]) for side in order]
 
 
 def report(
