@@ -44,12 +44,17 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
         columns = [column for column in table.columns if column.block == task]
         groups = [column.key.partition(":")[2] for column in columns]
         sizes = [sorted({n for row in table.rows if (n := row.cell(column.key).n)}) for column in columns]
-        step = 0.72 / max(1, len(names))
-        for place, (name, row) in enumerate(zip(names, table.rows, strict=True)):
+        present = [
+            (name, row)
+            for name, row in zip(names, table.rows, strict=True)
+            if any(row.cell(column.key).value is not None for column in columns)
+        ]
+        step = 0.72 / len(present)
+        for place, (name, row) in enumerate(present):
             cells = [row.cell(column.key) for column in columns]
             points = [(x, cell) for x, cell in enumerate(cells) if cell.value is not None]
             if points:
-                shift = (place - (len(names) - 1) / 2) * step
+                shift = (place - (len(present) - 1) / 2) * step
                 _points(axis, [(x + shift, cell) for x, cell in points], look[name], name)
                 shown = ", ".join(f"{groups[x]} {100 * (cell.value or 0):.0f}" for x, cell in points)
                 words.append(f"{task}, {name}: {shown}")
@@ -64,7 +69,7 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
         axis.set_xlabel("difficulty level" if by == "level" else "subject")
         axis.set_title(task)
     _percent_axes(axes)
-    legend_below(figure, axes[0])
+    legend_below(figure, *axes)
     caption = (
         f"Share of right answers by {by}, with 95 % intervals over items (Wilson for one seed, bootstrap of the items' "
         f"seed means for several). Groups are small where n is: read the intervals.{partial_note(sources)}"
@@ -140,7 +145,7 @@ def pareto(sources: Sequence[Source]) -> Plot | Nothing:
         axis.margins(0.12)
         _draw_front(axis, front)
     axes[0].set_ylabel("accuracy on trained tasks, %")
-    legend_below(figure, axes[0])
+    legend_below(figure, *axes)
     retained = sorted({task.name for one in sources for task in one.results.tasks if task.retention})
     caption = (
         "Up and to the right is better. Filled: on the Pareto front (no other row is better in one and at least as "
