@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,11 @@ class Prepared:
     train_key: str
 
 
-def execute(context: RunContext, data: list[TaskData]) -> RunResults:
+ArmDone = Callable[[RunResults, Arm, SeedArm], None]
+"""Told of every finished arm and seed."""
+
+
+def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None = None) -> RunResults:
     """Runs every stage. Arms that fail are reported and left out; the status then is ``partial``.
 
     The base model works first (targets, scores, base evaluation), then each arm trains and is evaluated, so that one
@@ -94,6 +99,8 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
             drift.collect(label, seed_arm, item.train_key)
         results.stages = list(context.recorder.stages)
         results.save(context.run_dir)
+        if arm_done is not None:
+            arm_done(results, by_label[label], seed_arm)
     if drift is not None:
         drift.finish(results)
     results.stages = list(context.recorder.stages)

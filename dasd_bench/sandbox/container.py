@@ -1,5 +1,7 @@
-"""The container level: a zygote inside bubblewrap or Docker. Neither needs an image with Python in it: this machine's own
-interpreter and libraries are mounted, read-only."""
+"""The container level: a zygote inside bubblewrap or Docker.
+
+Neither needs an image with Python in it: this machine's own interpreter and libraries are mounted, read-only.
+"""
 
 from __future__ import annotations
 
