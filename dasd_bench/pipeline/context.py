@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
@@ -81,13 +81,12 @@ class RunContext:
             self.engine_path = self._engine.describe()
         return self._engine
 
-    def own_engine(self, adapter: Path | None = None) -> Engine:
-        """:meth:`engine` where whole distributions are needed, which vLLM does not give."""
-        from dasd_bench.engine import Engine
-
-        engine = self.engine(adapter)
-        assert isinstance(engine, Engine)
-        return engine
+    def distributions(self, adapter: Path | None = None) -> Engine:
+        """An engine that sees whole distributions: this run's, or our own where vLLM's lists the likeliest tokens."""
+        if self.spec.engine.backend == "vllm":
+            self.release()
+            return self._own(adapter)
+        return cast("Engine", self.engine(adapter))
 
     def _own(self, adapter: Path | None) -> Engine:
         from dasd_bench.engine import Engine, EngineSettings

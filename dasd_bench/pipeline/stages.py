@@ -6,7 +6,6 @@ Each takes what the stage before gave, asks the store first, and says whether it
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,11 +17,11 @@ import numpy as np
 from dasd_bench.errors import PluginError, TrainingError
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
-from dasd_bench.pipeline.keys import evaluate_key, nll_key, target_seed
+from dasd_bench.pipeline.keys import evaluate_key, target_seed
 from dasd_bench.pipeline.lab import StoreLab, score_requests
 from dasd_bench.pipeline.sharded import pack, unpack
-from dasd_bench.records import Example, Floats, ScoredTarget, Target, TokenScores
-from dasd_bench.reporting.results import ReferenceNll, TrainStats
+from dasd_bench.records import Example, Floats, ScoredTarget, Target
+from dasd_bench.reporting.results import TrainStats
 from dasd_bench.spec import ArmSpec
 from dasd_bench.store import DiskShards, Entry, Row, load_ragged, save_ragged
 
@@ -225,43 +224,3 @@ def eval_settings(context: RunContext, data: TaskData) -> Any:
         data_dir=Path(spec.data_dir).expanduser() if spec.data_dir else None,
         offline=spec.offline,
     )
-
-
-def reference_nll(
-    context: RunContext, data: TaskData, adapter: Path | None, adapter_key: str | None
-) -> tuple[ReferenceNll, bool]:
-    """Teacher-forced nll of the test references, in nats per token: a signal finer than accuracy."""
-
-    def make(entry: Entry) -> Row:
-        from dasd_bench.engine import ScoreRequest
-
-        lab = StoreLab(context, 0)
-        requests = [ScoreRequest(lab.prompt_ids(e), lab.reference_ids(e), name=e.id) for e in data.test]
-        with context.console.progress(f"reference nll {data.name}", len(requests)) as meter:
-            scores = context.engine(adapter).score(requests, on_result=lambda _, done: meter.advance(1, len(done.logp)))
-        nll = summarise_nll(scores, [_numeric(context, list(r.target_ids)) for r in requests])
-        return asdict(nll)
-
-    key = nll_key(context, data, adapter_key)
-    entry, reused = context.store.get_or_make("nll", key, make, context.console.say)
-    return ReferenceNll(**entry.meta()), reused
-
-
-def summarise_nll(
-    scores: Sequence[TokenScores], numeric: Sequence[np.ndarray[Any, np.dtype[np.bool_]]]
-) -> ReferenceNll:
-    """Mean nll in nats over all tokens, over tokens with a digit (None where there is none), and per item."""
-    total = sum(float(-s.logp.astype(np.float64).sum()) for s in scores)
-    tokens = sum(len(s.logp) for s in scores)
-    digits = [-s.logp.astype(np.float64)[mask] for s, mask in zip(scores, numeric, strict=True)]
-    digit_tokens = sum(len(d) for d in digits)
-    return ReferenceNll(
-        all_tokens_mean=total / tokens if tokens else math.nan,
-        numeric_tokens_mean=sum(float(d.sum()) for d in digits) / digit_tokens if digit_tokens else None,
-        per_item=[float(-s.logp.astype(np.float64).mean()) for s in scores],
-    )
-
-
-def _numeric(context: RunContext, ids: list[int]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    pieces = context.tokenizer.convert_ids_to_tokens(ids)
-    return np.array([any(c.isdigit() for c in piece) for piece in pieces], dtype=np.bool_)

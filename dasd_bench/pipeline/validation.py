@@ -52,7 +52,7 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
                 test=test,
                 test_rows=[loaded.rows[i] for i in chosen],
                 test_key=digest("validation", loaded.sha256, chosen, examples_key(one.task, test)),
-                prompt_key=prompt_key(one.task, spec, data_dir),
+                prompt_key=prompt_key(one.task, spec, data_dir, [loaded.rows[i] for i in chosen]),
             )
         )
         where = "behind the training rows" if same else "taken out of the training rows"
