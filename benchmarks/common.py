@@ -19,8 +19,11 @@ from torch import nn
 from dasd_bench.engine import Engine
 from dasd_bench.engine.linears import PackedLinear, can_pack
 
-MODEL = "smollm2-135m-instruct"
+MODEL = "smollm2-135m"
 """The alias that is measured where ``DASD_BENCH_MODEL`` names no other alias or folder."""
+
+DEVICE = os.environ.get("DASD_BENCH_DEVICE", "cpu")
+"""``cuda`` measures both sides on a GPU."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -35,7 +38,7 @@ def load(dtype: str) -> tuple[Any, Any]:
         from dasd_bench.models.resolve import resolve_model
 
         name = str(resolve_model(name, console=Console(quiet=True)).path)
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES[dtype]).eval()
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES[dtype]).eval().to(DEVICE)
     return model, AutoTokenizer.from_pretrained(name)
 
 
@@ -88,13 +91,20 @@ def machine_limit(model: Any, rows_at_once: int = 512) -> float:
             if shape[0] > 8192:
                 continue
             run: nn.Module = PackedLinear(layer) if can_pack(layer.weight) else layer
-            hidden = torch.randn(rows_at_once, shape[1], dtype=layer.weight.dtype)
+            hidden = torch.randn(rows_at_once, shape[1], dtype=layer.weight.dtype, device=layer.weight.device)
             work = 2.0 * rows_at_once * shape[0] * shape[1]
             for _ in range(20):
-                start = time.perf_counter()
+                start = _clock()
                 run(hidden)
-                best = max(best, work / (time.perf_counter() - start))
+                best = max(best, work / (_clock() - start))
     return best
+
+
+def _clock() -> float:
+    """Seconds; on a GPU after all that was asked of it is done."""
+    if DEVICE != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 class PeakMemory:
@@ -119,15 +129,22 @@ class PeakMemory:
 
 
 def interleaved(peer: Callable[[], Any], ours: Callable[[], Any], runs: int) -> tuple[float, float, Any, Any]:
-    """Median seconds of both (peer, ours, peer, ours, ...) and their last results."""
-    times: tuple[list[float], list[float]] = ([], [])
-    results: list[Any] = [None, None]
-    for _ in range(runs):
-        for side, work in enumerate((peer, ours)):
-            start = time.perf_counter()
-            results[side] = work()
-            times[side].append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1]), results[0], results[1]
+    """Median seconds of both and their last results; each order as often as the other."""
+    (theirs, their_result), (own, own_result) = rotated([peer, ours], runs)
+    return theirs, own, their_result, own_result
+
+
+def rotated(sides: list[Callable[[], Any]], runs: int) -> list[tuple[float, Any]]:
+    """(median seconds, last result) of each side; every second round goes through them backwards."""
+    times: list[list[float]] = [[] for _ in sides]
+    results: list[Any] = [None] * len(sides)
+    order = list(range(len(sides)))
+    for number in range(runs):
+        for side in order if number % 2 == 0 else order[::-1]:
+            start = _clock()
+            results[side] = sides[side]()
+            times[side].append(_clock() - start)
+    return [(statistics.median(times[side]), results[side]) for side in order]
 
 
 def report(

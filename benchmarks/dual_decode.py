@@ -18,7 +18,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import chat_ids, interleaved, linear_flops, load, machine_limit, main, report, rows, warm
+from benchmarks.common import DEVICE, chat_ids, interleaved, linear_flops, load, machine_limit, main, report, rows, warm
 from dasd_bench.engine import DualRequest, Engine
 from dasd_bench.lab import Choice, DualStep
 from dasd_bench.records import Origin
@@ -39,8 +39,8 @@ def gate(step: DualStep) -> Choice:
 def padded(prompts: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
     """Left-padded ids and mask."""
     longest = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
-    return ids, torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=DEVICE)
+    return ids, torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=DEVICE)
 
 
 class GateProcessor:

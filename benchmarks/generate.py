@@ -1,7 +1,8 @@
-"""Plain greedy decoding of GSM8K test prompts, 200 new tokens, against transformers' generate (batch 32, sorted).
+"""Plain greedy decoding of GSM8K test prompts, 200 new tokens, against the faster of two peers in transformers.
 
-``generate`` decodes 64 prompts in 64 slots, ``generate-refill`` 256 prompts in 64 slots. Both sides stop an item at the
-end-of-turn token and count the tokens they gave. transformers' continuous batching is not measured here.
+The peers are ``generate`` (batch 32, sorted by length) and ``generate_batch`` (continuous batching). The line
+``generate`` decodes 64 prompts in 64 slots, ``generate-refill`` 256 prompts in 64. Every side stops an item at the
+end-of-turn token and counts the tokens it gave; ``identical`` compares with transformers' ``generate``.
 
     python benchmarks/generate.py --dtype fp32 --data-dir DATA
 """
@@ -16,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import chat_ids, interleaved, linear_flops, load, machine_limit, main, report, rows, warm
+from benchmarks.common import DEVICE, chat_ids, linear_flops, load, machine_limit, main, report, rotated, rows, warm
 from dasd_bench.engine import Engine, GenerateRequest
 
 NEW_TOKENS = 200
@@ -30,8 +31,8 @@ def transformers_generate(model: Any, prompts: list[list[int]], stop: list[int],
     for start in range(0, len(order), PEER_BATCH):
         batch = order[start : start + PEER_BATCH]
         longest = max(len(prompts[i]) for i in batch)
-        ids = torch.tensor([[pad] * (longest - len(prompts[i])) + prompts[i] for i in batch])
-        mask = torch.tensor([[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in batch])
+        ids = torch.tensor([[pad] * (longest - len(prompts[i])) + prompts[i] for i in batch], device=DEVICE)
+        mask = torch.tensor([[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in batch], device=DEVICE)
         with torch.inference_mode():
             out = model.generate(
                 ids,
@@ -50,6 +51,19 @@ def transformers_generate(model: Any, prompts: list[list[int]], stop: list[int],
     return results
 
 
+def transformers_continuous(model: Any, prompts: list[list[int]], stop: int) -> list[list[int]]:
+    """transformers' continuous batching with its own defaults; new tokens up to and including the stop token."""
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=stop, pad_token_id=stop)
+    before = model.config._attn_implementation
+    found = model.generate_batch(inputs=prompts, generation_config=config)
+    model.config._attn_implementation = before
+    # Results come under names that end in the number of the prompt.
+    numbered = {int(name.rpartition("_")[2]): list(output.generated_tokens) for name, output in found.items()}
+    return [numbered[number] for number in sorted(numbered)]
+
+
 def run(
     dtype: str = "fp32", data_dir: str | None = None, runs: int = 3, limit: int | None = None
 ) -> list[dict[str, Any]]:
@@ -65,12 +79,16 @@ def run(
         engine = Engine(model, tokenizer)
         warm(engine, tokenizer)
         requests = [GenerateRequest(p, NEW_TOKENS, frozenset(stop), name=f"row {i}") for i, p in enumerate(prompts)]
-        times = interleaved(
-            lambda p=prompts: transformers_generate(model, p, stop, stop[0]),
-            lambda e=engine, r=requests: [g.token_ids.tolist() for g in e.generate(r)],
+        sides = rotated(
+            [
+                lambda p=prompts: transformers_generate(model, p, stop, stop[0]),
+                lambda p=prompts: transformers_continuous(model, p, stop[0]),
+                lambda e=engine, r=requests: [g.token_ids.tolist() for g in e.generate(r)],
+            ],
             runs,
         )
-        peer_seconds, our_seconds, theirs, ours = times
+        (seconds, theirs), (continuous, counted), (our_seconds, ours) = sides
+        rates = [sum(map(len, theirs)) / seconds, sum(map(len, counted)) / continuous]
         tokens = sum(map(len, ours))
         work = (sum(map(len, prompts)) + tokens) * body + tokens * head
         lines.append(
@@ -78,11 +96,13 @@ def run(
                 name,
                 dtype,
                 "tok/s",
-                sum(map(len, theirs)) / peer_seconds,
+                max(rates),
                 tokens / our_seconds,
                 runs=runs,
                 limit_share=round(work / limit_rate / our_seconds, 3),
                 identical=f"{sum(a == b for a, b in zip(theirs, ours, strict=True))}/{len(ours)}",
+                transformers_generate=round(rates[0], 1),
+                transformers_continuous=round(rates[1], 1),
             )
         )
     return lines

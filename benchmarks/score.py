@@ -19,6 +19,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import (
+    DEVICE,
     PeakMemory,
     chat_ids,
     interleaved,
@@ -44,8 +45,8 @@ def padded_scores(model: Any, requests: list[ScoreRequest], pad: int) -> list[np
         batch = order[start : start + PEER_BATCH]
         sequences = [[*requests[i].prompt_ids, *requests[i].target_ids] for i in batch]
         longest = max(map(len, sequences))
-        ids = torch.tensor([s + [pad] * (longest - len(s)) for s in sequences])
-        mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in sequences])
+        ids = torch.tensor([s + [pad] * (longest - len(s)) for s in sequences], device=DEVICE)
+        mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in sequences], device=DEVICE)
         logp = torch.log_softmax(model(input_ids=ids, attention_mask=mask).logits[:, :-1].float(), dim=-1)
         chosen = logp.gather(2, ids[:, 1:, None])
         rank = (logp > chosen).sum(-1)
@@ -53,7 +54,7 @@ def padded_scores(model: Any, requests: list[ScoreRequest], pad: int) -> list[np
         columns = torch.stack([chosen.squeeze(2), logp.amax(-1), entropy, rank.float()])
         for row, i in enumerate(batch):
             first = len(requests[i].prompt_ids) - 1
-            results[i] = columns[:, row, first : len(sequences[row]) - 1].numpy()
+            results[i] = columns[:, row, first : len(sequences[row]) - 1].cpu().numpy()
     return results
 
 

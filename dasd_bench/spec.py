@@ -24,6 +24,11 @@ class EngineConfig:
     """How the engine runs; part of every generation key, since batch shape moves the last bits of a float."""
 
     slots: int = option(64, help="Sequences decoded at once.", minimum=1, maximum=4096)
+    backend: str = option(
+        "hf",
+        help="hf (this project's own engine on transformers' models) or vllm (extra [vllm]).",
+        choices=("hf", "vllm"),
+    )
     accelerate: str = option("auto", help="Packed linears and attention: auto or off.", choices=("auto", "off"))
 
 
@@ -50,6 +55,8 @@ class RunSpec:
     data_dir: str = option("", help="Folder with <dataset>/<split>.jsonl; default DASD_DATA_DIR.")
     offline: bool = option(False, help="Never ask the hub.")
     plugins: tuple[str, ...] = option((), help="Folders with more methods and tasks.")
+    retention: tuple[str, ...] = option((), help="Sets outside the training tasks to look for forgetting on, or all.")
+    retention_limit: int = option(100, help="Rows per retention set, at even distances; 0 for all.", minimum=0)
     confirm_run_unsafe_code: bool = option(False, help="Allow tasks that run model-written code (in the sandbox).")
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -27,7 +27,17 @@ from dasd_bench.locks import FileLock
 
 Row = dict[str, Any]
 
-FORMAT = {"generate": 1, "dual": 1, "targets": 1, "score": 1, "nll": 1, "train": 1, "evaluate": 1}
+FORMAT = {
+    "generate": 1,
+    "dual": 1,
+    "targets": 1,
+    "score": 1,
+    "nll": 1,
+    "train": 1,
+    "evaluate": 2,
+    "outputs": 1,
+    "drift": 1,
+}
 """The version of each stage's stored format and code; raising one makes its old entries unreachable."""
 
 

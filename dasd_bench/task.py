@@ -31,6 +31,8 @@ class DataSource:
     splits: tuple[str, ...] = ("train", "test")
     hub_path: str | None = None
     hub_name: str | None = None
+    evaluated: str | None = None
+    """The published name of the evaluated split where it is not ``test`` or ``validation`` (IFEval: ``train``)."""
 
 
 class Task:
@@ -56,6 +58,8 @@ class Task:
     max_new_tokens: ClassVar[int | None] = 256
     train_new_tokens: ClassVar[int] = 256
     unsafe_code: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Import names of optional packages that the task's metric needs."""
     rewrite_instruction: ClassVar[str] = (
         "Write this solution again in your own words, step by step, and finish with the final answer."
     )
@@ -89,6 +93,10 @@ class Task:
     def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
         """The lm-eval configuration with what cannot run here replaced (an executor); unchanged by default."""
         return config
+
+    def lacking(self) -> str | None:
+        """What else the task needs and this machine lacks, in a few words with what to do; None where nothing."""
+        return None
 
     def level_of(self, row: Row) -> str | None:
         """Difficulty level of a row for breakdowns, or None."""

@@ -70,13 +70,13 @@ def _chosen(registry: Registry, tasks: str) -> list[Task]:
 
 def _check_task(task: Task, folder: Path, console: Console) -> list[str]:
     """Faults of one task's files; says what was read."""
-    from dasd_bench.tasks.loading import examples_of, load_rows
+    from dasd_bench.tasks.loading import examples_of, load_rows, real_split
     from dasd_bench.tasks.overlap import overlap
 
     faults: list[str] = []
     examples = {}
     for split in task.data.splits:
-        if not (folder / task.data.folder / f"{split}.jsonl").exists():
+        if not (folder / task.data.folder / f"{real_split(task, split)}.jsonl").exists():
             console.say(f"{task.name}: no {split} split", task=task.name, split=split, rows=0)
             continue
         try:
@@ -124,12 +124,12 @@ def _checksum_faults(folder: Path, names: set[str]) -> list[str]:
 @_json
 def prepare(folder: Path, tasks: str, offline: bool, plugins: tuple[Path, ...], json_events: bool) -> None:
     """Write the rows of tasks to FOLDER as JSON lines, from the hub or built in, for a machine without a network."""
-    from dasd_bench.tasks.loading import load_rows
+    from dasd_bench.tasks.loading import load_rows, real_split
 
     console = Console(json_events=json_events)
     for task in _chosen(discover(plugins), tasks):
         for split in task.data.splits:
-            path = folder / task.data.folder / f"{split}.jsonl"
+            path = folder / task.data.folder / f"{real_split(task, split)}.jsonl"
             if path.exists():
                 console.say(f"{path} is there already and is kept.", path=str(path))
                 continue

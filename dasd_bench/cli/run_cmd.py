@@ -51,8 +51,20 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 @click.option("--max-new-tokens", type=int, help="Token budget of generated targets; 0 keeps each task's own.")
 @click.option("--dtype", help="auto, fp32 or bf16.")
 @click.option("--device", help="auto, cpu or cuda.")
+@click.option(
+    "--engine", "backend", type=click.Choice(("hf", "vllm")), help="hf, our own, or vllm (extra [vllm]) [default: hf]."
+)
 @click.option("--data-dir", help="Folder with <dataset>/<split>.jsonl [default: DASD_DATA_DIR].")
 @click.option("--offline", is_flag=True, default=None, help="Never ask the hub.")
+@click.option(
+    "--retention",
+    is_flag=False,
+    flag_value="all",
+    multiple=True,
+    callback=_commas,
+    help="Look for forgetting on sets outside the training tasks: alone for all that can be had, or named.",
+)
+@click.option("--retention-limit", type=int, help="Rows per retention set; 0 for all  [default: 100].")
 @click.option("--plugins", multiple=True, help="Folder with more methods and tasks (repeatable).")
 @click.option("--confirm-run-unsafe-code", is_flag=True, default=None, help="Allow tasks that run model-written code.")
 @click.option("--accept-licence", multiple=True, help="Accept a model's terms, for instance gemma.")
@@ -73,11 +85,14 @@ def run(
     dry_run: bool,
     json_events: bool,
     quiet: bool,
+    backend: str | None,
     **options: Any,
 ) -> int:
     """Make targets, train one adapter per method and seed, evaluate, and print the table."""
     started = time.monotonic()
     console = Console(json_events=json_events, quiet=quiet)
+    if backend is not None:
+        settings = (*settings, f"engine.backend={backend}")
     values = {key: value for key, value in options.items() if value not in (None, ())}
     spec, registry = build_spec(config, preset, settings, values, console)
     return run_spec(
@@ -106,6 +121,8 @@ def build_spec(
     environment = {"data_dir": os.environ["DASD_DATA_DIR"]} if os.environ.get("DASD_DATA_DIR") else {}
     from_preset = layer(f"preset {preset}", PRESETS[preset]) if preset else {}
     spec = resolve(environment, from_preset, from_file, layer("the command line", options), parse_set(settings))
+    if spec.engine.backend == "vllm" and spec.retention:
+        raise UsageError("--retention compares whole distributions, which vLLM does not give: leave out --engine vllm.")
     registry = discover(tuple(Path(folder).expanduser() for folder in spec.plugins))
     if spec.tasks == ("auto",):
         builtin = spec.offline and not spec.data_dir

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from dasd_bench.engine.network import Network
 from dasd_bench.engine.recording import Item
 from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest
 from dasd_bench.engine.session import PackedSession, PlainSession, Session
+from dasd_bench.engine.static_step import StaticStore
 from dasd_bench.engine.trie import Tokens
 from dasd_bench.errors import EngineError
 from dasd_bench.records import Finish
@@ -48,12 +48,14 @@ class Decoder(Generic[Result]):
         settings: EngineSettings,
         memory_bytes: int,
         recorder: Recorder[Result],
+        static: StaticStore | None = None,
     ) -> None:
         self._network = network
         self._tokenizer = tokenizer
         self._settings = settings
         self._memory = memory_bytes
         self._recorder = recorder
+        self._static = static
 
     def run(
         self,
@@ -85,6 +87,8 @@ class Decoder(Generic[Result]):
                         "free memory, lower the number of new tokens or take a smaller model."
                     ) from error
                 slots = max(1, slots // 2)
+                if self._static is not None:
+                    self._static.clear()
                 release_memory(self._network.device)
             waiting = [i for i in waiting if i not in results]
         return [results[i] for i in range(len(requests))]
@@ -113,7 +117,9 @@ class Decoder(Generic[Result]):
         session: Session
         if network.packed:
             everything = [prompt for i in order for prompt in prompts[i]]
-            session = PackedSession(network, slots, recorder.width, everything, self._settings.prefill_tokens)
+            longest = max(max(map(len, prompts[i])) + self._limit(requests[i], prompts[i]) for i in order)
+            static = None if self._static is None else self._static.steps(slots * recorder.width, longest + 1)
+            session = PackedSession(network, slots, recorder.width, everything, self._settings.prefill_tokens, static)
         else:
             session = PlainSession(network, recorder.width)
         queue = list(reversed(order))
@@ -139,5 +145,4 @@ class Decoder(Generic[Result]):
                 live[number] = live[-1]
                 live.pop()
             if live:
-                tokens = np.repeat([item.tokens[-1] for item in live], recorder.width)
-                hidden = session.step(torch.from_numpy(tokens).to(network.device))
+                hidden = session.step([item.tokens[-1] for item in live for _ in range(recorder.width)])

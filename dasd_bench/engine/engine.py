@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from dasd_bench.engine.checks import check_dual, check_generate, check_targets
 from dasd_bench.engine.decoding import Decoder
+from dasd_bench.engine.divergence import DivergenceSink, Head, HeadlessNetwork, HiddenSink
 from dasd_bench.engine.memory import budget_bytes
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.probe import agrees
@@ -16,9 +17,10 @@ from dasd_bench.engine.recording import DualRecorder, PlainRecorder
 from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest, LogLikelihood, ScoreRequest
 from dasd_bench.engine.scoring import Scorer, Sink
 from dasd_bench.engine.sinks import NotFiniteError, ScoreSink, SumSink
+from dasd_bench.engine.static_step import StaticStore
 from dasd_bench.errors import EngineError
 from dasd_bench.lab import DualGeneration, Generation, StepRule
-from dasd_bench.records import TokenScores
+from dasd_bench.records import Floats, TokenScores
 
 
 class Engine:
@@ -35,6 +37,8 @@ class Engine:
         self._network = Network(model, packed=self.settings.accelerate != "off")
         if self._network.packed and not agrees(self._network):
             self._network.unpack()
+        wanted = self._network.device.type == "cuda" if self.settings.static == "auto" else self.settings.static == "on"
+        self._static = StaticStore(self._network) if wanted and self._network.packed else None
         if len(tokenizer) > self._network.vocab_size:
             raise EngineError(
                 f"The tokenizer knows {len(tokenizer)} tokens but the model only {self._network.vocab_size}; "
@@ -51,7 +55,7 @@ class Engine:
         network = self._network
         return {
             "attention": "packed" if network.packed else "transformers",
-            "decode": "compiled kernel" if network.kernel is not None else "torch",
+            "decode": self._decode_path(),
             "linears": f"onednn-packed ({network.packed_linears})" if network.packed_linears else "torch",
             "dtype": str(network.dtype).removeprefix("torch."),
             "device": str(network.device),
@@ -59,16 +63,20 @@ class Engine:
             "prefill_tokens": self.settings.prefill_tokens,
         }
 
+    def _decode_path(self) -> str:
+        if self._static is not None:
+            return "fixed shapes, cuda graphs" if self._static.graphs else "fixed shapes"
+        return "compiled kernel" if self._network.kernel is not None else "torch"
+
     def generate(
         self,
         requests: Sequence[GenerateRequest],
         on_result: Callable[[int, Generation], None] | None = None,
     ) -> list[Generation]:
         """Completions in the order of ``requests``; ``on_result(index, completion)`` as each one is finished."""
-        for number, request in enumerate(requests):
-            self._check(number, request.name, request.prompt_ids, request.max_new_tokens, room=1)
+        requests = check_generate(requests, self.context_length)
         prompts = [[np.array(request.prompt_ids, dtype=np.int64)] for request in requests]
-        return self._decode(_named(requests), prompts, PlainRecorder(), on_result)
+        return self._decode(requests, prompts, PlainRecorder(), on_result)
 
     def dual_decode(
         self,
@@ -77,11 +85,9 @@ class Engine:
         on_result: Callable[[int, DualGeneration], None] | None = None,
     ) -> list[DualGeneration]:
         """Completions decoded with two contexts; ``rule`` picks each token from both distributions."""
-        for number, request in enumerate(requests):
-            for ids in (request.base_ids, request.reference_ids):
-                self._check(number, request.name, ids, request.max_new_tokens, room=1)
+        requests = check_dual(requests, self.context_length)
         prompts = [[np.array(r.base_ids, dtype=np.int64), np.array(r.reference_ids, dtype=np.int64)] for r in requests]
-        return self._decode(_named(requests), prompts, DualRecorder(rule), on_result)
+        return self._decode(requests, prompts, DualRecorder(rule), on_result)
 
     def score(
         self,
@@ -89,7 +95,7 @@ class Engine:
         on_result: Callable[[int, TokenScores], None] | None = None,
     ) -> list[TokenScores]:
         """Log-probability, top-1 log-probability, entropy and rank of every target token, teacher-forced."""
-        requests = self._check_targets(requests)
+        requests = check_targets(requests, self.context_length)
         sink = ScoreSink(requests, on_result)
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
@@ -100,18 +106,57 @@ class Engine:
         on_result: Callable[[int, LogLikelihood], None] | None = None,
     ) -> list[LogLikelihood]:
         """Sum of log-probabilities per target, and whether greedy decoding would give it."""
-        requests = self._check_targets(requests)
+        requests = check_targets(requests, self.context_length)
         sink = SumSink(requests, on_result)
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
+
+    def close(self) -> None:
+        """Drops what is held between calls; the model belongs to the caller."""
+        if self._static is not None:
+            self._static.clear()
 
     def _decode(self, requests: Any, prompts: Any, recorder: Any, on_result: Any) -> list[Any]:
         if not requests:
             return []
         memory = budget_bytes(self._network.device, self.settings.memory_gib)
+        if self._static is not None and self.settings.memory_gib is None:
+            memory += self._static.bytes
         with self._network.active():
-            decoder: Decoder[Any] = Decoder(self._network, self._tokenizer, self.settings, memory, recorder)
+            decoder: Decoder[Any] = Decoder(
+                self._network, self._tokenizer, self.settings, memory, recorder, self._static
+            )
             return decoder.run(requests, prompts, on_result)
+
+    def hidden_states(self, requests: Sequence[ScoreRequest]) -> list[Floats]:
+        """The states before the vocabulary head, float32 [T, width]: row t predicts target token t.
+
+        What :meth:`divergence` of an engine on another model of the same family takes.
+        """
+        requests = check_targets(requests, self.context_length)
+        sink = HiddenSink(requests, int(self._network.config.hidden_size))
+        if requests:
+            memory = budget_bytes(self._network.device, self.settings.memory_gib)
+            with self._network.active():
+                headless = cast(Network, HeadlessNetwork(self._network))
+                Scorer(headless, self.settings.prefill_tokens, memory, sink).run(requests)
+        return sink.found
+
+    def divergence(
+        self,
+        requests: Sequence[ScoreRequest],
+        hidden: Sequence[Floats],
+        head: Head | None = None,
+        on_result: Callable[[int, int], None] | None = None,
+    ) -> list[Floats]:
+        """Jensen-Shannon divergence, nats, float32 [T] per request, to the model that gave ``hidden``.
+
+        ``head`` is that model's vocabulary head; None takes this one's (an adapter that leaves the head alone).
+        """
+        requests = check_targets(requests, self.context_length)
+        sink = DivergenceSink(requests, hidden, head or self._network.logits, self._network.dtype, on_result)
+        self._score(requests, sink)
+        return sink.found
 
     def _score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
         if requests:
@@ -125,25 +170,3 @@ class Engine:
                         alone = [requests[number]]
                         Scorer(self._network, self.settings.prefill_tokens, memory, SumSink(alone)).run(alone)
                     raise
-
-    def _check(self, number: int, name: str, ids: Sequence[int], new_tokens: int, room: int) -> None:
-        name = name or f"request {number}"
-        if len(ids) == 0:
-            raise EngineError(f"The prompt of {name} is empty; give it at least one token (the BOS token will do).")
-        if new_tokens < 1:
-            raise EngineError(f"{name} asks for {new_tokens} new tokens; ask for at least 1.")
-        self._network.check_length(len(ids), room, name)
-
-    def _check_targets(self, requests: Sequence[ScoreRequest]) -> list[ScoreRequest]:
-        for number, request in enumerate(requests):
-            name = request.name or f"request {number}"
-            if len(request.target_ids) == 0:
-                raise EngineError(f"The target of {name} is empty; there is nothing to score.")
-            size = len(request.target_ids)
-            self._check(number, request.name, request.prompt_ids, size, room=size - 1)
-        return _named(requests)
-
-
-def _named(requests: Sequence[Any]) -> list[Any]:
-    """Requests without a name are called by their number."""
-    return [r if r.name else replace(r, name=f"request {number}") for number, r in enumerate(requests)]

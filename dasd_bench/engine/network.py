@@ -21,7 +21,6 @@ from dasd_bench.engine import attention
 from dasd_bench.engine.attention import Plan
 from dasd_bench.engine.linears import Exchange
 from dasd_bench.engine.native import DecodeKernel, load_kernel
-from dasd_bench.errors import EngineError
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types whose keys and values the packed store can hold; others (linear attention, chunks) run unpacked."""
@@ -32,6 +31,11 @@ class _Given(nn.Module):
 
     def forward(self, input_ids: Any = None, inputs_embeds: Tensor | None = None, **_: Any) -> BaseModelOutputWithPast:
         return BaseModelOutputWithPast(last_hidden_state=cast(Any, inputs_embeds))
+
+
+def body_stand_in() -> nn.Module:
+    """A decoder that gives its input back, to run a model's vocabulary head alone."""
+    return _Given()
 
 
 class Network:
@@ -122,14 +126,3 @@ class Network:
         """Logits float32 [N, V] of hidden states [N, width]."""
         out = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False)
         return cast(Tensor, out.logits[0]).float()
-
-    def check_length(self, prompt: int, room: int, name: str) -> None:
-        """Refuses a prompt that leaves no ``room`` in the context."""
-        if self.context_length is not None and prompt + room > self.context_length:
-            what = f"the prompt of {name} has {prompt} tokens"
-            if room > 1:
-                what += f" and its target {room + 1}"
-            raise EngineError(
-                f"{what[0].upper()}{what[1:]}, but the model's context is {self.context_length}; "
-                "shorten it (fewer shots) or take a model with a longer context."
-            )

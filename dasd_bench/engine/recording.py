@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,15 +64,19 @@ def proposals(logits: Tensor, items: Sequence[Item], which: int) -> Tensor:
     return tokens
 
 
-def check_finite(normaliser: Tensor, items: Sequence[Item]) -> None:
-    """Stops at the first item whose logits are not numbers (``normaliser`` [B] is their log-sum-exp)."""
-    good = torch.isfinite(normaliser)
-    if not bool(good.all()):
-        item = items[int((~good).nonzero()[0])]
-        raise EngineError(
-            f"The model gave logits that are not finite for {item.request.name} at new token {len(item.tokens)}; "
-            "check its weights and dtype."
-        )
+def fetch(columns: Sequence[Tensor], normaliser: Tensor, items: Sequence[Item]) -> list[list[float]]:
+    """The ``columns`` [B] as lists, in one transfer from the device (token ids are exact in float32 up to 2**24).
+
+    Stops at the first item whose logits are not numbers: ``normaliser`` [B] is their log-sum-exp.
+    """
+    values: list[list[float]] = torch.stack([normaliser, *columns]).tolist()
+    for item, value in zip(items, values[0], strict=True):
+        if not math.isfinite(value):
+            raise EngineError(
+                f"The model gave logits that are not finite for {item.request.name} at new token {len(item.tokens)}; "
+                "check its weights and dtype."
+            )
+    return values[1:]
 
 
 class PlainRecorder:
@@ -83,13 +88,12 @@ class PlainRecorder:
     def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
         """The next token of every item; notes its log-probability."""
         normaliser = torch.logsumexp(logits, dim=-1)
-        check_finite(normaliser, items)
         tokens = proposals(logits, items, 0)
         logp = logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - normaliser
-        chosen: list[int] = tokens.tolist()
-        for item, value in zip(items, logp.tolist(), strict=True):
+        chosen, noted = fetch([tokens, logp], normaliser, items)
+        for item, value in zip(items, noted, strict=True):
             item.notes.append((value,))
-        return chosen
+        return [int(token) for token in chosen]
 
     def result(self, item: Item, text: str, finish: Finish) -> Generation:
         """The finished item."""
@@ -112,7 +116,6 @@ class DualRecorder:
         reference = logits[1::2]
         base_norm = torch.logsumexp(base, dim=-1, keepdim=True)
         reference_norm = torch.logsumexp(reference, dim=-1, keepdim=True)
-        check_finite((base_norm + reference_norm).squeeze(1), items)
         base = base - base_norm
         reference = reference - reference_norm
         step = DualStep(
@@ -136,10 +139,10 @@ class DualRecorder:
             step.base_token,
             step.reference_token,
         )
-        for item, row in zip(items, zip(*(column.tolist() for column in columns), strict=True), strict=True):
+        chosen, *noted = fetch([choice.token, *columns], (base_norm + reference_norm).squeeze(1), items)
+        for item, row in zip(items, zip(*noted, strict=True), strict=True):
             item.notes.append(row)
-        tokens: list[int] = choice.token.tolist()
-        return tokens
+        return [int(token) for token in chosen]
 
     def result(self, item: Item, text: str, finish: Finish) -> DualGeneration:
         """The finished item."""

@@ -16,13 +16,15 @@ class EngineSettings:
     ``slots`` examples decode at once (a dual-context example counts as one). ``memory_gib`` bounds the key-value
     store; None takes half of what the machine has free. ``prefill_tokens`` is the most prompt tokens in one forward
     pass. ``accelerate`` ``off`` takes transformers' own attention and cache, one sequence at a time: slow, and the
-    reference that the accelerated path is tested against.
+    reference that the accelerated path is tested against. ``static`` decodes in fixed shapes, replayed as CUDA graphs
+    where there is CUDA; ``auto`` does so there only.
     """
 
     slots: int = 64
     memory_gib: float | None = None
     prefill_tokens: int = 2048
     accelerate: Literal["auto", "off"] = "auto"
+    static: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

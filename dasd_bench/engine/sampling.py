@@ -26,7 +26,7 @@ def propose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
         return logits.argmax(dim=-1)
     scaled = logits / sampling.temperature
     if sampling.top_k == 0 and sampling.top_p >= 1:
-        return torch.searchsorted(*_cumulative(torch.softmax(scaled, dim=-1), uniform)).squeeze(1)
+        return _draw(torch.softmax(scaled, dim=-1), uniform).squeeze(1)
     vocabulary = logits.shape[-1]
     count = min(sampling.top_k or NUCLEUS, vocabulary)
     while True:
@@ -41,14 +41,15 @@ def propose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
         if sampling.top_k or count == vocabulary or bool((before[:, -1] + probs[:, -1] >= sampling.top_p).all()):
             break
         count = vocabulary
-    drawn = torch.searchsorted(*_cumulative(kept, uniform))
-    return indices.gather(1, drawn).squeeze(1)
+    return indices.gather(1, _draw(kept, uniform)).squeeze(1)
 
 
-def _cumulative(probs: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Running sums [B, V] and the drawn heights [B, 1]; a height stays below the total, so the index exists."""
+def _draw(probs: Tensor, uniform: Tensor) -> Tensor:
+    """The index [B, 1] where the running sum of ``probs`` [B, V] passes ``uniform`` [B] of the total."""
     sums = probs.double().cumsum(dim=-1)
     total = sums[:, -1:]
     heights = torch.minimum(uniform.double().unsqueeze(1) * total, torch.nextafter(total, torch.zeros_like(total)))
     # ``searchsorted`` finds the first sum >= height; a height of 0 must not fall on a token of probability 0.
-    return sums, torch.clamp(heights, min=torch.finfo(torch.float64).tiny)
+    drawn = torch.searchsorted(sums, torch.clamp(heights, min=torch.finfo(torch.float64).tiny))
+    # Past the end only where the logits are no numbers, which the caller reports by item.
+    return drawn.clamp(max=probs.shape[-1] - 1)

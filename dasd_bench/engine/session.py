@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.plans import Copy, StepPlan, Tree, TreePlan, tree_of
+from dasd_bench.engine.static_step import StaticSteps
 from dasd_bench.engine.store import Prefix, Rows
 from dasd_bench.engine.trie import Node, Tokens, build
 
@@ -40,8 +41,8 @@ class Session(Protocol):
     def admit(self, items: Sequence[Prompts]) -> Tensor:
         """Computes the prompts; hidden states [items * width, d] of their last tokens."""
 
-    def step(self, tokens: Tensor) -> Tensor:
-        """Advances every row by its token (int64 [live * width]); hidden states [live * width, d]."""
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """Advances every row by its token; hidden states [live * width, d], valid until the next step."""
 
     def drop(self, item: int) -> None:
         """Forgets an item; the last one takes its number."""
@@ -90,13 +91,25 @@ class _Row:
 
 
 class PackedSession:
-    """All rows in one forward pass over packed tokens, prompts as trees, long shared prefixes by reference."""
+    """All rows in one forward pass over packed tokens, prompts as trees, long shared prefixes by reference.
 
-    def __init__(self, network: Network, items: int, width: int, prompts: Sequence[Tokens], prefill: int) -> None:
+    With ``static`` the rows are its rows, every prefix is copied into them, and it takes the decoding steps.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        items: int,
+        width: int,
+        prompts: Sequence[Tokens],
+        prefill: int,
+        static: StaticSteps | None = None,
+    ) -> None:
         self._network = network
         self._width = width
         self._prefill = prefill
-        self._rows = Rows(network, items * width)
+        self._static = static
+        self._rows = Rows(network, items * width, padded=network.kernel is None) if static is None else static.rows
         self._live: list[_Row] = []
         self._prefixes: dict[tuple[int, bytes], Prefix] = {}
         for tokens, length in shared_prefixes(prompts):
@@ -132,7 +145,7 @@ class PackedSession:
         """Gives the item its rows; its tree with the copies to make, and the index of each context's last token."""
         prefix = self._prefix_of(item)
         start = 0 if prefix is None else prefix.length
-        by_reference = prefix is not None and start >= REFERENCE_TOKENS
+        by_reference = prefix is not None and start >= REFERENCE_TOKENS and self._static is None
         rests = [prompt[start:] for prompt in item]
         distinct = {rest.tobytes(): rest for rest in rests}
         roots = build(list(distinct.values()))
@@ -171,10 +184,16 @@ class PackedSession:
         wanted = [int(plan.offsets[i]) + index for i, (_, lasts) in enumerate(batch) for index in lasts]
         return hidden[torch.tensor(wanted, device=network.device)]
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Sequence[int]) -> Tensor:
         """See :class:`Session`."""
-        network = self._network
         lengths = [row.length for row in self._live]
+        hidden = self._packed_step(tokens, lengths) if self._static is None else self._static.step(tokens, lengths)
+        for row in self._live:
+            row.length += 1
+        return hidden
+
+    def _packed_step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
+        network = self._network
         self._rows.reserve(max(lengths) + 1)
         members: dict[int, tuple[Prefix, list[int]]] = {}
         for number, row in enumerate(self._live):
@@ -187,10 +206,7 @@ class PackedSession:
             [(prefix, torch.tensor(rows, device=network.device)) for prefix, rows in members.values()],
             network.kernel,
         )
-        hidden = network.hidden(tokens, plan.positions, plan)
-        for row in self._live:
-            row.length += 1
-        return hidden
+        return network.hidden(torch.tensor(tokens, device=network.device), plan.positions, plan)
 
     def drop(self, item: int) -> None:
         """See :class:`Session`."""
@@ -267,10 +283,11 @@ class PlainSession:
                 self._caches.append(cache)
         return torch.stack(hidden)
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Sequence[int]) -> Tensor:
         """See :class:`Session`."""
-        rows = zip(tokens, self._caches, strict=True)
-        return torch.stack([self._network.hidden_plain(token.view(1), cache)[-1] for token, cache in rows])
+        inputs = torch.tensor(tokens, device=self._network.device).unsqueeze(1)
+        rows = zip(inputs, self._caches, strict=True)
+        return torch.stack([self._network.hidden_plain(token, cache)[-1] for token, cache in rows])
 
     def drop(self, item: int) -> None:
         """See :class:`Session`."""

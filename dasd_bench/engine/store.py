@@ -42,9 +42,11 @@ class Prefix:
 class Rows:
     """Keys and values of the rows that decode, rows 0 to ``count`` - 1 in use: per layer [rows, Hkv, capacity, D]."""
 
-    def __init__(self, network: Network, rows: int) -> None:
+    def __init__(self, network: Network, rows: int, padded: bool) -> None:
         self._network = network
         self._rows = rows
+        # Padded attention gives what lies beyond a row's end the weight 0, so it must be a number.
+        self._make = torch.zeros if padded else torch.empty
         self.capacity = 0
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
@@ -58,9 +60,7 @@ class Rows:
         shape = (self._rows, network.key_heads, capacity, network.head_dim)
         for tensors in (self.keys, self.values):
             for layer in range(network.layers):
-                # Zeros: padded attention gives what lies beyond a row's end the weight 0, so it must be a number.
-                make = torch.zeros if network.kernel is None else torch.empty
-                grown = make(shape, dtype=network.dtype, device=network.device)
+                grown = self._make(shape, dtype=network.dtype, device=network.device)
                 if self.capacity:
                     grown[:, :, : self.capacity] = tensors[layer]
                     tensors[layer] = grown

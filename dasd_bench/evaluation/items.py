@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dasd_bench.evaluation.confidence import choice_confidence
 from dasd_bench.evaluation.records import ItemRecord
 from dasd_bench.records import Example, Reason
 from dasd_bench.task import Row, Task
@@ -80,6 +81,8 @@ def _text_record(
         finish=answer["finish"],
         level=example.level,
         subject=example.subject,
+        answer=example.answer,
+        confidence=answer.get("confidence"),
         seconds=float(answer["seconds"]),
     )
 
@@ -93,8 +96,13 @@ def _choice_record(
     score: float,
     answers: Sequence[Row],
 ) -> ItemRecord:
-    continuations = [str(arguments[1]) for arguments in sample["arguments"]]
-    choices = [text.strip() for text in continuations]
+    contexts = [str(arguments[0]) for arguments in sample["arguments"]]
+    choices = [str(arguments[1]).strip() for arguments in sample["arguments"]]
+    # Where the choices stand in the context (WinoGrande), the continuations are all the same.
+    prompt, shown = contexts[0], choices
+    if len(set(contexts)) > 1:
+        prompt = contexts[0][: _shared(contexts)]
+        shown = [text[len(prompt) :].strip() for text in contexts]
     logps = [float(answer["logp"]) for answer in answers]
     lengths = [max(len(text), 1) for text in choices] if task.metric == "acc_norm" else [1] * len(choices)
     best = max(range(len(choices)), key=lambda i: logps[i] / lengths[i])
@@ -102,9 +110,9 @@ def _choice_record(
     return ItemRecord(
         id=example.id,
         index=doc_id,
-        prompt=str(sample["arguments"][0][0]),
-        completion=choices[best],
-        extracted=choices[best],
+        prompt=prompt,
+        completion=shown[best],
+        extracted=shown[best],
         correct=correct,
         score=score,
         reason=Reason.CORRECT if correct else Reason.WRONG,
@@ -112,7 +120,17 @@ def _choice_record(
         metrics=metrics,
         level=example.level,
         subject=example.subject,
-        choices=choices,
+        choices=shown,
         choice_logp=logps,
+        answer=example.answer,
+        confidence=choice_confidence(logps, lengths),
         seconds=sum(float(answer["seconds"]) for answer in answers),
     )
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """Characters that all texts begin with, up to the end of a word."""
+    same = 0
+    while same < min(map(len, texts)) and len({text[same] for text in texts}) == 1:
+        same += 1
+    return texts[0].rfind(" ", 0, same + 1) + 1

@@ -21,6 +21,7 @@ from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normaliz
 from dasd_bench.console import Console
 from dasd_bench.engine.requests import GenerateRequest, LogLikelihood, ScoreRequest
 from dasd_bench.errors import EngineError
+from dasd_bench.evaluation.confidence import answer_confidence
 from dasd_bench.evaluation.records import ShardStore
 from dasd_bench.lab import Generation, Sampling
 from dasd_bench.records import Message
@@ -181,7 +182,14 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
         def compute(batch: Sequence[GenerateRequest], report: Callable[..., None]) -> list[Row]:
             made = self.engine.generate(batch, on_result=report)
-            return [{"token_ids": [int(t) for t in g.token_ids], "finish": g.finish} for g in made]
+            return [
+                {
+                    "token_ids": [int(t) for t in g.token_ids],
+                    "finish": g.finish,
+                    "confidence": answer_confidence(g.logp),
+                }
+                for g in made
+            ]
 
         rows = self._sharded("generate", asked, shards, compute)
         texts = []
@@ -281,7 +289,6 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
                 batch = [asked[i] for i in indices]
                 key = f"{kind}-{number:04d}-{_digest(batch)}"
                 rows = self.shards.get(key)
-                seconds = 0.0
                 if rows is None:
                     started, before = time.monotonic(), meter.done
 
@@ -290,12 +297,13 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
                     rows = compute(batch, report)
                     seconds = (time.monotonic() - started) / max(len(batch), 1)
+                    rows = [{**row, "seconds": seconds} for row in rows]
                     meter.advance(len(batch) - (meter.done - before))
                     self.shards.put(key, rows)
                 else:
                     meter.advance(len(batch))
                 for i, row in zip(indices, rows, strict=True):
-                    answers[i] = {**row, "seconds": seconds}
+                    answers[i] = dict(row)
         return answers
 
 

@@ -36,8 +36,10 @@ class ItemRecord:
 
     ``score`` is the headline metric's value, ``correct`` whether it is above zero. ``metrics`` has every metric of
     lm-eval as ``metric,filter``. ``tokens`` counts generated tokens, or scored ones of all choices. ``choices`` and
-    ``choice_logp`` (natural logarithms, summed) are set for multiple choice. ``seconds`` is the item's share of its
-    shard's time and is left out of JSON unless asked for, so that equal runs give equal bytes.
+    ``choice_logp`` (natural logarithms, summed) are set for multiple choice. ``answer`` is the right final answer where
+    the task has one. ``confidence`` in [0, 1] is the model's own, see :mod:`dasd_bench.evaluation.confidence`.
+    ``seconds`` is the item's share of its shard's time and is left out of JSON unless asked for, since it is the one
+    field in which equal runs differ.
     """
 
     id: str
@@ -55,6 +57,8 @@ class ItemRecord:
     subject: str | None = None
     choices: list[str] | None = None
     choice_logp: list[float] | None = None
+    answer: str | None = None
+    confidence: float | None = None
     seconds: float = 0.0
 
     def to_json(self, timings: bool = False) -> Row:
@@ -62,7 +66,9 @@ class ItemRecord:
         row = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
         row["extracted"] = self.extracted
         row["reason"] = self.reason.value
-        if not timings:
+        if timings:
+            row["seconds"] = round(self.seconds, 4)
+        else:
             del row["seconds"]
         return row
 

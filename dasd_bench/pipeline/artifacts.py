@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench import __version__
-from dasd_bench.atomic import write_text
+from dasd_bench.atomic import write_json, write_text
 from dasd_bench.records import Floats, ScoredTarget
 from dasd_bench.store import save_ragged
 
@@ -73,6 +73,24 @@ def write_targets(folder: Path, scored: Sequence[ScoredTarget], weights: Sequenc
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_text(folder / "targets.jsonl", text)
     save_ragged(folder / "tokens.safetensors", fields, [{"id": line["id"]} for line in lines])
+
+
+def write_pieces(folder: Path, scored: Sequence[ScoredTarget], tokenizer: Any) -> None:
+    """``pieces.json``: the text of every token id of the targets and proposals, so that a report needs no tokenizer."""
+    ids: set[int] = set()
+    for item in scored:
+        ids.update(item.target.token_ids.tolist())
+        if item.target.proposals is not None:
+            ids.update(item.target.proposals.tolist())
+    write_json(folder / "pieces.json", {str(i): piece_text(tokenizer, i) for i in sorted(ids)})
+
+
+def piece_text(tokenizer: Any, token_id: int) -> str:
+    """One token as text; SentencePiece's decoder would drop the space before a word, so it is put back."""
+    piece = tokenizer.convert_ids_to_tokens(token_id)
+    if isinstance(piece, str) and piece.startswith("\u2581"):
+        return piece.replace("\u2581", " ")
+    return str(tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
 
 
 def write_samples(path: Path, rows: Sequence[dict[str, Any]]) -> None:

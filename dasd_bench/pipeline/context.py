@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from dasd_bench.atomic import digest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dasd_bench.engine import Engine
+    from dasd_bench.engine.interface import InferenceEngine
     from dasd_bench.models.chat import ChatTemplate
     from dasd_bench.models.resolve import ResolvedModel
 
@@ -48,7 +50,8 @@ class RunContext:
     chat: ChatTemplate
     dtype: str
     device: str
-    _engine: Engine | None = field(default=None, repr=False)
+    _engine: InferenceEngine | None = field(default=None, repr=False)
+    _merged: TemporaryDirectory[str] | None = field(default=None, repr=False)
     _adapter: Path | None = field(default=None, repr=False)
     engine_path: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
@@ -64,18 +67,39 @@ class RunContext:
             "engine": digest(self.spec.engine),
         }
 
-    def engine(self, adapter: Path | None = None) -> Engine:
+    def engine(self, adapter: Path | None = None) -> InferenceEngine:
         """The engine on the base (``adapter`` None) or on the base with that adapter merged; loaded once in a row."""
-        from dasd_bench.engine import Engine, EngineSettings
-
         if self._engine is None or self._adapter != adapter:
             self.release()
-            accelerate: Literal["auto", "off"] = "off" if self.spec.engine.accelerate == "off" else "auto"
-            settings = EngineSettings(slots=self.spec.engine.slots, accelerate=accelerate)
-            self._engine = Engine(self.load(adapter), self.tokenizer, settings)
+            self._engine = self._vllm(adapter) if self.spec.engine.backend == "vllm" else self._own(adapter)
             self._adapter = adapter
             self.engine_path = self._engine.describe()
         return self._engine
+
+    def own_engine(self, adapter: Path | None = None) -> Engine:
+        """:meth:`engine` where whole distributions are needed, which vLLM does not give."""
+        from dasd_bench.engine import Engine
+
+        engine = self.engine(adapter)
+        assert isinstance(engine, Engine)
+        return engine
+
+    def _own(self, adapter: Path | None) -> Engine:
+        from dasd_bench.engine import Engine, EngineSettings
+
+        accelerate: Literal["auto", "off"] = "off" if self.spec.engine.accelerate == "off" else "auto"
+        settings = EngineSettings(slots=self.spec.engine.slots, accelerate=accelerate)
+        return Engine(self.load(adapter), self.tokenizer, settings)
+
+    def _vllm(self, adapter: Path | None) -> InferenceEngine:
+        from dasd_bench.engine.vllm import VllmEngine, merged_folder
+
+        path = self.model.path
+        if adapter is not None:
+            self._merged = merged_folder(self.load(adapter), self.tokenizer)
+            path = Path(self._merged.name)
+            gc.collect()
+        return VllmEngine(path, self.tokenizer, dtype=self.dtype, slots=self.spec.engine.slots)
 
     def load(self, adapter: Path | None = None) -> PreTrainedModel:
         """A freshly loaded model in the run's dtype on its device."""
@@ -85,8 +109,11 @@ class RunContext:
 
     def release(self) -> None:
         """Frees the engine's model, before training needs the memory."""
-        self._engine = None
-        self._adapter = None
+        if self._engine is not None:
+            self._engine.close()
+        if self._merged is not None:
+            self._merged.cleanup()
+        self._engine = self._merged = self._adapter = None
         gc.collect()
         return_free_memory()
 

@@ -23,6 +23,8 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
         "chat template": context.chat.hash,
         "model weights": context.model.sha256,
         "training": digest(context.spec.training),
+        "target tokens": str(context.spec.max_new_tokens or "each task's own"),
+        "prompt form": context.spec.chat_template,
     }
     for one in data:
         found[f"data {one.name}"] = digest(one.train_key, one.test_key)

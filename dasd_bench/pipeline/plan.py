@@ -60,7 +60,8 @@ def make_plan(context: RunContext, data: Sequence[TaskData]) -> list[PlanRow]:
     tested = [one for one in data if one.test]
     for one in tested:
         add("evaluate", f"evaluate {one.name}", "base", evaluate_key(context, one, None), evaluate_tokens(one))
-        add("nll", f"reference nll {one.name}", "base", nll_key(context, one, None), nll_tokens(one.test))
+        if not one.retention:
+            add("nll", f"reference nll {one.name}", "base", nll_key(context, one, None), nll_tokens(one.test))
     for arm in context.arms:
         for seed in context.spec.seeds:
             who = f"{arm.label} seed {seed}"
@@ -74,6 +75,8 @@ def make_plan(context: RunContext, data: Sequence[TaskData]) -> list[PlanRow]:
                     evaluate_key(context, one, keys.train),
                     evaluate_tokens(one),
                 )
+                if one.retention:
+                    continue
                 add("nll", f"reference nll {one.name}", who, nll_key(context, one, keys.train), nll_tokens(one.test))
     return rows
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from dasd_bench.atomic import write_text
 from dasd_bench.errors import DasdError
-from dasd_bench.pipeline.artifacts import write_samples, write_targets
+from dasd_bench.pipeline.artifacts import write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData, all_train
+from dasd_bench.pipeline.drift import start_drift
 from dasd_bench.pipeline.keys import arm_keys, train_data_key
 from dasd_bench.pipeline.manifest import conditions, write_manifest
 from dasd_bench.pipeline.stages import (
@@ -68,6 +69,7 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
         results.base[one.name] = score
         results.tasks.append(info)
     results.conditions = conditions(context, data)
+    drift = start_drift(context, tested)
     by_label: dict[str, Arm] = {}
     for item in prepared:
         label = item.arm.label
@@ -81,8 +83,12 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
             by_label[label] = arm_row(item.arm)
             results.arms.append(by_label[label])
         by_label[label].seeds.append(seed_arm)
+        if drift is not None:
+            drift.collect(label, seed_arm, item.train_key)
         results.stages = list(context.recorder.stages)
         results.save(context.run_dir)
+    if drift is not None:
+        drift.finish(results)
     results.stages = list(context.recorder.stages)
     results.warnings = list(dict.fromkeys(console.warnings))
     results.status = "partial" if failures else "finished"
@@ -110,6 +116,7 @@ def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str])
                 context.console.warn(f"{arm.label} seed {seed} failed: {error}")
                 continue
             write_targets(arm_folder(context, arm, seed), scored, weights)
+            write_pieces(arm_folder(context, arm, seed), scored, context.tokenizer)
             prepared.append(Prepared(arm, seed, scored, weights, len(examples), keys.train))
     if not prepared:
         raise DasdError(f"No arm could be prepared: {failures[0]}")
@@ -142,8 +149,10 @@ def score_model(
     with context.recorder.stage(f"evaluate {data.name}", label, seed) as stage:
         rows, summary, stage.reused = evaluate_model(context, data, adapter, key)
     context.evaluation[data.name] = summary["config"]
-    with context.recorder.stage(f"reference nll {data.name}", label, seed) as stage:
-        nll, stage.reused = reference_nll(context, data, adapter, key)
+    nll = None
+    if not data.retention:
+        with context.recorder.stage(f"reference nll {data.name}", label, seed) as stage:
+            nll, stage.reused = reference_nll(context, data, adapter, key)
     where = context.run_dir / "base" if seed is None else context.run_dir / "arms" / label / f"seed{seed}"
     write_samples(where / "eval" / data.name / "samples.jsonl", rows)
     return task_score(rows, summary, nll), task_info(data, summary)
@@ -187,6 +196,7 @@ def task_info(data: TaskData, summary: Row) -> TaskInfo:
         version=data.task.version,
         note=summary["note"],
         max_new_tokens=data.task.max_new_tokens,
+        retention=data.retention,
     )
 
 

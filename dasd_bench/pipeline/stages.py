@@ -185,7 +185,7 @@ def evaluate_model(
             shards=DiskShards(shards),
             console=context.console,
         )
-        lines = [json.dumps(record.to_json(), ensure_ascii=False) for record in result.records]
+        lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) for record in result.records]
         (entry.path / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         shutil.rmtree(shards, ignore_errors=True)
         return result.summary()
@@ -202,7 +202,7 @@ def eval_settings(context: RunContext, data: TaskData) -> Any:
 
     spec = context.spec
     return EvalSettings(
-        num_fewshot=None if spec.num_fewshot < 0 else spec.num_fewshot,
+        num_fewshot=None if spec.num_fewshot < 0 or data.retention else spec.num_fewshot,
         limit=spec.limit or None,
         chat_template=spec.chat_template != "off",
         data_dir=Path(spec.data_dir).expanduser() if spec.data_dir else None,

@@ -141,8 +141,13 @@ def _joined(names: list[str], limit: int = 32) -> str:
 
 def manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
     """The manifest as readable lines, ``name: value``, nested objects dotted; long lists are counted."""
-    for name, value in _flat(manifest, ""):
+    for name, value in manifest_items(manifest):
         yield f"  {name}: {value}"
+
+
+def manifest_items(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The manifest as (dotted name, value) pairs; long lists and lists of objects are counted."""
+    return _flat(manifest, "")
 
 
 def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:

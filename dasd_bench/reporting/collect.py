@@ -107,13 +107,22 @@ def pairable(a: Sequence[TaskScore], b: Sequence[TaskScore]) -> bool:
 
 
 def conditions_differ(a: RunResults, b: RunResults) -> list[str]:
-    """Why two runs are not comparable, one short clause each; empty where they are."""
+    """Why two runs are not comparable, one short clause each; empty where they are.
+
+    What belongs to a task that only one of them has is no reason: its columns stay empty on the other side.
+    """
     reasons = []
+    tasks = [{task.name for task in run.tasks} for run in (a, b)]
+    lone = tasks[0] ^ tasks[1]
     for name in sorted(a.conditions.keys() | b.conditions.keys()):
         left, right = a.conditions.get(name), b.conditions.get(name)
-        if left != right and (left is None or right is None):
+        if left == right or name.rpartition(" ")[2] in lone:
+            continue
+        if name == "training" and (named := _options_differ(a.train.config, b.train.config)):
+            reasons += named
+        elif left is None or right is None:
             reasons.append(f"{name} is known for one run only")
-        elif left != right:
+        else:
             reasons.append(f"{name} differs ({_short(left)} and {_short(right)})")
     if a.model != b.model and not any(reason.startswith("model") for reason in reasons):
         reasons.append(f"model differs ({a.model} and {b.model})")
@@ -122,11 +131,20 @@ def conditions_differ(a: RunResults, b: RunResults) -> list[str]:
         other = shared.get(task.name)
         if other is None:
             continue
-        for name in ("version", "metric", "filter", "num_fewshot", "n_items", "n_train"):
+        for name in ("version", "metric", "filter", "num_fewshot", "n_items", "n_train", "max_new_tokens"):
             left, right = getattr(task, name), getattr(other, name)
             if left != right:
                 reasons.append(f"{task.name}: {name} differs ({left} and {right})")
     return reasons
+
+
+def _options_differ(a: dict[str, object], b: dict[str, object]) -> list[str]:
+    """The training options that differ, by name; empty where a run does not list them."""
+    return [
+        f"training.{name} differs ({a.get(name)} and {b.get(name)})"
+        for name in sorted(a.keys() | b.keys())
+        if a and b and a.get(name) != b.get(name)
+    ]
 
 
 def _short(value: str | None) -> str:

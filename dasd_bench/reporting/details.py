@@ -248,7 +248,8 @@ def _natural(name: str) -> tuple[list[float], str]:
 def _part_cell(task: TaskInfo, by_seed: list[list[float]]) -> Cell:
     items = [fmean(item) for item in zip(*by_seed, strict=True)]
     mean = fmean(items)
-    binary = len(by_seed) == 1 and set(items) <= {0.0, 1.0}
+    # One seed, or items that all agree over all seeds, where the bootstrap would have width 0.
+    binary = set(items) <= {0.0, 1.0} and (len(by_seed) == 1 or len(set(items)) == 1)
     interval = wilson(round(sum(items)), len(items)) if binary else bootstrap(items)
     cell = Cell(score(mean, task.percent), mean, bracket(interval, task.percent), n=len(items))
     return cell if interval is None else replace(cell, low=interval.low, high=interval.high)

@@ -166,6 +166,24 @@ class TrainStats:
 
 
 @dataclass(slots=True)
+class Drift:
+    """How far a model is from the base on held-out prompts, by the base's own measure; no reference answers needed.
+
+    ``tasks`` names the task of each prompt. The model's own greedy output on a prompt has ``output_tokens`` tokens,
+    whose summed nll under the base is ``output_nll`` (nats). ``js_distance`` is the mean over the tokens of the base's
+    own greedy output of the square root of the Jensen-Shannon divergence between the two models' next-token
+    distributions, ``js_divergence`` that of the divergence itself (nats), both over ``base_tokens`` tokens.
+    """
+
+    tasks: list[str]
+    output_nll: list[float]
+    output_tokens: list[int]
+    js_distance: list[float]
+    js_divergence: list[float]
+    base_tokens: list[int]
+
+
+@dataclass(slots=True)
 class SeedArm:
     """One method trained with one seed."""
 
@@ -173,6 +191,7 @@ class SeedArm:
     scores: dict[str, TaskScore]
     target_stats: TargetStats | None = None
     train_stats: TrainStats | None = None
+    drift: Drift | None = None
 
 
 @dataclass(slots=True)
@@ -230,6 +249,7 @@ class RunResults:
     tasks: list[TaskInfo]
     arms: list[Arm]
     base: dict[str, TaskScore]
+    base_drift: Drift | None = None
     seeds: list[int] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)
     train: TrainSummary = field(default_factory=TrainSummary)

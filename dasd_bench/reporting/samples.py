@@ -23,6 +23,12 @@ class Sample:
     extracted: str | None
     score: float
     reason: str
+    answer: str | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+    finish: str | None = None
+    level: str | None = None
+    subject: str | None = None
 
 
 def samples_path(run: Path, entry: Entry, task: str, seed: int | None) -> Path:
@@ -47,6 +53,10 @@ def read_samples(path: Path) -> list[Sample]:
     return [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
 def _record(line: str, where: str) -> Sample:
     try:
         row: dict[str, Any] = json.loads(line)
@@ -54,9 +64,15 @@ def _record(line: str, where: str) -> Sample:
             id=str(row["id"]),
             prompt=str(row.get("prompt", "")),
             completion=str(row.get("completion", "")),
-            extracted=None if row.get("extracted") is None else str(row["extracted"]),
+            extracted=_text(row.get("extracted")),
             score=float(row["score"]),
             reason=str(row.get("reason", "")),
+            answer=_text(row.get("answer")),
+            tokens=row.get("tokens"),
+            seconds=row.get("seconds"),
+            finish=_text(row.get("finish")),
+            level=_text(row.get("level")),
+            subject=_text(row.get("subject")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise StoreError(f"{where}: not a sample record ({err}); run the command again to rebuild it.") from None

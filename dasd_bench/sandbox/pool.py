@@ -8,7 +8,6 @@ import selectors
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -20,6 +19,7 @@ from .inside import judge as judge_side
 from .inside import zygote as worker_side
 from .launch import JudgeProcess, StartError, WorkerProcess, importable_packages, receive, receive_report
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
+from .order import Queue
 
 _JUDGE_SECONDS = 60.0
 _FIRST = 1 << 15
@@ -205,12 +205,13 @@ class Sandbox:
         listed = problems.values() if isinstance(problems, Mapping) else problems
         by_id = {problem.task_id: problem for problem in listed}
         keys = {task_id: _key(problem) for task_id, problem in by_id.items()}
-        waiting: deque[_Job] = deque()
+        waiting: Queue[_Job] = Queue()
         for index, sample in enumerate(samples):
             problem = by_id.get(sample.task_id)
             if problem is None:
                 raise DataError(f"Sample {index + 1} names task_id '{sample.task_id}', which no problem has.")
-            waiting.append(_Job(index, sample, problem, keys[sample.task_id], scale=self._scale(problem)))
+            key = keys[sample.task_id]
+            waiting.add(key, _Job(index, sample, problem, key, scale=self._scale(problem)))
         results: list[ExecResult | None] = [None] * len(samples)
         held: dict[int, list[tuple[_Job, ExecResult]]] = {}
 
@@ -221,17 +222,18 @@ class Sandbox:
                     finish(late, outcome)
                 return
             if _is_retried(job, result):
-                waiting.appendleft(replace(job, attempt=job.attempt + (result.detail != _ASKED_ANEW)))
+                waiting.add(job.key, replace(job, attempt=job.attempt + (result.detail != _ASKED_ANEW)), first=True)
                 return
             if result.outcome is Outcome.TIMEOUT and job.problem.reference:
                 if job.key not in self._reference_seconds:
                     held.setdefault(job.key, []).append((job, result))
                     if len(held[job.key]) == 1:
                         gold = Sample(job.sample.task_id, job.problem.reference)
-                        waiting.appendleft(replace(job, sample=gold, scale=_GENEROUS, is_reference=True))
+                        again = replace(job, sample=gold, scale=_GENEROUS, is_reference=True)
+                        waiting.add(job.key, again, first=True)
                     return
                 if (scale := self._scale(job.problem)) > job.scale:
-                    waiting.appendleft(replace(job, scale=scale))
+                    waiting.add(job.key, replace(job, scale=scale), first=True)
                     return
                 seconds = self._reference_seconds[job.key]
                 result = replace(result, detail=f"{result.detail} (the reference solution needs {seconds:.2g} s)")
@@ -253,7 +255,7 @@ class Sandbox:
         if result.passed and scale > 1:
             self.scales[job.problem.task_id] = round(scale, 2)
 
-    def _loop(self, waiting: deque[_Job], finish: Callable[[_Job, ExecResult], None]) -> None:
+    def _loop(self, waiting: Queue[_Job], finish: Callable[[_Job, ExecResult], None]) -> None:
         selector = selectors.DefaultSelector()
 
         def watch(slot: _Slot) -> None:
@@ -262,7 +264,7 @@ class Sandbox:
 
         def feed(slot: _Slot) -> None:
             while waiting and slot.job is None:
-                job = waiting.popleft()
+                job = waiting.take(id(slot))
                 if job.problem.known_bad:
                     finish(job, self._result(job, Outcome.WRONG_ANSWER, job.problem.known_bad))
                     continue

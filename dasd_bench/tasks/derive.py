@@ -31,7 +31,7 @@ def stock_yaml(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise PluginError("lm-eval is not installed; install dasd-bench with its dependencies.")
     root = Path(spec.submodule_search_locations[0]) / "tasks"
-    declares = re.compile(rf"^task:\s*[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
+    declares = re.compile(rf"^[\"']?task[\"']?:\s*[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
     # A task lies in a folder that its name begins with (gsm8k_cot in gsm8k/); the longest such name is looked at first.
     folders = sorted((p for p in root.iterdir() if p.is_dir() and name.startswith(p.name)), key=lambda p: -len(p.name))
     for folder in [*folders, root]:
@@ -59,7 +59,8 @@ def yaml_sha256(task: Task) -> str:
         path = todo.pop(0)
         text = path.read_text(encoding="utf-8")
         digest.update(text.encode() + b"\0")
-        todo += [path.parent / name.strip() for name in re.findall(r"^include:\s*(\S+)", text, re.MULTILINE)]
+        included = re.findall(r"^[\"']?include[\"']?:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
+        todo += [path.parent / name for name in included]
         modules = {spec.rpartition(".")[0] for spec in re.findall(r"!function\s+(\S+)", text)}
         beside = sorted(path.parent / f"{module.replace('.', '/')}.py" for module in modules)
         todo += [module for module in beside if module.is_file()]

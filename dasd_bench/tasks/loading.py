@@ -57,6 +57,8 @@ def real_split(task: Task, split: str) -> str:
         return "validation"
     if split not in splits:
         raise DataError(f"Task '{task.name}' has no split '{split}'; it has {', '.join(splits)}.")
+    if split == "test" and task.data.evaluated is not None:
+        return task.data.evaluated
     return split
 
 

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from dasd_bench.atomic import disk_errors
 from dasd_bench.errors import TrainingError, did_you_mean
 from dasd_bench.training.config import TrainingConfig
 from dasd_bench.training.linear import can_pack, frozen_forward, lora_forward
+from dasd_bench.training.quantize import is_quantized
 
 ADAPTER = "default"
 
@@ -76,10 +78,10 @@ def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
     DoRA layers keep peft's own forward. Returns the layers changed, for :func:`restore`.
     """
     changed: list[nn.Module] = []
-    inside = {id(m.base_layer) for m in model.modules() if isinstance(m, LoraLinear)}
+    inside = {id(m.base_layer) for m in model.modules() if isinstance(m, LoraLayer)}
     for module in model.modules():
         replacement: Any = None
-        if isinstance(module, LoraLinear) and not dora and type(module.base_layer) is nn.Linear:
+        if isinstance(module, LoraLayer) and not dora and _plain_linear(module.base_layer):
             replacement = lora_forward(module, ADAPTER)
         elif _frozen_linear(module) and (dora or id(module) not in inside):
             replacement = frozen_forward(cast(nn.Linear, module))
@@ -89,7 +91,13 @@ def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
     return changed
 
 
+def _plain_linear(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear or is_quantized(layer)
+
+
 def _frozen_linear(module: nn.Module) -> bool:
+    if is_quantized(module):
+        return True
     return type(module) is nn.Linear and not module.weight.requires_grad and can_pack(module.weight)
 
 
@@ -104,7 +112,15 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def save(model: Any, folder: Path) -> None:
+def whole_state(model: Any) -> dict[str, Tensor]:
+    """What is saved: the adapter's tensors under peft's names, or all weights; whole, whatever they are cut over."""
+    if hasattr(model, "peft_config"):
+        state = get_peft_model_state_dict(model, save_embedding_layers=False)
+        return {name: whole_tensor(tensor.detach()).to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+    return {name: whole_tensor(tensor.detach()) for name, tensor in model.state_dict().items()}
+
+
+def save(model: Any, state: dict[str, Tensor], folder: Path) -> None:
     """Writes the adapter to ``folder`` in peft's format, whole or not at all; without LoRA the whole model.
 
     The same weights give the same bytes: JSON keys and target names are sorted, and no path of this machine is in it.
@@ -116,17 +132,13 @@ def save(model: Any, folder: Path) -> None:
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         os.chmod(partial, 0o755)
         if hasattr(model, "peft_config"):
-            state: dict[str, Tensor] = {
-                name: tensor.detach().to("cpu", copy=True).contiguous()
-                for name, tensor in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
-            }
-            save_file(state, partial / "adapter_model.safetensors", metadata={"format": "pt"})
+            save_file(dict(sorted(state.items())), partial / "adapter_model.safetensors", metadata={"format": "pt"})
             fields = model.peft_config[ADAPTER].to_dict()
             fields["inference_mode"] = True
             text = json.dumps(fields, indent=2, sort_keys=True, default=_plain)
             (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
         else:
-            model.save_pretrained(partial)
+            model.save_pretrained(partial, state_dict=state)
         sync_tree(partial)
         if folder.exists():
             shutil.rmtree(folder)
@@ -139,6 +151,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     return value.value
+
+
+def is_cut(parameter: Tensor) -> bool:
+    """True for a parameter of which a process holds a part."""
+    return isinstance(parameter.data, DTensor)
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """The whole of a possibly cut tensor; all processes must ask together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def sync_tree(folder: Path) -> None:

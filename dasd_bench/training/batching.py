@@ -158,6 +158,37 @@ def _pack(rows: Sequence[Row]) -> Pack:
     )
 
 
+def share(rows: Sequence[Row], processes: int) -> list[list[Row]]:
+    """The rows with trained tokens dealt out to processes, longest first to the one with the fewest tokens so far.
+
+    A function of the rows alone, so every process knows what all of them do.
+    """
+    shares: list[list[Row]] = [[] for _ in range(processes)]
+    tokens = [0] * processes
+    order = sorted((i for i, row in enumerate(rows) if len(row.input_ids)), key=lambda i: (-len(rows[i].input_ids), i))
+    for i in order:
+        least = tokens.index(min(tokens))
+        shares[least].append(rows[i])
+        tokens[least] += len(rows[i].input_ids)
+    return shares
+
+
+def empty_pack(token: int = 0) -> Pack:
+    """A pack of one token that trains nothing: what a process runs where the others still have work."""
+    none = np.zeros(0, dtype=np.int64)
+    one = np.array([token], dtype=np.int64)
+    return Pack((), (1,), one, one * 0, none, none, none.astype(np.float32), none.astype(np.bool_))
+
+
+def held_out(count: int, fraction: float, seed: int) -> list[int]:
+    """Indices of the examples that are held out of training, in order: at least one, at most all but one."""
+    if count < 2:
+        raise TrainingError("Early stopping holds examples out of training, and there is only one; switch it off.")
+    wanted = min(max(1, round(fraction * count)), count - 1)
+    chosen = np.random.default_rng([seed, 0x4E1D]).choice(count, size=wanted, replace=False)
+    return sorted(int(i) for i in chosen)
+
+
 def examples_digest(examples: Sequence[TrainExample]) -> str:
     """sha256 (hex) of the examples' ids and arrays, in order."""
     sha = hashlib.sha256()

@@ -1,9 +1,14 @@
-"""Checkpoints that are whole or absent: a temporary folder, fsync, rename; the newest sound one is taken."""
+"""Checkpoints that are whole or absent: a temporary folder, fsync, rename; the newest sound one is taken.
+
+They hold whole tensors whatever the number of processes, so any number can go on. Random states are not stored: the
+trainer seeds every step from the run's seed and the step.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -12,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from dasd_bench.atomic import disk_errors, write_text
 from dasd_bench.training.adapter import sync, sync_tree
@@ -20,7 +24,10 @@ from dasd_bench.training.adapter import sync, sync_tree
 
 @dataclass(slots=True)
 class Position:
-    """How far a run has come; everything but the tensors. ``step`` updates are done."""
+    """How far a run has come; everything but the tensors. ``step`` updates are done.
+
+    The last three belong to early stopping: the least held-out loss, its step, and how often none was less since.
+    """
 
     step: int = 0
     target_tokens: int = 0
@@ -28,6 +35,9 @@ class Position:
     seconds: float = 0.0
     loss: float = 0.0
     peak_memory_gib: float = 0.0
+    best_loss: float = math.inf
+    best_step: int = 0
+    rounds_without_gain: int = 0
 
 
 @dataclass(slots=True)
@@ -39,19 +49,12 @@ class Checkpoints:
     keep: int
     foreign: int = field(default=0, init=False)
 
-    def save(self, position: Position, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-        """Writes a checkpoint of ``position`` and removes all but the newest ``keep``."""
+    def save(self, position: Position, state: dict[str, Any]) -> None:
+        """Writes a checkpoint of ``position`` with its tensors and removes all but the newest ``keep``."""
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
-            torch.save(
-                {
-                    "parameters": {name: p.detach() for name, p in parameters.items()},
-                    "optimizer": optimizer.state_dict(),
-                    "random": random_state(),
-                },
-                partial / "state.pt",
-            )
+            torch.save(state, partial / "state.pt")
             meta = {
                 "fingerprint": self.fingerprint,
                 "sha256": _sha256(partial / "state.pt"),
@@ -67,8 +70,8 @@ class Checkpoints:
             for old in self._found()[self.keep :]:
                 shutil.rmtree(old)
 
-    def load(self, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Position | None:
-        """Restores the newest sound checkpoint of this very run; None where there is none.
+    def newest(self) -> Path | None:
+        """The newest sound checkpoint of this very run; None where there is none.
 
         Half-written folders are removed; a damaged checkpoint is passed over for the one before it; checkpoints of
         other settings are counted in ``foreign`` and left out.
@@ -82,15 +85,16 @@ class Checkpoints:
             if meta["fingerprint"] != self.fingerprint:
                 self.foreign += 1
                 continue
-            device = next(iter(parameters.values())).device
-            state = torch.load(path / "state.pt", map_location=device, weights_only=True)
-            with torch.no_grad():
-                for name, parameter in parameters.items():
-                    parameter.copy_(state["parameters"][name])
-            optimizer.load_state_dict(state["optimizer"])
-            set_random_state(state["random"])
-            return Position(**meta["position"])
+            return path
         return None
+
+    @staticmethod
+    def load(path: Path, device: torch.device) -> tuple[Position, dict[str, Any]]:
+        """The position and the tensors that a checkpoint holds."""
+        meta = _read_meta(path)
+        assert meta is not None
+        state: dict[str, Any] = torch.load(path / "state.pt", map_location=device, weights_only=True)
+        return Position(**meta["position"]), state
 
     def clear(self) -> None:
         """Removes all checkpoints."""
@@ -98,22 +102,6 @@ class Checkpoints:
 
     def _found(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)
-
-
-def random_state() -> dict[str, Tensor]:
-    """The states of torch's generators (LoRA dropout draws from them)."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state.update({f"cuda:{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())})
-    return state
-
-
-def set_random_state(state: dict[str, Tensor]) -> None:
-    """Puts the generators where :func:`random_state` found them."""
-    torch.set_rng_state(state["cpu"].cpu())
-    devices = [s.cpu() for name, s in state.items() if name != "cpu"]
-    if devices:
-        torch.cuda.set_rng_state_all(devices)
 
 
 def truncate_metrics(path: Path, step: int) -> None:

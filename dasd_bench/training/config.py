@@ -9,7 +9,7 @@ from dasd_bench.method import option
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """How the adapter is trained; the same for every arm of a run (``--budget equal``)."""
+    """How an adapter is trained: the same for every arm of a run under ``--budget equal``."""
 
     epochs: float = option(2.0, help="Passes over the training examples.", minimum=0.01, maximum=1000)
     batch_size: int = option(8, help="Examples per optimiser step.", minimum=1, maximum=65536)
@@ -29,7 +29,17 @@ class TrainingConfig:
     lora_targets: str = option("all-linear", help="'all-linear' or module names, comma-separated.")
     rslora: bool = option(False, help="Scale by alpha / sqrt(rank) (rsLoRA).")
     dora: bool = option(False, help="Weight-decomposed LoRA (DoRA).")
+    qlora: bool = option(False, help="Train on a base held in 4 bits (QLoRA; needs the extra [qlora]).")
     gradient_checkpointing: bool = option(False, help="Recompute activations to save memory.")
     checkpoint_steps: int = option(20, help="Optimiser steps between two checkpoints; 0 for none.", minimum=0)
     keep_checkpoints: int = option(1, help="Checkpoints kept on disk.", minimum=1)
+    early_stop_patience: int = option(
+        0,
+        help="Stop after this many held-out losses without a gain and keep the best adapter; 0 never stops.",
+        minimum=0,
+    )
+    early_stop_steps: int = option(0, help="Steps between two held-out losses; 0 for one an epoch.", minimum=0)
+    held_out: float = option(
+        0.1, help="Share of the training examples held out where early stopping is on.", minimum=0.0, maximum=0.9
+    )
     max_loss: float = option(50.0, help="A loss above this stops the run as diverged.", minimum=0.0)

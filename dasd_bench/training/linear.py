@@ -14,23 +14,39 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from dasd_bench.training.quantize import is_quantized, plain_weight
 
 PACK_ROWS = 512
 """Rows that the packed layout is chosen for."""
 
 
 class FrozenWeight:
-    """A weight [out, in] that is never trained, ready to be applied in both directions."""
+    """A weight [out, in] that is never trained, ready to be applied in both directions.
+
+    It is read from its layer at every call: a layer that is cut over processes has its whole weight only while it runs,
+    and one in 4 bits makes it plain for one product.
+    """
 
     def __init__(self, linear: nn.Linear) -> None:
-        self.weight = linear.weight.detach()
-        self.bias = None if linear.bias is None else linear.bias.detach()
+        self._linear = linear
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
-        self.packed = can_pack(self.weight)
+        self.packed = can_pack(linear.weight)
         if self.packed:
             self._forward = _pack(self.weight)
             self._backward = _pack(self.weight.t().contiguous())
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight, without gradient."""
+        return plain_weight(self._linear) if is_quantized(self._linear) else self._linear.weight.detach()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, without gradient."""
+        return None if self._linear.bias is None else self._linear.bias.detach()
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """``x W^T + bias + plus`` of ``x`` [N, in] and ``plus`` [N, out], rounded once."""
@@ -42,8 +58,10 @@ class FrozenWeight:
 
 
 def can_pack(weight: Tensor) -> bool:
-    """True where packing pays and exists: weights on a CPU that does their dtype well, oneDNN in this torch."""
+    """True where packing pays and exists: whole weights on a CPU that does their dtype well, oneDNN in this torch."""
     namespace = torch.ops.mkldnn
+    if isinstance(weight.data, DTensor):
+        return False
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if not (hasattr(namespace, "_reorder_linear_weight") and hasattr(namespace, "_linear_pointwise")):

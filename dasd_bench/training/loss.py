@@ -104,6 +104,17 @@ def backward_tokens(
     return TokenLoss(loss, kept), gradient
 
 
+@torch.no_grad()
+def forward_tokens(hidden: Tensor, labels: Tensor, static: Tensor, head: Head, chunk_rows: int = CHUNK_ROWS) -> float:
+    """Sum of ``static`` * nll over ``hidden`` [N, D] in nats, without gradient."""
+    loss = 0.0
+    for start in range(0, len(hidden), chunk_rows):
+        rows = slice(start, start + chunk_rows)
+        logp, _, _ = token_statistics(head.logits(hidden[rows]), labels[rows], needs_entropy=False)
+        loss += float((static[rows].double() * -logp.double()).sum())
+    return loss
+
+
 def token_statistics(z: Tensor, labels: Tensor, *, needs_entropy: bool) -> tuple[Tensor, Tensor | None, Tensor]:
     """``logp`` of the labels [N], entropy in nats [N] or None, and probabilities [N, V] of logits ``z`` float32.
 

@@ -30,7 +30,7 @@ class PackedModel:
         self.device: torch.device = model.device
         config = model.config.get_text_config()
         self._attention: str = config._attn_implementation
-        self._body: nn.Module = model.get_decoder()
+        self.body: nn.Module = model.get_decoder()
         self._scale = _logit_scale(config)
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.packs = True
@@ -43,7 +43,7 @@ class PackedModel:
     def hidden(self, input_ids: Tensor, position_ids: Tensor, lengths: tuple[int, ...]) -> Tensor:
         """Last hidden states [L, D] of a pack: ``input_ids`` and ``position_ids`` int64 [L]."""
         extra: dict[str, Any] = {"row_lengths": lengths} if self.packs else {}
-        output = self._body(
+        output = self.body(
             input_ids=input_ids[None], position_ids=position_ids[None], attention_mask=None, use_cache=False, **extra
         )
         hidden: Tensor = output.last_hidden_state[0]

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
@@ -26,15 +25,21 @@ from dasd_bench.training.batching import (
     TrainExample,
     batches,
     build_row,
+    empty_pack,
     examples_digest,
+    held_out,
     make_packs,
+    share,
     step_count,
 )
 from dasd_bench.training.checkpoint import Checkpoints, Position, truncate_metrics
 from dasd_bench.training.config import TrainingConfig
-from dasd_bench.training.loss import Objective, TokenLoss, backward_tokens, denominator_tokens
+from dasd_bench.training.loss import Objective, TokenLoss, backward_tokens, denominator_tokens, forward_tokens
+from dasd_bench.training.memory import Memory
 from dasd_bench.training.model import PackedModel, set_checkpointing
+from dasd_bench.training.processes import Processes
 from dasd_bench.training.schedule import learning_rate, make_optimizer
+from dasd_bench.training.sharding import Weights, shard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,8 +59,9 @@ class TrainResult:
 
     ``target_tokens`` seen in all steps, masked ones too; ``kept_tokens`` of them with a weight above zero;
     ``seconds`` of training, over all sittings; ``final_loss`` of the last step; ``peak_memory_gib`` of the process
-    (of the device where it is a GPU); ``skipped`` ids of examples without any weight; ``truncated`` ids of examples
-    whose target was cut at ``max_length``.
+    (of the device where it is a GPU), of the largest one where there are several; ``skipped`` ids of examples without
+    any weight; ``truncated`` ids of examples whose target was cut at ``max_length``. With early stopping ``held_out``
+    are the ids never trained on, ``best_step`` the step whose weights were kept and ``best_loss`` its held-out loss.
     """
 
     adapter_dir: Path
@@ -67,6 +73,9 @@ class TrainResult:
     peak_memory_gib: float
     skipped: tuple[str, ...]
     truncated: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+    best_step: int | None = None
+    best_loss: float | None = None
 
 
 def train(
@@ -80,6 +89,8 @@ def train(
     console: Console,
     max_length: int,
     base_model_name: str = "",
+    processes: Processes | None = None,
+    sharded: bool = False,
 ) -> TrainResult:
     """Trains ``model`` (a plain base, freshly loaded, on its device) and writes ``out_dir/adapter`` last.
 
@@ -89,18 +100,25 @@ def train(
     the adapter is byte for byte that of an undisturbed run on the same machine. The model's weights are changed
     where ``config.lora_rank`` is 0; else it is left with the adapter attached.
 
+    Where ``processes`` are several, each calls this with the same arguments and a model of its own; they share out
+    every batch and end with the same weights. With ``sharded`` they cut the layers among them (FSDP), and the model may
+    come on the CPU. Neither changes the loss beyond rounding, nor the checkpoints' format.
+
     Raises :class:`TrainingError` where nothing can be trained, a LoRA target matches nothing, or the loss diverges.
     """
+    processes = processes or Processes(device=model.device)
     rows = _rows(examples, max_length, console)
     fingerprint = digest(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
         [method.name, method.denominator, method.describe()],
-        [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), str(model.device.type)],
+        [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), processes.device.type],
     )
-    devices = [model.device] if model.device.type == "cuda" else []
+    devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), PackedModel(model) as packed:
         torch.manual_seed(seed)
-        run = _Run(packed, rows, config, method, seed, out_dir, console, base_model_name, fingerprint)
+        run = _Run(
+            packed, rows, config, method, seed, out_dir, console, base_model_name, fingerprint, processes, sharded
+        )
         try:
             return run.go()
         finally:
@@ -139,21 +157,31 @@ class _Run:
         console: Console,
         base_model_name: str,
         fingerprint: str,
+        processes: Processes,
+        sharded: bool,
     ) -> None:
-        self.packed, self.rows, self.config, self.method = packed, rows, config, method
+        self.packed, self.config, self.method = packed, config, method
         self.seed, self.out_dir, self.console = seed, out_dir, console
+        self.processes, self.sharded = processes, sharded
+        aside = set(held_out(len(rows), config.held_out, seed) if config.early_stop_patience else ())
+        self.rows = [row for i, row in enumerate(rows) if i not in aside]
+        self.held_out = [row for i, row in enumerate(rows) if i in aside]
         self.model = adapter.attach(packed.model, config, base_model_name)
+        if config.gradient_checkpointing:
+            set_checkpointing(packed.model, on=True)
+        if sharded:
+            shard(packed.model, packed.body, processes)
+            packed.device = processes.device
         self.changed = adapter.accelerate(self.model, dora=config.dora) if config.lora_rank else []
-        self.parameters = adapter.trained(self.model)
-        self.optimizer = make_optimizer(self.parameters.values(), config)
+        self.weights = Weights(self.model, processes)
+        self.optimizer = make_optimizer(self.weights.own.values(), config)
         self.head = packed.head()
         self.objective = Objective(method.online_weights if method.online else None, method.needs_entropy)
         self.checkpoints = Checkpoints(out_dir / "checkpoints", fingerprint, config.keep_checkpoints)
-        self.total = step_count(len(rows), config.batch_size, config.epochs)
-        self.memory = _Memory(packed.device)
+        self.total = step_count(len(self.rows), config.batch_size, config.epochs)
+        self.memory = Memory(packed.device)
         self.position = Position()
-        if config.gradient_checkpointing:
-            set_checkpointing(packed.model, on=True)
+        self.best: dict[str, Tensor] = {}
         if config.dora and packed.model.dtype != torch.float32:
             console.warn("DoRA on a base that is not float32 loses small updates to rounding; use float32.")
         self.model.train()
@@ -166,19 +194,10 @@ class _Run:
 
     def go(self) -> TrainResult:
         """All steps from where the newest checkpoint left off; then the adapter."""
-        self.out_dir.mkdir(parents=True, exist_ok=True)
-        found = self.checkpoints.load(self.parameters, self.optimizer)
-        if self.checkpoints.foreign:
-            self.console.warn(f"Checkpoints of other settings in {self.out_dir} were left out; training starts anew.")
-            self.checkpoints.clear()
-        self.position = found or Position()
-        metrics = self.out_dir / "metrics.jsonl"
-        truncate_metrics(metrics, self.position.step)
-        if found:
-            self.console.say(f"Training goes on after step {found.step} of {self.total}.")
+        self._go_on()
         earlier, started = self.position.seconds, time.perf_counter()
         order = batches(len(self.rows), self.config.batch_size, self.config.epochs, self.seed)
-        with metrics.open("a", encoding="utf-8") as log, self.console.progress("train", self.total, "steps") as meter:
+        with self._log() as log, self.console.progress("train", self.total, "steps") as meter:
             meter.advance(self.position.step)
             for step, indices in enumerate(order):
                 if step < self.position.step:
@@ -190,39 +209,101 @@ class _Run:
                 line["tokens_per_second"] = round(tokens / (now - began), 1)
                 line["memory_gib"] = round(self.memory.last, 4)
                 line["seconds"] = round(self.position.seconds, 3)
+                stop = self._look_back(line)
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 meter.advance(1, tokens)
+                if stop:
+                    break
                 self._checkpoint(log)
         if not self.position.kept_tokens:
             raise TrainingError(
                 f"The online rule of '{self.method.name}' gave every token weight 0; nothing was learned."
             )
+        return self._finish()
+
+    def _go_on(self) -> None:
+        """Takes up the newest checkpoint, which the first process chooses for all."""
+        metrics = self.out_dir / "metrics.jsonl"
+        found: Path | None = None
+        if self.processes.first:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            found = self.checkpoints.newest()
+        found = self.processes.agree(found)
+        if found is not None:
+            self.position, state = self.checkpoints.load(found, self.packed.device)
+            self.weights.load(state["parameters"])
+            self.weights.load_optimizer(self.optimizer, state["optimizer"])
+            self.best = {name: self.weights.part(name, whole) for name, whole in state["best"].items()}
+            self.console.say(f"Training goes on after step {self.position.step} of {self.total}.")
+        self.processes.wait()
+        if self.processes.first:
+            if self.checkpoints.foreign and found is None:
+                self.console.warn(f"Checkpoints of other settings in {self.out_dir} were left out.")
+                self.checkpoints.clear()
+            truncate_metrics(metrics, self.position.step)
+
+    def _log(self) -> IO[str]:
+        """The metrics' file, which the first process writes."""
+        return (self.out_dir / "metrics.jsonl" if self.processes.first else Path(os.devnull)).open(
+            "a", encoding="utf-8"
+        )
+
+    def _finish(self) -> TrainResult:
+        """The weights that are kept, written by the first process."""
+        if self.best:
+            with torch.no_grad():
+                for name, own in self.weights.own.items():
+                    own.copy_(self.best[name])
         target = self.out_dir / "adapter"
-        adapter.save(self.model, target)
-        self.checkpoints.clear()
+        state = adapter.whole_state(self.model)
+        if self.processes.first:
+            adapter.save(self.model, state, target)
+            self.checkpoints.clear()
+        self.processes.wait()
+        every = self.rows + self.held_out
         return TrainResult(
             adapter_dir=target,
-            steps=self.total,
+            steps=self.position.step,
             target_tokens=self.position.target_tokens,
             kept_tokens=float(self.position.kept_tokens),
             seconds=self.position.seconds,
             final_loss=self.position.loss,
             peak_memory_gib=self.position.peak_memory_gib,
-            skipped=tuple(row.example_id for row in self.rows if not len(row.input_ids)),
-            truncated=tuple(row.example_id for row in self.rows if row.truncated),
+            skipped=tuple(row.example_id for row in every if not len(row.input_ids)),
+            truncated=tuple(row.example_id for row in every if row.truncated),
+            held_out=tuple(row.example_id for row in self.held_out),
+            best_step=self.position.best_step if self.held_out else None,
+            best_loss=self.position.best_loss if self.held_out else None,
         )
+
+    def packs(self, rows: list[Row]) -> list[Pack]:
+        """This process's part of a batch. Cut layers run in step on all processes, so there the short ones are filled
+        up with packs that train nothing."""
+        shares = share(rows, self.processes.size)
+        every = [make_packs(part, self.config.micro_tokens, together=self.packed.packs) for part in shares]
+        own = every[self.processes.rank]
+        if self.sharded:
+            own = own + [empty_pack()] * (max(map(len, every)) - len(own))
+        return own
 
     def step(self, step: int, rows: list[Row]) -> tuple[dict[str, Any], int]:
         """One update on ``rows``; gives its line of metrics and the tokens that went through the model."""
-        packs = make_packs(rows, self.config.micro_tokens, together=self.packed.packs)
-        loss, kept = 0.0, 0
-        for pack in packs:
+        # Each step has a seed of its own: a continued run needs no stored random state, whatever its processes.
+        torch.manual_seed(int(digest(self.seed, step, self.processes.rank)[:15], 16))
+        loss, kept, bad = 0.0, 0, ()
+        for pack in self.packs(rows):
             part = self.backward(pack, step / self.total)
-            if not math.isfinite(part.loss):
-                raise self._diverged(step, part.loss, pack.example_ids)
             loss += part.loss
             kept += part.kept
+            if not math.isfinite(part.loss):
+                bad = bad or pack.example_ids
+                if self.processes.alone:
+                    break
+        sums = self.processes.gather([loss, kept, self.memory.peak])
+        loss, kept, peak = sum(s[0] for s in sums), int(sum(s[1] for s in sums)), max(s[2] for s in sums)
+        if not math.isfinite(loss):
+            raise self._diverged(step, loss, self.processes.first_of(bad))
         targets = sum(row.target_tokens for row in rows)
         divisor = denominator_tokens(self.method.denominator, kept, targets)
         mean = loss / divisor if divisor else 0.0
@@ -234,7 +315,7 @@ class _Run:
         self.position.loss = mean
         self.position.kept_tokens += kept
         self.position.target_tokens += targets
-        self.position.peak_memory_gib = max(self.position.peak_memory_gib, self.memory.peak)
+        self.position.peak_memory_gib = max(self.position.peak_memory_gib, peak)
         line = {
             "step": step + 1,
             "loss": mean,
@@ -243,50 +324,86 @@ class _Run:
             "grad_norm": norm,
             "lr": rate,
         }
-        return line, sum(len(pack.input_ids) for pack in packs)
+        return line, sum(len(row.input_ids) for row in rows)
 
     def backward(self, pack: Pack, progress: float) -> TokenLoss:
         """Adds the gradient of the pack's summed loss to the parameters."""
-        device = self.packed.device
-        hidden = self.packed.hidden(
-            torch.from_numpy(pack.input_ids).to(device), torch.from_numpy(pack.position_ids).to(device), pack.lengths
-        )
-        trained = hidden[torch.from_numpy(pack.positions).to(device)]
+        trained = self._trained(pack)
         self.memory.sample()
-        loss, gradient = backward_tokens(
-            trained.detach(),
-            torch.from_numpy(pack.labels).to(device),
-            torch.from_numpy(pack.static).to(device),
-            torch.from_numpy(pack.keep).to(device),
-            self.head,
-            self.objective,
-            progress,
-        )
+        loss, gradient = backward_tokens(trained.detach(), *self._tokens(pack), self.head, self.objective, progress)
         if trained.requires_grad:
             torch.autograd.backward(trained, gradient)
         self.memory.sample()
         return loss
 
+    def _trained(self, pack: Pack) -> Tensor:
+        """Hidden states of the pack's trained positions."""
+        device = self.packed.device
+        hidden = self.packed.hidden(
+            torch.from_numpy(pack.input_ids).to(device), torch.from_numpy(pack.position_ids).to(device), pack.lengths
+        )
+        return hidden[torch.from_numpy(pack.positions).to(device)]
+
+    def _tokens(self, pack: Pack) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels, static weights and kept tokens of the pack's trained positions."""
+        device = self.packed.device
+        labels, static, keep = (torch.from_numpy(array).to(device) for array in (pack.labels, pack.static, pack.keep))
+        return labels, static, keep
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """Mean nll of the held-out targets under their static weights, the same measure for every method."""
+        self.model.eval()
+        loss = weight = 0.0
+        for pack in self.packs(self.held_out):
+            labels, static, _ = self._tokens(pack)
+            loss += forward_tokens(self._trained(pack), labels, static, self.head)
+            weight += float(static.double().sum())
+        self.model.train()
+        sums = self.processes.gather([loss, weight])
+        total = sum(s[1] for s in sums)
+        return sum(s[0] for s in sums) / total if total else math.inf
+
+    def _look_back(self, line: dict[str, Any]) -> bool:
+        """Measures the held-out loss where one is due, keeps the best weights, and says whether to stop."""
+        every = self.config.early_stop_steps or math.ceil(len(self.rows) / self.config.batch_size)
+        if not self.held_out or (self.position.step % every and self.position.step < self.total):
+            return False
+        loss = line["held_out_loss"] = self.held_out_loss()
+        if loss < self.position.best_loss:
+            self.position.best_loss, self.position.best_step = loss, self.position.step
+            self.position.rounds_without_gain = 0
+            self.best = {name: p.detach().clone() for name, p in self.weights.own.items()}
+            return False
+        self.position.rounds_without_gain += 1
+        return self.position.rounds_without_gain >= self.config.early_stop_patience
+
     def _update(self, rate: float, divisor: int, step: int, rows: list[Row]) -> float:
-        parameters = list(self.parameters.values())
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = self.weights.gradients()
         torch._foreach_div_(gradients, float(divisor))
-        norm = nn.utils.get_total_norm(gradients)
+        norm = self.weights.norm(gradients)
         if not math.isfinite(float(norm)):
             raise self._diverged(step, float(norm), tuple(row.example_id for row in rows), "gradient norm")
         if self.config.grad_clip > 0:
-            nn.utils.clip_grads_with_norm_(parameters, self.config.grad_clip, norm)
+            nn.utils.clip_grads_with_norm_(self.weights.own.values(), self.config.grad_clip, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.weights.clear()
         return float(norm)
 
     def _checkpoint(self, log: IO[str]) -> None:
         every, done = self.config.checkpoint_steps, self.position.step
-        if every and done % every == 0 and done < self.total:
+        if not every or done % every or done >= self.total:
+            return
+        state = {
+            "parameters": self.weights.state(),
+            "optimizer": self.weights.optimizer_state(self.optimizer),
+            "best": {name: self.weights.whole(name, part) for name, part in self.best.items()},
+        }
+        if self.processes.first:
             os.fsync(log.fileno())
-            self.checkpoints.save(self.position, self.parameters, self.optimizer)
+            self.checkpoints.save(self.position, state)
 
     def _diverged(self, step: int, value: float, ids: tuple[str, ...], what: str = "loss") -> TrainingError:
         named = ", ".join(ids[:NAMED_EXAMPLES]) + (
@@ -296,22 +413,3 @@ class _Run:
             f"Training diverged at step {step + 1}: {what} {value:.4g} on examples {named}; lower the learning rate "
             f"(now {self.config.lr:g}) or look at these examples."
         )
-
-
-class _Memory:
-    """Memory in use, sampled where a step's activations are all alive: GiB of the process, or of the GPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.last = self.peak = 0.0
-        self._process = psutil.Process()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-
-    def sample(self) -> None:
-        """Takes one sample."""
-        if self.device.type == "cuda":
-            self.last = torch.cuda.max_memory_allocated(self.device) / 2**30
-        else:
-            self.last = self._process.memory_info().rss / 2**30
-        self.peak = max(self.peak, self.last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
@@ -13,12 +14,15 @@ from tests.tiny_models import KINDS, Kind, tiny_model, tiny_tokenizer
 
 KINDS = KINDS
 
+DEVICE = os.environ.get("DASD_TEST_DEVICE", "cpu")
+"""Where the engine's tests run: ``cuda`` runs the same tests on a GPU."""
+
 
 @cache
 def pair(kind: Kind) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """A tiny model with its tokenizer, made once."""
     tokenizer = tiny_tokenizer(kind)
-    return tiny_model(kind, tokenizer=tokenizer), tokenizer
+    return tiny_model(kind, tokenizer=tokenizer).to(DEVICE), tokenizer
 
 
 def random_prompts(count: int, seed: int = 0, low: int = 3, high: int = 60, vocab: int = 300) -> list[list[int]]:
@@ -35,4 +39,5 @@ def random_prompts(count: int, seed: int = 0, low: int = 3, high: int = 60, voca
 @torch.no_grad()
 def naive_logp(model: Any, ids: list[int]) -> torch.Tensor:
     """Log-probabilities [len(ids), V] from one plain forward pass of one sequence."""
-    return torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0].float(), dim=-1)
+    inputs = torch.tensor([ids], device=model.device)
+    return torch.log_softmax(model(input_ids=inputs).logits[0].float(), dim=-1).cpu()

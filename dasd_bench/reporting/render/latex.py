@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dasd_bench.reporting.table import Cell, Table
+from dasd_bench.reporting.table import Cell, Column, Table
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -34,8 +34,8 @@ ESCAPES = {
 }
 """Characters that T1 pdflatex cannot take as they are."""
 
-WIDE = 95
-"""Characters of one row above which the table is scaled to the text width."""
+CAPTION_CHARACTERS = 520
+"""Sentences go into the caption up to this many characters; what follows stands as notes under the table."""
 
 
 def escape(text: str) -> str:
@@ -48,7 +48,7 @@ def latex(table: Table, *, label: str = "") -> str:
     """A ``table`` environment; its first lines name the packages that it needs."""
     columns = table.shown()
     groups = table.groups()
-    heads = [escape(table.row_title), *(escape(column.line) for column in columns)]
+    heads = [escape(table.row_title), *(_head(column) for column in columns)]
     body = [f"{' & '.join(heads)} \\\\", "\\midrule"]
     for index, (name, rows) in enumerate(groups):
         if len(groups) > 1:
@@ -57,24 +57,53 @@ def latex(table: Table, *, label: str = "") -> str:
         for row in rows:
             cells = [escape(row.label), *(_cell(row.cell(column.key)) for column in columns)]
             body.append(f"{' & '.join(cells)} \\\\")
-    width = max(sum(len(row.cell(c.key).plain) + 3 for c in columns) + len(row.label) for row in table.rows)
-    tabular = [f"\\begin{{tabular}}{{l{'r' * len(columns)}}}", "\\toprule", *body, "\\bottomrule", "\\end{tabular}"]
-    if width > WIDE:
-        tabular = ["\\resizebox{\\textwidth}{!}{%", *tabular[:-1], "\\end{tabular}}"]
-    sentences = " ".join(escape(sentence) for sentence in [*table.warnings, *table.caption])
+    caption, notes = _split(table.caption)
+    notes = [f"Warning: {warning}" for warning in table.warnings] + notes
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}, \\usepackage{graphicx} and \\usepackage[T1]{fontenc}",
             "\\begin{table}[t]",
             "\\centering",
             "\\small",
-            f"\\caption{{\\textbf{{{escape(table.title)}.}} {sentences}}}",
+            f"\\caption{{\\textbf{{{escape(table.title)}.}} {' '.join(map(escape, caption))}}}",
             f"\\label{{tab:{label or table.key}}}",
-            *tabular,
+            "\\vspace{3pt}",
+            # Set once and measured, so that a table is scaled only where it is wider than its column.
+            "\\setbox0=\\hbox{%",
+            f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
+            "\\toprule",
+            *body,
+            "\\bottomrule",
+            "\\end{tabular}}%",
+            "\\leavevmode\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\box0}\\else\\box0\\fi",
+            *_notes(notes),
             "\\end{table}",
             "",
         ]
     )
+
+
+def _split(sentences: list[str]) -> tuple[list[str], list[str]]:
+    """Sentences of the caption, and those that become notes: the first ones say n, seeds, intervals and marks."""
+    count, used = 0, 0
+    for sentence in sentences:
+        used += len(sentence)
+        if used > CAPTION_CHARACTERS and count:
+            break
+        count += 1
+    return sentences[:count], sentences[count:]
+
+
+def _notes(sentences: list[str]) -> list[str]:
+    if not sentences:
+        return []
+    text = " ".join(map(escape, sentences))
+    return ["\\par\\vspace{4pt}", "\\begin{minipage}{\\linewidth}\\footnotesize", text, "\\end{minipage}"]
+
+
+def _head(column: Column) -> str:
+    parts = [escape(part) for part in column.heading.split("\n")]
+    return parts[0] if len(parts) == 1 else "\\shortstack[r]{" + "\\\\".join(parts) + "}"
 
 
 def _cell(cell: Cell) -> str:
@@ -96,6 +125,7 @@ def paper(tables: list[Table]) -> str:
             "\\usepackage[utf8]{inputenc}",
             "\\usepackage{lmodern,booktabs,graphicx}",
             "\\usepackage[margin=2.2cm]{geometry}",
+            "\\makeatletter\\setlength{\\@fptop}{0pt}\\makeatother % a page of tables starts at its top",
             "\\begin{document}",
             "\n\\clearpage\n".join(parts),
             "\\end{document}",

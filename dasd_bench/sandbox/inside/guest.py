@@ -79,10 +79,13 @@ class Guest:
     def serve(self) -> None:
         while True:
             try:
-                frame = self._channel.receive()
+                self.step()
             except Gone:
                 return
-            self._answer(self._decoder.message(frame))
+
+    def step(self) -> None:
+        """Answers one message. Raises Gone."""
+        self._answer(self._decoder.message(self._channel.receive()))
 
     def _answer(self, message: list[Any]) -> None:
         try:

@@ -57,6 +57,10 @@ class Session:
         self._ahead = deque(ahead)
         #: This run's call frames; None once something other than plain calls has crossed.
         self.log: list[bytes] | None = []
+        #: Bodies of the answers so far; those that :meth:`repeats` has read and the tests have not.
+        self.heard: list[bytes] = []
+        self._unread: deque[bytes] = deque()
+        self._broken: Exception | None = None
         self.calls = 0
         self.ended: Ended | None = None
         self.unfit: CannotCross | None = None
@@ -78,6 +82,20 @@ class Session:
         """Sends the expected calls. Should the tests then ask something else, the session ends with ``retry``."""
         if self._ahead:
             self._deliver(b"".join(self._ahead))
+
+    def repeats(self, answers: list[bytes]) -> bool:
+        """Whether the program's answers to the calls sent ahead are those of an earlier run, byte for byte. Where not,
+        the tests get to read them all; this waits for no answer that they would not wait for."""
+        for expected in answers:
+            try:
+                body = self._channel.receive()
+            except (Late, Gone, WireError, MemoryError) as error:
+                self._broken = error
+                return False
+            self._unread.append(body)
+            if body != expected:
+                return False
+        return True
 
     def hello(self, imports: str, classes: list[list[str]]) -> None:
         self._deliver(self._encoder.frame(["hello", imports, self._pack(classes)]))
@@ -186,7 +204,7 @@ class Session:
         if self.ended:
             raise self.ended
         try:
-            return self._decoder.message(self._channel.receive())
+            return self._decoder.message(self._next())
         except Late:
             raise self._end("timeout", "no answer within the wall limit") from None
         except Gone:
@@ -197,6 +215,16 @@ class Session:
             raise self._end("no_result", f"the program sent {error}") from None
         except MemoryError:
             raise self._end("output_limit", "the program sent an answer too large to hold") from None
+
+    def _next(self) -> bytes:
+        if self._unread:
+            body = self._unread.popleft()
+        elif self._broken:
+            raise self._broken
+        else:
+            body = self._channel.receive()
+        self.heard.append(body)
+        return body
 
     def _end(self, outcome: str, detail: str) -> Ended:
         self.ended = Ended(outcome, detail)

@@ -1,0 +1,64 @@
+"""``dasd-bench plot``: pictures of runs as PDF, SVG and PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+from dasd_bench.errors import DasdError
+
+KINDS = ("difficulty", "ppl", "replaced", "pareto", "training", "cost", "all")
+
+
+@click.command("plot")
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option(
+    "-k",
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS),
+    default=("all",),
+    show_default=True,
+    help="What to draw (repeatable).",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder [default: RUN/plots of the first]."
+)
+@runs_dir_option
+@click.pass_context
+def plot_command(
+    context: click.Context, runs: tuple[str, ...], kinds: tuple[str, ...], output: Path | None, runs_dir: Path
+) -> None:
+    """Plots of one or more RUNs, each as PDF, SVG and PNG: readable for colour-blind people and in black and white.
+
+    \b
+    difficulty  accuracy by difficulty level (or subject) with intervals
+    ppl         perplexity of the training targets' tokens by method
+    replaced    share of tokens that the gate replaced, against tau
+    pareto      accuracy against forgetting, where the run has retention tasks
+    training    training curves
+    cost        seconds per seed against accuracy
+    """
+    from dasd_bench.reporting.catalog import find_run, load_run, newest_run
+    from dasd_bench.reporting.plots import Nothing, Source, draw, save
+
+    console = console_of(context)
+    paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]
+    sources = [Source(path, load_run(path)) for path in dict.fromkeys(paths)]
+    wanted = list(KINDS[:-1]) if "all" in kinds else list(dict.fromkeys(kinds))
+    folder = output or sources[0].path / "plots"
+    drawn = draw(sources, wanted)
+    for one in drawn:
+        if isinstance(one, Nothing):
+            console.warn(f"No plot '{one.kind}': {one.why}")
+            continue
+        written = save(one, folder)
+        names = ", ".join(path.name for path in written)
+        console.result(f"{one.title}: {names}", plot=one.kind, files=[str(path) for path in written])
+        console.say(f"  {one.caption}")
+    if all(isinstance(one, Nothing) for one in drawn):
+        raise DasdError("Nothing could be drawn from these runs.")
+    console.result(f"Written to {folder}", folder=str(folder))

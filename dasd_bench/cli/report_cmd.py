@@ -1,0 +1,45 @@
+"""``dasd-bench report``: one HTML page of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+
+
+@click.command("report")
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write [default: RUN/report.html of the first].",
+)
+@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+@click.option("--baseline", default="base", show_default=True, help="The row that differences and tests refer to.")
+@runs_dir_option
+@click.pass_context
+def report_command(
+    context: click.Context, runs: tuple[str, ...], output: Path | None, show: bool, baseline: str, runs_dir: Path
+) -> None:
+    """One self-contained HTML file of one or more RUNs: tables, figures, token viewer, test answers, manifest.
+
+    The page asks no server for anything: it can be mailed, kept with a paper, or opened years later. Without RUN, the
+    newest one.
+    """
+    from dasd_bench.atomic import write_text
+    from dasd_bench.reporting.catalog import find_run, load_run, newest_run
+    from dasd_bench.reporting.plots import Source
+    from dasd_bench.reporting.report import report_page
+
+    console = console_of(context)
+    paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]
+    sources = [Source(path, load_run(path)) for path in dict.fromkeys(paths)]
+    target = output or sources[0].path / "report.html"
+    text = report_page(sources, baseline)
+    write_text(target, text)
+    console.result(f"Wrote {target} ({len(text.encode()) / 1e6:.1f} MB).", path=str(target))
+    if show:
+        click.launch(target.resolve().as_uri())

@@ -1,0 +1,58 @@
+"""What is asked of an engine must make sense: names for errors, no empty prompt or target, room in the context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from dasd_bench.engine.requests import DualRequest, GenerateRequest, ScoreRequest
+from dasd_bench.errors import EngineError
+
+
+def named(requests: Sequence[Any]) -> list[Any]:
+    """Requests without a name are called by their number."""
+    return [r if r.name else replace(r, name=f"request {number}") for number, r in enumerate(requests)]
+
+
+def check_generate(requests: Sequence[GenerateRequest], context_length: int | None) -> list[GenerateRequest]:
+    """The requests with names; raises :class:`EngineError` for one that cannot be decoded."""
+    requests = named(requests)
+    for request in requests:
+        _check(request.name, request.prompt_ids, request.max_new_tokens, 1, context_length)
+    return requests
+
+
+def check_dual(requests: Sequence[DualRequest], context_length: int | None) -> list[DualRequest]:
+    """The requests with names; raises :class:`EngineError` for one that cannot be decoded."""
+    requests = named(requests)
+    for request in requests:
+        for ids in (request.base_ids, request.reference_ids):
+            _check(request.name, ids, request.max_new_tokens, 1, context_length)
+    return requests
+
+
+def check_targets(requests: Sequence[ScoreRequest], context_length: int | None) -> list[ScoreRequest]:
+    """The requests with names; raises :class:`EngineError` for one that cannot be scored."""
+    requests = named(requests)
+    for request in requests:
+        size = len(request.target_ids)
+        if size == 0:
+            raise EngineError(f"The target of {request.name} is empty; there is nothing to score.")
+        _check(request.name, request.prompt_ids, size, size - 1, context_length)
+    return requests
+
+
+def _check(name: str, ids: Sequence[int], new_tokens: int, room: int, context_length: int | None) -> None:
+    if len(ids) == 0:
+        raise EngineError(f"The prompt of {name} is empty; give it at least one token (the BOS token will do).")
+    if new_tokens < 1:
+        raise EngineError(f"{name} asks for {new_tokens} new tokens; ask for at least 1.")
+    if context_length is not None and len(ids) + room > context_length:
+        what = f"The prompt of {name} has {len(ids)} tokens"
+        if room > 1:
+            what += f" and its target {room + 1}"
+        raise EngineError(
+            f"{what}, but the model's context is {context_length}; "
+            "shorten it (fewer shots) or take a model with a longer context."
+        )

@@ -1,0 +1,114 @@
+"""How far two models' next-token distributions are apart, token by token, without both models in memory.
+
+The hidden states of one model before its vocabulary head are small ([T, width]) and can be kept; the other model's pass
+then meets them again and both heads give logits for a few rows at a time. ``[batch, length, vocabulary]`` never exists.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dasd_bench.engine.network import Network, body_stand_in
+from dasd_bench.engine.requests import ScoreRequest
+from dasd_bench.records import Floats
+
+ROWS = 64
+"""Rows of logits [rows, V] compared at a time; about eight arrays of that shape exist at once."""
+
+Head = Callable[[Tensor], Tensor]
+"""Hidden states [N, width] to logits float32 [N, V]."""
+
+
+class OutputHead:
+    """The vocabulary head of a model, soft caps and scalings included; keeps nothing else of the model alive."""
+
+    def __init__(self, model: Any) -> None:
+        self._head = copy.copy(model)
+        self._head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: body_stand_in()}
+
+    @torch.inference_mode()
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Logits float32 [N, V]."""
+        out = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False)
+        return cast(Tensor, out.logits[0]).float()
+
+
+class HeadlessNetwork:
+    """A network whose head gives the hidden states back: the scorer then hands them to its sink."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The hidden states themselves."""
+        return hidden
+
+
+class HiddenSink:
+    """Gathers float32 [T, width] per request: row t is the state that predicts target token t."""
+
+    def __init__(self, requests: Sequence[ScoreRequest], width: int) -> None:
+        self.found: list[Floats] = [np.empty((len(r.target_ids), width), dtype=np.float32) for r in requests]
+
+    def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
+        """See :class:`dasd_bench.engine.scoring.Sink`; ``logits`` are hidden states here."""
+        rows = logits.float().cpu().numpy()
+        for number, (request, index) in enumerate(places):
+            self.found[request][index] = rows[number]
+
+
+class DivergenceSink:
+    """Gathers the Jensen-Shannon divergence (nats, float32 [T] per request) between the running model and another.
+
+    ``hidden`` holds the other model's states as :class:`HiddenSink` gave them, ``head`` makes logits of them.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[ScoreRequest],
+        hidden: Sequence[Floats],
+        head: Head,
+        dtype: torch.dtype,
+        on_result: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._hidden = hidden
+        self._head = head
+        self._dtype = dtype
+        self._on_result = on_result
+        self._left = [len(request.target_ids) for request in requests]
+        self.found: list[Floats] = [np.empty(len(r.target_ids), dtype=np.float32) for r in requests]
+
+    def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
+        """See :class:`dasd_bench.engine.scoring.Sink`."""
+        for start in range(0, len(places), ROWS):
+            here = places[start : start + ROWS]
+            states = np.stack([self._hidden[request][index] for request, index in here])
+            other = self._head(torch.from_numpy(states).to(logits.device, self._dtype))
+            found = jensen_shannon(logits[start : start + ROWS], other).tolist()
+            for (request, index), value in zip(here, found, strict=True):
+                self.found[request][index] = value
+                self._left[request] -= 1
+                if self._left[request] == 0 and self._on_result is not None:
+                    self._on_result(request, len(self.found[request]))
+
+
+def jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
+    """Jensen-Shannon divergence in nats, float32 [N], of the distributions with logits ``a`` and ``b`` [N, V].
+
+    Between 0 and ln 2. Lin 1991, IEEE Trans. Inf. Theory 37:145; its square root is a distance (Endres and Schindelin
+    2003).
+    """
+    log_p, log_q = a.log_softmax(dim=-1), b.log_softmax(dim=-1)
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
+    halves = (log_p.exp() * (log_p - log_m)).sum(dim=-1) + (log_q.exp() * (log_q - log_m)).sum(dim=-1)
+    return (0.5 * halves).clamp(min=0.0, max=math.log(2.0))

@@ -1,0 +1,47 @@
+"""What a back end offers; :class:`dasd_bench.engine.Engine` and :class:`dasd_bench.engine.vllm.VllmEngine` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from dasd_bench.engine.requests import DualRequest, GenerateRequest, LogLikelihood, ScoreRequest
+from dasd_bench.lab import DualGeneration, Generation, StepRule
+from dasd_bench.records import TokenScores
+
+
+class InferenceEngine(Protocol):
+    """Results come in the order of the requests; ``on_result(index, result)`` as each is known."""
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens a sequence may have, or None without a limit."""
+
+    def describe(self) -> dict[str, Any]:
+        """The path taken, for the manifest."""
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], on_result: Callable[[int, Generation], None] | None = None
+    ) -> list[Generation]:
+        """Completions."""
+
+    def dual_decode(
+        self,
+        requests: Sequence[DualRequest],
+        rule: StepRule,
+        on_result: Callable[[int, DualGeneration], None] | None = None,
+    ) -> list[DualGeneration]:
+        """Completions decoded with two contexts."""
+
+    def score(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, TokenScores], None] | None = None
+    ) -> list[TokenScores]:
+        """Scores of every target token."""
+
+    def loglikelihood(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, LogLikelihood], None] | None = None
+    ) -> list[LogLikelihood]:
+        """Sums of log-probabilities per target."""
+
+    def close(self) -> None:
+        """Gives the memory back; the engine is not used again."""

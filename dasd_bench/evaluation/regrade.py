@@ -1,0 +1,88 @@
+"""Grades stored completions again, without a model: lm-eval's filters and metrics over the text that was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from lm_eval.api.model import LM
+
+from dasd_bench.errors import DataError
+from dasd_bench.evaluation.items import make_records
+from dasd_bench.evaluation.records import ItemRecord
+from dasd_bench.evaluation.run import quiet
+from dasd_bench.task import Row, Task
+from dasd_bench.tasks import derive
+
+
+class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
+    """An lm-eval model that answers with what was recorded. ``answers`` is what :func:`make_records` wants to know."""
+
+    def __init__(self, records: Sequence[ItemRecord]) -> None:
+        super().__init__()
+        self.records = records
+        self.answers: dict[tuple[int, int], Row] = {}
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """The recorded completions."""
+        for request in requests:
+            record = self.records[request.doc_id]
+            self.answers[request.doc_id, request.idx] = {
+                "finish": record.finish,
+                "tokens": record.tokens,
+                "seconds": record.seconds,
+                "confidence": record.confidence,
+            }
+        return [self.records[request.doc_id].completion for request in requests]
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """The recorded log-likelihoods of the choices; whether greedy decoding gives them is not recorded."""
+        found = []
+        for request in requests:
+            record = self.records[request.doc_id]
+            if record.choice_logp is None or request.idx >= len(record.choice_logp):
+                raise DataError(f"{record.id}: the record has no log-likelihood of choice {request.idx + 1}.")
+            first = request.idx == 0
+            self.answers[request.doc_id, request.idx] = {
+                "logp": record.choice_logp[request.idx],
+                "tokens": record.tokens if first else 0,
+                "seconds": record.seconds if first else 0.0,
+            }
+            found.append((record.choice_logp[request.idx], False))
+        return found
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """Never asked: no task of ours scores whole texts."""
+        raise NotImplementedError
+
+
+def regrade(task: Task, rows: Sequence[Row], records: Sequence[ItemRecord]) -> list[ItemRecord]:
+    """New records of the same answers under the task's grader as it is now; prompts stay as they were recorded.
+
+    ``rows`` are the evaluated rows, ``records`` one per row in order. Raises :class:`DataError` where they do not
+    belong together.
+    """
+    import lm_eval
+
+    if len(rows) != len(records):
+        raise DataError(f"Task '{task.name}': {len(records)} records for {len(rows)} rows; the data has changed.")
+    lm = Replay(records)
+    with quiet():
+        # Prompts and shots play no part in grading, so none are drawn.
+        built = derive.build(task, {derive.evaluation_split(derive.config_of(task)): list(rows)}, 0, 0)
+        results = lm_eval.evaluate(
+            lm,
+            {"tasks": {task.name: built}},
+            bootstrap_iters=0,
+            log_samples=True,
+            confirm_run_unsafe_code=task.unsafe_code,
+        )
+    graded = make_records(task, rows, results["samples"][task.name], lm.answers)
+    return [_with_prompt(new, old) for new, old in zip(graded, records, strict=True)]
+
+
+def _with_prompt(new: ItemRecord, old: ItemRecord) -> ItemRecord:
+    if new.id != old.id:
+        raise DataError(f"The record of {old.id} stands where the data has {new.id}; the data has changed.")
+    return replace(new, prompt=old.prompt, seconds=old.seconds)

@@ -1,0 +1,274 @@
+"""Plots of scores: by difficulty, against forgetting, against cost. Their numbers are those of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from dasd_bench.errors import UsageError
+from dasd_bench.reporting.collect import BASE, Entry, entries
+from dasd_bench.reporting.details import group_table
+from dasd_bench.reporting.plots.source import Nothing, Plot, Source, partial_note, series_name
+from dasd_bench.reporting.plots.style import INK, Style, legend_below, panels, styles
+from dasd_bench.reporting.scores import run_table
+from dasd_bench.reporting.table import Cell, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COUNTED_STAGES = ("targets", "score", "train")
+"""Stages that a method pays for; evaluation is not its cost."""
+
+
+def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
+    """Accuracy by difficulty level (by subject where no task has levels) with 95 % intervals over items."""
+    kind = "difficulty"
+    for by in ("level", "subject"):
+        try:
+            table = group_table([one.results for one in sources], by)
+            break
+        except UsageError:
+            continue
+    else:
+        return Nothing(kind, "No task of these runs has a difficulty level or a subject for its items.")
+    names = _names(sources, table.rows)
+    look = styles(names)
+    tasks = list(dict.fromkeys(column.block for column in table.columns))
+    most = max(sum(column.block == task for column in table.columns) for task in tasks)
+    figure, axes = panels(
+        len(tasks), width=max(3.6, most * max(0.62, 0.085 * len(names)) + 1.2), across=2 if most > 4 else 3
+    )
+    words = []
+    for axis, task in zip(axes, tasks, strict=True):
+        columns = [column for column in table.columns if column.block == task]
+        groups = [column.key.partition(":")[2] for column in columns]
+        sizes = [sorted({n for row in table.rows if (n := row.cell(column.key).n)}) for column in columns]
+        step = 0.72 / max(1, len(names))
+        for place, (name, row) in enumerate(zip(names, table.rows, strict=True)):
+            cells = [row.cell(column.key) for column in columns]
+            points = [(x, cell) for x, cell in enumerate(cells) if cell.value is not None]
+            if points:
+                shift = (place - (len(names) - 1) / 2) * step
+                _points(axis, [(x + shift, cell) for x, cell in points], look[name], name)
+                shown = ", ".join(f"{groups[x]} {100 * (cell.value or 0):.0f}" for x, cell in points)
+                words.append(f"{task}, {name}: {shown}")
+        axis.set_xticks(
+            range(len(groups)),
+            [f"{g}\nn={n[0]}" + (f"–{n[-1]}" if len(n) > 1 else "") for g, n in zip(groups, sizes, strict=True)],
+        )
+        axis.set_xlim(-0.6, len(groups) - 0.4)
+        axis.grid(axis="x", visible=False)
+        for edge in range(1, len(groups)):
+            axis.axvline(edge - 0.5, color=INK, linewidth=0.5, alpha=0.25)
+        axis.set_xlabel("difficulty level" if by == "level" else "subject")
+        axis.set_title(task)
+    _percent_axes(axes)
+    legend_below(figure, axes[0])
+    caption = (
+        f"Share of right answers by {by}, with 95 % intervals over items (Wilson for one seed, bootstrap of the items' "
+        f"seed means for several). Groups are small where n is: read the intervals.{partial_note(sources)}"
+    )
+    return Plot(kind, f"Accuracy by {by}", caption, "; ".join(words), figure)
+
+
+def _names(sources: Sequence[Source], rows: Sequence[Row]) -> list[str]:
+    """The rows' names in a legend; the table has one row per entry, in the order of the runs."""
+    found = [series_name(sources, source, entry.label) for source in sources for entry in entries(source.results)]
+    assert len(found) == len(rows)
+    return found
+
+
+def _points(axis: Axes, points: list[tuple[float, Cell]], style: Style, name: str) -> None:
+    values = [100 * (cell.value or 0.0) for _, cell in points]
+    low = [max(0.0, v - 100 * (v / 100 if c.low is None else c.low)) for v, (_, c) in zip(values, points, strict=True)]
+    high = [
+        max(0.0, 100 * (v / 100 if c.high is None else c.high) - v) for v, (_, c) in zip(values, points, strict=True)
+    ]
+    axis.errorbar(
+        [x for x, _ in points],
+        values,
+        yerr=[low, high],
+        fmt=style.marker,
+        color=style.colour,
+        markerfacecolor=style.colour,
+        markeredgecolor=style.colour,
+        markeredgewidth=1.6 if style.marker == "_" else 0.8,
+        markersize=9 if style.marker == "_" else 5.5,
+        elinewidth=1.1,
+        label=name,
+        linestyle="none",
+    )
+
+
+def _percent_axes(axes: Sequence[Axes]) -> None:
+    for index, axis in enumerate(axes):
+        axis.set_ylim(-3, 103)
+        if index == 0:
+            axis.set_ylabel("right answers, %")
+
+
+def pareto(sources: Sequence[Source]) -> Plot | Nothing:
+    """Mean accuracy on the trained tasks against the mean change on retention tasks, with the front."""
+    kind = "pareto"
+    with_retention = [one for one in sources if any(task.retention for task in one.results.tasks)]
+    if not with_retention:
+        return Nothing(
+            kind,
+            "These runs have no retention task (one that is evaluated and not trained on), so forgetting is unknown.",
+        )
+    points: list[tuple[str, float, float]] = []
+    for source in with_retention:
+        for entry in entries(source.results):
+            place = _place(source, entry)
+            if place is not None:
+                points.append((series_name(sources, source, entry.label), *place))
+    if not points:
+        return Nothing(kind, "No row of these runs finished all its trained and retention tasks.")
+    look = styles(name for name, _, _ in points)
+    figure, (axis,) = panels(1, width=5.4, height=3.4)
+    front = pareto_front([(x, y) for _, x, y in points])
+    for name, x, y in points:
+        _dot(axis, x, y, look[name], name, filled=(x, y) in front)
+    axis.axvline(0, color=INK, linewidth=0.7, alpha=0.5)
+    axis.set_xlabel("change on retention tasks, points of accuracy (left: forgotten)")
+    axis.set_ylabel("accuracy on trained tasks, %")
+    axis.margins(0.12)
+    _draw_front(axis, front)
+    legend_below(figure, axis)
+    retained = sorted({t.name for one in with_retention for t in one.results.tasks if t.retention})
+    caption = (
+        "Up and to the right is better. Filled: on the Pareto front (no other row is better in one and at least as "
+        "good in the other); the line is the border of what the front beats. Retention: "
+        f"{', '.join(retained)}; mean change to base, in points. Means over seeds.{partial_note(sources)}"
+    )
+    alt = "; ".join(f"{name}: {y:.1f} % on trained tasks, {x:+.1f} points on retention tasks" for name, x, y in points)
+    return Plot(kind, "Accuracy against forgetting", caption, alt, figure)
+
+
+def _place(source: Source, entry: Entry) -> tuple[float, float] | None:
+    """(mean change on retention tasks, mean accuracy on trained tasks), both in percent points."""
+    run = source.results
+    if any(entry.missing(task) for task in run.tasks) or not all(task.percent for task in run.tasks):
+        return None
+    changes, scores = [], []
+    for task in run.tasks:
+        mean = fmean(one.mean for one in entry.scores(task.name))
+        if not task.retention:
+            scores.append(mean)
+        elif task.name in run.base:
+            changes.append(mean - run.base[task.name].mean)
+    return (100 * fmean(changes), 100 * fmean(scores)) if changes and scores else None
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other point beats (more is better in both), by rising x."""
+    front = [
+        one
+        for one in set(points)
+        if not any(other[0] >= one[0] and other[1] >= one[1] and other != one for other in points)
+    ]
+    return sorted(front)
+
+
+def _draw_front(axis: Axes, front: list[tuple[float, float]]) -> None:
+    """The border of what the front beats: level to the left of a point, then down to the next one."""
+    left, bottom = axis.get_xlim()[0], axis.get_ylim()[0]
+    corners = [(left, front[0][1])]
+    for (x, y), below in zip(front, [*(y for _, y in front[1:]), bottom], strict=True):
+        corners += [(x, y), (x, below)]
+    axis.plot([x for x, _ in corners], [y for _, y in corners], color=INK, linewidth=0.9, alpha=0.5, zorder=1)
+    axis.set_xlim(left=left)
+    axis.set_ylim(bottom=bottom)
+
+
+def _dot(axis: Axes, x: float, y: float, style: Style, name: str, *, filled: bool, yerr: Any = None) -> None:
+    marker = "o" if style.marker == "_" else style.marker
+    axis.errorbar(
+        [x],
+        [y],
+        yerr=yerr,
+        fmt=marker,
+        color=style.colour,
+        markerfacecolor=style.colour if filled else "none",
+        markeredgecolor=style.colour,
+        markeredgewidth=1.4,
+        markersize=7.5,
+        elinewidth=1.0,
+        label=name,
+        linestyle="none",
+        zorder=3,
+    )
+
+
+def cost(sources: Sequence[Source]) -> Plot | Nothing:
+    """Average accuracy against the seconds that one seed of a method took: targets, scores and training."""
+    kind = "cost"
+    points = []
+    for source in sources:
+        table = run_table([source.results])
+        for entry, row in zip(entries(source.results), table.rows, strict=True):
+            found, cell = _cost(entry), _overall(source, row)
+            if found is not None and cell.value is not None and cell.sound:
+                points.append((series_name(sources, source, entry.label), found, cell))
+    if not points:
+        return Nothing(kind, "No row of these runs has all its scores and the times of its stages.")
+    look = styles(name for name, _, _ in points)
+    figure, (axis,) = panels(1, width=5.4, height=3.4)
+    words = []
+    for name, (seconds, whole), cell in points:
+        value = 100 * (cell.value or 0.0)
+        yerr = None
+        if cell.spread is not None and cell.spread > 0:
+            yerr = [[100 * cell.spread], [100 * cell.spread]]
+        elif cell.spread is None and cell.low is not None and cell.high is not None:
+            yerr = [[value - 100 * cell.low], [100 * cell.high - value]]
+        _dot(axis, seconds, value, look[name], name, filled=whole, yerr=yerr)
+        words.append(f"{name}: {value:.1f} % at {'' if whole else 'at least '}{seconds:.1f} s")
+    for source in sources:
+        base = next((row for row in run_table([source.results]).rows if row.label == BASE), None)
+        level = None if base is None else _overall(source, base).value
+        if level is not None:
+            name = series_name(sources, source, BASE)
+            axis.axhline(100 * level, color=INK, linewidth=1.0, linestyle=(0, (1, 2.2)), label=f"{name} (no cost)")
+    axis.set_xlim(left=0)
+    axis.margins(x=0.1, y=0.12)
+    axis.set_xlabel("seconds per seed: targets, scores, training")
+    axis.set_ylabel("average accuracy, %")
+    legend_below(figure, axis)
+    hollow = (
+        ""
+        if all(found[1] for _, found, _ in points)
+        else (" Hollow: some stages were found in the store, so the true cost is higher (an empty --store shows it).")
+    )
+    caption = (
+        "Wall time of one seed on this machine, evaluation left out. Bars: standard deviation over seeds, or the 95 % "
+        f"interval over items for one seed and one task.{hollow}{partial_note(sources)}"
+    )
+    return Plot(kind, "Cost against accuracy", caption, "; ".join(words), figure)
+
+
+def _overall(source: Source, row: Row) -> Cell:
+    """The average over tasks, or the score of the only task."""
+    tasks = source.results.tasks
+    return row.cell("average" if len(tasks) > 1 else tasks[0].name)
+
+
+def _cost(entry: Entry) -> tuple[float, bool] | None:
+    """Seconds per seed, and whether nothing of it was reused. Training keeps its own time in the store."""
+    seeds = entry.seed_arms()
+    stages = [s for s in entry.run.stages if s.arm == entry.label and s.name in COUNTED_STAGES]
+    if not seeds or not stages:
+        return None
+    whole = True
+    total = 0.0
+    trained = {one.seed: one.train_stats.seconds for one in seeds if one.train_stats is not None}
+    for stage in stages:
+        if stage.name == "train" and stage.reused and stage.seed in trained:
+            total += trained[stage.seed]
+        elif not stage.reused:
+            total += stage.seconds
+        elif stage.seed is None or stage.seed == seeds[0].seed or stage.name == "train":
+            # Later seeds of a method without random draws share the first one's targets: that is no hidden cost.
+            whole = False
+    return total / len(seeds), whole

@@ -1,0 +1,101 @@
+"""Training curves, from every seed's ``train/metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from dasd_bench.reporting.plots.source import Nothing, Plot, Source, series_name
+from dasd_bench.reporting.plots.style import legend_below, panels, styles
+
+SMOOTH_FROM = 60
+"""Steps from which on the bold line is a running mean over a twentieth of the steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One seed: ``steps``, the loss in nats per token, and the share of target tokens with a weight."""
+
+    steps: list[int]
+    loss: list[float]
+    kept: list[float]
+
+
+def read_curve(path: Path) -> Curve | None:
+    """The curve in a ``metrics.jsonl``; None where there is no whole line. A cut-off last line is left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except OSError:
+        return None
+    rows = [json.loads(line) for line in lines if line.strip()]
+    if not rows:
+        return None
+    return Curve(
+        [int(row["step"]) for row in rows],
+        [float(row["loss"]) for row in rows],
+        [row["kept_tokens"] / row["all_tokens"] if row["all_tokens"] else 0.0 for row in rows],
+    )
+
+
+def training(sources: Sequence[Source]) -> Plot | Nothing:
+    """Loss and share of tokens learned from, by step: thin lines are seeds, bold lines their mean."""
+    kind = "training"
+    found: dict[str, list[Curve]] = {}
+    for source in sources:
+        for arm in source.results.arms:
+            folder = source.path / "arms" / arm.directory
+            read = (read_curve(folder / f"seed{one.seed}" / "train" / "metrics.jsonl") for one in arm.seeds)
+            whole = [curve for curve in read if curve is not None]
+            if whole:
+                found[series_name(sources, source, arm.label)] = whole
+    if not found:
+        return Nothing(kind, "These runs hold no training metrics.")
+    from matplotlib.ticker import MaxNLocator
+
+    look = styles(found)
+    figure, (left, right) = panels(2, width=3.7, height=2.8)
+    words = []
+    for name, curves in found.items():
+        style = look[name]
+        steps = curves[0].steps
+        same = all(curve.steps == steps for curve in curves)
+        for axis, series in ((left, [c.loss for c in curves]), (right, [[100 * k for k in c.kept] for c in curves])):
+            if len(curves) > 1 or len(steps) >= SMOOTH_FROM:
+                for curve, values in zip(curves, series, strict=True):
+                    axis.plot(curve.steps, values, color=style.colour, linewidth=0.7, alpha=0.45)
+            mean = [fmean(column) for column in zip(*series, strict=True)] if same else series[0]
+            axis.plot(
+                steps,
+                running_mean(mean),
+                color=style.colour,
+                linestyle=style.line,
+                marker=style.marker,
+                markevery=max(1, len(steps) // 6),
+                label=name,
+            )
+        words.append(f"{name}: loss {curves[0].loss[0]:.2f} at the first step, {curves[0].loss[-1]:.2f} at the last")
+    left.set_title("loss, nats per token")
+    right.set_title("target tokens learned from, %")
+    right.set_ylim(0, 104)
+    for axis in (left, right):
+        axis.set_xlabel("step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, left)
+    seeds = max(len(curves) for curves in found.values())
+    caption = (
+        "Training loss (weighted, over the stated denominator) and the share of target tokens with a weight above 0. "
+        "Methods train on different targets, so one loss below another is no ranking."
+        + (" Bold: mean over seeds; thin: each seed." if seeds > 1 else "")
+    )
+    return Plot(kind, "Training curves", caption, "; ".join(words), figure)
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """``values`` as they are, or for a long series the mean of a centred window of a twentieth of it."""
+    if len(values) < SMOOTH_FROM:
+        return list(values)
+    half = max(1, len(values) // 40)
+    return [fmean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]

@@ -1,0 +1,82 @@
+// The answer viewer: one test item at a time, what the untrained model and the methods wrote for it.
+
+async function answerViewer() {
+  const entries = JSON.parse($("index").textContent).answers;
+  const several = new Set(entries.map((e) => e.run)).size > 1;
+  entries.forEach((e, i) => $("av-set").append(new Option(several ? `${e.run}, ${e.task}` : e.task, i)));
+  let set = null;
+  let shown = -1;
+  const list = new VirtualList($("av-list"), drawRow, showItem);
+
+  const name = (column) => (column.seed === null ? column.method : `${column.method}, seed ${column.seed}`);
+  const chosen = () => Number($("av-method").value);
+  const right = (column, i) => column.rows[i][2] > 0.5;
+
+  async function load() {
+    const entry = entries[$("av-set").value];
+    const items = await jsonOf(entry.items);
+    const columns = await Promise.all(entry.columns.map(async (c) => ({ ...c, rows: await jsonOf(c.answers) })));
+    const before = set ? name(set.columns[chosen()]) : "";
+    set = { items, columns, base: columns.find((c) => c.seed === null) };
+    set.search = items.map(([id, prompt]) => `${id}\n${prompt}`.toLowerCase());
+    $("av-method").replaceChildren(...columns.map((c, i) => new Option(name(c), i)));
+    const same = columns.findIndex((c) => name(c) === before);
+    $("av-method").value = same >= 0 ? same : columns.findIndex((c) => c.seed !== null) >= 0 ? columns.findIndex((c) => c.seed !== null) : 0;
+    list.rows = [];
+    filter();
+  }
+
+  function verdict(column, i) {
+    const [, , score, reason] = column.rows[i];
+    const text = (reason || String(score)).replaceAll("_", " ");
+    return [right(column, i) ? "good" : "bad", text];
+  }
+
+  function drawRow(i, node) {
+    const [kind, text] = verdict(set.columns[chosen()], i);
+    const line = make("span", "", "", make("span", kind, text));
+    if (set.base && set.base !== set.columns[chosen()]) line.append(` · base ${verdict(set.base, i)[1]}`);
+    node.append(make("b", "", set.items[i][0]), line);
+  }
+
+  function filter() {
+    const column = set.columns[chosen()];
+    const words = $("av-search").value.trim().toLowerCase();
+    const rows = [];
+    for (let i = 0; i < set.items.length; i++) {
+      const ok = right(column, i);
+      const before = set.base ? right(set.base, i) : ok;
+      if ($("av-wrong").checked && ok) continue;
+      if ($("av-won").checked && !(ok && !before)) continue;
+      if ($("av-lost").checked && !(!ok && before)) continue;
+      if (words && !set.search[i].includes(words)) continue;
+      rows.push(i);
+    }
+    shown = -1;
+    list.show(rows);
+    $("av-status").textContent = rows.length === set.items.length ? `${rows.length} items` : `${rows.length} of ${set.items.length} items pass the filters`;
+  }
+
+  function showItem(i) {
+    const pane = $("av-detail");
+    if (i === shown && i >= 0) return;
+    shown = i;
+    if (i < 0) { pane.replaceChildren(make("p", "empty", "No item passes these filters.")); return; }
+    const cards = make("div", "answers");
+    for (const column of set.columns) {
+      const [completion, extracted] = column.rows[i];
+      const [kind, text] = verdict(column, i);
+      const head = make("h4", "", name(column), make("span", `badge ${kind}`, text));
+      const found = make("p", "hint", extracted === null ? "no answer found" : `answer: ${extracted}`);
+      cards.append(make("div", "", "", head, make("div", "text", completion === "" ? "(empty)" : completion), found));
+    }
+    pane.replaceChildren(make("h3", "", set.items[i][0]), make("h4", "", "Prompt"), make("div", "text", set.items[i][1]), cards);
+    pane.scrollTop = 0;
+  }
+
+  $("av-set").addEventListener("change", load);
+  for (const id of ["av-method", "av-wrong", "av-won", "av-lost"]) $(id).addEventListener("change", filter);
+  $("av-search").addEventListener("input", quiet(filter, 60));
+  $("answer-viewer").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+  await load();
+}

@@ -1,0 +1,55 @@
+"""The answer viewer's data: what the untrained model and every method wrote for each test item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dasd_bench.errors import StoreError
+from dasd_bench.reporting.collect import Entry, entries
+from dasd_bench.reporting.plots import Source
+from dasd_bench.reporting.report.blocks import Blocks
+from dasd_bench.reporting.samples import Sample, read_samples, samples_path
+
+
+def answer_sets(sources: Sequence[Source], blocks: Blocks) -> tuple[list[dict[str, Any]], list[str]]:
+    """One entry per run and task: its items, and a column of answers per row and seed; and what could not be shown."""
+    sets: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for source in sources:
+        for task in source.results.tasks:
+            columns: list[dict[str, Any]] = []
+            items: list[Sample] = []
+            for entry in entries(source.results):
+                for seed in _seeds(entry, task.name):
+                    path = samples_path(source.path, entry, task.name, seed)
+                    try:
+                        samples = read_samples(path)
+                    except StoreError as error:
+                        problems.append(str(error))
+                        continue
+                    items = items or samples
+                    if [sample.id for sample in samples] != [item.id for item in items]:
+                        problems.append(f"{path} holds other items than the first row's and is left out.")
+                        continue
+                    columns.append({"method": entry.label, "seed": seed, "answers": blocks.add_json(_answers(samples))})
+            if columns:
+                sets.append(
+                    {
+                        "run": source.results.run_id,
+                        "task": task.name,
+                        "items": blocks.add_json([[sample.id, sample.prompt] for sample in items]),
+                        "columns": columns,
+                    }
+                )
+    return sets, problems
+
+
+def _seeds(entry: Entry, task: str) -> list[int | None]:
+    if entry.arm is None:
+        return [None] if task in entry.run.base else []
+    return [one.seed for one in entry.arm.seeds if task in one.scores]
+
+
+def _answers(samples: Sequence[Sample]) -> list[list[Any]]:
+    return [[s.completion, s.extracted, s.score, s.reason] for s in samples]

@@ -1,0 +1,138 @@
+"""The page: tables, figures, manifest and viewers put into one HTML file that asks for nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from dasd_bench import __version__
+from dasd_bench.console import format_seconds
+from dasd_bench.errors import UsageError
+from dasd_bench.reporting.catalog import manifest_items, read_manifest
+from dasd_bench.reporting.details import group_table
+from dasd_bench.reporting.plots import KINDS, Nothing, Source, draw, inline_svg
+from dasd_bench.reporting.report.answers import answer_sets
+from dasd_bench.reporting.report.blocks import Blocks
+from dasd_bench.reporting.report.tokens import token_sets
+from dasd_bench.reporting.show import run_tables
+from dasd_bench.reporting.table import Table
+
+GROUPINGS = ("level", "subject", "seed")
+SCRIPTS = ("page.js", "list.js", "tokens.js", "answers.js", "start.js")
+"""The page's script, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What the page's head says of a run: name, status, its command, and short facts as (name, value)."""
+
+    name: str
+    status: str
+    command: str
+    facts: list[tuple[str, str]]
+    manifest: list[tuple[str, list[tuple[str, str]]]]
+
+
+def report_page(sources: Sequence[Source], baseline: str = "base") -> str:
+    """The whole page as text; the same run directories give the same text.
+
+    Raises :class:`DasdError` for runs that cannot be shown and :class:`StoreError` for a damaged file.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    results = [source.results for source in sources]
+    tables = run_tables(results, baseline)
+    drawn = draw(sources, list(KINDS))
+    blocks = Blocks()
+    tokens, problems = token_sets(sources, blocks)
+    answers, more = answer_sets(sources, blocks)
+    folder = resources.files("dasd_bench.reporting.report")
+    # The file is read as text and escaped on output; templates and style are this package's own.
+    environment = Environment(
+        loader=PackageLoader("dasd_bench.reporting.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=_title(sources),
+        version=__version__,
+        runs=[_facts(source) for source in sources],
+        tables=tables,
+        groupings=_groupings(sources),
+        figures=[(plot, inline_svg(plot)) for plot in drawn if not isinstance(plot, Nothing)],
+        missing=[one for one in drawn if isinstance(one, Nothing)],
+        problems=[*problems, *more],
+        notes=[note for one in results for note in (*one.warnings, *one.notes)],
+        index=_script_json({"tokens": tokens, "answers": answers}),
+        blocks=blocks.texts,
+        has_tokens=bool(tokens),
+        has_answers=bool(answers),
+        style=(folder / "report.css").read_text(encoding="utf-8"),
+        script="\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
+    )
+
+
+def _title(sources: Sequence[Source]) -> str:
+    names = [source.results.run_id for source in sources]
+    return names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}"
+
+
+def _groupings(sources: Sequence[Source]) -> list[Table]:
+    found = []
+    results = [source.results for source in sources]
+    for by in GROUPINGS:
+        if by == "seed" and all(len(one.seeds) < 2 for one in results):
+            continue
+        try:
+            found.append(group_table(results, by))
+        except UsageError:
+            continue
+    return found
+
+
+def _facts(source: Source) -> RunFacts:
+    run = source.results
+    manifest = read_manifest(source.path)
+    computed = sum(stage.seconds for stage in run.stages if not stage.reused)
+    made = manifest.get("environment", {})
+    git = made.get("git") or {}
+    version = f"dasd-bench {made.get('dasd_bench', '?')}"
+    if git:
+        version += f", commit {str(git.get('commit', ''))[:10]}{' with changes' if git.get('dirty') else ''}"
+    model = manifest.get("model", {})
+    where = ", ".join(str(model[name]) for name in ("dtype", "device") if model.get(name))
+    facts = [
+        ("Model", f"{run.model}{f' ({where})' if where else ''}"),
+        ("Methods", ", ".join(arm.label for arm in run.arms) or "none finished"),
+        ("Tasks", ", ".join(f"{task.name} ({task.n_items} items)" for task in run.tasks)),
+        ("Seeds", ", ".join(map(str, run.seeds)) or "none"),
+        ("Training", run.train.line or "not recorded"),
+        ("Computed", f"{format_seconds(computed)} in all, the rest reused" if run.stages else "not recorded"),
+        ("Made", str(manifest.get("created", "not finished"))[:16].replace("T", " ")),
+        ("By", version),
+    ]
+    return RunFacts(run.run_id, run.status, str(manifest.get("command", "")), facts, _sections(manifest))
+
+
+def _sections(manifest: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The manifest's top-level entries: plain ones together first, then one section per object."""
+    plain = {name: value for name, value in manifest.items() if not isinstance(value, (dict, list)) or not value}
+    found = [("run", list(manifest_items(plain)))] if plain else []
+    for name, value in manifest.items():
+        if name in plain:
+            continue
+        # Lists of objects are spelt out here: the page has room, and the reader may look for one hash.
+        spelt = {str(i): item for i, item in enumerate(value)} if isinstance(value, list) else value
+        found.append((name, list(manifest_items(spelt))))
+    return found
+
+
+def _script_json(value: Any) -> str:
+    """JSON that can stand inside a script element, whatever its strings hold."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

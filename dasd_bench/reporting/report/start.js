@@ -1,0 +1,4 @@
+startTheme();
+startPrinting();
+start("token-viewer", "tv-status", tokenViewer);
+start("answer-viewer", "av-status", answerViewer);

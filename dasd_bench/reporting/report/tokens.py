@@ -1,0 +1,105 @@
+"""The token viewer's data: each arm and seed's targets by token, from ``targets.jsonl`` and the token arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dasd_bench.errors import StoreError
+from dasd_bench.reporting.plots import Source
+from dasd_bench.reporting.report.blocks import Blocks
+from dasd_bench.store import load_ragged
+
+NO_PROPOSAL = 2**32 - 1
+"""Stands in the proposals' column for "the other stream is not known here"."""
+
+
+def token_sets(sources: Sequence[Source], blocks: Blocks) -> tuple[list[dict[str, Any]], list[str]]:
+    """One entry per run, arm and seed for the page's index, and sentences about what could not be shown.
+
+    Raises :class:`StoreError` naming the file where one is damaged.
+    """
+    sets: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for source in sources:
+        for arm in source.results.arms:
+            for one in arm.seeds:
+                folder = source.path / "arms" / arm.directory / f"seed{one.seed}"
+                if not (folder / "targets.jsonl").is_file() or not (folder / "tokens.safetensors").is_file():
+                    problems.append(f"{source.results.run_id}, {arm.label} seed {one.seed}: no targets in {folder}.")
+                    continue
+                found = _token_set(folder, blocks)
+                if not found.pop("named"):
+                    problems.append(
+                        f"{source.results.run_id}, {arm.label} seed {one.seed}: tokens are shown by number, because "
+                        "the run was made before runs kept their tokens' text; run its command again to add it."
+                    )
+                sets.append({"run": source.results.run_id, "method": arm.label, "seed": one.seed, **found})
+    return sets, problems
+
+
+def _token_set(folder: Path, blocks: Blocks) -> dict[str, Any]:
+    rows = _rows(folder / "targets.jsonl")
+    fields, _ = load_ragged(folder / "tokens.safetensors")
+    if len(fields.get("token_ids", [])) != len(rows):
+        raise StoreError(f"{folder}: targets.jsonl and tokens.safetensors differ in length; run the command again.")
+    pieces_file = folder / "pieces.json"
+    pieces: dict[str, str] = json.loads(pieces_file.read_text(encoding="utf-8")) if pieces_file.is_file() else {}
+    lengths = np.array([len(ids) for ids in fields["token_ids"]], dtype=np.int64)
+    proposals = _proposals(fields["proposals"], lengths)
+    ids = _joined(fields["token_ids"])
+    known = np.unique(np.concatenate([ids, proposals[proposals != NO_PROPOSAL]]))
+    wanted = np.where(proposals == NO_PROPOSAL, NO_PROPOSAL, np.searchsorted(known, np.minimum(proposals, known[-1])))
+    flags = _joined(fields["origin"]).astype(np.int64) | (_joined(fields["marks"]).astype(np.int64) << 4)
+    columns = {
+        "length": blocks.add_column(lengths, "u4"),
+        "token": blocks.add_column(np.searchsorted(known, ids), "u4"),
+        "logp": blocks.add_scaled(_joined(fields["logp"]), "i2"),
+        "top1": blocks.add_scaled(_joined(fields["top1_logp"]), "i2"),
+        "entropy": blocks.add_scaled(_joined(fields["entropy"]), "u2"),
+        "rank": blocks.add_column(_joined(fields["rank"]), "u4"),
+        "flags": blocks.add_column(flags, "u1"),
+        "weight": blocks.add_scaled(_joined(fields["weights"]), "u2"),
+    }
+    if (proposals != NO_PROPOSAL).any():
+        columns["proposal"] = blocks.add_column(wanted, "u4")
+    return {
+        "columns": columns,
+        "pieces": blocks.add_json([pieces.get(str(i), f"⟨{i}⟩") for i in known.tolist()]),
+        "prompts": blocks.add_json([[row["prompt"], row["reference"]] for row in rows]),
+        "about": blocks.add_json(
+            [[row["id"], row["task"], int(bool(row["accepted"])), row["reason"], row.get("notes", {})] for row in rows]
+        ),
+        "named": bool(pieces),
+    }
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                _ = row["id"], row["task"], row["prompt"], row["reference"], row["accepted"], row["reason"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError(f"{path}, line {number}: not a target ({error}); run the command again.") from None
+            rows.append(row)
+    return rows
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _proposals(parts: Sequence[npt.NDArray[Any]], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """What the other stream wanted, one per token; a target without proposals (length 0) has none anywhere."""
+    filled = [
+        part.astype(np.int64) if len(part) == length else np.full(length, NO_PROPOSAL, dtype=np.int64)
+        for part, length in zip(parts, lengths.tolist(), strict=True)
+    ]
+    return np.concatenate(filled) if filled else np.zeros(0, dtype=np.int64)

@@ -1,0 +1,67 @@
+"""Base class of stock lm-eval's log-likelihood tasks that are only evaluated, each with columns of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dasd_bench.records import Example, Verdict
+from dasd_bench.task import Row, Task
+from dasd_bench.tasks.grading import grade_choice
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceParts:
+    """One question in words: its prompt, its choices, and which is right."""
+
+    prompt: str
+    choices: Sequence[str]
+    gold: int
+
+
+class StockChoiceTask(Task):
+    """A multiple-choice set without a train split here. A plugin says how a row reads; lm-eval's YAML does the rest."""
+
+    metric: ClassVar[str] = "acc"
+    comparable: ClassVar[bool] = True
+    max_new_tokens: ClassVar[int | None] = None
+    subject_column: ClassVar[str | None] = None
+
+    def parts(self, row: Row) -> ChoiceParts:
+        """The question as words."""
+        raise NotImplementedError
+
+    def example(self, row: Row, split: str, index: int) -> Example:
+        """The question with the right choice's text as reference and answer."""
+        parts = self.parts(row)
+        answer = str(parts.choices[parts.gold])
+        labels = [chr(ord("A") + number) for number in range(len(parts.choices))]
+        return Example(
+            id=f"{self.name}/{split}/{index}",
+            task=self.name,
+            prompt=parts.prompt,
+            reference=answer,
+            answer=answer,
+            subject=None if self.subject_column is None else str(row[self.subject_column]),
+            extra={"choices": [str(choice) for choice in parts.choices], "labels": labels, "gold": parts.gold},
+        )
+
+    def grade(self, example: Example, text: str) -> Verdict:
+        """Right where the text holds the right choice alone, or names its letter."""
+        extra = example.extra
+        return grade_choice(text, extra["choices"], extra["labels"], extra["gold"])
+
+
+def with_columns(config: dict[str, Any], add: Callable[[Row], Row]) -> dict[str, Any]:
+    """The lm-eval configuration with columns made from the others before its own processing sees a row."""
+    process = config.get("process_docs")
+
+    def process_docs(dataset: datasets.Dataset) -> datasets.Dataset:
+        made = dataset.map(lambda row: {**row, **add(row)})
+        return process(made) if process is not None else made
+
+    return {**config, "process_docs": process_docs}

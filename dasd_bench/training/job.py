@@ -1,0 +1,105 @@
+"""One training run as files, so that other processes can do it: what to train, on what, how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dasd_bench.atomic import write_json
+from dasd_bench.console import Console
+from dasd_bench.method import Method, build_method
+from dasd_bench.models.load import load_model
+from dasd_bench.registry import discover
+from dasd_bench.store import load_ragged, save_ragged
+from dasd_bench.training.batching import TrainExample
+from dasd_bench.training.config import TrainingConfig
+from dasd_bench.training.processes import Processes
+from dasd_bench.training.quantize import quantize
+from dasd_bench.training.trainer import TrainResult, train
+
+ARRAYS = ("prompt_ids", "target_ids", "weights", "keep")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """Everything a training run depends on, in plain values; ``examples`` travel beside it.
+
+    ``model`` is a folder; ``device`` ``cpu`` or ``cuda``; ``method`` and ``options`` name a plugin that ``plugins``
+    folders (and those installed) hold. ``sharded`` cuts the layers over the processes.
+    """
+
+    model: str
+    dtype: str
+    device: str
+    method: str
+    options: dict[str, Any]
+    plugins: tuple[str, ...]
+    training: TrainingConfig
+    seed: int
+    out_dir: str
+    base_model_name: str
+    sharded: bool = False
+
+
+def do_job(
+    job: TrainJob, examples: Sequence[TrainExample], processes: Processes, console: Console, method: Method
+) -> TrainResult:
+    """Loads the model and trains it, as one of ``processes``."""
+    # What is cut over processes or packed into 4 bits goes to its device piece by piece.
+    early = not (job.sharded or job.training.qlora)
+    model = load_model(Path(job.model), dtype=job.dtype, device=str(processes.device) if early else "cpu")
+    if job.training.qlora:
+        quantize(model, processes.device)
+    return train(
+        model,
+        examples,
+        job.training,
+        method=method,
+        seed=job.seed,
+        out_dir=Path(job.out_dir),
+        console=console,
+        max_length=int(getattr(model.config, "max_position_embeddings", 0) or 2**31),
+        base_model_name=job.base_model_name,
+        processes=processes,
+        sharded=job.sharded,
+    )
+
+
+def build_job_method(job: TrainJob) -> Method:
+    """The method a job names, from the installed plugins and the job's folders."""
+    registry = discover(tuple(Path(folder) for folder in job.plugins))
+    return build_method(registry.method(job.method).item, job.options)
+
+
+def write_job(folder: Path, job: TrainJob, examples: Sequence[TrainExample]) -> None:
+    """Writes a job and its examples to ``folder``."""
+    write_json(folder / "job.json", asdict(job))
+    arrays = {name: [getattr(example, name) for example in examples] for name in ARRAYS}
+    save_ragged(folder / "examples.safetensors", arrays, [{"id": example.example_id} for example in examples])
+
+
+def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
+    """The job and the examples that :func:`write_job` wrote."""
+    fields = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    fields["training"] = TrainingConfig(**fields["training"])
+    fields["plugins"] = tuple(fields["plugins"])
+    arrays, rows = load_ragged(folder / "examples.safetensors")
+    examples = [TrainExample(row["id"], *(arrays[name][i] for name in ARRAYS)) for i, row in enumerate(rows)]
+    return TrainJob(**fields), examples
+
+
+def write_result(folder: Path, result: TrainResult) -> None:
+    """Writes what a job gave."""
+    write_json(folder / "result.json", asdict(result))
+
+
+def read_result(folder: Path) -> TrainResult:
+    """What a job gave."""
+    fields = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    fields["adapter_dir"] = Path(fields["adapter_dir"])
+    for name in ("skipped", "truncated", "held_out"):
+        fields[name] = tuple(fields[name])
+    return TrainResult(**fields)

@@ -1,0 +1,182 @@
+"""Plots of runs: files, what they say in words, and what they refuse."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.made_run import Size, make_run
+from dasd_bench.cli.plot_cmd import plot_command
+from dasd_bench.errors import DasdError
+from dasd_bench.reporting.catalog import load_run
+from dasd_bench.reporting.details import group_table
+from dasd_bench.reporting.plots import KINDS, Nothing, Plot, Source, draw, inline_svg, save
+from dasd_bench.reporting.plots.scores import pareto_front
+from dasd_bench.reporting.plots.style import styles
+from dasd_bench.reporting.plots.training import read_curve, running_mean
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "alpha", Size(examples=6, tokens=12, items=20))
+
+
+def source(path: Path) -> Source:
+    return Source(path, load_run(path))
+
+
+def one(path: Path, kind: str) -> Plot:
+    (found,) = draw([source(path)], [kind])
+    assert isinstance(found, Plot)
+    return found
+
+
+def test_every_kind_as_pdf_svg_and_png(run: Path, tmp_path: Path) -> None:
+    drawn = draw([source(run)], list(KINDS))
+    assert [plot.kind for plot in drawn] == list(KINDS)
+    for plot in drawn:
+        assert isinstance(plot, Plot)
+        pdf, svg, png = save(plot, tmp_path)
+        assert pdf.read_bytes().startswith(b"%PDF")
+        assert b"/Type3" not in pdf.read_bytes()
+        assert ET.parse(svg).getroot().tag.endswith("svg")
+        assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    first = [path.read_bytes() for path in save(one(run, "cost"), tmp_path / "a")]
+    assert first == [path.read_bytes() for path in save(one(run, "cost"), tmp_path / "b")]
+
+
+def test_difficulty_says_the_numbers_of_the_table(run: Path) -> None:
+    table = group_table([load_run(run)], "level")
+    alt = one(run, "difficulty").alt
+    for row in table.rows:
+        numbers = ", ".join(f"{level} {100 * (row.cell(f'math:{level}').value or 0):.0f}" for level in "12345")
+        assert f"math, {row.label}: {numbers}" in alt
+
+
+def test_replaced_share_has_one_point_per_tau(run: Path) -> None:
+    alt = one(run, "replaced").alt
+    for arm in load_run(run).arms[2:]:
+        stats = arm.seeds[0].target_stats
+        assert stats is not None
+        assert stats.gated_replaced_share is not None
+        assert f"tau {arm.options['tau']:g}: {100 * stats.gated_replaced_share:.1f} % replaced" in alt
+
+
+def test_methods_with_the_same_targets_share_a_line(run: Path) -> None:
+    assert "sft = low-ppl: PPL" in one(run, "ppl").alt
+
+
+def test_what_cannot_be_drawn_is_said(build: SimpleNamespace, tmp_path: Path) -> None:
+    path = build.write(tmp_path, build.run("plain"))
+    drawn = {plot.kind: plot for plot in draw([source(path)], list(KINDS))}
+    for kind, words in {
+        "difficulty": "No task of these runs has a difficulty level",
+        "ppl": "no histogram",
+        "replaced": "No row of these runs has a gate",
+        "pareto": "no retention task",
+        "training": "no training metrics",
+    }.items():
+        found = drawn[kind]
+        assert isinstance(found, Nothing)
+        assert words in found.why
+    result = CliRunner().invoke(plot_command, [str(path), "--kind", "pareto", "-o", str(tmp_path / "out")])
+    assert isinstance(result.exception, DasdError)
+    assert "No plot 'pareto'" in result.output
+
+
+def test_unfinished_rows_are_left_out_and_said(build: SimpleNamespace, tmp_path: Path) -> None:
+    results = build.run("half", status="partial")
+    results.tasks.append(build.task("arc"))
+    results.base["arc"] = build.score("1" * 20, "arc")
+    results.arms[0].seeds[0].scores["arc"] = build.score("10" * 10, "arc")
+    results.arms[0].seeds[0].scores["gsm8k"] = build.score("10" * 10)
+    path = build.write(tmp_path, results)
+    plot = one(path, "cost")
+    assert "sft" in plot.alt
+    assert "dasd" not in plot.alt
+    assert "Partial run: half" in plot.caption
+
+
+def test_cost_marks_what_was_reused(build: SimpleNamespace, tmp_path: Path) -> None:
+    results = build.run("reused")
+    # dasd: targets 30 s; its training was reused, but the store keeps its 61 s.
+    path = build.write(tmp_path, results)
+    assert "dasd: 75.0 % at 91.0 s" in one(path, "cost").alt
+    for stage in results.stages:
+        stage.reused = True
+    path = build.write(tmp_path / "again", results)
+    plot = one(path, "cost")
+    assert "dasd: 75.0 % at at least 61.0 s" in plot.alt
+    assert "Hollow" in plot.caption
+
+
+def test_svg_for_a_page_keeps_text_and_takes_the_pages_colours(run: Path) -> None:
+    parts = [inline_svg(one(run, kind)) for kind in ("cost", "training")]
+    seen: set[str] = set()
+    for text in parts:
+        root = ET.fromstring(text)
+        assert root.get("role") == "img"
+        assert "dasd+tau=0.5" in str(root.get("aria-label"))
+        assert any("dasd+tau=0.9" in "".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text"))
+        assert "var(--plot-ink, #30343b)" in text
+        assert "var(--plot-1, #0072b2)" in text
+        ids = set(re.findall(r' id="([^"]+)"', text))
+        assert ids.isdisjoint(seen)
+        seen |= ids
+
+
+def test_styles_can_be_told_apart_without_colour() -> None:
+    look = styles(["base", *map(str, range(8))])
+    own = [look[str(i)] for i in range(8)]
+    for name in ("marker", "line", "hatch", "colour"):
+        assert len({str(getattr(style, name)) for style in own}) == 8
+    more = styles(map(str, range(16)))
+    assert len({(style.colour, style.marker) for style in more.values()}) == 16
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))
+def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
+    front = pareto_front(points)
+    assert front == sorted(set(front))
+    for point in points:
+        beaten = any(o[0] >= point[0] and o[1] >= point[1] and o != point for o in points)
+        assert (point in front) is not beaten
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=200))
+def test_running_mean_stays_within_its_values(values: list[float]) -> None:
+    smooth = running_mean(values)
+    assert len(smooth) == len(values)
+    assert min(values) - 1e-9 <= min(smooth) <= max(smooth) <= max(values) + 1e-9
+
+
+def test_a_cut_off_line_of_metrics_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0, "kept_tokens": 3, "all_tokens": 4}\n{"step": 2, "lo')
+    curve = read_curve(path)
+    assert curve is not None
+    assert (curve.steps, curve.loss, curve.kept) == ([1], [2.0], [0.75])
+
+
+def test_several_runs_are_named(run: Path, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "beta", Size(examples=4, tokens=8, items=20, seeds=(0,)))
+    out = tmp_path / "plots"
+    result = CliRunner().invoke(plot_command, [str(run), str(other), "-k", "cost", "-k", "training", "-o", str(out)])
+    assert result.exception is None, result.output
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"{kind}.{form}" for kind in ("cost", "training") for form in ("pdf", "png", "svg")
+    ]
+    (plot,) = draw([source(run), source(other)], ["cost"])
+    assert isinstance(plot, Plot)
+    assert "sft [alpha]" in plot.alt
+    assert "sft [beta]" in plot.alt
