@@ -46,7 +46,12 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 @click.option("--train-limit", type=int, help="Training rows per task; 0 for all.")
 @click.option("-L", "--limit", type=int, help="Evaluated rows per task; 0 for all.")
 @click.option("--seeds", "--seed", multiple=True, callback=_commas, help="Seeds, comma-separated.")
-@click.option("-f", "--num-fewshot", type=int, help="Few-shot examples; -1 keeps each task's own.")
+@click.option(
+    "-f",
+    "--num-fewshot",
+    type=int,
+    help="Few-shot examples; -1 keeps each task's own. --tasks NAME@K sets it for one task.",
+)
 @click.option("--chat-template", help="auto, plain or off.")
 @click.option("--max-new-tokens", type=int, help="Token budget of generated targets; 0 keeps each task's own.")
 @click.option("--dtype", help="auto, fp32 or bf16.")
