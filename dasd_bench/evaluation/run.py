@@ -49,7 +49,7 @@ def evaluate(
     shots = derive.task_shots(task, config, settings.num_fewshot)
     scored = list(rows)[: settings.limit]
     data = {derive.evaluation_split(config): scored}
-    data.update(fewshot_rows(task, config, shots, scored, settings.data_dir, settings.offline))
+    data.update(fewshot_rows(task, config, shots, scored, settings.data_dir, settings.offline, settings.validation))
     with quiet():
         built = derive.build(task, data, shots, settings.fewshot_seed)
         lm = EngineLM(
@@ -62,6 +62,7 @@ def evaluate(
             label=f"evaluate {task.name}",
             chat=chat if settings.chat_template else None,
             truncate=settings.truncate,
+            on_texts=task.grade_ahead,
         )
         try:
             results = lm_eval.evaluate(
@@ -117,9 +118,17 @@ def _stop_ids(tokenizer: Any, chat: Any, more: Iterable[int]) -> frozenset[int]:
 
 
 def fewshot_rows(
-    task: Task, config: Mapping[str, Any], shots: int, scored: Sequence[Row], data_dir: Path | None, offline: bool
+    task: Task,
+    config: Mapping[str, Any],
+    shots: int,
+    scored: Sequence[Row],
+    data_dir: Path | None,
+    offline: bool,
+    validation: bool = False,
 ) -> dict[str, list[Row]]:
     """The rows shots are drawn from, by split name; empty where there are no shots or the YAML spells them out.
+
+    With ``validation`` the scored rows come from the train split and are withheld from the shots.
 
     Raises :class:`UsageError` for more shots than there are rows, :class:`DataError` for a pool that holds rows that
     are scored.
@@ -137,6 +146,9 @@ def fewshot_rows(
     pool = load_rows(task, split, data_dir=data_dir, offline=offline).rows
     if len(pool) < shots:
         raise UsageError(f"Task '{task.name}' has {len(pool)} rows to draw {shots} shots from; lower --num-fewshot.")
+    if validation:
+        withheld = {_key(row) for row in scored}
+        pool = [row for row in pool if _key(row) not in withheld]
     keys = {_key(row): number for number, row in enumerate(pool, 1)}
     shared = [number for number, row in enumerate(scored, 1) if _key(row) in keys]
     # Published sets have a stray duplicate (two in ARC-Easy); more of them means that a split was mixed up.

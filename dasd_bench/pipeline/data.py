@@ -181,7 +181,7 @@ def prompt_key(
     """
     config = derive.config_of(task)
     shots = derive.task_shots(task, config, None if spec.num_fewshot < 0 or retention else spec.num_fewshot)
-    pools = fewshot_rows(task, config, shots, scored, data_dir, spec.offline)
+    pools = fewshot_rows(task, config, shots, scored, data_dir, spec.offline, bool(spec.validation))
     pool = "".join(rows_sha256(rows) for rows in pools.values())
     return digest(importlib.metadata.version("lm_eval"), derive.yaml_sha256(task), shots, pool)
 
