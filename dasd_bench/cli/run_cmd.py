@@ -47,7 +47,12 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 @click.option("--train-limit", type=int, help="Training rows per task; 0 for all.")
 @click.option("-L", "--limit", type=int, help="Evaluated rows per task; 0 for all.")
 @click.option("--seeds", "--seed", multiple=True, callback=_commas, help="Seeds, comma-separated.")
-@click.option("-f", "--num-fewshot", type=int, help="Few-shot examples; -1 keeps each task's own.")
+@click.option(
+    "-f",
+    "--num-fewshot",
+    type=int,
+    help="Few-shot examples; -1 keeps each task's own. --tasks NAME@K sets it for one task.",
+)
 @click.option("--chat-template", help="auto, plain or off.")
 @click.option("--budget", help="equal: one training for all methods; card: as each method's authors trained it.")
 @click.option("--validation", type=int, help="Evaluate on so many held-back rows of each train split, not on test.")
