@@ -81,6 +81,7 @@ def _text_record(
         finish=answer["finish"],
         level=example.level,
         subject=example.subject,
+        completions=[str(text) for text in sample["resps"][0]] if len(sample["resps"][0]) > 1 else None,
         answer=example.answer,
         confidence=answer.get("confidence"),
         seconds=float(answer["seconds"]),

@@ -120,7 +120,8 @@ def mean_relative_change(
     """Mean over sets of (after - before) / before of their means, with a bootstrap interval.
 
     Each set is (after, before), paired by item; sets are drawn apart. None where a set was at 0 before. A draw in which
-    a set is at 0 before has no relative change and is left out.
+    a set is at 0 before has no relative change and is left out. Sets of scores in [0, 1] are drawn with one gain and
+    one loss added, as in Agresti and Min's interval, so that no change seen is not certainty of no change.
     """
     changes = []
     total = np.zeros(draws)
@@ -129,6 +130,8 @@ def mean_relative_change(
         if not columns[:, 1].sum():
             return None
         changes.append(float(columns[:, 0].sum() / columns[:, 1].sum() - 1))
+        if columns.min() >= 0 and columns.max() <= 1:
+            columns = np.concatenate([columns, [[1.0, 0.0], [0.0, 1.0]]])
         sums = resampled_sums(columns, draws, seed + number)
         total += sums[:, 0] / np.where(sums[:, 1] != 0, sums[:, 1], np.nan) - 1
     if not changes:

@@ -100,7 +100,11 @@ def test_mean_relative_change_by_hand() -> None:
     assert found[0] == pytest.approx((0.5 - 0.5) / 2)
     same = mean_relative_change([([1, 0, 1], [1, 0, 1])])
     assert same is not None
-    assert (same[0], same[1].low, same[1].high) == (0.0, 0.0, 0.0)
+    assert same[0] == 0.0
+    assert same[1].low < 0 < same[1].high, "no change seen is not certainty of no change"
+    graded = mean_relative_change([([20.0, 30.0], [20.0, 30.0])])
+    assert graded is not None
+    assert (graded[0], graded[1].low, graded[1].high) == (0.0, 0.0, 0.0)
     assert mean_relative_change([([1, 0], [0, 0])]) is None
     assert mean_relative_change([]) is None
 
