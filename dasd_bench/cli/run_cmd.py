@@ -49,6 +49,8 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 @click.option("--seeds", "--seed", multiple=True, callback=_commas, help="Seeds, comma-separated.")
 @click.option("-f", "--num-fewshot", type=int, help="Few-shot examples; -1 keeps each task's own.")
 @click.option("--chat-template", help="auto, plain or off.")
+@click.option("--budget", help="equal: one training for all methods; card: as each method's authors trained it.")
+@click.option("--validation", type=int, help="Evaluate on so many held-back rows of each train split, not on test.")
 @click.option("--max-new-tokens", type=int, help="Token budget of generated targets; 0 keeps each task's own.")
 @click.option("--dtype", help="auto, fp32 or bf16.")
 @click.option("--device", help="auto, cpu or cuda.")
@@ -79,6 +81,16 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
     callback=_commas,
     help="Send finished arms to tensorboard, mlflow, wandb or trackio (comma-separated or repeated).",
 )
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Processes that train together."
+)
+@click.option(
+    "--parallel",
+    type=click.Choice(("data", "fsdp")),
+    default="data",
+    show_default=True,
+    help="How they do: a whole model each, or the layers cut among them (for models that do not fit).",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
 @click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
@@ -90,6 +102,8 @@ def run(
     output: Path | None,
     store: Path | None,
     track: list[str] | None,
+    processes: int,
+    parallel: str,
     dry_run: bool,
     json_events: bool,
     quiet: bool,
@@ -112,6 +126,8 @@ def run(
         track=track or [],
         dry_run=dry_run,
         accept_licences=accept_licence,
+        processes=processes,
+        parallel=parallel,
         started=started,
     )
 
@@ -163,15 +179,18 @@ def run_spec(
     track: Sequence[str] = (),
     dry_run: bool,
     accept_licences: tuple[str, ...],
+    processes: int,
+    parallel: str,
     started: float,
 ) -> int:
     """Plans and runs a specification; gives the exit code (0, or 3 where some arms failed)."""
     from dasd_bench.locks import FileLock
-    from dasd_bench.pipeline.build import build_context, plan_unfetched
+    from dasd_bench.pipeline.build import build_context, check_training, plan_unfetched
     from dasd_bench.pipeline.data import load_data
     from dasd_bench.pipeline.manifest import closing_lines, interrupted_line, write_cancelled
     from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
     from dasd_bench.pipeline.run import execute
+    from dasd_bench.pipeline.validation import load_validation
     from dasd_bench.reporting.show import print_tables, run_tables
     from dasd_bench.reporting.tracking import Tracking, check_trackers
 
@@ -183,11 +202,12 @@ def run_spec(
     # Names first: a typing error is told before any data or model is looked for.
     arms(spec, registry)
     unfetched = plan_unfetched(spec)
-    data = load_data(spec, registry, console)
+    data = (load_validation if spec.validation else load_data)(spec, registry, console)
     if dry_run and unfetched:
         console.result(unfetched)
         return 0
-    context = build_context(spec, registry, console, run_dir, store, accept_licences)
+    context = build_context(spec, registry, console, run_dir, store, accept_licences, processes, parallel)
+    check_training(context)
     plan = make_plan(context, data)
     if dry_run:
         console.result(f"Plan of run {run_dir.name} with {spec.model} ({context.dtype} on {context.device})")

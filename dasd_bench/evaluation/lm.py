@@ -68,8 +68,10 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         chat: Any = None,
         truncate: bool = False,
         seed: int = 0,
+        on_texts: Callable[[list[Row], list[str]], None] | None = None,
     ) -> None:
         super().__init__()
+        self.on_texts = on_texts
         self.engine = engine
         self.tokenizer = tokenizer
         self.max_length = max_length
@@ -198,6 +200,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             texts.append(postprocess_generated_text(whole, until, None))
             row["tokens"] = len(row["token_ids"])
             self.answers[(request.doc_id, request.idx)] = row
+        if self.on_texts is not None:
+            self.on_texts([request.doc for request in requests], texts)
         return texts
 
     def _single_token(self, text: str) -> int | None:

@@ -17,6 +17,7 @@ class EvalSettings:
     ``num_fewshot`` None keeps the YAML's number, and a YAML that says 0 is never overridden, as in lm-eval. ``limit``
     takes the first items. ``chat_template`` puts the prompt into the model's chat template, shots as turns.
     ``fewshot_seed`` is lm-eval's default. ``data_dir`` and ``offline`` say where few-shot rows may come from.
+    ``validation`` says that the scored rows come from the split that shots are drawn from: then they are no shots.
     ``truncate`` allows prompts longer than the context to lose their beginning, as lm-eval does with a warning only.
     """
 
@@ -28,6 +29,7 @@ class EvalSettings:
     data_dir: Path | None = None
     offline: bool = False
     truncate: bool = False
+    validation: bool = False
 
 
 @dataclass(frozen=True, slots=True)

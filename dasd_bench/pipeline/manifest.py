@@ -11,6 +11,7 @@ import psutil
 from dasd_bench.atomic import digest, write_json
 from dasd_bench.console import format_seconds
 from dasd_bench.pipeline.artifacts import command_line, environment
+from dasd_bench.pipeline.budget import budget_name
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
 from dasd_bench.pipeline.record import GIB, peak_memory_gib
@@ -22,7 +23,8 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
         "dtype": context.dtype,
         "chat template": context.chat.hash,
         "model weights": context.model.sha256,
-        "training": digest(context.spec.training),
+        "training": digest(sorted({digest(arm.training) for arm in context.arms})),
+        "budget": budget_name(context),
         "target tokens": str(context.spec.max_new_tokens or "each task's own"),
         "prompt form": context.spec.chat_template,
     }
@@ -55,13 +57,15 @@ def write_manifest(context: RunContext, data: list[TaskData], status: str, failu
         "adapter_at_evaluation": "merged into the weights",
         "seeds": list(spec.seeds),
         "training": asdict(spec.training),
-        "budget": "equal",
+        "budget": budget_name(context),
+        "training_processes": {"count": context.processes, "parallel": context.parallel},
         "arms": [
             {
                 "label": arm.label,
                 "method": arm.method.name,
                 "options": arm.method.describe(),
                 "denominator": arm.method.denominator,
+                "training": asdict(arm.training),
                 "plugin": arm.plugin.origin,
                 "plugin_sha256": arm.plugin.sha256,
             }

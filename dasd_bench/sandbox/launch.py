@@ -12,7 +12,7 @@ import sys
 import tempfile
 from typing import Any
 
-from .container import bubblewrap
+from .container import Absent, Bubblewrap, Docker, find_engine
 from .inside.jail import LINKS, WORK
 from .inside.zygote import CAUSES, FRAME_BYTES, REPORT
 from .model import IsolationLevel, Limits
@@ -28,6 +28,7 @@ _BOOT = (
     "main(*json.loads(sys.argv[2]))\n"
 )
 _START_SECONDS = 30.0
+_END_SECONDS = 0.5
 _WORKDIR = "/tmp"
 #: Python itself needs this much address space.
 _MIN_MEMORY = 96 << 20
@@ -38,12 +39,14 @@ class StartError(Exception):
 
 
 def _spawn(module: str, control: socket.socket, arguments: list[Any], wrapper: list[str]) -> subprocess.Popen[bytes]:
+    """Starts a module of ``inside``. The first argument is where its control socket is."""
     folder = os.path.dirname(os.path.abspath(__file__))
     python = os.path.realpath(sys.executable)
     command = [
         *wrapper, python, "-S", "-s", "-B", "-X", "utf8", "-c", _BOOT.replace("{module}", module), folder,
-        json.dumps([control.fileno(), *arguments]),
+        json.dumps(arguments),
     ]  # fmt: skip
+    docker = {name: value for name, value in os.environ.items() if name.startswith(("DOCKER_", "HOME", "PATH"))}
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -51,7 +54,7 @@ def _spawn(module: str, control: socket.socket, arguments: list[Any], wrapper: l
         stderr=subprocess.DEVNULL,
         cwd="/",
         # One seed for the order of sets, so that a verdict does not change from run to run.
-        env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
+        env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "LD_BIND_NOW": "1"} | (docker if wrapper else {}),
         pass_fds=(control.fileno(),),
         start_new_session=True,
     )
@@ -93,10 +96,13 @@ def _exactly(sock: socket.socket, size: int) -> bytes | None:
 class Process:
     """A started process and its control socket."""
 
-    def __init__(self, module: str, arguments: list[Any], wrapper: list[str] | None = None) -> None:
-        self.control, theirs = socket.socketpair()
+    def __init__(self, module: str, arguments: list[Any], engine: Bubblewrap | Docker | None = None) -> None:
+        self._engine = engine
+        ours, theirs = socket.socketpair()
+        self.control = ours
         try:
-            self._popen = _spawn(module, theirs, arguments, wrapper or [])
+            place = engine.control_path if isinstance(engine, Docker) else theirs.fileno()
+            self._popen = _spawn(module, theirs, [place, *arguments], engine.command if engine else [])
         finally:
             theirs.close()
         self.control.settimeout(_START_SECONDS)
@@ -105,30 +111,48 @@ class Process:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
+    @property
+    def ended_by(self) -> int:
+        """The signal that ended it, 0 while it lives or where it ended otherwise."""
+        try:
+            return max(0, -self._popen.wait(_END_SECONDS))
+        except subprocess.TimeoutExpired:
+            return 0
+
     def close(self) -> None:
         """Ends it, and with it everything it started."""
         self.control.close()
-        self._popen.kill()
-        self._popen.wait()
+        # It ends by itself when its socket closes, and is then counted in this process's resource usage whole.
+        try:
+            self._popen.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            if self._engine is not None:
+                self._engine.stop()
+            self._popen.kill()
+            self._popen.wait()
 
 
 class WorkerProcess(Process):
     """A zygote at a level. It is started at once; :meth:`wait` says whether it came up."""
 
-    def __init__(self, level: IsolationLevel, limits: Limits, packages: list[str]) -> None:
+    def __init__(self, level: IsolationLevel, limits: Limits, packages: list[str], engine: str = "") -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         workdir = _WORKDIR
         sizes = {
             "memory": max(_MIN_MEMORY, int(limits.memory_gib * (1 << 30))), "output": limits.output_bytes,
             "file": limits.file_bytes, "processes": limits.processes,
         }  # fmt: skip
-        wrapper: list[str] = []
+        wrapper: Bubblewrap | Docker | None = None
         inner = level.value
         if level is IsolationLevel.CONTAINER:
-            found = bubblewrap(limits.file_bytes, packages)
-            if found is None:
-                raise StartError("bubblewrap (bwrap) is not installed")
-            wrapper, inner = found, "contained"
+            inner = "contained"
+            try:
+                if find_engine(engine) == "docker":
+                    wrapper = Docker(limits.file_bytes, limits.processes, packages)
+                else:
+                    wrapper = Bubblewrap(limits.file_bytes, packages)
+            except (Absent, OSError, subprocess.SubprocessError) as error:
+                raise StartError(str(error)) from None
         elif level is not IsolationLevel.NAMESPACES:
             self._folder = tempfile.TemporaryDirectory(prefix="dasd-sandbox-", ignore_cleanup_errors=True)
             base = os.path.realpath(self._folder.name)
@@ -141,6 +165,15 @@ class WorkerProcess(Process):
 
     def wait(self) -> None:
         """Returns when it is ready for programs. Raises StartError, and closes, where the level is refused."""
+        if isinstance(self._engine, Docker):
+            try:
+                control = self._engine.accept(_START_SECONDS)
+            except OSError:
+                self.close()
+                raise StartError("Docker did not start the container") from None
+            self.control.close()
+            self.control = control
+            self.control.settimeout(_START_SECONDS)
         hello = receive(self.control)
         if hello is None or "error" in hello:
             self.close()

@@ -44,7 +44,7 @@ class IsolationLevel(str, Enum):  # noqa: UP042
     @property
     def description(self) -> str:
         return {
-            IsolationLevel.CONTAINER: "container (bubblewrap), seccomp, rlimits",
+            IsolationLevel.CONTAINER: "container (bubblewrap or Docker), Landlock, seccomp, rlimits",
             IsolationLevel.NAMESPACES: "user+pid+net+mount+ipc+uts namespaces, seccomp, rlimits",
             IsolationLevel.LANDLOCK: "Landlock, seccomp, rlimits",
             IsolationLevel.RLIMITS: "rlimits only: not a sandbox",
@@ -64,7 +64,8 @@ class IsolationLevel(str, Enum):  # noqa: UP042
 class Limits:
     """What one program may use.
 
-    ``cpu_seconds``: processor time of its main process. ``wall_seconds``: time the tests may spend waiting for it.
+    ``cpu_seconds``: processor time of its main process and, counted apart, of the tests on what it returned.
+    ``wall_seconds``: time the tests may spend waiting for it.
     ``memory_gib``: address space per process and, where it can be measured, resident memory of all its processes.
     ``output_bytes``: what it may print. ``file_bytes``: one file, and its whole working folder. ``processes``:
     processes and threads together. Raises UsageError for a value that is not positive.
@@ -116,8 +117,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """How one sample did. Seconds of wall clock and of CPU, peak resident memory in MiB; ``signal`` is the number that
-    killed the program, for ``KILLED`` only; ``isolation_level`` the level it ran at."""
+    """How one sample did. Seconds of wall clock, of the program's CPU time and of the tests' own, peak resident memory
+    in MiB; ``signal`` is the number that killed the program, for ``KILLED`` only; ``isolation_level`` the level it ran
+    at."""
 
     task_id: str
     passed: bool
@@ -126,6 +128,7 @@ class ExecResult:
     signal: int | None = None
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    test_cpu_seconds: float = 0.0
     peak_memory_mib: float = 0.0
     isolation_level: str = ""
 

@@ -2,113 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from dasd_bench.errors import DasdError, DataError, UsageError
 
-from .inside import judge as judge_side
-from .inside import zygote as worker_side
-from .launch import JudgeProcess, StartError, WorkerProcess, importable_packages, receive, receive_report
+from .container import ENGINES
+from .inside.judge import OVERTIME
+from .launch import StartError, WorkerProcess, importable_packages, receive, receive_report
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
 from .order import Queue
+from .slot import Flight, Job, Slot, scaled
 
-_JUDGE_SECONDS = 60.0
-_FIRST = 1 << 15
-_JUDGE_MEMORY = 4 << 30
-_REPORT_SECONDS = 10.0
 _ASKED_ANEW = "the tests asked another question than before"
 #: A reference solution may take this many times the limits; samples then get this many times what it took.
 _GENEROUS, _MARGIN = 12.0, 3.0
-
-
-@dataclass
-class _Job:
-    index: int
-    sample: Sample
-    problem: Problem
-    key: int
-    attempt: int = 0
-    scale: float = 1.0
-    is_reference: bool = False
-
-
-class _Slot:
-    """One worker and one judge; at most one job in flight."""
-
-    def __init__(self, level: IsolationLevel, limits: Limits, packages: list[str]) -> None:
-        self.level = level
-        self.limits = limits
-        self.packages = packages
-        self.worker = WorkerProcess(level, limits, packages)
-        self.judge = JudgeProcess(_JUDGE_MEMORY)
-        self.job: _Job | None = None
-        self.verdict: dict[str, Any] | None = None
-        self.report: dict[str, Any] | None = None
-        self.seq = 0
-        self.started = 0.0
-        self.deadline = 0.0
-
-    def wait(self) -> None:
-        """Returns when the slot is ready. Raises StartError where the level is refused."""
-        self.worker.wait()
-
-    def start(self, job: _Job) -> bool:
-        """Hands out a job; False when one of the processes has died."""
-        self.job, self.verdict, self.report = job, None, None
-        self.seq += 1
-        self.started = time.monotonic()
-        limits, problem = scaled(self.limits, job.scale), job.problem
-        self.deadline = self.started + limits.wall_seconds + _JUDGE_SECONDS
-        text = problem.prompt + job.sample.completion if problem.kind == "humaneval" else job.sample.completion
-        source = text.encode("utf-8", "surrogatepass")
-        ours, theirs = socket.socketpair()
-        try:
-            backstop = limits.wall_seconds + _JUDGE_SECONDS
-            header = worker_side.HEADER.pack(self.seq, limits.cpu_seconds, backstop, len(source))
-            _send(self.worker.control, header + source, theirs)
-            body = judge_side.encode_job(None if job.key in self.judge.known else problem)
-            header = judge_side.HEADER.pack(self.seq, limits.wall_seconds, job.key, len(body))
-            _send(self.judge.control, header + body, ours)
-            self.judge.known.add(job.key)
-        except OSError:
-            return False
-        finally:
-            ours.close()
-            theirs.close()
-        return True
-
-    def stop_program(self, word: bytes) -> None:
-        with contextlib.suppress(OSError):  # the missing report will say so
-            self.worker.control.sendall(word)
-
-    def restart_worker(self) -> None:
-        self.worker.close()
-        self.worker = WorkerProcess(self.level, self.limits, self.packages)
-        self.worker.wait()
-
-    def restart_judge(self) -> None:
-        self.judge.close()
-        self.judge = JudgeProcess(_JUDGE_MEMORY)
-
-    def close(self) -> None:
-        self.worker.close()
-        self.judge.close()
-
-
-def _send(control: socket.socket, message: bytes, passed: socket.socket) -> None:
-    """Sends a message and, with its first bytes, a descriptor."""
-    sent = socket.send_fds(control, [message[:_FIRST]], [passed.fileno()])
-    if sent < len(message):
-        control.sendall(memoryview(message)[sent:])
 
 
 class Sandbox:
@@ -118,7 +32,8 @@ class Sandbox:
             results = sandbox.run(samples, problems)
 
     ``workers``: programs at once (default: this process's cores). ``isolation``: ``"auto"`` takes the best level that
-    works without a container; a level's name takes that one. ``required_level``: the weakest level that will do; below
+    works without a container; a level's name takes that one; ``container:docker`` and ``container:bubblewrap`` also say
+    which container. ``required_level``: the weakest level that will do; below
     it, entering raises UsageError unless ``allow_unsafe``. ``packages``: installed packages a program may import
     beside the standard library.
     """
@@ -140,9 +55,11 @@ class Sandbox:
             required_level if isinstance(required_level, IsolationLevel) else IsolationLevel.parse(required_level)
         )
         self._allow_unsafe = allow_unsafe
-        self._isolation = isolation
+        self._isolation, _, self._engine = isolation.partition(":")
+        if self._engine and (self._isolation != "container" or self._engine not in ENGINES):
+            raise UsageError(f"Unknown isolation level '{isolation}': only container:bubblewrap and container:docker.")
         self._packages = importable_packages(packages)
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self.level: IsolationLevel | None = None
         #: Problems whose reference solution needed more than the limits allow: by how much the limits are raised.
         self.scales: dict[str, float] = {}
@@ -175,7 +92,7 @@ class Sandbox:
         """Starts all slots side by side."""
         try:
             for _ in range(self.workers):
-                self._slots.append(_Slot(level, self.limits, self._packages))
+                self._slots.append(Slot(level, self.limits, self._packages, self._engine))
             for slot in self._slots:
                 slot.wait()
         except BaseException:
@@ -205,17 +122,17 @@ class Sandbox:
         listed = problems.values() if isinstance(problems, Mapping) else problems
         by_id = {problem.task_id: problem for problem in listed}
         keys = {task_id: _key(problem) for task_id, problem in by_id.items()}
-        waiting: Queue[_Job] = Queue()
+        waiting: Queue[Job] = Queue()
         for index, sample in enumerate(samples):
             problem = by_id.get(sample.task_id)
             if problem is None:
                 raise DataError(f"Sample {index + 1} names task_id '{sample.task_id}', which no problem has.")
             key = keys[sample.task_id]
-            waiting.add(key, _Job(index, sample, problem, key, scale=self._scale(problem)))
+            waiting.add(key, Job(index, sample, problem, key, scale=self._scale(problem)))
         results: list[ExecResult | None] = [None] * len(samples)
-        held: dict[int, list[tuple[_Job, ExecResult]]] = {}
+        held: dict[int, list[tuple[Job, ExecResult]]] = {}
 
-        def finish(job: _Job, result: ExecResult) -> None:
+        def finish(job: Job, result: ExecResult) -> None:
             if job.is_reference:
                 self._calibrate(job, result)
                 for late, outcome in held.pop(job.key):
@@ -247,124 +164,120 @@ class Sandbox:
     def _scale(self, problem: Problem) -> float:
         return self.scales.get(problem.task_id, 1.0)
 
-    def _calibrate(self, job: _Job, result: ExecResult) -> None:
+    def _calibrate(self, job: Job, result: ExecResult) -> None:
         """From the reference solution's time under generous limits: three times that is what samples get, too."""
-        seconds = max(result.cpu_seconds, result.wall_seconds * self.limits.cpu_seconds / self.limits.wall_seconds)
+        by_wall = result.wall_seconds * self.limits.cpu_seconds / self.limits.wall_seconds
+        seconds = max(result.cpu_seconds, result.test_cpu_seconds, by_wall)
         self._reference_seconds[job.key] = result.cpu_seconds
         scale = min(_GENEROUS, _MARGIN * seconds / self.limits.cpu_seconds)
         if result.passed and scale > 1:
             self.scales[job.problem.task_id] = round(scale, 2)
 
-    def _loop(self, waiting: Queue[_Job], finish: Callable[[_Job, ExecResult], None]) -> None:
+    def _loop(self, waiting: Queue[Job], finish: Callable[[Job, ExecResult], None]) -> None:
         selector = selectors.DefaultSelector()
 
-        def watch(slot: _Slot) -> None:
-            selector.register(slot.judge.control, selectors.EVENT_READ, (slot, "judge"))
-            selector.register(slot.worker.control, selectors.EVENT_READ, (slot, "worker"))
+        def watch(slot: Slot) -> None:
+            selector.register(slot.judge.control, selectors.EVENT_READ, (slot, True))
+            selector.register(slot.worker.control, selectors.EVENT_READ, (slot, False))
 
-        def feed(slot: _Slot) -> None:
-            while waiting and slot.job is None:
+        def renew(slot: Slot) -> None:
+            """New processes for a slot; what the old ones had not begun goes back into the queue."""
+            selector.unregister(slot.judge.control)
+            selector.unregister(slot.worker.control)
+            try:
+                for job in reversed(slot.restart()):
+                    waiting.add(job.key, job, first=True)
+            except StartError as error:
+                raise DasdError(f"A sandbox process died and could not be started again: {error}.") from None
+            watch(slot)
+
+        def feed(slot: Slot) -> None:
+            """A job for an idle slot, and one to lie ready where there are jobs enough for all slots."""
+            while waiting and (not slot.flights or (len(slot.flights) < 2 and len(waiting) > 2 * len(self._slots))):
                 job = waiting.take(id(slot))
                 if job.problem.known_bad:
                     finish(job, self._result(job, Outcome.WRONG_ANSWER, job.problem.known_bad))
                     continue
                 # A process that died while idle (the machine ran out of memory, say) is no fault of this job.
-                worker, judge = not slot.worker.alive, not slot.judge.alive
-                if worker or judge:
-                    self._renew(slot, selector, worker=worker, judge=judge)
+                if not slot.flights and not slot.alive:
+                    renew(slot)
                 if not slot.start(job):
-                    self._renew(slot, selector, worker=True, judge=True)
-                    slot.job = None
-                    finish(job, self._result(job, Outcome.INFRASTRUCTURE_ERROR, "a sandbox process had died"))
+                    lost(slot, "a sandbox process had died")
+
+        def lost(slot: Slot, why: str) -> None:
+            """A process died under its running job."""
+            renew(slot)
+            flight = slot.flights.popleft()
+            finish(flight.job, self._result(flight.job, Outcome.INFRASTRUCTURE_ERROR, why))
+
+        def give_up(slot: Slot) -> None:
+            """The judge is stuck with what the program returned (for a program it would not wait so long), or the
+            zygote with the program's end: both are ended and replaced."""
+            flight = slot.flights[0]
+            if flight.verdict is None:
+                detail = "the tests did not end on the value returned"
+                flight.verdict = {"outcome": "timeout", "detail": detail, "cpu": self.limits.cpu_seconds}
+            flight.report = flight.report or {"status": 0, "cause": "lost", "cpu": 0.0, "peak": 0.0}
+            renew(slot)
+
+        def step(slot: Slot, is_judge: bool) -> None:
+            """Takes one message of a slot's process."""
+            message = receive(slot.judge.control) if is_judge else receive_report(slot.worker.control)
+            if message is None and is_judge and slot.judge.ended_by == OVERTIME:
+                give_up(slot)
+            elif message is None:
+                lost(slot, f"the {'judge' if is_judge else 'zygote'}'s process died")
+            elif is_judge:
+                slot.heard_verdict(message)
+            else:
+                slot.heard_report(message)
 
         for slot in self._slots:
             watch(slot)
-            slot.job = None
         try:
             for slot in self._slots:
                 feed(slot)
-            while any(slot.job for slot in self._slots):
-                for key, _ in selector.select(0.5):
-                    slot, who = key.data
-                    if slot.job is None or key.fileobj not in (slot.judge.control, slot.worker.control):
-                        continue
-                    self._message(slot, who, selector)
+            while any(slot.flights for slot in self._slots):
+                next_look = min(slot.next_look for slot in self._slots) - time.monotonic()
+                for key, _ in selector.select(min(0.5, max(0.0, next_look))):
+                    slot, is_judge = key.data
+                    # A slot renewed in this very round has other sockets.
+                    if slot.flights and key.fileobj in (slot.judge.control, slot.worker.control):
+                        step(slot, is_judge)
                 now = time.monotonic()
                 for slot in self._slots:
-                    if slot.job is not None and now > slot.deadline:
-                        self._overdue(slot, selector)
-                    if slot.job is not None and slot.verdict is not None and slot.report is not None:
-                        job, slot.job = slot.job, None
-                        finish(job, self._conclude(slot, job))
-                        feed(slot)
+                    if slot.flights and now > slot.flights[0].deadline:
+                        give_up(slot)
+                    if slot.flights and now > slot.flights[0].stop_at:
+                        slot.stop_program()
+                    while flight := slot.finished():
+                        finish(flight.job, self._conclude(flight))
+                    feed(slot)
         finally:
             selector.close()
             for slot in self._slots:
-                if slot.job is not None:  # interrupted: what is in flight must not answer the next run
-                    slot.restart_worker()
-                    slot.restart_judge()
-                    slot.job = None
+                if slot.flights:  # interrupted: what is in flight must not answer the next run
+                    slot.restart()
+                    slot.flights.clear()
 
-    def _message(self, slot: _Slot, who: str, selector: selectors.BaseSelector) -> None:
-        if who == "judge":
-            verdict = receive(slot.judge.control)
-            if verdict is None:
-                self._renew(slot, selector, judge=True)
-                verdict = {"outcome": "infrastructure_error", "detail": "the judge's process died"}
-            slot.verdict = verdict
-            slot.stop_program(worker_side.STOP_GENTLY if verdict["outcome"] == "gone" else worker_side.STOP)
-            slot.deadline = time.monotonic() + _REPORT_SECONDS
-        else:
-            report = receive_report(slot.worker.control)
-            if report is None:
-                self._renew(slot, selector, worker=True)
-                report = {"status": 0, "cause": "lost", "cpu": 0.0, "peak": 0.0}
-                slot.deadline = min(slot.deadline, time.monotonic() + _REPORT_SECONDS)
-            slot.report = report
-
-    def _overdue(self, slot: _Slot, selector: selectors.BaseSelector) -> None:
-        """Past the last deadline: whoever has not answered is ended and replaced."""
-        if slot.verdict is None:
-            # The judge is still busy with what the program returned; waiting for a program it would have given up.
-            self._renew(slot, selector, judge=True)
-            slot.verdict = {"outcome": "timeout", "detail": "the tests did not end on the value returned"}
-            slot.stop_program(worker_side.STOP)
-            slot.deadline = time.monotonic() + _REPORT_SECONDS
-        elif slot.report is None:
-            self._renew(slot, selector, worker=True)
-            slot.report = {"status": 0, "cause": "lost", "cpu": 0.0, "peak": 0.0}
-
-    def _renew(
-        self, slot: _Slot, selector: selectors.BaseSelector, *, worker: bool = False, judge: bool = False
-    ) -> None:
-        try:
-            if worker:
-                selector.unregister(slot.worker.control)
-                slot.restart_worker()
-                selector.register(slot.worker.control, selectors.EVENT_READ, (slot, "worker"))
-            if judge:
-                selector.unregister(slot.judge.control)
-                slot.restart_judge()
-                selector.register(slot.judge.control, selectors.EVENT_READ, (slot, "judge"))
-        except StartError as error:
-            raise DasdError(f"A sandbox process died and could not be started again: {error}.") from None
-
-    def _conclude(self, slot: _Slot, job: _Job) -> ExecResult:
-        verdict, report = slot.verdict, slot.report
+    def _conclude(self, flight: Flight) -> ExecResult:
+        job, verdict, report = flight.job, flight.verdict, flight.report
         assert verdict is not None
         assert report is not None
         outcome, detail, number = _combine(verdict, report, scaled(self.limits, job.scale))
+        wall = round(time.monotonic() - flight.started, 6)
+        result = self._result(job, outcome, detail, number)
         return replace(
-            self._result(job, outcome, detail),
-            signal=number,
-            wall_seconds=round(time.monotonic() - slot.started, 6),
+            result,
+            wall_seconds=wall,
             cpu_seconds=round(report["cpu"], 6),
+            test_cpu_seconds=round(verdict["cpu"], 6),
             peak_memory_mib=round(report["peak"], 3),
         )
 
-    def _result(self, job: _Job, outcome: Outcome, detail: str) -> ExecResult:
+    def _result(self, job: Job, outcome: Outcome, detail: str, number: int | None = None) -> ExecResult:
         level = self.level.value if self.level else ""
-        return ExecResult(job.sample.task_id, outcome is Outcome.PASSED, outcome, detail, isolation_level=level)
+        return ExecResult(job.sample.task_id, outcome is Outcome.PASSED, outcome, detail, number, isolation_level=level)
 
 
 def _combine(verdict: dict[str, Any], report: dict[str, Any], limits: Limits) -> tuple[Outcome, str, int | None]:
@@ -406,12 +319,7 @@ def _combine(verdict: dict[str, Any], report: dict[str, Any], limits: Limits) ->
     return Outcome.NO_RESULT, detail, None
 
 
-def scaled(limits: Limits, scale: float) -> Limits:
-    """The limits with ``scale`` times the CPU and wall seconds."""
-    return replace(limits, cpu_seconds=limits.cpu_seconds * scale, wall_seconds=limits.wall_seconds * scale)
-
-
-def _is_retried(job: _Job, result: ExecResult) -> bool:
+def _is_retried(job: Job, result: ExecResult) -> bool:
     """Infrastructure errors get a second try, but for faults of the tests themselves. A run that was asked other
     questions than expected is no attempt: the judge expects nothing the next time."""
     if result.outcome is not Outcome.INFRASTRUCTURE_ERROR or result.detail.startswith("tests:"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,18 +12,20 @@ from dasd_bench.task import Row
 from dasd_bench.tasks.families import LmEvalTask
 
 if TYPE_CHECKING:
-    from dasd_bench.sandbox import Sandbox
+    from dasd_bench.sandbox import ExecResult, Sandbox
 
 
 class CodeTask(LmEvalTask):
     """Problems with MBPP's columns. The sandbox starts when the first program is graded and ends with the task.
 
     ``exact_text`` True runs the completion as it is, as stock MBPP does; False takes the program out of fences and
-    prose first, as a chat model needs.
+    prose first, as a chat model needs. ``ks`` are the k of pass@k that are reported, each at most the number of
+    completions per problem; pass@1 is the headline: the share that passes.
     """
 
     unsafe_code: ClassVar[bool] = True
     exact_text: ClassVar[bool] = False
+    ks: ClassVar[tuple[int, ...]] = (1,)
     rewrite_instruction: ClassVar[str] = "Write this program again in your own style. It must pass the same tests."
 
     @cached_property
@@ -30,7 +33,7 @@ class CodeTask(LmEvalTask):
         """The running sandbox."""
         from dasd_bench.sandbox import Sandbox
 
-        started = Sandbox(workers=1).__enter__()
+        started = Sandbox().__enter__()
         weakref.finalize(self, started.__exit__, None, None, None)
         return started
 
@@ -51,32 +54,69 @@ class CodeTask(LmEvalTask):
         """Runs the program against its tests."""
         return self.verdict(example.extra["row"], text)
 
+    def grade_ahead(self, rows: Sequence[Row], texts: Sequence[str]) -> None:
+        """Runs all programs in one go, over all cores."""
+        pairs = {(str(row["task_id"]), text): row for row, text in zip(rows, texts, strict=True)}
+        new = [(row, text) for (key, text), row in pairs.items() if (key, text) not in self._verdicts]
+        verdicts = grade_codes(new, self.sandbox, exact_text=self.exact_text)
+        for (row, text), verdict in zip(new, verdicts, strict=True):
+            self._verdicts[(str(row["task_id"]), text)] = verdict
+
     def verdict(self, row: Row, text: str) -> Verdict:
         """The verdict on a completion for a row; the same completion is run once."""
         key = (str(row["task_id"]), text)
         if key not in self._verdicts:
-            self._verdicts[key] = grade_code(row, text, self.sandbox, exact_text=self.exact_text)
+            self.grade_ahead([row], [text])
         return self._verdicts[key]
 
     def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
         """lm-eval's executor replaced by the sandbox: metric, prompt and shots stay."""
-        metric = self.metric
 
-        def process_results(doc: Row, results: list[str]) -> dict[str, float]:
-            return {metric: float(self.verdict(doc, results[0]).correct)}
+        def process_results(doc: Row, results: list[Any]) -> dict[str, float]:
+            texts = results[0] if isinstance(results[0], list) else results
+            return self.scores(doc, texts)
 
         return {**config, "process_results": process_results}
+
+    def scores(self, row: Row, texts: Sequence[str]) -> dict[str, float]:
+        """The metrics of a row from one completion or several: pass@k for each k of ``ks``, under lm-eval's names."""
+        from dasd_bench.sandbox import pass_at_k
+
+        passed = sum(self.verdict(row, text).correct for text in texts)
+        return {metric_name(k): pass_at_k(len(texts), passed, k) for k in self.ks}
+
+
+def metric_name(k: int) -> str:
+    """The name of pass@k in results, as lm-eval's ``pass_at_1``."""
+    return f"pass_at_{k}"
 
 
 def grade_code(row: Row, text: str, sandbox: Sandbox, *, exact_text: bool = False) -> Verdict:
     """Runs the program in ``text`` against the tests of an MBPP or HumanEval row."""
-    from dasd_bench.sandbox import Outcome, Sample, extract_code, problem_from_row
+    return grade_codes([(row, text)], sandbox, exact_text=exact_text)[0]
 
-    problem = problem_from_row(row)
-    code = text if exact_text else extract_code(text, problem.entry_point)
-    if not code.strip():
-        return Verdict(False, Reason.NO_ANSWER)
-    result = sandbox.run([Sample(problem.task_id, code)], [problem])[0]
+
+def grade_codes(pairs: Sequence[tuple[Row, str]], sandbox: Sandbox, *, exact_text: bool = False) -> list[Verdict]:
+    """A verdict per row and text; all programs are in the sandbox at once, as many as it has workers."""
+    from dasd_bench.sandbox import Sample, extract_code, problem_from_row
+
+    problems = {str(row["task_id"]): problem_from_row(row) for row, _ in pairs}
+    codes, samples, where = [], [], []
+    for row, text in pairs:
+        problem = problems[str(row["task_id"])]
+        codes.append(text if exact_text else extract_code(text, problem.entry_point))
+        if codes[-1].strip():
+            where.append(len(codes) - 1)
+            samples.append(Sample(problem.task_id, codes[-1]))
+    verdicts = [Verdict(False, Reason.NO_ANSWER)] * len(codes)
+    for index, result in zip(where, sandbox.run(samples, problems), strict=True):
+        verdicts[index] = _verdict(result, codes[index])
+    return verdicts
+
+
+def _verdict(result: ExecResult, code: str) -> Verdict:
+    from dasd_bench.sandbox import Outcome
+
     if result.passed:
         return Verdict(True, Reason.CORRECT, code)
     reasons = {

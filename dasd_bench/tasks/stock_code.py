@@ -10,21 +10,34 @@ from typing import Any, ClassVar
 
 from dasd_bench.records import Example
 from dasd_bench.task import Row
-from dasd_bench.tasks.code import CodeTask
+from dasd_bench.tasks.code import CodeTask, metric_name
+
+#: How stock lm-eval samples in ``humaneval_64``.
+SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.95}
 
 
 class StockCodeTask(CodeTask):
-    """A stock code task: the completion runs as it is, or after extraction where ``exact_text`` is False."""
+    """A stock code task: the completion runs as it is, or after extraction where ``exact_text`` is False.
+
+    ``samples`` completions are drawn per problem, one greedily and more by sampling."""
 
     metric: ClassVar[str] = "pass_at_1"
     filter: ClassVar[str] = "none"
     exact_text: ClassVar[bool] = True
+    samples: ClassVar[int] = 1
 
     def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The metric computed by the sandbox; the filter that glued prompt and tests together is not needed."""
+        """The metric computed by the sandbox, from as many completions as ``samples`` or the YAML says; the filter that
+        glued prompt and tests together is not needed."""
         adapted = super().adapt(config)
-        adapted["metric_list"] = [{"metric": self.metric, "aggregation": "mean", "higher_is_better": True}]
+        names = [metric_name(k) for k in self.ks]
+        adapted["metric_list"] = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in names]
         adapted["filter_list"] = None
+        if self.samples > 1:
+            adapted["repeats"] = self.samples
+            adapted["generation_kwargs"] = {**config["generation_kwargs"], **SAMPLING}
+            every = {"function": "take_first_k", "k": self.samples}
+            adapted["filter_list"] = [{"name": self.filter, "filter": [every]}]
         return adapted
 
     def level_of(self, row: Row) -> str | None:

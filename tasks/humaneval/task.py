@@ -19,3 +19,13 @@ class HumanEval(HumanEvalTask):
     )
     stock = "humaneval"
     comparable = True
+
+
+class HumanEval64(HumanEval):
+    """64 sampled completions per problem, as stock lm-eval's ``humaneval_64``; the unbiased pass@k."""
+
+    name = "humaneval_64"
+    summary = "HumanEval with 64 samples per problem: pass@1 to pass@64, stock lm-eval's humaneval_64 in the sandbox"
+    stock = "humaneval_64"
+    samples = 64
+    ks = (1, 2, 8, 16, 32, 64)

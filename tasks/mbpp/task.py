@@ -32,3 +32,13 @@ class MbppInstruct(StockCodeTask):
     data = MBPP
     stock = "mbpp_instruct"
     exact_text = False
+
+
+class Mbpp16(Mbpp):
+    """16 sampled completions per problem; the unbiased pass@k. Stock lm-eval has no such form."""
+
+    name = "mbpp_16"
+    summary = "MBPP with 16 samples per problem: pass@1 to pass@16"
+    comparable = False
+    samples = 16
+    ks = (1, 2, 4, 8, 16)

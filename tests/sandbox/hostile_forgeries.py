@@ -389,6 +389,21 @@ def solve(x):
         "import sys\nsys.set_int_max_str_digits(0)\ndef solve(x):\n    return 10**100_000",
     ),
     _h(20, "huge_range", "wrong_answer", "def solve(x):\n    return range(10**30)"),
+    _h(
+        20,
+        "colliding_numbers",
+        "timeout",
+        "import os, struct\nnumbers = ','.join('{\"i\":\"%x\"}' % (k * (2**61 - 1)) for k in range(1, 60000))\n"
+        "def send(b): os.write(3, struct.pack('>I', len(b)) + b)\n"
+        "def solve(x):\n    b = ('[\"v\",{\"s\":[' + numbers + ']}]').encode()\n    b = struct.pack('>I', len(b)) + b\n"
+        "    while b: b = b[os.write(3, b):]\n    return 4",
+    ),
+    _h(
+        20,
+        "number_that_takes_the_tests_for_ever",
+        "timeout wrong_answer output_limit out_of_memory",
+        "from decimal import Decimal\ndef solve(x):\n    return Decimal('1e999999999')",
+    ),
     _h(21, "input", "exception", "def solve(x):\n    return int(input())"),
     _h(21, "stdin_read", "wrong_answer", "import sys\ndef solve(x):\n    return sys.stdin.read()"),
     _h(

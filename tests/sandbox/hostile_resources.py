@@ -20,7 +20,7 @@ def solve(x):
     _h(
         1,
         "fork_bomb_then_answer_nothing",
-        "wrong_answer exception",
+        "wrong_answer exception timeout",
         """
 import os
 def solve(x):

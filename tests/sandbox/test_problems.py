@@ -108,6 +108,37 @@ def test_wrong_program_fails(name: str, box: Sandbox) -> None:
     assert result.outcome in (Outcome.WRONG_ANSWER, Outcome.EXCEPTION, Outcome.NO_RESULT), result
 
 
+SPY = """
+import gc
+def f(*args):
+    NEEDLE = int('112437'[::-1])
+    codes = [o.__code__ for o in gc.get_objects() if hasattr(o, '__code__')]
+    texts = [v for o in gc.get_objects() if type(o) is dict for v in list(o.values()) if type(v) in (str, int)]
+    found = any(NEEDLE in c.co_consts for c in codes) or NEEDLE in texts or any(str(NEEDLE) in str(t) for t in texts)
+    return 'found' if found else 'no'
+"""
+
+
+@pytest.mark.parametrize("argument", ["Case(1)", "1"])
+def test_a_class_of_the_tests_does_not_carry_expected_values_over(argument: str, box: Sandbox) -> None:
+    test = (
+        "class Case:\n    'right: 734211'\n    limit = 734211\n    def __init__(self, x): self.x = x\n"
+        "    def answer(self): return self.x + 734211\n"
+        f"def check(candidate):\n    assert candidate({argument}) == 'no'\n"
+    )
+    problem = Problem("t", "humaneval", entry_point="f", test=test)
+    (result,) = box.run([Sample("t", SPY)], [problem])
+    assert result.passed, result
+
+
+def test_methods_of_a_class_of_the_tests_can_be_called(box: Sandbox) -> None:
+    check = (
+        "class P:\n    def __init__(self, x): self.x = x\n    def double(self): return self.x + self.x\n"
+        "assert candidate(P(4)) == 8"
+    )
+    assert run_check(box, check, "def f(p): return p.double()").passed
+
+
 def test_function_named_as_a_builtin(box: Sandbox) -> None:
     row = {
         "task_id": 126,

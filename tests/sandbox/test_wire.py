@@ -163,7 +163,7 @@ def test_random_answers_never_pass_a_session() -> None:
                 body = bytes(rng.randrange(256) for _ in range(rng.randrange(30)))
             theirs.sendall(struct.pack(">I", len(body) + rng.choice([0, 0, 0, 5])) + body)
             theirs.shutdown(socket.SHUT_WR)
-            session = Session(ours, 1 << 16, 1.0, [], [])
+            session = Session(ours, 1 << 16, 1.0, {}, [])
             caught: BaseException | None = None
             try:
                 session.call("f", (1,), {}, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,57 @@ def test_mbpp_trains_on_its_train_split(registry: Registry) -> None:
     rows = load_rows(task, "train", data_dir=Path(DATA), limit=5)
     for example in examples_of(task, rows, "train"):
         assert task.grade(example, example.reference).correct
+
+
+def test_all_completions_of_an_evaluation_run_in_one_go_and_each_once(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = registry.task("mini_mbpp").item
+    rows = load_rows(task, "test", limit=3).rows
+    batches: list[int] = []
+    run = type(task.sandbox).run
+
+    def counted(sandbox: Any, samples: Any, *rest: Any) -> Any:
+        batches.append(len(samples))
+        return run(sandbox, samples, *rest)
+
+    monkeypatch.setattr(type(task.sandbox), "run", counted)
+    texts = [str(row["code"]) for row in rows[:2]] + ["no program"]
+    task.grade_ahead([*rows, rows[0]], [*texts, texts[0]])
+    assert batches == [3]
+    score = derive.config_of(task)["process_results"]
+    assert [score(row, [text])["pass_at_1"] for row, text in zip(rows, texts, strict=True)] == [1.0, 1.0, 0.0]
+    assert batches == [3]
+
+
+@needs_data
+def test_several_completions_give_the_unbiased_pass_at_k(registry: Registry) -> None:
+    """Through lm-eval itself: 16 completions of which 4 pass."""
+    from math import comb
+
+    import lm_eval
+    from lm_eval.api.model import LM
+
+    task = registry.task("mbpp_16").item
+    rows = load_rows(task, "test", data_dir=Path(DATA), limit=2).rows
+    gold = {str(row["text"]): str(row["code"]) for row in rows}
+
+    class Some(LM):
+        def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+            seen: dict[str, int] = {}
+            texts = []
+            for request in requests:
+                question = str(request.doc["text"])
+                seen[question] = seen.get(question, 0) + 1
+                texts.append(gold[question] if seen[question] <= 4 else f"def wrong(): return {seen[question]}")
+            task.grade_ahead([request.doc for request in requests], texts)
+            return texts
+
+        loglikelihood = loglikelihood_rolling = generate_until  # type: ignore[assignment]
+
+    config = derive.config_of(task)
+    built = derive.build(task, {derive.evaluation_split(config): rows}, 3, 1234)
+    found = lm_eval.evaluate(Some(), {"mbpp_16": built}, bootstrap_iters=0, confirm_run_unsafe_code=True)
+    scores = found["results"]["mbpp_16"]
+    for k in (1, 2, 4, 8, 16):
+        assert scores[f"pass_at_{k},none"] == pytest.approx(1 - comb(12, k) / comb(16, k))

@@ -45,13 +45,18 @@ class Jail:
         self.seccomp = False
         self.readable = readable_paths()
 
+    @property
+    def filters_once(self) -> bool:
+        """Whether one system-call filter serves the zygote and all its programs: where the processes that a program
+        starts are boxed in and counted. Elsewhere each program's process installs its own, which forbids them."""
+        return self.own_processes and self.counts_processes
+
     def filter(self) -> kernel.Filter | None:
-        """The system-call filter: installed by the zygote itself where its programs are boxed in a pid namespace, else
-        by each program's process."""
+        """The system-call filter for the calling process, None where there is none."""
         if not self.seccomp:
             return None
-        own = None if self.own_processes else os.getpid()
-        return kernel.Filter(seccomp.program(own_pid=own, forks=self.own_processes and self.counts_processes))
+        own = None if self.filters_once else os.getpid()
+        return kernel.Filter(seccomp.program(own_pid=own, forks=self.filters_once))
 
     def fresh_workdir(self) -> None:
         """Replaces the working folder's content by nothing."""
@@ -108,6 +113,7 @@ def enter(level: str, *, workdir: str, file_bytes: int, packages: list[str]) -> 
     jail.seccomp = True
     if level == CONTAINED:
         jail.own_processes = os.getpid() == 1
+        jail.readable += [PACKAGES]
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         return jail
     if level == LANDLOCK:
@@ -226,7 +232,7 @@ def _file_system(jail: Jail, packages: list[str]) -> None:
     os.makedirs(jail.workdir, exist_ok=True)
     empty = "/empty"
     os.mkdir(empty)
-    for path in _installed_packages(jail.readable):
+    for path in installed_packages(jail.readable):
         kernel.mount(empty, path, None, kernel.MS_BIND)
     for path in packages:
         _bind(path, os.path.join(PACKAGES, os.path.basename(path)))
@@ -259,7 +265,7 @@ def _bind(path: str, at: str = "") -> None:
     kernel.mount(source, at, None, kernel.MS_BIND | kernel.MS_REC)
 
 
-def _installed_packages(readable: list[str]) -> list[str]:
+def installed_packages(readable: list[str]) -> list[str]:
     """Folders of installed packages inside what is readable: they may hold a benchmark's solutions, so they go."""
     patterns = ("site-packages", "dist-packages", "python3*/site-packages", "python3*/dist-packages")
     found = [match for path in readable for pattern in patterns for match in glob.glob(f"{path}/{pattern}")]

@@ -16,18 +16,20 @@ import json
 import os
 import random
 import resource
+import signal
 import socket
 import struct
 import symtable
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from .proxy import CannotCross, RemoteName, Session
 from .zygote import FRAME_BYTES
 
-HEADER = struct.Struct(">IdqI")  # sequence number, wall seconds, key of the problem, bytes of JSON
+HEADER = struct.Struct(">IddqI")  # sequence number, wall seconds, CPU seconds, key of the problem, bytes of JSON
+#: Ends a judge that used up its CPU seconds on what a program returned: it may be deep inside one call of C.
+OVERTIME = signal.SIGPROF
 #: Below what a socket holds unread, or both sides could wait for each other.
 _AHEAD_BYTES = 32 << 10
 #: Answers kept per problem.
@@ -49,21 +51,25 @@ class Unusable(Exception):  # noqa: N818
     """The problem's tests cannot be run here; the message says why."""
 
 
-@dataclass
 class Tests:
-    """A problem made ready: compiled code, the names it takes from the program, classes that may cross."""
+    """A problem made ready: compiled code, the names it takes from the program, classes that may cross. (No dataclass:
+    importing those takes longer than all else that this process does before its first job.)"""
 
-    setup: Any
-    code: Any
-    remote: list[str]
-    modules: list[str]
-    entry: str | None
-    imports: str
-    classes: dict[str, str] = field(default_factory=dict)
-    #: The calls of a passing run, None before the first, empty where they may differ from program to program.
-    ahead: list[bytes] | None = None
-    #: The answers of that run. The tests are a function of the answers, so the same answers pass again.
-    answers: list[bytes] = field(default_factory=list)
+    def __init__(
+        self, setup: Any, code: Any, remote: list[str], modules: list[str], entry: str | None, imports: str,
+        classes: dict[str, str],
+    ) -> None:  # fmt: skip
+        self.setup = setup
+        self.code = code
+        self.remote = remote
+        self.modules = modules
+        self.entry = entry
+        self.imports = imports
+        self.classes = classes
+        #: The calls of a passing run, None before the first, empty where they may differ from program to program.
+        self.ahead: list[bytes] | None = None
+        #: The answers of that run. The tests are a function of the answers, so the same answers pass again.
+        self.answers: list[bytes] = []
 
 
 def prepare(problem: dict[str, Any]) -> Tests:
@@ -89,7 +95,7 @@ def prepare(problem: dict[str, Any]) -> Tests:
     remote = sorted((free - set(modules)) | {entry})
     statements = list(_statements(tree))
     _mark_calls_in_place(statements, {*remote, "candidate"})
-    classes = {node.name: ast.unparse(node) for node in statements if isinstance(node, ast.ClassDef)}
+    classes = {node.name: _shareable(node) for node in statements if isinstance(node, ast.ClassDef)}
     for node in setup.body:
         if isinstance(node, ast.ClassDef):
             classes.setdefault(node.name, "")
@@ -136,6 +142,19 @@ def _statements(node: ast.AST) -> Iterator[ast.stmt]:
             yield from _statements(child)
 
 
+def _shareable(node: ast.ClassDef) -> str:
+    """A class of the tests as a program may see it once it is handed an instance: without texts about it, and as a mere
+    name where it holds any constant, which might be an expected value."""
+    copy = ast.parse(ast.unparse(node))
+    for part in ast.walk(copy):
+        if isinstance(part, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(part) is not None:
+            part.body = part.body[1:] or [ast.Pass()]
+    constants = (part.value for part in ast.walk(copy) if isinstance(part, ast.Constant))
+    if any(value not in (None, True, False, 0, "") for value in constants):
+        return f"class {node.name}: pass"
+    return ast.unparse(ast.fix_missing_locations(copy))
+
+
 def _standard_import(node: ast.stmt) -> bool:
     if isinstance(node, ast.Import):
         return all(alias.name.split(".")[0] in sys.stdlib_module_names for alias in node.names)
@@ -159,7 +178,7 @@ def run(tests: Tests, session: Session) -> tuple[str, str]:
     random.seed(0)
     try:
         if tests.imports or tests.classes:
-            session.hello(tests.imports, [[name, source] for name, source in tests.classes.items()])
+            session.hello(tests.imports)
         session.send_ahead()
         if tests.answers and session.repeats(tests.answers):
             return "passed", ""
@@ -242,7 +261,7 @@ def bind(tests: Tests, session: Session) -> None:
 
 def judge(tests: Tests, channel: socket.socket, wall: float) -> tuple[str, str]:
     """Runs one program's tests over ``channel``."""
-    session = Session(channel, FRAME_BYTES, wall, list(tests.classes), tests.ahead or [])
+    session = Session(channel, FRAME_BYTES, wall, tests.classes, tests.ahead or [])
     outcome, detail = run(tests, session)
     if outcome == "retry":
         tests.ahead, tests.answers = [], []
@@ -282,7 +301,7 @@ def main(descriptor: int, memory: int, packages: str) -> None:
         header, descriptors, _, _ = socket.recv_fds(control, HEADER.size, 1)
         if len(header) < HEADER.size:
             return
-        seq, wall, key, size = HEADER.unpack(header)
+        seq, wall, cpu, key, size = HEADER.unpack(header)
         if size:
             problem = json.loads(_exactly(control, size))
             try:
@@ -298,8 +317,11 @@ def main(descriptor: int, memory: int, packages: str) -> None:
             if isinstance(tests, Unusable):
                 outcome, detail = "unusable", str(tests)
             else:
+                signal.setitimer(signal.ITIMER_PROF, cpu)
                 outcome, detail = judge(tests, channel, wall)
-        body = json.dumps({"seq": seq, "outcome": outcome, "detail": detail}).encode()
+        left, _ = signal.setitimer(signal.ITIMER_PROF, 0)
+        used = max(0.0, cpu - left) if left else 0.0
+        body = json.dumps({"seq": seq, "outcome": outcome, "detail": detail, "cpu": used}).encode()
         control.sendall(struct.pack(">I", len(body)) + body)
 
 

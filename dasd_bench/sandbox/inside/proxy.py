@@ -42,14 +42,14 @@ class Session:
     """One program under test: sends calls, rebuilds answers, remembers how it ended."""
 
     def __init__(
-        self, sock: socket.socket, frame_bytes: int, seconds: float, classes: list[str], ahead: list[bytes]
+        self, sock: socket.socket, frame_bytes: int, seconds: float, classes: dict[str, str], ahead: list[bytes]
     ) -> None:
         self._channel = TimedChannel(sock, frame_bytes, seconds)
         self._encoder = Encoder(self._special, frame_bytes, functions=True)
         self._decoder = Decoder({"h": self._thing, "o": self._object, "T": self._type})
         #: The tests' namespace. Classes are looked up in it when asked for: they are defined as it runs.
         self.space: dict[str, Any] = {}
-        self._classes = frozenset(classes)
+        self._classes = classes
         self._local_classes: dict[str, type] = {}
         self._functions: list[Callable[..., Any]] = []
         self._depth = 0
@@ -97,8 +97,9 @@ class Session:
                 return False
         return True
 
-    def hello(self, imports: str, classes: list[list[str]]) -> None:
-        self._deliver(self._encoder.frame(["hello", imports, self._pack(classes)]))
+    def hello(self, imports: str) -> None:
+        """Tells the program's side the tests' imports and the names of their classes."""
+        self._deliver(self._encoder.frame(["hello", imports, self._pack(list(self._classes))]))
 
     def call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], with_args: bool) -> Any:
         """The value of ``target(*args, **kwargs)``. Arguments that the program changed in place are changed here when
@@ -271,6 +272,9 @@ class Session:
                 raise WireError(f"the name '{x._name}' as a value")
             return {"h": x._handle}
         if t.__name__ in self._classes and t.__module__ == "tests":
+            if t.__name__ not in self._local_classes and self._classes[t.__name__]:
+                self._deliver(self._encoder.frame(["class", t.__name__, self._classes[t.__name__]]))
+            self.log = None
             self._local_classes[t.__name__] = t
             return {"o": [t.__name__, encoder.pack(_state(x), depth + 1)]}
         if isinstance(x, (types.FunctionType, types.MethodType, types.BuiltinFunctionType)):

@@ -63,7 +63,7 @@ _SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131)}
 #: What a zygote needs between programs. A program inherits the permission to ask, but has no capability left for any.
 _ZYGOTE = {
     "mount": (165, 40), "umount2": (166, 39), "setresuid": (117, 147), "setresgid": (119, 149), "capset": (126, 91),
-    "recvmsg": (47, 212),
+    "recvmsg": (47, 212), "pidfd_open": (434, 434),
 }  # fmt: skip
 _RECEIVE = {"recvmsg": (47, 212), "sendmsg": (46, 211)}
 #: Newer calls whose absence the C library or the program handles: clone3, openat2, faccessat2, fchmodat2.

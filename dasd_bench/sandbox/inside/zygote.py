@@ -12,6 +12,7 @@ import gc
 import io
 import json
 import os
+import random
 import resource
 import select
 import signal
@@ -19,6 +20,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from typing import Any
 
 from .guest import Guest
@@ -28,18 +30,20 @@ from .wire import Encoder
 if sys.platform == "linux":
     from . import kernel
 
-#: A job: a header of fixed size that carries the descriptor, then the program's text.
+#: A job: a header of fixed size that carries the descriptor, then the program's text. The next job may be sent while
+#: one runs. A header with ``STOP`` for a size has no descriptor and ends the job of that number, if it still runs.
 HEADER = struct.Struct(">IddQ")  # sequence number, CPU seconds, wall seconds, bytes of source
+STOP = (1 << 64) - 1
 #: How the program ended: sequence number, wait status, index of the cause, CPU seconds, peak MiB.
 REPORT = struct.Struct(">IiBdd")
 CAUSES = ("", "stopped", "output", "wall", "cpu", "memory", "files")
 #: Descriptors of a program: 0 to 2 as usual, its channel, and nothing else.
 CHANNEL, _HIGH = 3, 63
-STOP, STOP_GENTLY = b"s", b"g"
 FRAME_BYTES = 64 << 20
 _MIB = 1 << 20
 _TICK = 0.025
-_GRACE = 0.3
+#: CPython's small-object allocator. Were these wrong for a version, programs would start a little slower.
+_POOL_BYTES, _POOL_HEADER, _LARGEST_POOLED, _MOST_GAPS = 16 << 10, 48, 512, 4000
 
 #: Imported once here, so that most programs find them ready; each makes every fork a little dearer.
 PRELOAD = (
@@ -55,6 +59,8 @@ class Zygote:
         self._output_bytes = output_bytes
         self._linux = sys.platform == "linux"
         self._fork = kernel.bare_fork() if self._linux else os.fork
+        # In a container it hides what the engine mounts there: /proc, /sys.
+        self._landlock = jail.level == LANDLOCK or (jail.level == CONTAINED and kernel.landlock_abi() > 0)
         # High numbers for what is ours: a channel received then lands on CHANNEL, where the program wants it.
         self._control = socket.socket(fileno=_move(control.detach(), 40))
         if jail.proc >= 0:
@@ -65,7 +71,8 @@ class Zygote:
         self._new_output()
         self._guest = Guest(CHANNEL, FRAME_BYTES)
         self._pristine = self._workdir_state()
-        self._word = b""
+        self._waiting: deque[tuple[int, float, float, bytes, int]] = deque()
+        self._pidfds = hasattr(os, "pidfd_open")
         self._reaped: tuple[int, resource.struct_rusage] | None = None
 
     def _new_output(self) -> None:
@@ -86,24 +93,30 @@ class Zygote:
     def serve(self) -> None:
         """Answers jobs until the control socket closes."""
         while True:
-            data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
-            if not data:
-                return
-            while len(data) < HEADER.size:
-                data += self._more()
-            seq, cpu, wall, size = HEADER.unpack_from(data)
-            end = HEADER.size + size
-            if len(data) < end:
-                parts, got = [data], len(data)
-                while got < end:
-                    parts.append(self._more())
-                    got += len(parts[-1])
-                data = b"".join(parts)
-            self._word = data[end:]
-            self._run(seq, cpu, wall, data[HEADER.size : end], descriptors[0])
+            while not self._waiting:
+                self._receive()
+            self._run(*self._waiting.popleft())
 
-    def _more(self) -> bytes:
-        data = self._control.recv(_MIB)
+    def _receive(self) -> int:
+        """Reads one message: a job is put behind the others, of a stop the job's number is returned (else -1)."""
+        data, descriptors, _, _ = socket.recv_fds(self._control, HEADER.size, 1)
+        while len(data) < HEADER.size:
+            data += self._more(HEADER.size - len(data))
+        seq, cpu, wall, size = HEADER.unpack(data)
+        if size == STOP:
+            return int(seq)
+        source = self._more(min(size, _MIB)) if size else b""
+        if len(source) < size:
+            parts, got = [source], len(source)
+            while got < size:
+                parts.append(self._more(min(size - got, _MIB)))
+                got += len(parts[-1])
+            source = b"".join(parts)
+        self._waiting.append((seq, cpu, wall, source, descriptors[0]))
+        return -1
+
+    def _more(self, size: int) -> bytes:
+        data = self._control.recv(size)
         if not data:
             sys.exit(0)
         return data
@@ -114,11 +127,9 @@ class Zygote:
         if pid == 0:
             self._become_program(cpu, source, channel)
         os.close(channel)
-        cause = self._watch(pid, start, cpu, wall)
-        status, cpu_seconds, peak = self._end(pid)
+        cause = self._watch(pid, seq, start, cpu, wall)
+        status, cpu_seconds, peak = self._end(pid, ended=not cause)
         self._clean()
-        if not self._word:  # exactly one word a job
-            self._more()
         self._control.sendall(REPORT.pack(seq, status, CAUSES.index(cause), cpu_seconds, peak / _MIB))
 
     def announce(self, report: dict[str, Any]) -> None:
@@ -154,43 +165,40 @@ class Zygote:
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self._jail.uid is None:  # else the change of user has dropped them
             kernel.drop_capabilities()
-        if self._jail.level == LANDLOCK:
+        if self._landlock:
             kernel.set_landlock([*self._jail.readable, "/dev/null", "/dev/urandom", "/dev/zero"], [self._jail.workdir])
-        if not self._jail.own_processes:
-            # Without a pid namespace the filter names the child's own pid; else the zygote's own filter is inherited.
+        if not self._jail.filters_once:
             filtering = self._jail.filter()
             if filtering is not None:
                 filtering.install()
 
     # ------------------------------------------------------------------ the watch
 
-    def _watch(self, pid: int, start: float, cpu: float, wall: float) -> str:
-        """Waits for the judge's word, the child's end or a reason to end it; gives the reason, empty for its end."""
-        control, output = self._control.fileno(), self._output
+    def _watch(self, pid: int, seq: int, start: float, cpu: float, wall: float) -> str:
+        """Waits for the child's end, the caller's word or a reason to end it; gives the reason, empty for its end."""
+        control, output, poll = self._control.fileno(), self._output, self._poller.poll
+        ended = os.pidfd_open(pid) if self._pidfds else -1
+        if ended >= 0:
+            self._poller.register(ended, select.POLLIN)
         seen = 0
         next_look = start + _TICK
-        gentle_until = 0.0
-        if self._word:
-            return "stopped"
-        while True:
-            events = {fd for fd, _ in self._poller.poll(1 if gentle_until else _TICK * 1000)}
-            if control in events:
-                self._word = self._more()
-                if self._word != STOP_GENTLY:
-                    return "stopped"
-                # The channel closed: the child is ending by itself, and its status will say how.
-                gentle_until = time.monotonic() + _GRACE
-            if output in events:
-                seen += len(os.read(output, 1 << 16))
-                if seen > self._output_bytes:
-                    return "output"
-            now = time.monotonic()
-            if gentle_until or now > next_look:
+        try:
+            while True:
+                for descriptor, _ in poll(_TICK * 1000):
+                    if descriptor == ended:
+                        return ""
+                    if descriptor == output:
+                        seen += len(os.read(output, 1 << 16))
+                        if seen > self._output_bytes:
+                            return "output"
+                    elif descriptor == control and self._receive() == seq:
+                        return "stopped"
+                now = time.monotonic()
+                if now <= next_look:
+                    continue
                 next_look = now + _TICK
-                if self._has_ended(pid):
+                if ended < 0 and self._has_ended(pid):
                     return ""
-                if gentle_until and now > gentle_until:
-                    return "stopped"
                 if now - start > wall:
                     return "wall"
                 if _cpu_seconds(pid) > cpu:
@@ -199,13 +207,17 @@ class Zygote:
                     return "memory"
                 if self._jail.level != NAMESPACES and self._folder_bytes() > self._jail.file_bytes:
                     return "files"
+        finally:
+            if ended >= 0:
+                self._poller.unregister(ended)
+                os.close(ended)
 
     def _has_ended(self, pid: int) -> bool:
-        """Whether the child has ended; reaps it then."""
-        ended, status, usage = os.wait4(pid, os.WNOHANG)
-        if ended:
+        """Whether the child has ended; reaps it then. For systems without pidfds."""
+        found, status, usage = os.wait4(pid, os.WNOHANG)
+        if found:
             self._reaped = (status, usage)
-        return ended != 0
+        return found != 0
 
     def _memory(self) -> int:
         """Bytes resident in all processes of the jail, less what each shares with this one by having been forked from
@@ -240,26 +252,30 @@ class Zygote:
 
     # ------------------------------------------------------------------ the end
 
-    def _end(self, pid: int) -> tuple[int, float, int]:
-        """Kills and reaps what is left of the child's tree: wait status of the child, CPU seconds, peak bytes."""
+    def _end(self, pid: int, ended: bool) -> tuple[int, float, int]:
+        """Kills and reaps what is left of the child's tree: wait status of the child, CPU seconds, peak bytes.
+        ``ended``: the child itself has ended, so there may be nothing to kill."""
         status, cpu, peak = 0, 0.0, 0
         unit = 1024 if self._linux else 1
         if self._reaped is not None:
             status, usage = self._reaped
             cpu, peak, self._reaped = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit, None
-        self._kill_all(pid)
+        if not (ended and self._linux):
+            self._kill_all(pid)
         while True:
             try:
-                ended, raw, usage = os.wait4(-1, 0 if self._jail.own_processes else os.WNOHANG)
-            except ChildProcessError:
+                found, raw, usage = os.wait4(-1, os.WNOHANG if ended or not self._jail.own_processes else 0)
+            except ChildProcessError:  # nobody is left: who is not a child of this process descends from one
                 return status, cpu, peak
-            if ended == 0:  # some are still dying, or were born meanwhile
+            if found == 0:  # the program left processes behind, or some are still dying
                 self._kill_all(pid)
-                time.sleep(0.001)
+                ended = ended and not self._jail.own_processes
+                if not self._jail.own_processes:
+                    time.sleep(0.001)
                 continue
             cpu += usage.ru_utime + usage.ru_stime
             peak = max(peak, usage.ru_maxrss * unit)
-            if ended == pid:
+            if found == pid:
                 status = raw
 
     def _kill_all(self, pid: int) -> None:
@@ -284,9 +300,11 @@ class Zygote:
 
     def _clean(self) -> None:
         """Back to how the first program found things. What is untouched costs a system call each."""
-        with contextlib.suppress(BlockingIOError):
+        try:
             while os.read(self._output, 1 << 20):
                 continue
+        except BlockingIOError:
+            pass
         # The pipe outlives its programs, so its settings must not.
         fcntl.fcntl(1, fcntl.F_SETFL, self._flags)
         if self._linux and fcntl.fcntl(1, fcntl.F_GETPIPE_SZ) != self._capacity:
@@ -345,10 +363,14 @@ def _children() -> list[int]:
         return [int(pid) for pid in file.read().split()]
 
 
-def main(descriptor: int, level: str, workdir: str, limits: dict[str, int], packages: list[str]) -> None:
-    """Enters ``level``, says so on the control socket (or why not), and serves. ``limits``: memory, output and file
-    bytes, and processes."""
-    control = socket.socket(fileno=descriptor)
+def main(control_at: int | str, level: str, workdir: str, limits: dict[str, int], packages: list[str]) -> None:
+    """Enters ``level``, says so on the control socket (or why not), and serves. ``control_at``: that socket's
+    descriptor, or its path. ``limits``: memory, output and file bytes, and processes."""
+    if isinstance(control_at, str):
+        control = socket.socket(socket.AF_UNIX)
+        control.connect(control_at)
+    else:
+        control = socket.socket(fileno=control_at)
     for name in PRELOAD:
         __import__(name)
     os.environ.clear()
@@ -369,14 +391,18 @@ def main(descriptor: int, level: str, workdir: str, limits: dict[str, int], pack
     set_limits(limits["memory"], limits["file"], limits["processes"] if jail.counts_processes else None)
     _warm_up()
     zygote.announce({"level": level})
-    if jail.own_processes:
+    if jail.filters_once:
         filtering = jail.filter()
         if filtering is not None:
             filtering.install()
+    # Every program starts from the same seed: two runs give the same answer.
+    random.seed(0)
     gc.collect()
     gc.disable()
+    reserve = _fresh_pools()
     gc.freeze()
     zygote.serve()
+    del reserve
 
 
 _WARM = b"""
@@ -408,13 +434,26 @@ def _warm_up() -> None:
     calls = [encoder.frame(["call", "solve", [[1, 2, 300], "word"], {"d": []}, False]) for _ in range(4)]
     calls.append(encoder.frame(["call", "missing", [], {"d": []}, False]))
     with ours, theirs:
-        for _ in range(40):
+        for _ in range(10):
             guest = Guest(theirs.fileno(), FRAME_BYTES)
             ours.sendall(b"".join(calls))
             guest.load(_WARM)
             for _ in calls:
                 guest.step()
             ours.recv(1 << 16)
+
+
+def _fresh_pools() -> list[bytes]:
+    """Objects that fill the gaps in the allocator's pools. A program's first objects then lie side by side on pages
+    that are new to it, not strewn over pages that the kernel would have to copy."""
+    filling: list[bytes] = []
+    overhead = sys.getsizeof(b"")
+    for size in range(48, _LARGEST_POOLED + 1, 16):
+        for _ in range(_MOST_GAPS):
+            filling.append(bytes(size - overhead))
+            if id(filling[-1]) % _POOL_BYTES == _POOL_HEADER:  # the first one of a new pool
+                break
+    return filling
 
 
 def _stream(descriptor: int) -> io.TextIOWrapper:
