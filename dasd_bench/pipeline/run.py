@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dasd_bench.atomic import write_text
+from dasd_bench.atomic import remove_leftovers, write_text
 from dasd_bench.errors import DasdError
 from dasd_bench.pipeline.artifacts import piece_text, write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.budget import train_summary
@@ -60,6 +60,7 @@ def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None 
     model is in memory at a time.
     """
     spec, console = context.spec, context.console
+    remove_leftovers(context.run_dir)
     write_text(context.run_dir / "spec.yaml", to_yaml(spec))
     tested = [one for one in data if one.test]
     results = RunResults(
