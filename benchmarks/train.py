@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -253,11 +254,11 @@ def run(
     return [line for mix in MIXES for line in run_mix(mix, dtype, data_dir, runs, limit)]
 
 
-def compare_losses(data_dir: str | None, batch: int) -> bool:
+def compare_losses(data_dir: str | None, batch: int, kinds: Sequence[str]) -> bool:
     """Prints the loss of every step of both sides in float32; True where all agree within 1e-5."""
     need_peer()
     worst = 0.0
-    for loss in ("nll", "dft"):
+    for loss in kinds:
         work = Work("gsm8k", "fp32", STEPS * batch, batch=batch, loss=loss, shortest=True, data_dir=data_dir)
         ours, peer = measure("ours", work)["losses"], measure("trl", work)["losses"]
         gaps = [abs(a - b) for a, b in zip(ours, peer, strict=True)]
@@ -279,6 +280,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="Rows instead of the stated number.")
     parser.add_argument("--batch", type=int, default=CONFIG.batch_size, help="Rows per step, with --losses.")
     parser.add_argument("--losses", action="store_true", help="Compare the losses of 20 steps instead of speed.")
+    parser.add_argument("--loss", action="append", choices=("nll", "dft"), help="Which, with --losses; default: both.")
     parser.add_argument("--worker", choices=("ours", "trl", "limit"), help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -286,7 +288,7 @@ def main() -> int:
         print(json.dumps(worker(args.worker, Work(**json.loads(args.work)))))
         return 0
     if args.losses:
-        return 0 if compare_losses(args.data_dir, args.batch) else 1
+        return 0 if compare_losses(args.data_dir, args.batch, args.loss or ("nll", "dft")) else 1
     for mix in args.mix or MIXES:
         for line in run_mix(mix, args.dtype, args.data_dir, args.runs, args.limit):
             print(json.dumps(line), flush=True)

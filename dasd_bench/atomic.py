@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
@@ -50,6 +49,22 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
 
 
+WRITTEN = (".json", ".jsonl", ".yaml", ".safetensors", ".html", ".md", ".pdf", ".svg", ".png")
+"""Endings of the files that are written atomically into run directories."""
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that a process killed in the middle of a write left under ``folder``.
+
+    Only for a folder that no other process writes to.
+    """
+    for path in folder.rglob(".*.????????"):
+        # ``.<name>.<8 characters of mkstemp>``, where <name> is a file of a run.
+        name, _, drawn = path.name[1:].rpartition(".")
+        if name.endswith(WRITTEN) and set(drawn) <= set("abcdefghijklmnopqrstuvwxyz0123456789_") and path.is_file():
+            path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     write_bytes(path, text.encode("utf-8"))
@@ -82,13 +97,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-_LEFT = re.compile(r"\..+\.(?:jsonl?|yaml|safetensors|md)\.[a-z0-9_]{8}")
-
-
-def clear_leftovers(folder: Path) -> None:
-    """Removes the temporary files that killed writers left under ``folder``; nobody may be writing there."""
-    for path in folder.rglob(".*"):
-        if _LEFT.fullmatch(path.name) and path.is_file():
-            path.unlink()

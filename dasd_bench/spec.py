@@ -45,7 +45,9 @@ class RunSpec:
     train_limit: int = option(0, help="Training rows per task, the first ones; 0 for all.", minimum=0)
     limit: int = option(0, help="Evaluated rows per task, the first ones; 0 for all.", minimum=0)
     seeds: tuple[int, ...] = option((0,), help="Seeds, comma-separated.")
-    num_fewshot: int = option(-1, help="Few-shot examples; -1 keeps each task's own number.", minimum=-1)
+    num_fewshot: int = option(
+        -1, help="Few-shot examples; -1 keeps each task's own number. NAME@K in --tasks sets one task's.", minimum=-1
+    )
     chat_template: str = option(
         "auto", help="auto (the model's own), plain (ours, for base models) or off.", choices=("auto", "plain", "off")
     )

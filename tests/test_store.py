@@ -149,16 +149,3 @@ def test_keys_differ_by_every_part_and_not_by_order_of_names() -> None:
     assert len(set(different)) == 4
     assert canonical({"b": (1, 2), "a": np.float32(0.5)}) == '{"a":0.5,"b":[1,2]}'
     assert digest([1], [2]) != digest([1, 2])
-
-
-def test_leftovers_of_killed_writers_are_cleared_and_nothing_else(tmp_path: Path) -> None:
-    from dasd_bench.atomic import clear_leftovers
-
-    left = tmp_path / "base" / ".samples.jsonl.keb2g9_q"
-    kept = [tmp_path / name for name in (".lock", ".notes.json", "base/samples.jsonl", ".lock.abcdefgh")]
-    left.parent.mkdir()
-    for path in (left, *kept):
-        path.write_text("x", encoding="utf-8")
-    clear_leftovers(tmp_path)
-    assert not left.exists()
-    assert all(path.exists() for path in kept)

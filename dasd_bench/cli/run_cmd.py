@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,12 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 @click.option("--train-limit", type=int, help="Training rows per task; 0 for all.")
 @click.option("-L", "--limit", type=int, help="Evaluated rows per task; 0 for all.")
 @click.option("--seeds", "--seed", multiple=True, callback=_commas, help="Seeds, comma-separated.")
-@click.option("-f", "--num-fewshot", type=int, help="Few-shot examples; -1 keeps each task's own.")
+@click.option(
+    "-f",
+    "--num-fewshot",
+    type=int,
+    help="Few-shot examples; -1 keeps each task's own. --tasks NAME@K sets it for one task.",
+)
 @click.option("--chat-template", help="auto, plain or off.")
 @click.option("--budget", help="equal: one training for all methods; card: as each method's authors trained it.")
 @click.option("--validation", type=int, help="Evaluate on so many held-back rows of each train split, not on test.")
@@ -84,6 +90,12 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
     show_default=True,
     help="How they do: a whole model each, or the layers cut among them (for models that do not fit).",
 )
+@click.option(
+    "--track",
+    multiple=True,
+    callback=_commas,
+    help="Send finished arms to tensorboard, mlflow, wandb or trackio (comma-separated or repeated).",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
 @click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
@@ -96,6 +108,7 @@ def run(
     store: Path | None,
     processes: int,
     parallel: str,
+    track: list[str] | None,
     dry_run: bool,
     json_events: bool,
     quiet: bool,
@@ -115,6 +128,7 @@ def run(
         console,
         output=output,
         store=store,
+        track=track or [],
         dry_run=dry_run,
         accept_licences=accept_licence,
         processes=processes,
@@ -167,6 +181,7 @@ def run_spec(
     *,
     output: Path | None,
     store: Path | None,
+    track: Sequence[str] = (),
     dry_run: bool,
     accept_licences: tuple[str, ...],
     processes: int,
@@ -177,12 +192,14 @@ def run_spec(
     from dasd_bench.locks import FileLock
     from dasd_bench.pipeline.build import build_context, check_training, plan_unfetched
     from dasd_bench.pipeline.data import load_data
-    from dasd_bench.pipeline.manifest import closing_lines, write_cancelled
+    from dasd_bench.pipeline.manifest import closing_lines, interrupted_line, write_cancelled
     from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
     from dasd_bench.pipeline.run import execute
     from dasd_bench.pipeline.validation import load_validation
     from dasd_bench.reporting.show import print_tables, run_tables
+    from dasd_bench.reporting.tracking import Tracking, check_trackers
 
+    trackers = check_trackers(track)
     run_dir = output or Path("runs") / run_name(spec)
     check_run_dir(run_dir, spec)
     for broken in registry.broken:
@@ -204,10 +221,10 @@ def run_spec(
     console.say(plan_lines(plan)[-1])
     with FileLock(run_dir / ".lock", on_wait=console.say):
         try:
-            results = execute(context, data)
+            results = execute(context, data, Tracking(trackers, run_dir, console).arm_done)
         except KeyboardInterrupt:
             write_cancelled(context)
-            console.say(f"Interrupted. What is finished is stored; run the same command again to go on ({run_dir}).")
+            console.result(interrupted_line(context))
             return 130
     learn_rates(context, plan, context.recorder.stages)
     print_tables(console, run_tables([results]))

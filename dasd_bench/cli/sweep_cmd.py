@@ -19,7 +19,7 @@ from dasd_bench.spec import RunSpec, arms
 if TYPE_CHECKING:
     from dasd_bench.pipeline.sweep import Cell, Surface
 
-OWN = ("output", "dry_run")
+OWN = ("output", "dry_run", "track")
 """Options of ``run`` that a sweep does not share."""
 
 

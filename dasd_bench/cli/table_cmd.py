@@ -148,11 +148,9 @@ def compare_command(context: click.Context, first: str, second: str, items: int,
     Prints wins and losses by task with paired tests, warns where the two are not comparable and why, and shows the
     items that changed most with both completions.
     """
-    from dataclasses import replace
-
     from dasd_bench.reporting.compare import compare_sides, pick_sides
-    from dasd_bench.reporting.render import markdown
     from dasd_bench.reporting.render.machine import comparison_text
+    from dasd_bench.reporting.render.markup import markdown_comparison
     from dasd_bench.reporting.show import print_comparison
 
     console = console_of(context)
@@ -162,8 +160,7 @@ def compare_command(context: click.Context, first: str, second: str, items: int,
         return
     for comparison in found:
         if form == "md":
-            reasons = [f"Not comparable: {reason}." for reason in comparison.not_comparable]
-            click.echo(markdown(replace(comparison.table, warnings=[*reasons, *comparison.notes])))
+            click.echo(markdown_comparison(comparison))
         else:
             print_comparison(console, comparison)
 

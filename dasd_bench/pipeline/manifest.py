@@ -102,6 +102,18 @@ def write_cancelled(context: RunContext) -> None:
     )
 
 
+def interrupted_line(context: RunContext) -> str:
+    """What an interrupted run has saved, and how to go on."""
+    done: dict[str, int] = {}
+    for stage in context.recorder.stages:
+        done[stage.name] = done.get(stage.name, 0) + 1
+    saved = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in done.items())
+    return (
+        f"Interrupted. Saved: {saved or 'no whole stage yet'}; of the stage that was running, its finished requests or "
+        f"its last training checkpoint. Go on where it was: {command_line()}  (run directory: {context.run_dir})"
+    )
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 

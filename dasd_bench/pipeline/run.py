@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dasd_bench.atomic import clear_leftovers, write_text
+from dasd_bench.atomic import remove_leftovers, write_text
 from dasd_bench.errors import DasdError
 from dasd_bench.pipeline.artifacts import piece_text, write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.budget import train_summary
@@ -48,14 +49,18 @@ class Prepared:
     train_key: str
 
 
-def execute(context: RunContext, data: list[TaskData]) -> RunResults:
+ArmDone = Callable[[RunResults, Arm, SeedArm], None]
+"""Told of every finished arm and seed."""
+
+
+def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None = None) -> RunResults:
     """Runs every stage. Arms that fail are reported and left out; the status then is ``partial``.
 
     The base model works first (targets, scores, base evaluation), then each arm trains and is evaluated, so that one
     model is in memory at a time.
     """
     spec, console = context.spec, context.console
-    clear_leftovers(context.run_dir)
+    remove_leftovers(context.run_dir)
     write_text(context.run_dir / "spec.yaml", to_yaml(spec))
     tested = [one for one in data if one.test]
     results = RunResults(
@@ -95,6 +100,8 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
             drift.collect(label, seed_arm, item.train_key)
         results.stages = list(context.recorder.stages)
         results.save(context.run_dir)
+        if arm_done is not None:
+            arm_done(results, by_label[label], seed_arm)
     if drift is not None:
         drift.finish(results)
     results.stages = list(context.recorder.stages)

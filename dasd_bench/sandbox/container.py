@@ -1,5 +1,7 @@
-"""The container level: a zygote inside bubblewrap or Docker. Neither needs an image with Python in it: this machine's own
-interpreter and libraries are mounted, read-only."""
+"""The container level: a zygote inside bubblewrap or Docker, neither with an image that holds Python.
+
+This machine's own interpreter and libraries are mounted, read-only.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 
-from .inside.jail import INNER_UID, installed_packages, readable_paths
+from .inside.jail import INNER_UID, PACKAGES, installed_packages, readable_paths
 
 ENGINES = ("bubblewrap", "docker")
+#: Where our own modules lie in a container.
+HOME = "/dasd"
 _IMAGE = "dasd-sandbox:empty"
 _CONTROL = "/control"
 _DAEMON_SECONDS = 20.0
@@ -59,10 +63,9 @@ def _check_docker() -> None:
 
 def _mounts(packages: list[str]) -> list[tuple[str, str]]:
     """What a container sees of this machine: pairs of a path here and its place there."""
-    same = [*readable_paths(), os.path.realpath(sys.executable), _INSIDE]
-    return [(path, path) for path in same] + [
-        (path, os.path.join("/packages", os.path.basename(path))) for path in packages
-    ]
+    same = [*readable_paths(), os.path.realpath(sys.executable)]
+    places = [(path, path) for path in same] + [(_INSIDE, os.path.join(HOME, "inside"))]
+    return places + [(path, os.path.join(PACKAGES, os.path.basename(path))) for path in packages]
 
 
 class Bubblewrap:

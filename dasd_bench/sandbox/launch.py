@@ -12,7 +12,7 @@ import sys
 import tempfile
 from typing import Any
 
-from .container import Absent, Bubblewrap, Docker, find_engine
+from .container import HOME, Absent, Bubblewrap, Docker, find_engine
 from .inside.jail import LINKS, WORK
 from .inside.zygote import CAUSES, FRAME_BYTES, REPORT
 from .model import IsolationLevel, Limits
@@ -40,7 +40,7 @@ class StartError(Exception):
 
 def _spawn(module: str, control: socket.socket, arguments: list[Any], wrapper: list[str]) -> subprocess.Popen[bytes]:
     """Starts a module of ``inside``. The first argument is where its control socket is."""
-    folder = os.path.dirname(os.path.abspath(__file__))
+    folder = HOME if wrapper else os.path.dirname(os.path.abspath(__file__))
     python = os.path.realpath(sys.executable)
     command = [
         *wrapper, python, "-S", "-s", "-B", "-X", "utf8", "-c", _BOOT.replace("{module}", module), folder,

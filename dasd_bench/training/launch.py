@@ -148,7 +148,7 @@ def _pass_on(line: str, console: Console, meter: Meter) -> None:
         return
     if event["event"] == "progress":
         meter.total = event["total"]
-        meter.advance(event["done"] - meter.done)
+        meter.advance(event["done"] - meter.done, event["tokens"] - meter.tokens)
     elif event["event"] == "warning":
         console.warn(event["text"].removeprefix("Warning: "))
     else:

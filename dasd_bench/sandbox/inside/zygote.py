@@ -24,7 +24,7 @@ from collections import deque
 from typing import Any
 
 from .guest import Guest
-from .jail import CONTAINED, LANDLOCK, NAMESPACES, PACKAGES, Jail, enter, links_beside
+from .jail import CONTAINED, LANDLOCK, NAMESPACES, PACKAGES, Jail, enter, links_beside, without_packages
 from .wire import Encoder
 
 if sys.platform == "linux":
@@ -60,7 +60,10 @@ class Zygote:
         self._linux = sys.platform == "linux"
         self._fork = kernel.bare_fork() if self._linux else os.fork
         # In a container it hides what the engine mounts there: /proc, /sys.
-        self._landlock = jail.level == LANDLOCK or (jail.level == CONTAINED and kernel.landlock_abi() > 0)
+        self._rules = -1
+        if jail.level == LANDLOCK or (jail.level == CONTAINED and kernel.landlock_abi() > 0):
+            readable = [*without_packages(jail.readable), *jail.packages, "/dev/null", "/dev/urandom", "/dev/zero"]
+            self._rules = _move(kernel.landlock_rules(readable, [jail.workdir]), _HIGH)
         # High numbers for what is ours: a channel received then lands on CHANNEL, where the program wants it.
         self._control = socket.socket(fileno=_move(control.detach(), 40))
         if jail.proc >= 0:
@@ -142,7 +145,7 @@ class Zygote:
         try:
             if channel != CHANNEL:
                 os.dup2(channel, CHANNEL)
-            os.closerange(CHANNEL + 1, _HIGH + 1)
+            os.closerange(CHANNEL + 1, _HIGH)
             os.setsid()
             seconds = int(cpu) + 1
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
@@ -165,8 +168,9 @@ class Zygote:
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self._jail.uid is None:  # else the change of user has dropped them
             kernel.drop_capabilities()
-        if self._landlock:
-            kernel.set_landlock([*self._jail.readable, "/dev/null", "/dev/urandom", "/dev/zero"], [self._jail.workdir])
+        if self._rules >= 0:
+            kernel.landlock(self._rules)
+            os.close(self._rules)
         if not self._jail.filters_once:
             filtering = self._jail.filter()
             if filtering is not None:
