@@ -70,9 +70,10 @@ def result_columns(result: ExecResult) -> dict[str, Any]:
 
 
 def summarize(results: list[ExecResult], ks: list[int]) -> dict[str, Any]:
-    """Counts per outcome and pass@k as the mean over problems, for every ``k`` that each problem has samples for.
+    """Counts per outcome and pass@k as the mean over problems, for every ``k`` that each problem has samples for, with
+    its 95% interval (problems are what was drawn; samples of one problem are a cluster).
     Infrastructure errors are left out of pass@k and counted: they say nothing about the programs."""
-    from dasd_bench.sandbox import Outcome, pass_at_k
+    from dasd_bench.sandbox import Outcome, clustered_interval, pass_at_k
 
     per_problem: dict[str, list[bool]] = defaultdict(list)
     counts: dict[str, int] = defaultdict(int)
@@ -80,11 +81,13 @@ def summarize(results: list[ExecResult], ks: list[int]) -> dict[str, Any]:
         counts[result.outcome.value] += 1
         if result.outcome is not Outcome.INFRASTRUCTURE_ERROR:
             per_problem[result.task_id].append(result.passed)
-    scores = {}
+    scores: dict[str, Any] = {}
     for k in ks:
         enough = [(len(passed), sum(passed)) for passed in per_problem.values() if len(passed) >= k]
         if enough and len(enough) == len(per_problem):
-            scores[f"pass@{k}"] = sum(pass_at_k(n, c, k) for n, c in enough) / len(enough)
+            values = [pass_at_k(n, c, k) for n, c in enough]
+            scores[f"pass@{k}"] = sum(values) / len(values)
+            scores[f"pass@{k}_ci95"] = clustered_interval(values)
     return {
         "samples": len(results), "problems": len(per_problem), "outcomes": dict(sorted(counts.items())), **scores,
         "isolation_level": results[0].isolation_level if results else "",
@@ -190,7 +193,11 @@ def exec_command(
     if as_json:
         click.echo(json.dumps(summary))
         return
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in summary.items() if name.startswith("pass@"))
+    scores = ", ".join(
+        f"{name} {value:.4f} [{summary[name + '_ci95'][0]:.4f}, {summary[name + '_ci95'][1]:.4f}]"
+        for name, value in summary.items()
+        if name.startswith("pass@") and not name.endswith("_ci95")
+    )
     counts = ", ".join(f"{name} {count}" for name, count in summary["outcomes"].items())
     for line in (
         f"{summary['samples']} samples of {summary['problems']} problems: {scores}", f"Outcomes: {counts}",

@@ -8,7 +8,7 @@ with Sandbox() as sandbox:
 
 from __future__ import annotations
 
-from .estimate import pass_at_k
+from .estimate import clustered_interval, pass_at_k
 from .extract import extract_code
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
 from .pool import Sandbox, probe_isolation
@@ -25,6 +25,7 @@ __all__ = [
     "Sample",
     "Sandbox",
     "SelfTest",
+    "clustered_interval",
     "extract_code",
     "gold_program",
     "pass_at_k",

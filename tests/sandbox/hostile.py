@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from .hostile_escapes import PROGRAMS as ESCAPES
 from .hostile_forgeries import PROGRAMS as FORGERIES
 from .hostile_program import CHECKED, PROBLEM, RIGHT, Hostile
 from .hostile_resources import PROGRAMS as RESOURCES
 
-PROGRAMS = [*RESOURCES, *FORGERIES]
+PROGRAMS = [*RESOURCES, *FORGERIES, *ESCAPES]
 
 _LEFTOVERS = {
     "prints": "print('hello')\ndef solve(x):\n    print('debug', x)\n    return 3 * x + 1",

@@ -47,6 +47,8 @@ def test_rows_come_out_in_order_with_their_own_columns(tmp_path: Path) -> None:
     assert rows[2]["outcome"] == "wrong_answer"
     summary = json.loads(output)
     assert summary["pass@1"] == pytest.approx(0.75)
+    # Two problems, 0.5 and 1.0: the spread between problems, not between samples.
+    assert summary["pass@1_ci95"] == pytest.approx([0.75 - 1.96 * 0.25, 1.0])
     assert "pass@2" not in summary  # one of the problems has a single sample
     assert summary["self_test"].startswith("2 of 2 reference solutions pass")
 

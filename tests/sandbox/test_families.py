@@ -2,70 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
-import socket
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-import dasd_bench
 from dasd_bench.sandbox import Outcome, Sample, Sandbox
 
 from .hostile import CHECKED, LEFTOVERS, PROBLEM, PROGRAMS, RIGHT, Hostile
-
-SECRET = "sk-canary-5f1c"
-
-
-@dataclass
-class Outside:
-    """What a program must not reach: a file, a listening port, an abstract socket, the environment."""
-
-    folder: Path
-    port: int
-    hits: list[bytes]
-
-    def fill(self, code: str) -> str:
-        package = str(Path(dasd_bench.__file__).parent)
-        values = {
-            "canary": str(self.folder / "canary"), "canary_folder": str(self.folder), "package": package,
-            "packages": str(Path(os.__file__).parent / "site-packages"), "port": str(self.port), "secret": SECRET,
-            "abstract": "dasd-canary", "data": os.environ.get("DASD_DATA_DIR", "/nonexistent"),
-        }  # fmt: skip
-        return re.sub(r"\{(\w+)\}", lambda match: values.get(match.group(1), match.group(0)), code)
+from .outside import Outside, open_outside
 
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
-    folder = tmp_path_factory.mktemp("outside")
-    (folder / "canary").write_text("untouched")
-    folder.chmod(0o777)
-    (folder / "canary").chmod(0o666)
-    hits: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        server.settimeout(0.1)
-        done = threading.Event()
-
-        def listen() -> None:
-            while not done.is_set():
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                with connection:
-                    hits.append(b"connected")
-
-        thread = threading.Thread(target=listen)
-        thread.start()
-        os.environ["DASD_TEST_SECRET"] = SECRET
-        yield Outside(folder, port, hits)
-        del os.environ["DASD_TEST_SECRET"]
-        done.set()
-        thread.join()
+    with open_outside(tmp_path_factory.mktemp("outside"), tmp_path_factory.mktemp("socket")) as found:
+        yield found
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.id)
@@ -77,9 +27,7 @@ def test_hostile_program_neither_passes_nor_reaches_out(program: Hostile, any_bo
         assert result.outcome.value in program.outcomes, result
     # The next program in the same zygote finds nothing changed.
     assert results[2].passed, results[2]
-    assert [entry.name for entry in outside.folder.iterdir()] == ["canary"]
-    assert (outside.folder / "canary").read_text() == "untouched"
-    assert outside.hits == []
+    assert outside.effects() == []
 
 
 @pytest.mark.parametrize("program", LEFTOVERS, ids=lambda program: program.name)

@@ -75,6 +75,13 @@ def test_the_broken_published_test_passes_nothing(rows: Rows, gold_box: Sandbox)
     assert [result.passed for result in gold_box.run(samples, [problem])] == [False, False]
 
 
+def test_a_published_test_that_asserts_nothing_is_mended(rows: Rows, gold_box: Sandbox) -> None:
+    row = next(row for row in rows("mbppplus/test") if row["task_id"] == 787)
+    problem = problem_from_row(row)
+    samples = [Sample("787", problem.reference), Sample("787", "def text_match_three(text): return 'anything'\n")]
+    assert [result.passed for result in gold_box.run(samples, [problem])] == [True, False]
+
+
 @pytest.mark.parametrize(
     "value", ["[]", "True", "[[]]", "float('nan')", "0", "''", "None", "{}", "__import__('numpy').array([])"]
 )

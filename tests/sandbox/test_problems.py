@@ -131,6 +131,34 @@ def test_a_class_of_the_tests_does_not_carry_expected_values_over(argument: str,
     assert result.passed, result
 
 
+def test_no_question_sent_ahead_shows_an_answer(box: Sandbox) -> None:
+    """The second question holds the right answer to the first. After right programs have passed, a program that looks
+    at what lies ready on its channel must not find it."""
+    checks = [
+        "x = candidate(1)\n    assert x == 734211\n    assert candidate(x) == 1",
+        "l = [1]\n    candidate(l)\n    assert l == [734211]\n    assert candidate(l) == 1",
+        "got = []\n    for i in (1, 2): got.append(candidate(i))\n    assert candidate(got[-1]) == 1 and got[0] == 734211",
+    ]
+    right = "def f(x):\n    if type(x) is list and x == [1]: x[0] = 734211\n    return 1 if x == 734211 or type(x) is list else 734211"
+    spy = (
+        "import os, re, socket, sys\n"
+        "def f(x):\n"
+        "    frame, seen = sys._getframe(), b''\n"
+        "    while frame:\n"
+        "        seen += getattr(getattr(frame.f_locals.get('self'), '_channel', None), '_buffer', b'')\n"
+        "        frame = frame.f_back\n"
+        "    try: seen += socket.socket(fileno=os.dup(3)).recv(9999, socket.MSG_PEEK | socket.MSG_DONTWAIT)\n"
+        "    except OSError: pass\n"
+        "    found = re.findall(rb'7342\\d+', seen)\n"
+        "    if found and type(x) is list: x[0] = int(found[0])\n"
+        "    return int(found[0]) if found else 1\n"
+    )
+    for check in checks:
+        problem = Problem("t", "humaneval", entry_point="f", test=f"def check(candidate):\n    {check}\n")
+        results = box.run([Sample("t", right)] * 4 + [Sample("t", spy)] * 2, [problem])
+        assert [r.passed for r in results] == [True] * 4 + [False] * 2, check
+
+
 def test_methods_of_a_class_of_the_tests_can_be_called(box: Sandbox) -> None:
     check = (
         "class P:\n    def __init__(self, x): self.x = x\n    def double(self): return self.x + self.x\n"

@@ -24,6 +24,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from .flow import questions_use_answers
 from .proxy import CannotCross, RemoteName, Session
 from .zygote import FRAME_BYTES
 
@@ -57,7 +58,7 @@ class Tests:
 
     def __init__(
         self, setup: Any, code: Any, remote: list[str], modules: list[str], entry: str | None, imports: str,
-        classes: dict[str, str],
+        classes: dict[str, str], sent_ahead: bool,
     ) -> None:  # fmt: skip
         self.setup = setup
         self.code = code
@@ -67,7 +68,7 @@ class Tests:
         self.imports = imports
         self.classes = classes
         #: The calls of a passing run, None before the first, empty where they may differ from program to program.
-        self.ahead: list[bytes] | None = None
+        self.ahead: list[bytes] | None = None if sent_ahead else []
         #: The answers of that run. The tests are a function of the answers, so the same answers pass again.
         self.answers: list[bytes] = []
 
@@ -94,6 +95,7 @@ def prepare(problem: dict[str, Any]) -> Tests:
     modules = sorted(name for name in free if name in sys.stdlib_module_names and name != entry)
     remote = sorted((free - set(modules)) | {entry})
     statements = list(_statements(tree))
+    sent_ahead = not questions_use_answers(tree, {*remote, "candidate"})
     _mark_calls_in_place(statements, {*remote, "candidate"})
     classes = {node.name: _shareable(node) for node in statements if isinstance(node, ast.ClassDef)}
     for node in setup.body:
@@ -103,7 +105,7 @@ def prepare(problem: dict[str, Any]) -> Tests:
     return Tests(
         compile(setup, "<setup>", "exec", dont_inherit=True),
         compile(tree, "<tests>", "exec", dont_inherit=True),
-        remote, modules, entry if humaneval else None, imports if not humaneval or classes else "", classes,
+        remote, modules, entry if humaneval else None, imports if not humaneval or classes else "", classes, sent_ahead,
     )  # fmt: skip
 
 

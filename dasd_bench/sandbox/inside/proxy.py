@@ -114,6 +114,7 @@ class Session:
         reply = self._request(["call", *packed, with_args], call=True)
         value = reply[1]
         if len(reply) > 2 and (value is None or with_args):
+            self.log = None  # the arguments may have changed: what a later question shows is an answer
             after, before = reply[2], [*args, *kwargs.values()]
             if type(after) is list and len(after) == len(before):
                 for old, new in zip(before, after, strict=True):

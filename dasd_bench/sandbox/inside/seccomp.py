@@ -15,14 +15,14 @@ _ALLOWED = {
     "read": (0, 63), "write": (1, 64), "open": (2, -1), "close": (3, 57), "stat": (4, -1), "fstat": (5, 80),
     "lstat": (6, -1), "poll": (7, -1), "lseek": (8, 62), "mmap": (9, 222), "mprotect": (10, 226),
     "munmap": (11, 215), "brk": (12, 214), "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135),
-    "rt_sigreturn": (15, 139), "ioctl": (16, 29), "pread64": (17, 67), "pwrite64": (18, 68), "readv": (19, 65),
+    "rt_sigreturn": (15, 139), "pread64": (17, 67), "pwrite64": (18, 68), "readv": (19, 65),
     "writev": (20, 66), "access": (21, -1), "pipe": (22, -1), "select": (23, -1), "sched_yield": (24, 124),
     "mremap": (25, 216), "msync": (26, 227), "mincore": (27, 232), "madvise": (28, 233), "dup": (32, 23),
     "dup2": (33, -1), "pause": (34, -1), "nanosleep": (35, 101), "getitimer": (36, 102), "alarm": (37, -1),
-    "setitimer": (38, 103), "getpid": (39, 172), "sendto": (44, 206), "recvfrom": (45, 207), "shutdown": (48, 210),
-    "getsockname": (51, 204), "getpeername": (52, 205), "socketpair": (53, 199), "setsockopt": (54, 208),
+    "setitimer": (38, 103), "getpid": (39, 172), "recvfrom": (45, 207), "shutdown": (48, 210),
+    "getsockname": (51, 204), "getpeername": (52, 205), "socketpair": (53, 199),
     "getsockopt": (55, 209), "execve": (59, 221), "exit": (60, 93), "wait4": (61, 260), "uname": (63, 160),
-    "fcntl": (72, 25), "flock": (73, 32), "fsync": (74, 82), "fdatasync": (75, 83),
+    "flock": (73, 32), "fsync": (74, 82), "fdatasync": (75, 83),
     "ftruncate": (77, 46), "getdents": (78, -1), "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50),
     "rename": (82, -1), "mkdir": (83, -1), "rmdir": (84, -1), "creat": (85, -1), "link": (86, -1),
     "unlink": (87, -1), "symlink": (88, -1), "readlink": (89, -1),
@@ -59,18 +59,23 @@ _METADATA = {
 }  # fmt: skip
 _FORKS = {"fork": (57, -1), "vfork": (58, -1)}
 _CLONE, _PRLIMIT, _PRCTL = (56, 220), (302, 261), (157, 167)
+_FCNTL, _IOCTL, _SENDTO = (72, 25), (16, 29), (44, 206)
+#: Duplicates, flags, locks and pipe sizes. Not: owners and leases, through which the kernel signals other processes.
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032)
+#: Is it a terminal, its size, bytes waiting, blocking or not, close on exec. Not: owners, terminal input, file flags.
+_IOCTL_REQUESTS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131)}
 #: What a zygote needs between programs. A program inherits the permission to ask, but has no capability left for any.
 _ZYGOTE = {
     "mount": (165, 40), "umount2": (166, 39), "setresuid": (117, 147), "setresgid": (119, 149), "capset": (126, 91),
     "recvmsg": (47, 212), "pidfd_open": (434, 434),
 }  # fmt: skip
-_RECEIVE = {"recvmsg": (47, 212), "sendmsg": (46, 211)}
+_RECEIVE = {"recvmsg": (47, 212), "sendmsg": (46, 211), "setsockopt": (54, 208)}
 #: Newer calls whose absence the C library or the program handles: clone3, openat2, faccessat2, fchmodat2.
 _NO_SUCH_CALL = (435, 437, 439, 452)
 
 _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
+_ALLOW, _KILL, _EPERM, _ENOSYS, _ENOTTY = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026, 0x00050019
 _NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
 _THREAD = 0x00010000
 _LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -102,6 +107,10 @@ def program(*, own_pid: int | None = None, forks: bool = True, messages: bool = 
         for check in checks:
             emit(*check)
 
+    def one_of(values: tuple[int, ...], otherwise: int) -> list[tuple[int, int, int, int]]:
+        tests = [(_JEQ, value, len(values) - i, 0) for i, value in enumerate(values)]
+        return [*tests, (_RETURN, otherwise, 0, 0), (_RETURN, _ALLOW, 0, 0)]
+
     emit(_LOAD, 4)
     emit(_JEQ, _ARCH[machine], 1, 0)
     emit(_RETURN, _KILL)
@@ -116,6 +125,11 @@ def program(*, own_pid: int | None = None, forks: bool = True, messages: bool = 
     guarded(_PRLIMIT[column], 0, [(_JEQ, 0, 0, 1), (_RETURN, _ALLOW, 0, 0), (_RETURN, _EPERM, 0, 0)])
     # prctl: the thread's name only (PR_SET_NAME 15, PR_GET_NAME 16).
     guarded(_PRCTL[column], 0, [(_JEQ, 15, 1, 0), (_JEQ, 16, 0, 1), (_RETURN, _ALLOW, 0, 0), (_RETURN, _EPERM, 0, 0)])
+    guarded(_FCNTL[column], 1, one_of(_FCNTL_COMMANDS, _EPERM))
+    guarded(_IOCTL[column], 1, one_of(_IOCTL_REQUESTS, _ENOTTY))
+    # sendto without an address: with one, an unconnected pair would reach sockets that others have made.
+    address_is_null = [(_JEQ, 0, 0, 3), (_LOAD, 16 + 8 * 4 + 4, 0, 0), (_JEQ, 0, 0, 1)]
+    guarded(_SENDTO[column], 4, [*address_is_null, (_RETURN, _ALLOW, 0, 0), (_RETURN, _EPERM, 0, 0)])
     if own_pid is not None:
         for name in ("kill", "tgkill"):
             checks = [(_JEQ, own_pid, 0, 1), (_RETURN, _ALLOW, 0, 0), (_RETURN, _EPERM, 0, 0)]

@@ -12,6 +12,7 @@ import builtins
 import datetime
 import json
 import os
+import re
 import socket
 import struct
 import time
@@ -28,6 +29,7 @@ MAX_NODES = 12_000_000
 INT_BOUND = 2**63
 _PIECE = 1 << 20
 _TABLE_ROWS, _TABLE_LEAST, _TABLE_CELLS = 1000, 500_000, 200_000_000
+_DTYPE = re.compile("[<>|=][biuf][0-9]{1,2}")
 _ROW_KINDS = ({tuple}, {list})
 LENGTH = struct.Struct(">I")
 
@@ -316,7 +318,7 @@ def _array(payload: Any) -> Any:
 
     dtype, shape, flat = payload
     _ints(shape, len(shape))
-    if _expect(dtype, str)[1:2] not in ("b", "i", "u", "f") or set(map(type, _expect(flat, list))) - {bool, int, float}:
+    if not _DTYPE.fullmatch(_expect(dtype, str)) or set(map(type, _expect(flat, list))) - {bool, int, float}:
         raise WireError("an array of numbers was due")
     return numpy.array(flat, dtype=dtype).reshape(shape)
 

@@ -1,0 +1,80 @@
+"""Whether what the tests ask may depend on what was answered before.
+
+Calls may be sent ahead of the answers, as an earlier passing run asked them, only where it does not: else a program
+could read in a later question what the right answer to an earlier one is.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+
+def questions_use_answers(tree: ast.Module, remote: set[str]) -> bool:
+    """True where an argument of a call to one of the ``remote`` names may hold or derive from another call's answer.
+
+    Errs to True: names are followed regardless of scope and order, and whatever may carry an answer counts.
+    """
+    carriers = _carriers(tree, remote)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.If, ast.While, ast.IfExp)) and _carries(node.test, remote, carriers):
+            return True
+        if isinstance(node, ast.Call) and (_root(node.func) in remote | carriers or isinstance(node.func, ast.Call)):
+            parts = [*node.args, *(keyword.value for keyword in node.keywords)]
+            if any(_carries(part, remote, carriers) for part in parts):
+                return True
+    return False
+
+
+def _carriers(tree: ast.Module, remote: set[str]) -> set[str]:
+    """Names that may hold an answer, or a function of the tests that gives one."""
+    carriers: set[str] = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}
+    flows = list(_flows(tree))
+    grown = True
+    while grown:
+        grown = False
+        for value, names in flows:
+            if not names <= carriers and _carries(value, remote, carriers):
+                carriers |= names
+                grown = True
+    return carriers
+
+
+def _flows(tree: ast.Module) -> Iterator[tuple[ast.AST, set[str]]]:
+    """Pairs of code and the names that its value may end up in."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            yield node.value, {name for target in node.targets for name in _names(target)}
+        elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+            yield node.value, _names(node.target)
+        elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+            yield node.iter, _names(node.target)
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            yield node.context_expr, _names(node.optional_vars)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name != "check":
+            yield node, {node.name}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):  # things.append(answer)
+            root = _root(node.func)
+            if root:
+                for part in (*node.args, *(keyword.value for keyword in node.keywords)):
+                    yield part, {root}
+
+
+def _carries(node: ast.AST, remote: set[str], carriers: set[str]) -> bool:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and part.id in carriers:
+            return True
+        if isinstance(part, ast.Call) and _root(part.func) in remote:
+            return True
+    return False
+
+
+def _root(node: ast.AST) -> str:
+    """The name at the left of ``name``, ``name.attribute``, ``name[item]``; empty where there is none."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _names(target: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(target) if isinstance(part, ast.Name)}
