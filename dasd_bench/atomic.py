@@ -49,6 +49,22 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
 
 
+WRITTEN = (".json", ".jsonl", ".yaml", ".safetensors", ".html", ".md", ".pdf", ".svg", ".png")
+"""Endings of the files that are written atomically into run directories."""
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that a process killed in the middle of a write left under ``folder``.
+
+    Only for a folder that no other process writes to.
+    """
+    for path in folder.rglob(".*.????????"):
+        # ``.<name>.<8 characters of mkstemp>``, where <name> is a file of a run.
+        name, _, drawn = path.name[1:].rpartition(".")
+        if name.endswith(WRITTEN) and set(drawn) <= set("abcdefghijklmnopqrstuvwxyz0123456789_") and path.is_file():
+            path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     write_bytes(path, text.encode("utf-8"))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
+import psutil
 import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
@@ -39,16 +40,41 @@ class Meter:
             self._bar.update(self._bar_task, completed=self.done, note=self._note())
         elif time.monotonic() - self._printed >= PLAIN_SECONDS:
             self._printed = time.monotonic()
-            self._console.event("progress", text=self._line(), label=self.label, done=self.done, total=self.total)
+            self._console.event("progress", text=f"  {self.label}: {self._counts()}, {self._note()}", **self.fields())
+
+    def fields(self) -> dict[str, Any]:
+        """What a machine reads: counts, seconds, rate and memory; a rate or time that is not known yet is null."""
+        seconds = time.monotonic() - self._started
+        return {
+            "label": self.label,
+            "unit": self.unit,
+            "done": self.done,
+            "total": self.total,
+            "tokens": self.tokens,
+            "seconds": round(seconds, 1),
+            "tokens_per_second": round(self.tokens / seconds, 1) if self.tokens and seconds else None,
+            "seconds_left": round(seconds / self.done * (self.total - self.done), 1) if self.done else None,
+            "memory_gib": round(memory_gib(), 2),
+        }
+
+    def _counts(self) -> str:
+        return f"{self.done}/{self.total} {self.unit}"
 
     def _note(self) -> str:
+        if not self.done:
+            return "starting"
         seconds = max(time.monotonic() - self._started, 1e-9)
-        left = seconds / self.done * (self.total - self.done) if self.done else 0.0
+        left = seconds / self.done * (self.total - self.done)
         rate = f"{self.tokens / seconds:,.0f} tok/s" if self.tokens else f"{self.done / seconds:.2f} {self.unit}/s"
-        return f"{rate}, {format_seconds(left)} left" if self.done else "starting"
+        return f"{rate}, {format_seconds(left)} left, {memory_gib():.1f} GiB"
 
-    def _line(self) -> str:
-        return f"  {self.label}: {self.done}/{self.total} {self.unit}, {self._note()}"
+
+def memory_gib() -> float:
+    """Memory in use now, in GiB: the GPU's where torch was loaded and uses one, else this process's."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.memory_allocated():
+        return float(torch.cuda.memory_allocated()) / 2**30
+    return float(psutil.Process().memory_info().rss) / 2**30
 
 
 class Console:

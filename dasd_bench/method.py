@@ -6,7 +6,8 @@ A plugin file defines one class or more that derive from :class:`Method`; nothin
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -50,7 +51,8 @@ class Method:
     """Base class of method plugins. The defaults of the three functions are plain SFT.
 
     ``denominator`` says what the loss is divided by: ``kept`` (sum of non-zero static weights' tokens) or
-    ``all`` target tokens of the global batch. ``needs_entropy`` asks the trainer for the live entropy.
+    ``all`` target tokens of the global batch. ``needs_entropy`` asks the trainer for the live entropy. ``card`` holds
+    the training options of the authors, by name, for runs with ``--budget card``.
     """
 
     name: ClassVar[str] = ""
@@ -59,6 +61,7 @@ class Method:
     denominator: ClassVar[Denominator] = "kept"
     online: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
+    card: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def stochastic(self) -> bool:
         """True where ``make_targets`` draws random numbers, so that every seed makes its own targets."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dasd_bench.errors import UsageError, unknown_name
+from dasd_bench.errors import PluginError, UsageError, unknown_name
 from dasd_bench.method import Method, OptionRule, build_method, check_range, convert, option, option_rules
 from dasd_bench.registry import Plugin, Registry
 from dasd_bench.training.config import TrainingConfig
@@ -45,7 +45,9 @@ class RunSpec:
     train_limit: int = option(0, help="Training rows per task, the first ones; 0 for all.", minimum=0)
     limit: int = option(0, help="Evaluated rows per task, the first ones; 0 for all.", minimum=0)
     seeds: tuple[int, ...] = option((0,), help="Seeds, comma-separated.")
-    num_fewshot: int = option(-1, help="Few-shot examples; -1 keeps each task's own number.", minimum=-1)
+    num_fewshot: int = option(
+        -1, help="Few-shot examples; -1 keeps each task's own number. NAME@K in --tasks sets one task's.", minimum=-1
+    )
     chat_template: str = option(
         "auto", help="auto (the model's own), plain (ours, for base models) or off.", choices=("auto", "plain", "off")
     )
@@ -53,6 +55,14 @@ class RunSpec:
     dtype: str = option("auto", help="auto (fp32 on CPU, bf16 on GPU), fp32 or bf16.", choices=("auto", "fp32", "bf16"))
     device: str = option("auto", help="auto, cpu or cuda.")
     data_dir: str = option("", help="Folder with <dataset>/<split>.jsonl; default DASD_DATA_DIR.")
+    validation: int = option(
+        0, help="Training rows per task kept out of training and evaluated on instead of the test split.", minimum=0
+    )
+    budget: str = option(
+        "equal",
+        help="equal: one training for all methods; card: each method's authors' own.",
+        choices=("equal", "card"),
+    )
     offline: bool = option(False, help="Never ask the hub.")
     plugins: tuple[str, ...] = option((), help="Folders with more methods and tasks.")
     retention: tuple[str, ...] = option((), help="Sets outside the training tasks to look for forgetting on, or all.")
@@ -83,11 +93,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class ArmSpec:
-    """One row of the table: a method with its options."""
+    """One row of the table: a method with its options and the way it is trained."""
 
     label: str
     method: Method
     plugin: Plugin[type[Method]]
+    training: TrainingConfig
 
 
 def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,35 +214,61 @@ def _checked(f: dataclasses.Field[Any], value: Any, label: str) -> Any:
 
 
 def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
-    """The methods of a run with their options: ``method.X`` for all that have X, ``NAME.X``, then ``NAME+X=...``."""
+    """The methods of a run with their options: ``method.X`` for all that have X, ``NAME.X``, then ``NAME+X=...``.
+
+    ``NAME+training.X=...`` trains one arm its own way.
+    """
     parsed = []
     for text in spec.methods:
         name, *pairs = text.split("+")
         own: dict[str, Any] = {}
+        training: dict[str, Any] = {}
         for pair in pairs:
             key, sep, value = pair.partition("=")
             if not sep:
                 raise UsageError(f"--method {text}: write options as {name}+NAME=VALUE.")
-            own[key] = value
-        parsed.append((text, registry.method(name), own))
+            section, _, option_name = key.rpartition(".")
+            if section not in ("", "training"):
+                raise UsageError(f"--method {text}: write options as {name}+NAME=VALUE or {name}+training.NAME=VALUE.")
+            (training if section else own)[option_name] = value
+        parsed.append((text, registry.method(name), own, training))
     shared = spec.method_options.get("method", {})
-    chosen = {plugin.name for _, plugin, _ in parsed}
+    chosen = {plugin.name for _, plugin, _, _ in parsed}
     for section in spec.method_options:
         if section != "method" and section not in chosen:
             if section in registry.methods:
                 raise UsageError(f"Options are set for method '{section}', which this run does not use.")
             raise unknown_name("section of --set", section, [*chosen, "method", "training", "engine"])
     for key in shared:
-        if not any(key in option_rules(plugin.item) for _, plugin, _ in parsed):
-            known = {name for _, plugin, _ in parsed for name in option_rules(plugin.item)}
+        if not any(key in option_rules(plugin.item) for _, plugin, _, _ in parsed):
+            known = {name for _, plugin, _, _ in parsed for name in option_rules(plugin.item)}
             raise unknown_name("method option", key, known)
     result = []
-    for label, plugin, own in parsed:
+    for label, plugin, own, training in parsed:
         rules = option_rules(plugin.item)
         values = {key: value for key, value in shared.items() if key in rules}
         values |= spec.method_options.get(plugin.name, {}) | own
-        result.append(ArmSpec(label, build_method(plugin.item, values), plugin))
+        trained = arm_training(spec, plugin, training)
+        result.append(ArmSpec(label, build_method(plugin.item, values), plugin, trained))
     return result
+
+
+def arm_training(spec: RunSpec, plugin: Plugin[type[Method]], own: Mapping[str, Any]) -> TrainingConfig:
+    """How one arm is trained: the run's way, under ``budget=card`` with the method's card, then the arm's ``own``.
+
+    Under ``card`` a training option that the run sets to other than its default wins over the card, so that a small
+    machine can run a card with fewer epochs.
+    """
+    values = dataclasses.asdict(spec.training)
+    if spec.budget == "card":
+        standard = dataclasses.asdict(TrainingConfig())
+        try:
+            _section(TrainingConfig, plugin.item.card, "training")
+        except UsageError as error:
+            raise PluginError(f"{plugin.path}: the card of method '{plugin.name}' is wrong: {error}") from None
+        values |= {key: value for key, value in plugin.item.card.items() if values[key] == standard[key]}
+    built: TrainingConfig = _section(TrainingConfig, values | dict(own), "training")
+    return built
 
 
 def to_yaml(spec: RunSpec) -> str:

@@ -32,7 +32,7 @@ FORMAT = {
     "dual": 1,
     "targets": 1,
     "score": 1,
-    "nll": 1,
+    "nll": 2,
     "train": 1,
     "evaluate": 2,
     "outputs": 1,

@@ -1,6 +1,7 @@
 """Low-perplexity token learning (STM, arXiv 2501.14315): gold answers, high-perplexity tokens masked once."""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +15,15 @@ class LowPpl(Method):
     name = "low-ppl"
     summary = "STM: learn only gold tokens whose perplexity under the base is at most tau."
     paper = "arXiv 2501.14315"
+    card: ClassVar[dict[str, Any]] = {
+        "lora_rank": 16,
+        "lora_alpha": 32.0,
+        "lora_dropout": 0.05,
+        "dora": True,
+        "lr": 2e-5,
+        "batch_size": 1,
+        "epochs": 3.0,
+    }
     denominator = "kept"
 
     tau: float = option(2.5, help="Largest token perplexity that is learned.", minimum=1.0)

@@ -7,7 +7,7 @@ does, so that keeping fewer tokens lowers the effective learning rate.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dasd_bench.api import LiveTokens, Method, keep_option, option
 
@@ -22,6 +22,8 @@ class ProFit(Method):
     name = "profit"
     summary = "ProFit: learn gold tokens to which the current model gives probability above tau."
     paper = "arXiv 2601.09195"
+    # Full fine-tuning; the global batch is inferred from the authors' eight devices.
+    card: ClassVar[dict[str, Any]] = {"lora_rank": 0, "lr": 1e-5, "warmup": 0.1, "batch_size": 32, "epochs": 1.0}
     denominator = "all"
     online = True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +23,15 @@ class SelfDistill(Method):
     name = "self-distill"
     summary = "SDFT: train on the model's own rewrite of the gold answer; gold where the rewrite is refused."
     paper = "arXiv 2402.13669"
+    card: ClassVar[dict[str, Any]] = {
+        "lora_rank": 8,
+        "lora_alpha": 16.0,
+        "lora_targets": "q_proj,v_proj",
+        "lr": 1e-4,
+        "warmup": 0.0,
+        "batch_size": 8,
+        "epochs": 2.0,
+    }
 
     prompt: str = option(
         "multi-turn", help="Rewrite prompt: multi-turn (gold as a turn) or guide.", choices=("multi-turn", "guide")

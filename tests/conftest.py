@@ -12,6 +12,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Before torch is: tiny models gain nothing from threads, and threads that wait for each other stall on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError

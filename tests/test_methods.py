@@ -187,3 +187,50 @@ def test_methods_use_the_public_api_only() -> None:
     for path in sorted((Path(__file__).parent.parent / "methods").glob("*.py")):
         lines = [line for line in path.read_text().splitlines() if "import" in line and "dasd_bench" in line]
         assert all("from dasd_bench.api import" in line for line in lines), path.name
+
+
+@pytest.mark.parametrize("name", ["dft", "idft"])
+@given(logits=st.lists(st.floats(-6, 6), min_size=3, max_size=8), progress=st.floats(0, 1))
+def test_dft_and_idft_weigh_as_their_papers_say(
+    name: str, logits: list[float], progress: float, registry: Registry
+) -> None:
+    options = {"beta": 1.5, "warmup": 0.2, "transition": 0.4} if name == "idft" else {}
+    method = make(registry, name, **options)
+    z = sum(math.exp(x) for x in logits)
+    p = [math.exp(x) / z for x in logits]
+    entropy = -sum(q * math.log(q) for q in p)
+    live = LiveTokens(
+        logp=torch.tensor([math.log(q) for q in p]),
+        entropy=torch.full((len(p),), entropy),
+        static=torch.ones(len(p)),
+        keep=torch.zeros(len(p), dtype=torch.bool),
+        progress=progress,
+    )
+    wanted = []
+    for q in p:
+        power = 1.0
+        if name == "idft":
+            ramp = 0.0 if progress < 0.2 else min(1.0, (progress - 0.2) / 0.4)
+            power = 1 + ramp * (min(2.0, max(0.1, math.exp(-(math.log(q) + entropy) / 1.5))) - 1)
+        wanted.append(q**power)
+    assert method.online_weights(live).tolist() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_every_card_names_training_options(registry: Registry) -> None:
+    """A card is checked when a run asks for it; here for all shipped methods at once."""
+    from dataclasses import replace
+
+    from dasd_bench.spec import RunSpec, arms
+    from dasd_bench.training.config import TrainingConfig
+
+    names = tuple(sorted(registry.methods))
+    spec = RunSpec(methods=names, budget="card")
+    trained = {arm.method.name: arm.training for arm in arms(spec, registry)}
+    assert trained["sft"] == trained["dasd"] == TrainingConfig()
+    assert trained["profit"].lora_rank == trained["dft"].lora_rank == trained["idft"].lora_rank == 0
+    assert trained["low-ppl"].dora
+    assert (trained["self-distill"].lora_rank, trained["self-distill"].lora_targets) == (8, "q_proj,v_proj")
+    small = replace(spec, training=replace(TrainingConfig(), batch_size=4))
+    assert {arm.training.batch_size for arm in arms(small, registry)} == {4}
+    equal = replace(spec, budget="equal")
+    assert {arm.training for arm in arms(equal, registry)} == {TrainingConfig()}

@@ -17,6 +17,7 @@ from dasd_bench.errors import DasdError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("dasd_bench.cli.run_cmd:run", "Make targets, train, evaluate and print the table."),
+    "sweep": ("dasd_bench.cli.sweep_cmd:sweep", "Tune every arm on one grid, on validation rows."),
     "table": ("dasd_bench.cli.table_cmd:table_command", "Print the table of finished runs."),
     "compare": ("dasd_bench.cli.table_cmd:compare_command", "Compare two runs item by item."),
     "samples": ("dasd_bench.cli.samples_cmd:samples_command", "Read the answers of a run in the terminal."),

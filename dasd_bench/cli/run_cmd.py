@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,15 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 @click.option("--train-limit", type=int, help="Training rows per task; 0 for all.")
 @click.option("-L", "--limit", type=int, help="Evaluated rows per task; 0 for all.")
 @click.option("--seeds", "--seed", multiple=True, callback=_commas, help="Seeds, comma-separated.")
-@click.option("-f", "--num-fewshot", type=int, help="Few-shot examples; -1 keeps each task's own.")
+@click.option(
+    "-f",
+    "--num-fewshot",
+    type=int,
+    help="Few-shot examples; -1 keeps each task's own. --tasks NAME@K sets it for one task.",
+)
 @click.option("--chat-template", help="auto, plain or off.")
+@click.option("--budget", help="equal: one training for all methods; card: as each method's authors trained it.")
+@click.option("--validation", type=int, help="Evaluate on so many held-back rows of each train split, not on test.")
 @click.option("--max-new-tokens", type=int, help="Token budget of generated targets; 0 keeps each task's own.")
 @click.option("--dtype", help="auto, fp32 or bf16.")
 @click.option("--device", help="auto, cpu or cuda.")
@@ -72,6 +80,22 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
     "-o", "--output", type=click.Path(path_type=Path), help="Run directory [default: runs/<name of the run>]."
 )
 @click.option("--store", type=click.Path(path_type=Path), help="Folder of shared results [default: the user's cache].")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Processes that train together."
+)
+@click.option(
+    "--parallel",
+    type=click.Choice(("data", "fsdp")),
+    default="data",
+    show_default=True,
+    help="How they do: a whole model each, or the layers cut among them (for models that do not fit).",
+)
+@click.option(
+    "--track",
+    multiple=True,
+    callback=_commas,
+    help="Send finished arms to tensorboard, mlflow, wandb or trackio (comma-separated or repeated).",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
 @click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
@@ -82,6 +106,9 @@ def run(
     accept_licence: tuple[str, ...],
     output: Path | None,
     store: Path | None,
+    processes: int,
+    parallel: str,
+    track: list[str] | None,
     dry_run: bool,
     json_events: bool,
     quiet: bool,
@@ -101,8 +128,11 @@ def run(
         console,
         output=output,
         store=store,
+        track=track or [],
         dry_run=dry_run,
         accept_licences=accept_licence,
+        processes=processes,
+        parallel=parallel,
         started=started,
     )
 
@@ -151,19 +181,25 @@ def run_spec(
     *,
     output: Path | None,
     store: Path | None,
+    track: Sequence[str] = (),
     dry_run: bool,
     accept_licences: tuple[str, ...],
+    processes: int,
+    parallel: str,
     started: float,
 ) -> int:
     """Plans and runs a specification; gives the exit code (0, or 3 where some arms failed)."""
     from dasd_bench.locks import FileLock
-    from dasd_bench.pipeline.build import build_context, plan_unfetched
+    from dasd_bench.pipeline.build import build_context, check_training, plan_unfetched
     from dasd_bench.pipeline.data import load_data
-    from dasd_bench.pipeline.manifest import closing_lines, write_cancelled
+    from dasd_bench.pipeline.manifest import closing_lines, interrupted_line, write_cancelled
     from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
     from dasd_bench.pipeline.run import execute
+    from dasd_bench.pipeline.validation import load_validation
     from dasd_bench.reporting.show import print_tables, run_tables
+    from dasd_bench.reporting.tracking import Tracking, check_trackers
 
+    trackers = check_trackers(track)
     run_dir = output or Path("runs") / run_name(spec)
     check_run_dir(run_dir, spec)
     for broken in registry.broken:
@@ -171,11 +207,12 @@ def run_spec(
     # Names first: a typing error is told before any data or model is looked for.
     arms(spec, registry)
     unfetched = plan_unfetched(spec)
-    data = load_data(spec, registry, console)
+    data = (load_validation if spec.validation else load_data)(spec, registry, console)
     if dry_run and unfetched:
         console.result(unfetched)
         return 0
-    context = build_context(spec, registry, console, run_dir, store, accept_licences)
+    context = build_context(spec, registry, console, run_dir, store, accept_licences, processes, parallel)
+    check_training(context)
     plan = make_plan(context, data)
     if dry_run:
         console.result(f"Plan of run {run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
@@ -184,10 +221,10 @@ def run_spec(
     console.say(plan_lines(plan)[-1])
     with FileLock(run_dir / ".lock", on_wait=console.say):
         try:
-            results = execute(context, data)
+            results = execute(context, data, Tracking(trackers, run_dir, console).arm_done)
         except KeyboardInterrupt:
             write_cancelled(context)
-            console.say(f"Interrupted. What is finished is stored; run the same command again to go on ({run_dir}).")
+            console.result(interrupted_line(context))
             return 130
     learn_rates(context, plan, context.recorder.stages)
     print_tables(console, run_tables([results]))

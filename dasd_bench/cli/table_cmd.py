@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dasd_bench.reporting.table import Table
 
 FORMATS = ("terminal", "md", "latex", "csv", "json", "html")
-TABLES = ("scores", "failures", "targets", "cost", "all")
+TABLES = ("scores", "retention", "failures", "targets", "cost", "all")
 
 runs_dir_option = click.option(
     "--runs-dir",
@@ -43,8 +43,11 @@ def console_of(context: click.Context) -> Console:
 )
 @click.option("--sort", help="Sort the rows by a column key, best first, or by 'method'.")
 @click.option(
-    "--group-by", metavar="level|subject|seed", help="One table of scores by difficulty level, subject or seed."
+    "--group-by",
+    metavar="level|subject|confidence|seed",
+    help="One table of scores by difficulty level, subject, quartile of the base's confidence, or seed.",
 )
+@click.option("--retention", is_flag=True, help="The retention table alone; the same as --table retention.")
 @click.option("--baseline", default="base", show_default=True, help="The row that differences and tests refer to.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 @runs_dir_option
@@ -58,6 +61,7 @@ def table_command(
     columns: str | None,
     sort: str | None,
     group_by: str | None,
+    retention: bool,
     baseline: str,
     output: Path | None,
     runs_dir: Path,
@@ -73,6 +77,7 @@ def table_command(
     from dasd_bench.reporting.table import choose_columns, sort_rows
 
     console = console_of(context)
+    which = "retention" if retention else which
     tables = _tables(
         _load(runs, runs_dir), group_by, which or ("scores" if paper or form == "csv" else "all"), baseline
     )
@@ -143,11 +148,9 @@ def compare_command(context: click.Context, first: str, second: str, items: int,
     Prints wins and losses by task with paired tests, warns where the two are not comparable and why, and shows the
     items that changed most with both completions.
     """
-    from dataclasses import replace
-
     from dasd_bench.reporting.compare import compare_sides, pick_sides
-    from dasd_bench.reporting.render import markdown
     from dasd_bench.reporting.render.machine import comparison_text
+    from dasd_bench.reporting.render.markup import markdown_comparison
     from dasd_bench.reporting.show import print_comparison
 
     console = console_of(context)
@@ -157,8 +160,7 @@ def compare_command(context: click.Context, first: str, second: str, items: int,
         return
     for comparison in found:
         if form == "md":
-            reasons = [f"Not comparable: {reason}." for reason in comparison.not_comparable]
-            click.echo(markdown(replace(comparison.table, warnings=[*reasons, *comparison.notes])))
+            click.echo(markdown_comparison(comparison))
         else:
             print_comparison(console, comparison)
 

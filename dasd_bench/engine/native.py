@@ -27,6 +27,8 @@ SOURCE = Path(__file__).with_name("decode_attention.cpp")
 HEAD_DIMS = frozenset({16, 32, 64, 80, 96, 128, 256})
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 SECONDS = 120
+ONE_THREAD = 1 << 18
+"""Below this many products of query and key elements a step runs on one thread."""
 
 
 class DecodeKernel:
@@ -55,11 +57,13 @@ class DecodeKernel:
         groups = key.shape[1]
         out = torch.empty_like(query)
         lse = torch.empty(rows, heads, dtype=torch.float32)
+        # Threads that wait for each other cost more than they save on little work, most of all on a busy machine.
+        little = heads * dim * int(lengths.sum()) < ONE_THREAD
         self._call(
             int(query.dtype == torch.bfloat16), dim, query.data_ptr(), key.data_ptr(), value.data_ptr(),
             keys.data_ptr(), values.data_ptr(), keys.shape[2], lengths.data_ptr(), rows, groups, heads // groups,
             how.window or 0, how.scaling, how.softcap or 0.0, out.data_ptr(), lse.data_ptr(),
-            torch.get_num_threads(),
+            1 if little else torch.get_num_threads(),
         )  # fmt: skip
         return out, lse
 

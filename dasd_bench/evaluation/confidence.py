@@ -1,4 +1,4 @@
-"""A model's own confidence in its answers, and quartiles of it: a measure of difficulty that every task has.
+"""A model's own confidence in its answers: a measure of difficulty that every task has.
 
 Free text: the geometric mean of the probabilities the model gave the tokens of its own answer, exp(mean log p).
 Multiple choice: the probability of the choice it took among the choices, by the rule that the score is taken with
@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-
-QUARTILES = ("Q1 least sure", "Q2", "Q3", "Q4 surest")
 
 
 def answer_confidence(logp: npt.NDArray[np.float32]) -> float:
@@ -29,12 +27,3 @@ def choice_confidence(logps: Sequence[float], lengths: Sequence[int]) -> float:
     scores = [logp / length for logp, length in zip(logps, lengths, strict=True)]
     best = max(scores)
     return round(1 / sum(math.exp(score - best) for score in scores), 6)
-
-
-def quartiles(confidence: Sequence[float]) -> list[str]:
-    """The quartile of every item, of :data:`QUARTILES`; items of equal confidence share a quartile."""
-    values = np.asarray(confidence, dtype=np.float64)
-    if not len(values):
-        return []
-    cuts = np.quantile(values, [0.25, 0.5, 0.75])
-    return [QUARTILES[int(place)] for place in np.searchsorted(cuts, values, side="left")]

@@ -81,6 +81,7 @@ def _text_record(
         finish=answer["finish"],
         level=example.level,
         subject=example.subject,
+        completions=[str(text) for text in sample["resps"][0]] if len(sample["resps"][0]) > 1 else None,
         answer=example.answer,
         confidence=answer.get("confidence"),
         seconds=float(answer["seconds"]),
@@ -101,8 +102,9 @@ def _choice_record(
     # Where the choices stand in the context (WinoGrande), the continuations are all the same.
     prompt, shown = contexts[0], choices
     if len(set(contexts)) > 1:
-        prompt = contexts[0][: _shared(contexts)]
-        shown = [text[len(prompt) :].strip() for text in contexts]
+        spans = _differing(contexts)
+        prompt = contexts[0][: spans[0][0]]
+        shown = [text[start:end].strip() for text, (start, end) in zip(contexts, spans, strict=True)]
     logps = [float(answer["logp"]) for answer in answers]
     lengths = [max(len(text), 1) for text in choices] if task.metric == "acc_norm" else [1] * len(choices)
     best = max(range(len(choices)), key=lambda i: logps[i] / lengths[i])
@@ -128,9 +130,22 @@ def _choice_record(
     )
 
 
-def _shared(texts: Sequence[str]) -> int:
-    """Characters that all texts begin with, up to the end of a word."""
+def _differing(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each text is its own: from the end of what all begin with to the start of what all end with, whole words.
+
+    What follows a choice in the context is a chat template's, the same for all.
+    """
+    start = _alike(texts)
+    start = texts[0].rfind(" ", 0, start + 1) + 1
+    tail = _alike([text[start:][::-1] for text in texts])
+    while tail and texts[0][-tail].isalnum():
+        tail -= 1
+    return [(start, len(text) - tail) for text in texts]
+
+
+def _alike(texts: Sequence[str]) -> int:
+    """Characters that all texts begin with."""
     same = 0
     while same < min(map(len, texts)) and len({text[same] for text in texts}) == 1:
         same += 1
-    return texts[0].rfind(" ", 0, same + 1) + 1
+    return same

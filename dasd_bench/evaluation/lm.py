@@ -195,11 +195,17 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
         rows = self._sharded("generate", asked, shards, compute)
         texts = []
+        # An item that is sampled several times comes as several equal requests.
+        sampled: dict[tuple[int, int], Row] = {}
         for request, row, until in zip(requests, rows, stops, strict=True):
             whole = self.tokenizer.decode(row["token_ids"], skip_special_tokens=True)
             texts.append(postprocess_generated_text(whole, until, None))
             row["tokens"] = len(row["token_ids"])
-            self.answers[(request.doc_id, request.idx)] = row
+            first = sampled.setdefault((request.doc_id, request.idx), row)
+            if first is not row:
+                first["tokens"] += row["tokens"]
+                first["seconds"] += row["seconds"]
+        self.answers.update(sampled)
         if self.on_texts is not None:
             self.on_texts([request.doc for request in requests], texts)
         return texts

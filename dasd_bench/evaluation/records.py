@@ -17,6 +17,7 @@ class EvalSettings:
     ``num_fewshot`` None keeps the YAML's number, and a YAML that says 0 is never overridden, as in lm-eval. ``limit``
     takes the first items. ``chat_template`` puts the prompt into the model's chat template, shots as turns.
     ``fewshot_seed`` is lm-eval's default. ``data_dir`` and ``offline`` say where few-shot rows may come from.
+    ``validation`` says that the scored rows come from the split that shots are drawn from: then they are no shots.
     ``truncate`` allows prompts longer than the context to lose their beginning, as lm-eval does with a warning only.
     """
 
@@ -28,6 +29,7 @@ class EvalSettings:
     data_dir: Path | None = None
     offline: bool = False
     truncate: bool = False
+    validation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,11 @@ class ItemRecord:
 
     ``score`` is the headline metric's value, ``correct`` whether it is above zero. ``metrics`` has every metric of
     lm-eval as ``metric,filter``. ``tokens`` counts generated tokens, or scored ones of all choices. ``choices`` and
-    ``choice_logp`` (natural logarithms, summed) are set for multiple choice. ``answer`` is the right final answer where
-    the task has one. ``confidence`` in [0, 1] is the model's own, see :mod:`dasd_bench.evaluation.confidence`.
-    ``seconds`` is the item's share of its shard's time and is left out of JSON unless asked for, since it is the one
-    field in which equal runs differ.
+    ``choice_logp`` (natural logarithms, summed) are set for multiple choice. ``completions`` holds all samples of an
+    item that was sampled several times (``completion`` is the first; ``tokens`` and ``seconds`` are of all). ``answer``
+    is the right final answer where the task has one. ``confidence`` in [0, 1] is the model's own, see
+    :mod:`dasd_bench.evaluation.confidence`. ``seconds`` is the item's share of its shard's time and is left out of JSON
+    unless asked for, since it is the one field in which equal runs differ.
     """
 
     id: str
@@ -57,6 +60,7 @@ class ItemRecord:
     subject: str | None = None
     choices: list[str] | None = None
     choice_logp: list[float] | None = None
+    completions: list[str] | None = None
     answer: str | None = None
     confidence: float | None = None
     seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,22 +20,31 @@ from dasd_bench.tasks import derive
 class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
     """An lm-eval model that answers with what was recorded. ``answers`` is what :func:`make_records` wants to know."""
 
-    def __init__(self, records: Sequence[ItemRecord]) -> None:
+    def __init__(self, task: Task, records: Sequence[ItemRecord]) -> None:
         super().__init__()
+        self.task = task
         self.records = records
         self.answers: dict[tuple[int, int], Row] = {}
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """The recorded completions."""
+        """The recorded completions; of an item that was sampled several times one after the other."""
+        texts = []
+        asked: Counter[int] = Counter()
         for request in requests:
             record = self.records[request.doc_id]
+            written = record.completions or [record.completion]
+            if asked[request.doc_id] >= len(written):
+                raise DataError(f"{record.id}: the task asks for more samples than the {len(written)} recorded.")
+            texts.append(written[asked[request.doc_id]])
+            asked[request.doc_id] += 1
             self.answers[request.doc_id, request.idx] = {
                 "finish": record.finish,
                 "tokens": record.tokens,
                 "seconds": record.seconds,
                 "confidence": record.confidence,
             }
-        return [self.records[request.doc_id].completion for request in requests]
+        self.task.grade_ahead([request.doc for request in requests], texts)
+        return texts
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The recorded log-likelihoods of the choices; whether greedy decoding gives them is not recorded."""
@@ -67,7 +77,7 @@ def regrade(task: Task, rows: Sequence[Row], records: Sequence[ItemRecord]) -> l
 
     if len(rows) != len(records):
         raise DataError(f"Task '{task.name}': {len(records)} records for {len(rows)} rows; the data has changed.")
-    lm = Replay(records)
+    lm = Replay(task, records)
     with quiet():
         # Prompts and shots play no part in grading, so none are drawn.
         built = derive.build(task, {derive.evaluation_split(derive.config_of(task)): list(rows)}, 0, 0)

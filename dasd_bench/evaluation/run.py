@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dasd_bench.console import Console
@@ -48,7 +49,7 @@ def evaluate(
     shots = derive.task_shots(task, config, settings.num_fewshot)
     scored = list(rows)[: settings.limit]
     data = {derive.evaluation_split(config): scored}
-    data.update(_fewshot_rows(task, config, shots, scored, settings))
+    data.update(fewshot_rows(task, config, shots, scored, settings.data_dir, settings.offline, settings.validation))
     with quiet():
         built = derive.build(task, data, shots, settings.fewshot_seed)
         lm = EngineLM(
@@ -116,10 +117,22 @@ def _stop_ids(tokenizer: Any, chat: Any, more: Iterable[int]) -> frozenset[int]:
     return frozenset(ids)
 
 
-def _fewshot_rows(
-    task: Task, config: Mapping[str, Any], shots: int, scored: Sequence[Row], settings: EvalSettings
+def fewshot_rows(
+    task: Task,
+    config: Mapping[str, Any],
+    shots: int,
+    scored: Sequence[Row],
+    data_dir: Path | None,
+    offline: bool,
+    validation: bool = False,
 ) -> dict[str, list[Row]]:
-    """The rows shots are drawn from, by split name; refuses a pool that holds rows that are scored."""
+    """The rows shots are drawn from, by split name; empty where there are no shots or the YAML spells them out.
+
+    With ``validation`` the scored rows come from the train split and are withheld from the shots.
+
+    Raises :class:`UsageError` for more shots than there are rows, :class:`DataError` for a pool that holds rows that
+    are scored.
+    """
     split = derive.fewshot_split(config) if shots else None
     if split is None:
         fixed = len(derive.fixed_shots(config))
@@ -130,9 +143,12 @@ def _fewshot_rows(
         raise UsageError(
             f"Task '{task.name}' draws its shots from the split it is scored on ({split}); use --num-fewshot 0."
         )
-    pool = load_rows(task, split, data_dir=settings.data_dir, offline=settings.offline).rows
+    pool = load_rows(task, split, data_dir=data_dir, offline=offline).rows
     if len(pool) < shots:
         raise UsageError(f"Task '{task.name}' has {len(pool)} rows to draw {shots} shots from; lower --num-fewshot.")
+    if validation:
+        withheld = {_key(row) for row in scored}
+        pool = [row for row in pool if _key(row) not in withheld]
     keys = {_key(row): number for number, row in enumerate(pool, 1)}
     shared = [number for number, row in enumerate(scored, 1) if _key(row) in keys]
     # Published sets have a stray duplicate (two in ARC-Easy); more of them means that a split was mixed up.

@@ -16,6 +16,16 @@ from dasd_bench.spec import RunSpec, arms
 from dasd_bench.store import Store
 
 
+def check_training(context: RunContext) -> None:
+    """Raises :class:`UsageError` where this machine cannot train as asked, before anything is computed."""
+    from dasd_bench.training.launch import check_count
+    from dasd_bench.training.quantize import check_quantization
+
+    for arm in context.arms:
+        check_quantization(arm.training)
+        check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
+
+
 def plan_unfetched(spec: RunSpec) -> str:
     """A sentence on what would be fetched where the model is not here yet, else an empty text."""
     plan = plan_model(spec.model, offline=spec.offline)
@@ -31,6 +41,8 @@ def build_context(
     run_dir: Path,
     store: Path | None,
     accept_licences: tuple[str, ...],
+    processes: int = 1,
+    parallel: str = "data",
 ) -> RunContext:
     """Everything the stages share; the weights are not loaded yet."""
     chosen = arms(spec, registry)
@@ -54,4 +66,6 @@ def build_context(
         chat=ChatTemplate(tokenizer, mode=spec.chat_template),
         dtype=dtype,
         device=str(device),
+        processes=processes,
+        parallel=parallel,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
@@ -36,7 +36,10 @@ def return_free_memory() -> None:
 
 @dataclass
 class RunContext:
-    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged."""
+    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged.
+
+    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key.
+    """
 
     spec: RunSpec
     registry: Registry
@@ -50,6 +53,8 @@ class RunContext:
     chat: ChatTemplate
     dtype: str
     device: str
+    processes: int = 1
+    parallel: str = "data"
     _engine: InferenceEngine | None = field(default=None, repr=False)
     _merged: TemporaryDirectory[str] | None = field(default=None, repr=False)
     _adapter: Path | None = field(default=None, repr=False)
@@ -76,13 +81,12 @@ class RunContext:
             self.engine_path = self._engine.describe()
         return self._engine
 
-    def own_engine(self, adapter: Path | None = None) -> Engine:
-        """:meth:`engine` where whole distributions are needed, which vLLM does not give."""
-        from dasd_bench.engine import Engine
-
-        engine = self.engine(adapter)
-        assert isinstance(engine, Engine)
-        return engine
+    def distributions(self, adapter: Path | None = None) -> Engine:
+        """An engine that sees whole distributions: this run's, or our own where vLLM's lists the likeliest tokens."""
+        if self.spec.engine.backend == "vllm":
+            self.release()
+            return self._own(adapter)
+        return cast("Engine", self.engine(adapter))
 
     def _own(self, adapter: Path | None) -> Engine:
         from dasd_bench.engine import Engine, EngineSettings
@@ -102,9 +106,11 @@ class RunContext:
         return VllmEngine(path, self.tokenizer, dtype=self.dtype, slots=self.spec.engine.slots)
 
     def load(self, adapter: Path | None = None) -> PreTrainedModel:
-        """A freshly loaded model in the run's dtype on its device."""
+        """A freshly loaded model in the run's dtype on its device; a fully fine-tuned one is its own folder."""
         from dasd_bench.models.load import load_model
 
+        if adapter is not None and not (adapter / "adapter_config.json").exists():
+            return load_model(adapter, dtype=self.dtype, device=self.device)
         return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter)
 
     def release(self) -> None:

@@ -12,6 +12,7 @@ from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.errors import DataError, UsageError
 from dasd_bench.evaluation.retention import RETENTION_SETS, spread
+from dasd_bench.evaluation.run import fewshot_rows
 from dasd_bench.records import Example
 from dasd_bench.registry import Registry
 from dasd_bench.spec import RunSpec
@@ -82,7 +83,7 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
                 test_rows,
                 digest(train_key, examples_key(task, train)),
                 digest(test_key, examples_key(task, test)),
-                prompt_key(task, spec, data_dir, retention=name in kept) if test else "",
+                prompt_key(task, spec, data_dir, test_rows, retention=name in kept) if test else "",
                 retention=name in kept,
             )
         )
@@ -171,12 +172,17 @@ def unavailable(spec: RunSpec, task: Task) -> str | None:
     return "offline and no data folder" if folder is None and spec.offline else None
 
 
-def prompt_key(task: Task, spec: RunSpec, data_dir: Path | None, *, retention: bool = False) -> str:
-    """Hash of lm-eval's version, the task's YAML, the number of shots and the rows they are drawn from."""
+def prompt_key(
+    task: Task, spec: RunSpec, data_dir: Path | None, scored: Sequence[Row], *, retention: bool = False
+) -> str:
+    """Hash of lm-eval's version, the task's YAML, the number of shots and the rows they are drawn from.
+
+    Refuses shots that cannot be had, or that are ``scored`` themselves, before any work is done.
+    """
     config = derive.config_of(task)
     shots = derive.task_shots(task, config, None if spec.num_fewshot < 0 or retention else spec.num_fewshot)
-    split = derive.fewshot_split(config) if shots else None
-    pool = "" if split is None else load_rows(task, split, data_dir=data_dir, offline=spec.offline).sha256
+    pools = fewshot_rows(task, config, shots, scored, data_dir, spec.offline, bool(spec.validation))
+    pool = "".join(rows_sha256(rows) for rows in pools.values())
     return digest(importlib.metadata.version("lm_eval"), derive.yaml_sha256(task), shots, pool)
 
 

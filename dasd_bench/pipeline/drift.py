@@ -31,7 +31,7 @@ PROMPTS = 64
 """Held-out prompts in all, drawn evenly from every evaluated task."""
 
 TOKENS = 128
-"""Tokens written on each, at most."""
+"""Tokens written on each, at most; fewer where ``--max-new-tokens`` is lower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,11 @@ class Outputs:
     hidden: list[Floats] | None
 
 
+def budget(context: RunContext) -> int:
+    """Tokens written on a held-out prompt, at most."""
+    return min(TOKENS, context.spec.max_new_tokens or TOKENS)
+
+
 def held_out(context: RunContext, data: Sequence[TaskData]) -> HeldOut:
     """Test prompts of every evaluated task, evenly, as training and chat see them; too long ones are left out."""
     tested = [one for one in data if one.test]
@@ -61,7 +66,7 @@ def held_out(context: RunContext, data: Sequence[TaskData]) -> HeldOut:
     for one in tested:
         for example in spread(one.test, each):
             ids = lab.prompt_ids(example)
-            if len(ids) + TOKENS < room:
+            if len(ids) + budget(context) < room:
                 tasks.append(one.name)
                 prompts.append(ids)
     return HeldOut(tasks, prompts)
@@ -87,16 +92,16 @@ def make_outputs(
     def make(entry: Entry) -> Row:
         from dasd_bench.engine import GenerateRequest
 
-        engine = context.own_engine(adapter)
+        engine = context.engine(adapter)
         asked = [
-            GenerateRequest(ids, TOKENS, context.stop_ids, name=f"held-out prompt {number}")
+            GenerateRequest(ids, budget(context), context.stop_ids, name=f"held-out prompt {number}")
             for number, ids in enumerate(held.prompts)
         ]
         with context.console.progress("held-out outputs", len(asked)) as meter:
             made = engine.generate(asked, on_result=lambda _, done: meter.advance(1, len(done.token_ids)))
         arrays: dict[str, list[np.ndarray]] = {"tokens": [generation.token_ids for generation in made]}
         if base_outputs is not None:
-            states = engine.hidden_states(_requests(held, base_outputs))
+            states = context.distributions(adapter).hidden_states(_requests(held, base_outputs))
             arrays["hidden"] = [state.reshape(-1) for state in states]
         save_ragged(entry.path / "outputs.safetensors", arrays, [{} for _ in made])
         return {"prompts": len(made)}
@@ -113,7 +118,7 @@ def make_outputs(
 
 def outputs_key(context: RunContext, held: HeldOut, adapter_key: str | None) -> str:
     """Key of one model's outputs; the base's follow from the same prompts."""
-    return stage_key("outputs", context.model_key, adapter_key, held.prompts, TOKENS)
+    return stage_key("outputs", context.model_key, adapter_key, held.prompts, budget(context))
 
 
 def measure(
@@ -129,7 +134,7 @@ def measure(
             requests = _requests(held, base.tokens)
             head = _own_head(context, adapter)
             with context.console.progress("divergence", len(requests)) as meter:
-                apart = context.own_engine().divergence(
+                apart = context.distributions().divergence(
                     requests, own.hidden, head, on_result=lambda _, tokens: meter.advance(1, tokens)
                 )
         drift = Drift(

@@ -66,7 +66,7 @@ def arm_keys(context: RunContext, arm: ArmSpec, seed: int, data_key: str) -> Arm
         arm.method.name,
         arm.method.describe(),
         context.model_key,
-        context.spec.training,
+        arm.training,
         seed,
     )
     return ArmKeys(targets, train)
@@ -88,7 +88,8 @@ def evaluate_key(context: RunContext, data: TaskData, adapter: str | None) -> st
 
 
 def nll_key(context: RunContext, data: TaskData, adapter: str | None) -> str:
-    """Key of one model's reference nll on one task."""
+    """Key of one model's reference nll on one task; the base's own answers come from its evaluation."""
+    base = evaluate_key(context, data, None)
     return stage_key(
-        "nll", context.model_key, adapter, data.name, data.plugin_sha256, data.test_key, context.spec.limit
+        "nll", context.model_key, adapter, data.name, data.plugin_sha256, data.test_key, context.spec.limit, base
     )

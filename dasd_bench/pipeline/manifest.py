@@ -11,6 +11,7 @@ import psutil
 from dasd_bench.atomic import digest, write_json
 from dasd_bench.console import format_seconds
 from dasd_bench.pipeline.artifacts import command_line, environment
+from dasd_bench.pipeline.budget import budget_name
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
 from dasd_bench.pipeline.record import GIB, peak_memory_gib
@@ -22,7 +23,8 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
         "dtype": context.dtype,
         "chat template": context.chat.hash,
         "model weights": context.model.sha256,
-        "training": digest(context.spec.training),
+        "training": digest(sorted({digest(arm.training) for arm in context.arms})),
+        "budget": budget_name(context),
         "target tokens": str(context.spec.max_new_tokens or "each task's own"),
         "prompt form": context.spec.chat_template,
     }
@@ -55,13 +57,15 @@ def write_manifest(context: RunContext, data: list[TaskData], status: str, failu
         "adapter_at_evaluation": "merged into the weights",
         "seeds": list(spec.seeds),
         "training": asdict(spec.training),
-        "budget": "equal",
+        "budget": budget_name(context),
+        "training_processes": {"count": context.processes, "parallel": context.parallel},
         "arms": [
             {
                 "label": arm.label,
                 "method": arm.method.name,
                 "options": arm.method.describe(),
                 "denominator": arm.method.denominator,
+                "training": asdict(arm.training),
                 "plugin": arm.plugin.origin,
                 "plugin_sha256": arm.plugin.sha256,
             }
@@ -95,6 +99,18 @@ def write_cancelled(context: RunContext) -> None:
     write_json(
         context.run_dir / "manifest.json",
         {"status": "cancelled", "created": _now(), "command": command_line(), "model": {"name": context.spec.model}},
+    )
+
+
+def interrupted_line(context: RunContext) -> str:
+    """What an interrupted run has saved, and how to go on."""
+    done: dict[str, int] = {}
+    for stage in context.recorder.stages:
+        done[stage.name] = done.get(stage.name, 0) + 1
+    saved = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in done.items())
+    return (
+        f"Interrupted. Saved: {saved or 'no whole stage yet'}; of the stage that was running, its finished requests or "
+        f"its last training checkpoint. Go on where it was: {command_line()}  (run directory: {context.run_dir})"
     )
 
 

@@ -51,7 +51,6 @@ def make_plan(context: RunContext, data: Sequence[TaskData]) -> list[PlanRow]:
     data_key = train_data_key(list(data))
     gold = sum(text_tokens(e.reference) for e in examples)
     prompts = sum(text_tokens(e.prompt) for e in examples)
-    epochs = context.spec.training.epochs
     for arm in context.arms:
         for seed in context.spec.seeds:
             keys = arm_keys(context, arm, seed, data_key)
@@ -66,7 +65,7 @@ def make_plan(context: RunContext, data: Sequence[TaskData]) -> list[PlanRow]:
         for seed in context.spec.seeds:
             who = f"{arm.label} seed {seed}"
             keys = arm_keys(context, arm, seed, data_key)
-            add("train", "train", who, keys.train, int((gold + prompts) * epochs))
+            add("train", "train", who, keys.train, int((gold + prompts) * arm.training.epochs))
             for one in tested:
                 add(
                     "evaluate",

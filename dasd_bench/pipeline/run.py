@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dasd_bench.atomic import write_text
+import numpy as np
+
+from dasd_bench.atomic import remove_leftovers, write_text
 from dasd_bench.errors import DasdError
-from dasd_bench.pipeline.artifacts import write_pieces, write_samples, write_targets
+from dasd_bench.pipeline.artifacts import piece_text, write_pieces, write_samples, write_targets
+from dasd_bench.pipeline.budget import train_summary
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData, all_train
 from dasd_bench.pipeline.drift import start_drift
 from dasd_bench.pipeline.keys import arm_keys, train_data_key
+from dasd_bench.pipeline.lab import StoreLab
 from dasd_bench.pipeline.manifest import conditions, write_manifest
+from dasd_bench.pipeline.nll import reference_nll
 from dasd_bench.pipeline.stages import (
     evaluate_model,
     make_targets,
-    reference_nll,
     score_targets,
     select_weights,
     train_arm,
 )
 from dasd_bench.records import Floats, ScoredTarget
-from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore, TrainSummary
+from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore
 from dasd_bench.reporting.target_stats import target_stats
+from dasd_bench.reporting.token_classes import TokenClasses
 from dasd_bench.spec import ArmSpec, to_yaml
 from dasd_bench.store import Row
 
@@ -42,13 +49,18 @@ class Prepared:
     train_key: str
 
 
-def execute(context: RunContext, data: list[TaskData]) -> RunResults:
+ArmDone = Callable[[RunResults, Arm, SeedArm], None]
+"""Told of every finished arm and seed."""
+
+
+def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None = None) -> RunResults:
     """Runs every stage. Arms that fail are reported and left out; the status then is ``partial``.
 
     The base model works first (targets, scores, base evaluation), then each arm trains and is evaluated, so that one
     model is in memory at a time.
     """
     spec, console = context.spec, context.console
+    remove_leftovers(context.run_dir)
     write_text(context.run_dir / "spec.yaml", to_yaml(spec))
     tested = [one for one in data if one.test]
     results = RunResults(
@@ -60,7 +72,7 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
         base={},
         seeds=list(spec.seeds),
         methods=[arm.label for arm in context.arms],
-        train=TrainSummary(training_line(context), "equal", asdict(spec.training)),
+        train=train_summary(context),
     )
     failures: list[str] = []
     prepared = prepare_arms(context, data, failures)
@@ -83,10 +95,13 @@ def execute(context: RunContext, data: list[TaskData]) -> RunResults:
             by_label[label] = arm_row(item.arm)
             results.arms.append(by_label[label])
         by_label[label].seeds.append(seed_arm)
+        results.train = train_summary(context, results.arms)
         if drift is not None:
             drift.collect(label, seed_arm, item.train_key)
         results.stages = list(context.recorder.stages)
         results.save(context.run_dir)
+        if arm_done is not None:
+            arm_done(results, by_label[label], seed_arm)
     if drift is not None:
         drift.finish(results)
     results.stages = list(context.recorder.stages)
@@ -127,6 +142,7 @@ def run_arm(context: RunContext, item: Prepared, tested: list[TaskData]) -> Seed
     """Trains one arm with one seed and scores its adapter on every task."""
     arm, seed = item.arm, item.seed
     folder = arm_folder(context, arm, seed)
+    lab = StoreLab(context, 0)
     with context.recorder.stage("train", arm.label, seed) as stage:
         trained, stage.reused = train_arm(context, arm, seed, item.scored, item.weights, item.train_key)
     for name, ids in (("skipped: all their weights are 0", trained.skipped), ("cut at the context", trained.truncated)):
@@ -138,7 +154,13 @@ def run_arm(context: RunContext, item: Prepared, tested: list[TaskData]) -> Seed
     scores = {}
     for one in tested:
         scores[one.name], _ = score_model(context, one, trained.adapter, item.train_key, arm.label, seed)
-    stats = target_stats(item.scored, item.weights, n_examples=item.n_examples)
+    stats = target_stats(
+        item.scored,
+        item.weights,
+        n_examples=item.n_examples,
+        classes=TokenClasses(partial(piece_text, context.tokenizer), context.tokenizer.all_special_ids),
+        references=[np.array(lab.reference_ids(one.example), dtype=np.int32) for one in item.scored],
+    )
     return SeedArm(seed, scores, stats, trained.stats)
 
 
@@ -155,7 +177,11 @@ def score_model(
             nll, stage.reused = reference_nll(context, data, adapter, key)
     where = context.run_dir / "base" if seed is None else context.run_dir / "arms" / label / f"seed{seed}"
     write_samples(where / "eval" / data.name / "samples.jsonl", rows)
-    return task_score(rows, summary, nll), task_info(data, summary)
+    info = task_info(data, summary)
+    if context.spec.validation:
+        info.comparable = False
+        info.note = f"validation on rows of the train split, {info.note}"
+    return task_score(rows, summary, nll), info
 
 
 def task_score(rows: list[Row], summary: Row, nll: Any) -> TaskScore:
@@ -177,6 +203,9 @@ def task_score(rows: list[Row], summary: Row, nll: Any) -> TaskScore:
         reference_nll=nll,
         groups=groups,
     )
+    if rows and all(row.get("confidence") is not None for row in rows):
+        score.confidence = [float(row["confidence"]) for row in rows]
+    score.seconds = sum(float(row.get("seconds") or 0.0) for row in rows)
     score.tokens = sum(int(row.get("tokens") or 0) for row in rows)
     score.other_metrics = dict(summary.get("metrics", {}))
     return score
@@ -198,13 +227,6 @@ def task_info(data: TaskData, summary: Row) -> TaskInfo:
         max_new_tokens=data.task.max_new_tokens,
         retention=data.retention,
     )
-
-
-def training_line(context: RunContext) -> str:
-    """What all arms share, for the caption."""
-    t = context.spec.training
-    adapter = "all weights" if t.lora_rank == 0 else f"LoRA r={t.lora_rank} alpha={t.lora_alpha:g} on {t.lora_targets}"
-    return f"{adapter}, lr {t.lr:g} {t.schedule}, batch {t.batch_size}, {t.epochs:g} epochs, {context.dtype}"
 
 
 def arm_row(arm: ArmSpec) -> Arm:

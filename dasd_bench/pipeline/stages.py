@@ -6,10 +6,9 @@ Each takes what the stage before gave, asks the store first, and says whether it
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ import numpy as np
 from dasd_bench.errors import PluginError, TrainingError
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
-from dasd_bench.pipeline.keys import evaluate_key, nll_key, target_seed
+from dasd_bench.pipeline.keys import evaluate_key, target_seed
 from dasd_bench.pipeline.lab import StoreLab, score_requests
 from dasd_bench.pipeline.sharded import pack, unpack
-from dasd_bench.records import Example, Floats, ScoredTarget, Target, TokenScores
-from dasd_bench.reporting.results import ReferenceNll, TrainStats
+from dasd_bench.records import Example, Floats, ScoredTarget, Target
+from dasd_bench.reporting.results import TrainStats
 from dasd_bench.spec import ArmSpec
 from dasd_bench.store import DiskShards, Entry, Row, load_ragged, save_ragged
 
@@ -116,7 +115,12 @@ def train_arm(
     """The adapter of one arm and seed."""
 
     def make(entry: Entry) -> Row:
-        from dasd_bench.training.trainer import TrainExample, train
+        import torch
+
+        from dasd_bench.training.batching import TrainExample
+        from dasd_bench.training.job import TrainJob, do_job
+        from dasd_bench.training.launch import launch
+        from dasd_bench.training.processes import Processes
 
         context.release()
         lab = StoreLab(context, 0)
@@ -130,18 +134,24 @@ def train_arm(
             )
             for item, weight in zip(scored, weights, strict=True)
         ]
-        model = context.load()
-        result = train(
-            model,
-            examples,
-            context.spec.training,
-            method=arm.method,
+        job = TrainJob(
+            model=str(context.model.path),
+            dtype=context.dtype,
+            device=context.device,
+            method=arm.plugin.name,
+            options=arm.method.describe(),
+            plugins=tuple(str(Path(folder).expanduser().resolve()) for folder in context.spec.plugins),
+            training=arm.training,
             seed=seed,
-            out_dir=entry.path,
-            console=context.console,
-            max_length=int(getattr(model.config, "max_position_embeddings", 0) or 2**31),
+            out_dir=str(entry.path.resolve()),
             base_model_name=context.spec.model,
+            sharded=context.parallel == "fsdp",
         )
+        if context.processes > 1:
+            result = launch(job, examples, context.processes, context.console)
+        else:
+            alone = Processes(device=torch.device(context.device))
+            result = do_job(job, examples, alone, context.console, arm.method)
         return {
             "stats": asdict(
                 TrainStats(
@@ -155,6 +165,9 @@ def train_arm(
             ),
             "skipped": list(result.skipped),
             "truncated": list(result.truncated),
+            "held_out": list(result.held_out),
+            "best_step": result.best_step,
+            "best_loss": result.best_loss,
         }
 
     entry, reused = context.store.get_or_make("train", key, make, context.console.say)
@@ -185,7 +198,9 @@ def evaluate_model(
             shards=DiskShards(shards),
             console=context.console,
         )
-        lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) for record in result.records]
+        # Validation items keep the names that their rows have in the train split.
+        records = [replace(record, id=data.test[record.index].id) for record in result.records]
+        lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) for record in records]
         (entry.path / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         shutil.rmtree(shards, ignore_errors=True)
         return result.summary()
@@ -203,48 +218,9 @@ def eval_settings(context: RunContext, data: TaskData) -> Any:
     spec = context.spec
     return EvalSettings(
         num_fewshot=None if spec.num_fewshot < 0 or data.retention else spec.num_fewshot,
-        limit=spec.limit or None,
+        limit=None if spec.validation else spec.limit or None,
+        validation=spec.validation > 0,
         chat_template=spec.chat_template != "off",
         data_dir=Path(spec.data_dir).expanduser() if spec.data_dir else None,
         offline=spec.offline,
     )
-
-
-def reference_nll(
-    context: RunContext, data: TaskData, adapter: Path | None, adapter_key: str | None
-) -> tuple[ReferenceNll, bool]:
-    """Teacher-forced nll of the test references, in nats per token: a signal finer than accuracy."""
-
-    def make(entry: Entry) -> Row:
-        from dasd_bench.engine import ScoreRequest
-
-        lab = StoreLab(context, 0)
-        requests = [ScoreRequest(lab.prompt_ids(e), lab.reference_ids(e), name=e.id) for e in data.test]
-        with context.console.progress(f"reference nll {data.name}", len(requests)) as meter:
-            scores = context.engine(adapter).score(requests, on_result=lambda _, done: meter.advance(1, len(done.logp)))
-        nll = summarise_nll(scores, [_numeric(context, list(r.target_ids)) for r in requests])
-        return asdict(nll)
-
-    key = nll_key(context, data, adapter_key)
-    entry, reused = context.store.get_or_make("nll", key, make, context.console.say)
-    return ReferenceNll(**entry.meta()), reused
-
-
-def summarise_nll(
-    scores: Sequence[TokenScores], numeric: Sequence[np.ndarray[Any, np.dtype[np.bool_]]]
-) -> ReferenceNll:
-    """Mean nll in nats over all tokens, over tokens with a digit (None where there is none), and per item."""
-    total = sum(float(-s.logp.astype(np.float64).sum()) for s in scores)
-    tokens = sum(len(s.logp) for s in scores)
-    digits = [-s.logp.astype(np.float64)[mask] for s, mask in zip(scores, numeric, strict=True)]
-    digit_tokens = sum(len(d) for d in digits)
-    return ReferenceNll(
-        all_tokens_mean=total / tokens if tokens else math.nan,
-        numeric_tokens_mean=sum(float(d.sum()) for d in digits) / digit_tokens if digit_tokens else None,
-        per_item=[float(-s.logp.astype(np.float64).mean()) for s in scores],
-    )
-
-
-def _numeric(context: RunContext, ids: list[int]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    pieces = context.tokenizer.convert_ids_to_tokens(ids)
-    return np.array([any(c.isdigit() for c in piece) for piece in pieces], dtype=np.bool_)

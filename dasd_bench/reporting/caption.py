@@ -16,7 +16,7 @@ Tests = Mapping[tuple[int, str], Paired]
 
 def score_caption(results: Sequence[RunResults], tests: Tests, baseline: str) -> list[str]:
     """The sentences under the main table."""
-    tasks = task_infos(results)
+    tasks = [task for task in task_infos(results) if not task.retention]
     seeds = sorted({seed for run in results for seed in expected_seeds(run)})
     lines = [_items(tasks, seeds), _errors(tasks, len(seeds))]
     if tests:
@@ -30,8 +30,10 @@ def score_caption(results: Sequence[RunResults], tests: Tests, baseline: str) ->
     for run in results:
         lines += training_lines(run, named=len(results) > 1)
     lines += comparable_lines(tasks)
-    if any(task.retention for task in tasks):
-        lines.append("TI, BWT: mean relative change to base on the trained tasks and on the retention tasks.")
+    if any(task.retention for task in task_infos(results)):
+        lines.append(
+            "TI, BWT: mean relative change to base on the trained tasks and on the others (see the retention table)."
+        )
     return lines
 
 
@@ -88,6 +90,11 @@ def training_lines(run: RunResults, *, named: bool) -> list[str]:
     about = "; ".join(part for part in (run.train.line, run.train.budget) if part)
     start = f"Run {run.run_id}: every" if named else "Every"
     lines = [f"{start} method trained alike: {about}."] if about else []
+    if run.train.arms:
+        each = "; ".join(f"{label}: {line}" for label, line in run.train.arms.items())
+        lines = [
+            f"{f'Run {run.run_id}: methods' if named else 'Methods'} not trained alike, {run.train.budget}: {each}."
+        ]
     kinds: dict[str, list[str]] = {}
     for arm in run.arms:
         if arm.denominator:

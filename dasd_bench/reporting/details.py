@@ -10,11 +10,17 @@ from statistics import fmean, stdev
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError, did_you_mean
 from dasd_bench.records import Reason
-from dasd_bench.reporting.collect import Entry, entries, group_names, task_infos, usable
+from dasd_bench.reporting.collect import Entry, entries, group_names, pairable, task_infos, usable
 from dasd_bench.reporting.format import bracket, count, number, percent, score
+from dasd_bench.reporting.quartiles import quartiles
 from dasd_bench.reporting.results import RunResults, StageTime, TargetStats, TaskInfo, TaskScore
 from dasd_bench.reporting.table import Cell, Column, Row, Table, ranked
 from dasd_bench.stats.intervals import bootstrap, wilson
+from dasd_bench.stats.multiple import holm, stars
+from dasd_bench.stats.paired import compare
+
+CONFIDENCE = "confidence"
+"""The grouping by quartile of the base's confidence, which every task has."""
 
 FAILURES = tuple(
     reason.value for reason in (Reason.NO_ANSWER, Reason.TRUNCATED, Reason.TIMEOUT, Reason.INFRASTRUCTURE_ERROR)
@@ -39,7 +45,17 @@ TARGET_FIELDS: tuple[TargetField, ...] = (
     (Column("length", "tokens\neach"), lambda s: s.mean_length, lambda v: number(v, 1)),
     (Column("gated_replaced", "replaced\nin gated %", shown=False), lambda s: s.gated_replaced_share, percent),
     (Column("dropped", "dropped", shown=False), lambda s: s.dropped, count),
+    (Column("length_50", "median\ntokens", shown=False), lambda s: _point(s, 1), lambda v: number(v, 0)),
+    (Column("length_90", "90 %\ntokens", shown=False), lambda s: _point(s, 2), lambda v: number(v, 0)),
+    (Column("agreement", "ROUGE-L\nto gold", shown=False), lambda s: s.gold_agreement, lambda v: number(v, 3)),
+    (Column("numbers", "gold's\nnumbers %", shown=False), lambda s: s.numbers_kept, percent),
+    (Column("auc_confidence", "AUC\nconfidence", shown=False), lambda s: s.auc_confidence, lambda v: number(v, 3)),
+    (Column("auc_probability", "AUC\np(token)", shown=False), lambda s: s.auc_probability, lambda v: number(v, 3)),
 )
+
+
+def _point(stats: TargetStats, index: int) -> float | None:
+    return stats.lengths[index] if stats.lengths else None
 
 
 def target_table(results: Sequence[RunResults]) -> Table:
@@ -85,14 +101,14 @@ def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
 def cost_table(results: Sequence[RunResults]) -> Table:
     """Tokens, steps and memory of each method, and the seconds of every stage, summed over seeds."""
     usable(results)
-    stages = list(dict.fromkeys(stage.name for run in results for stage in run.stages))
+    stages = list(dict.fromkeys(stage.name for run in results for stage in _folded(run)))
     rows = []
     for group, run in zip(group_names(results), results, strict=True):
-        shared = [stage for stage in run.stages if not stage.arm]
+        shared = [stage for stage in _folded(run) if not stage.arm]
         if shared:
             rows.append(Row("shared", _stage_cells(shared), group))
         for entry in entries(run):
-            own = [stage for stage in run.stages if stage.arm == entry.label]
+            own = [stage for stage in _folded(run) if stage.arm == entry.label]
             cells = _stage_cells(own) | _train_cells(entry)
             if cells:
                 rows.append(Row(entry.label, cells, group))
@@ -112,6 +128,12 @@ def cost_table(results: Sequence[RunResults]) -> Table:
     if stages:
         caption.append(f"Computed in this run: {format_seconds(total)} in all.")
     return Table("cost", "Cost", columns, rows, caption)
+
+
+def _folded(run: RunResults) -> list[StageTime]:
+    """The stages with those of all retention sets under one name: ten columns say no more than one."""
+    kept = {f"evaluate {task.name}" for task in run.tasks if task.retention}
+    return [replace(stage, name="retention") if stage.name in kept else stage for stage in run.stages]
 
 
 def reason_table(results: Sequence[RunResults]) -> Table:
@@ -182,6 +204,19 @@ def group_table(results: Sequence[RunResults], by: str) -> Table:
     return _by_seed(results) if by == "seed" else _by_group(results, by)
 
 
+def with_confidence(run: RunResults, task: str, scores: list[TaskScore]) -> list[TaskScore]:
+    """The scores with their items grouped by quartile of the base's confidence in its own answers.
+
+    Every row of the table is grouped by the same numbers, the base's, so that it is asked about the same items. No
+    score where the base's confidence is not known or was in other items.
+    """
+    base = run.base.get(task)
+    if base is None or not base.confidence:
+        return []
+    names = quartiles(base.confidence)
+    return [replace(one, groups={CONFIDENCE: names}) for one in scores if one.item_hash == base.item_hash]
+
+
 def _by_seed(results: Sequence[RunResults]) -> Table:
     tasks = task_infos(results)
     rows = []
@@ -199,19 +234,34 @@ def _by_seed(results: Sequence[RunResults]) -> Table:
 def _by_group(results: Sequence[RunResults], by: str) -> Table:
     listed = [(g, e) for g, run in zip(group_names(results), results, strict=True) for e in entries(run)]
     columns: dict[str, Column] = {}
-    rows = []
+    rows: list[Row] = []
     offered: set[str] = {"seed"}
+    # The base's members of every group (it is the first row of its run), and p of each row against them.
+    first: dict[tuple[int, str], list[list[float]]] = {}
+    tests: dict[tuple[int, str], float] = {}
     for group, entry in listed:
         cells: dict[str, Cell] = {}
-        for task in entry.run.tasks:
+        for task in (one for one in entry.run.tasks if not one.retention):
             scores = entry.scores(task.name)
             offered |= {name for one in scores for name in one.groups}
+            offered |= {CONFIDENCE for one in scores if one.confidence}
+            if by == CONFIDENCE:
+                scores = with_confidence(entry.run, task.name, scores)
             for name, members in _members(scores, by):
                 key = f"{task.name}:{name}"
                 title = f"{task.name}\n{by} {name}\nn = {len(members[0])}"
                 columns.setdefault(key, _task_column(task, key, title))
                 cells[key] = _part_cell(task, members)
+                first.setdefault((id(entry.run), key), members)
+                base = entry.run.base.get(task.name)
+                if not entry.is_base and base is not None and pairable(scores, [base]):
+                    test = compare(members, first[id(entry.run), key], higher_is_better=task.higher_is_better)
+                    tests[len(rows), key] = test.p
         rows.append(Row(entry.label, cells, group))
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    for (index, key), p_holm in corrected.items():
+        cell = rows[index].cells[key]
+        rows[index].cells[key] = replace(cell, p=tests[index, key], p_holm=p_holm, mark=stars(p_holm))
     if not columns:
         known = sorted(offered)
         raise UsageError(
@@ -220,6 +270,14 @@ def _by_group(results: Sequence[RunResults], by: str) -> Table:
     several = any(len(entry.seed_arms()) > 1 for _, entry in listed)
     lines = ["Percent with 95 % intervals over items" + (" (means over seeds within items)." if several else ".")]
     lines.append("Groups are small: read the intervals, not the ranks.")
+    if tests:
+        lines.append(f"* p < .05, ** p < .01 against base, paired, after Holm's correction over {len(tests)} tests.")
+    if by == CONFIDENCE:
+        lines.append(
+            "Items in four equal parts by the untrained model's confidence in its own answer: the geometric mean of "
+            "its tokens' probabilities, for multiple choice the probability of its choice among the choices. Q1 is "
+            "what it was least sure of. The same items for every row."
+        )
     order = [task.name for task in task_infos(results)]
     ordered = sorted(columns.values(), key=lambda column: order.index(column.block))
     return ranked(Table(f"by-{by}", f"Scores by {by}", ordered, rows, lines))

@@ -53,13 +53,31 @@ class ReferenceNll:
     """Teacher-forced negative log-likelihood of the test references, in nats per token.
 
     ``all_tokens_mean`` is over all tokens of all items; ``numeric_tokens_mean`` over tokens with a digit, None where
-    there is none; ``per_item`` holds the mean per item, in the order of the items.
+    there is none; ``per_item`` and ``numeric_per_item`` hold the mean per item, in the order of the items (0 for an
+    item without such a token), over ``tokens_per_item`` and ``numeric_tokens_per_item`` tokens. ``own`` is the same
+    for the answers of the base itself that were right.
     """
 
     all_tokens_mean: float
     numeric_tokens_mean: float | None
     per_item: list[float]
     numeric_per_item: list[float] = field(default_factory=list)
+    tokens_per_item: list[int] = field(default_factory=list)
+    numeric_tokens_per_item: list[int] = field(default_factory=list)
+    own: OwnNll | None = None
+
+
+@dataclass(slots=True)
+class OwnNll:
+    """Teacher-forced nll of the base's own right answers, in nats per token: how much of its own way is unlearnt.
+
+    ``items`` are the indices of the items the base got right; ``per_item`` the mean over ``tokens_per_item`` tokens.
+    """
+
+    mean: float
+    items: list[int]
+    per_item: list[float]
+    tokens_per_item: list[int]
 
 
 @dataclass(slots=True)
@@ -68,6 +86,7 @@ class TaskScore:
 
     ``correct`` (0 or 1) for pass/fail metrics, else ``scores``; one value per item in the order that ``item_hash``
     (see :func:`hash_items`) stands for. Where an item was sampled several times its value is the mean of its samples.
+    ``confidence`` is the model's own in each answer (see :mod:`dasd_bench.evaluation.confidence`), empty where unknown.
     ``reasons`` counts the values of :class:`dasd_bench.records.Reason`. ``groups`` holds for a name such as
     ``level`` or ``subject`` the group of every item.
     """
@@ -80,6 +99,7 @@ class TaskScore:
     reasons: dict[str, int] = field(default_factory=dict)
     reference_nll: ReferenceNll | None = None
     groups: dict[str, list[str]] = field(default_factory=dict)
+    confidence: list[float] = field(default_factory=list)
     stderr: float | None = None
     tokens: int = 0
     seconds: float = 0.0
@@ -119,6 +139,23 @@ class TaskScore:
 
 
 @dataclass(slots=True)
+class ClassStats:
+    """Training targets' tokens of one kind (numbers and operators, wording, format and end).
+
+    ``mean_nll`` in nats and ``high_ppl`` (tokens with a perplexity above 2.5) are under the frozen base;
+    ``weight_zero`` tokens are left out by the static selection. Of ``gated`` candidates of this kind ``replaced``
+    gave way to another token of the base.
+    """
+
+    tokens: int
+    mean_nll: float
+    high_ppl: int
+    weight_zero: int
+    gated: int
+    replaced: int
+
+
+@dataclass(slots=True)
 class TargetStats:
     """What one arm's training targets are like under the frozen base. See :func:`..target_stats.target_stats`.
 
@@ -127,8 +164,11 @@ class TargetStats:
     without a target, ``reasons`` the count of each ``Target.reason``. ``gold_share`` is a share of targets.
     ``replaced_share`` (tokens trained on that the gate took from the base) and ``weight_zero_share`` are shares of
     the targets' tokens; ``gated_replaced_share`` is the share replaced in all gated answers, refused ones included.
-    None = the method does not count it. ``histogram_counts[i]`` tokens have an nll in [``histogram_edges[i]``,
-    ``histogram_edges[i+1]``); the last bin is open.
+    None = the method does not count it. ``classes`` counts by kind of token; ``auc_confidence`` and ``auc_probability``
+    say how well the base's confidence and its probability of the token tell wording from numbers (.5: not at all);
+    ``gold_agreement`` is ROUGE-L with the gold answer, ``numbers_kept`` the share of its numbers that the targets have;
+    ``lengths`` are the 10, 50, 90 and 100 % points of tokens per target. ``histogram_counts[i]`` tokens have an
+    nll in [``histogram_edges[i]``, ``histogram_edges[i+1]``); the last bin is open.
     """
 
     n: int
@@ -148,6 +188,12 @@ class TargetStats:
     gate_broke: int | None = None
     gate_mended: int | None = None
     ungated_acceptance: float | None = None
+    classes: dict[str, ClassStats] = field(default_factory=dict)
+    auc_confidence: float | None = None
+    auc_probability: float | None = None
+    gold_agreement: float | None = None
+    numbers_kept: float | None = None
+    lengths: list[float] = field(default_factory=list)
     histogram_edges: list[float] = field(default_factory=list)
     histogram_counts: list[int] = field(default_factory=list)
 
@@ -214,11 +260,15 @@ class Arm:
 
 @dataclass(slots=True)
 class TrainSummary:
-    """What all arms share. ``line`` (adapter, learning rate, batch, epochs) and ``budget`` go into the caption."""
+    """How arms were trained. ``line`` (adapter, learning rate, batch, epochs) and ``budget`` go into the caption.
+
+    ``arms`` has a line per arm's label instead where they were not trained alike.
+    """
 
     line: str = ""
     budget: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    arms: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -71,7 +71,8 @@ def run_table(results: Sequence[RunResults], *, baseline: str = BASE) -> Table:
     cannot be shown and :class:`UsageError` for an unknown ``baseline``.
     """
     usable(results)
-    tasks = task_infos(results)
+    # What is evaluated for forgetting has a table of its own; here it counts as BWT.
+    tasks = [task for task in task_infos(results) if not task.retention]
     listed = [
         (group, entry) for group, run in zip(group_names(results), results, strict=True) for entry in entries(run)
     ]
@@ -206,6 +207,7 @@ def _mean_cell(means: list[float], sound: bool) -> Cell:
 def _summary_cells(work: _Work, entry: Entry, base: Entry | None) -> dict[str, Cell]:
     """Average, difference and the relative changes of a row that has every task of its run."""
     own = [task for task in work.tasks if task.name in {mine.name for mine in entry.run.tasks}]
+    kept = [task for task in entry.run.tasks if task.retention]
     cells: dict[str, Cell] = {}
     # An average of shares and perplexities, or of rows with unlike tasks, would mean nothing.
     if all(task.percent and task.higher_is_better for task in own) and len(own) == len(work.tasks):
@@ -217,8 +219,9 @@ def _summary_cells(work: _Work, entry: Entry, base: Entry | None) -> dict[str, C
         cells["average"] = Cell(score(average, True), average, detail, spread=spread)
         if base is not None and base.label != entry.label and not any(base.missing(task) for task in own):
             cells |= _delta_cell(entry, base, own)
-    if base is not None and base.is_base and not entry.is_base:
-        cells |= _change_cells(entry, base, own)
+    whole = all(entry.scores(task.name) for task in kept)
+    if base is not None and base.is_base and not entry.is_base and whole:
+        cells |= _change_cells(entry, base, [*own, *kept])
     return cells
 
 
@@ -242,6 +245,11 @@ def _delta_cell(entry: Entry, base: Entry, tasks: list[TaskInfo]) -> dict[str, C
     return {"delta": Cell(signed(difference), difference, bracket(interval, sign=True), interval.low, interval.high)}
 
 
+def outside(task: TaskInfo) -> bool:
+    """True for a task that the arms were not trained on."""
+    return task.retention or task.n_train == 0
+
+
 def _change_cells(entry: Entry, base: Entry, tasks: list[TaskInfo]) -> dict[str, Cell]:
     """Target improvement and backward transfer: mean relative change on trained and on retention tasks (2501.14315)."""
     cells: dict[str, Cell] = {}
@@ -251,7 +259,7 @@ def _change_cells(entry: Entry, base: Entry, tasks: list[TaskInfo]) -> dict[str,
         changes = []
         for task in tasks:
             before = base.scores(task.name)
-            if task.retention is kept and before and before[0].mean:
+            if outside(task) is kept and before and before[0].mean:
                 after = fmean(one.mean for one in entry.scores(task.name))
                 changes.append((after - before[0].mean) / before[0].mean * (1 if task.higher_is_better else -1))
         if changes and all(math.isfinite(change) for change in changes):

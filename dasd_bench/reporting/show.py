@@ -13,6 +13,7 @@ from dasd_bench.reporting.details import cost_table, reason_table, target_table
 from dasd_bench.reporting.render.machine import table_object
 from dasd_bench.reporting.render.terminal import renderables, terminal_text
 from dasd_bench.reporting.results import RESULTS_FILE, RunResults
+from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.samples import Sample
 from dasd_bench.reporting.scores import run_table
 from dasd_bench.reporting.table import Table
@@ -25,8 +26,14 @@ COMPLETION_LINES = 12
 
 
 def run_tables(results: Sequence[RunResults], baseline: str = "base") -> list[Table]:
-    """The tables of one run or several: scores, failures, training targets, cost. Tables without rows are left out."""
-    tables = [run_table(results, baseline=baseline), reason_table(results), target_table(results), cost_table(results)]
+    """The tables of one run or several: scores, retention, failures, training targets, cost; those without rows not."""
+    tables = [
+        run_table(results, baseline=baseline),
+        *retention_tables(results),
+        reason_table(results),
+        target_table(results),
+        cost_table(results),
+    ]
     return [table for table in tables if table.rows]
 
 

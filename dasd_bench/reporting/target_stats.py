@@ -8,11 +8,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dasd_bench.records import Floats, Origin, ScoredTarget
+from dasd_bench.records import Floats, Ints, Origin, ScoredTarget
 from dasd_bench.reporting.results import TargetStats
+from dasd_bench.reporting.target_classes import class_stats, gold_agreement, numbers_kept, selector_auc
+from dasd_bench.reporting.token_classes import TokenClasses
 
 HPR_LIMITS = (2.5, 10.0, 25.0)
 """Perplexity limits of the high-perplexity ratio; 2.5 is the one that tables print."""
+
+LENGTH_POINTS = (0.1, 0.5, 0.9, 1.0)
+"""The quantiles of ``TargetStats.lengths``."""
 
 HISTOGRAM_EDGES = tuple(i * 0.25 for i in range(49))
 """Lower edges of the nll histogram in nats, 0 to 12; the last bin holds all that is above."""
@@ -24,11 +29,18 @@ def limit_name(limit: float) -> str:
 
 
 def target_stats(
-    scored: Sequence[ScoredTarget], weights: Sequence[Floats], *, n_examples: int | None = None
+    scored: Sequence[ScoredTarget],
+    weights: Sequence[Floats],
+    *,
+    n_examples: int | None = None,
+    classes: TokenClasses | None = None,
+    references: Sequence[Ints] | None = None,
 ) -> TargetStats:
     """Counts and shares over all targets of an arm; ``weights`` are the static weights, float32 [T] per target.
 
-    ``n_examples`` is the number of examples that targets were asked for, where a method may drop some.
+    ``n_examples`` is the number of examples that targets were asked for, where a method may drop some. ``classes``
+    tells kinds of token apart and ``references`` holds the gold answer's token ids per target; what needs them is left
+    out without them.
 
     PPL is exp of the mean nll over all tokens (not the mean of token perplexities, which a few tokens dominate), and
     HPR_k the share of tokens with perplexity above k. From ``Target.notes``: ``gated_tokens`` and ``gated_replaced``
@@ -47,6 +59,8 @@ def target_stats(
     ungated = _noted(scored, "ungated_right")
     from_base = sum(int(np.count_nonzero(item.target.origin == Origin.BASE)) for item in scored)
     examples = n if n_examples is None else n_examples
+    auc_confidence, auc_probability = selector_auc(scored, classes) if classes is not None else (None, None)
+    lengths = [len(item.target.token_ids) for item in scored]
     return TargetStats(
         n=n,
         tokens=tokens,
@@ -65,6 +79,12 @@ def target_stats(
         gate_broke=None if broke is None else round(sum(broke)),
         gate_mended=None if mended is None else round(sum(mended)),
         ungated_acceptance=None if ungated is None else _share(sum(ungated), len(ungated)),
+        classes={} if classes is None else class_stats(scored, weights, classes),
+        auc_confidence=auc_confidence,
+        auc_probability=auc_probability,
+        gold_agreement=None if references is None else gold_agreement(scored, references),
+        numbers_kept=numbers_kept(scored),
+        lengths=[float(point) for point in np.quantile(lengths, LENGTH_POINTS)] if lengths else [],
         histogram_edges=list(HISTOGRAM_EDGES),
         histogram_counts=_histogram(nll),
     )

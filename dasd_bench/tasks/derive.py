@@ -6,6 +6,7 @@ scores are comparable with stock lm-eval by construction. Imports lm-eval (about
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import re
@@ -22,6 +23,7 @@ STRUCTURAL = ("tag", "group", "task_list", "class", "include")
 REQUIRED = ("task", "output_type", "doc_to_text", "doc_to_target", "metric_list", "test_split or validation_split")
 
 
+@functools.cache
 def stock_yaml(name: str) -> Path:
     """The YAML of an installed lm-eval task, found without indexing its 14,000 files.
 

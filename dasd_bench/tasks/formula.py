@@ -42,7 +42,7 @@ def evaluate(text: str, point: int) -> Value:
     reader = _Reader(text, point)
     try:
         value = reader.sum()
-    except (ZeroDivisionError, OverflowError, ValueError) as error:
+    except (ZeroDivisionError, OverflowError, ValueError, RecursionError) as error:
         raise Unreadable from error
     if reader.at != len(reader.tokens):
         raise Unreadable

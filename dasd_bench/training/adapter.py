@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from dasd_bench.atomic import disk_errors
 from dasd_bench.errors import TrainingError, did_you_mean
+from dasd_bench.models.gguf import quiet_transformers
 from dasd_bench.training.config import TrainingConfig
 from dasd_bench.training.linear import can_pack, frozen_forward, lora_forward
 from dasd_bench.training.quantize import is_quantized
@@ -138,7 +139,8 @@ def save(model: Any, state: dict[str, Tensor], folder: Path) -> None:
             text = json.dumps(fields, indent=2, sort_keys=True, default=_plain)
             (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
         else:
-            model.save_pretrained(partial, state_dict=state)
+            with quiet_transformers():
+                model.save_pretrained(partial, state_dict=state)
         sync_tree(partial)
         if folder.exists():
             shutil.rmtree(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from dasd_bench.atomic import write_json
 from dasd_bench.console import Console
 from dasd_bench.method import Method, build_method
+from dasd_bench.models.files import TOKENIZER_FILES
 from dasd_bench.models.load import load_model
 from dasd_bench.registry import discover
 from dasd_bench.store import load_ragged, save_ragged
@@ -53,7 +55,7 @@ def do_job(
     model = load_model(Path(job.model), dtype=job.dtype, device=str(processes.device) if early else "cpu")
     if job.training.qlora:
         quantize(model, processes.device)
-    return train(
+    result = train(
         model,
         examples,
         job.training,
@@ -66,6 +68,12 @@ def do_job(
         processes=processes,
         sharded=job.sharded,
     )
+    if job.training.lora_rank == 0 and processes.first:
+        # All weights were trained: with the tokenizer the result is a model folder like any other.
+        for name in TOKENIZER_FILES:
+            if (Path(job.model) / name).is_file():
+                shutil.copyfile(Path(job.model) / name, result.adapter_dir / name)
+    return result
 
 
 def build_job_method(job: TrainJob) -> Method:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import IO
 
 import torch
-import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
 
 from dasd_bench import errors
 from dasd_bench.console import Console, Meter
 from dasd_bench.errors import DasdError, TrainingError, UsageError
 from dasd_bench.training.batching import TrainExample
+from dasd_bench.training.config import TrainingConfig
 from dasd_bench.training.job import TrainJob, read_result, write_job
 from dasd_bench.training.trainer import TrainResult
 
@@ -33,8 +34,7 @@ def launch(job: TrainJob, examples: Sequence[TrainExample], count: int, console:
     Processes get torchrun's environment variables, and an equal share of the cores where OMP_NUM_THREADS is not set.
     Raises the error of the first process that fails; the others are ended then, as they are when this is interrupted.
     """
-    check_count(job, count)
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory(prefix="dasd-bench-") as name:
         folder = Path(name)
         write_job(folder, job, examples)
@@ -46,15 +46,17 @@ def launch(job: TrainJob, examples: Sequence[TrainExample], count: int, console:
         return read_result(folder)
 
 
-def check_count(job: TrainJob, count: int) -> None:
+def check_count(device: str, count: int, training: TrainingConfig, *, sharded: bool) -> None:
     """Refuses what this machine cannot do."""
-    if job.device.startswith("cuda") and torch.cuda.device_count() < count:
+    if sharded and count == 1:
+        raise UsageError("--parallel fsdp cuts a model over several processes; give --processes 2 or more.")
+    if sharded and training.qlora:
+        raise UsageError("A base in 4 bits cannot be cut over processes: use --parallel data with training.qlora.")
+    if device.startswith("cuda") and torch.cuda.device_count() < count:
         raise UsageError(
             f"--processes {count} needs {count} GPUs and this machine has {torch.cuda.device_count()}; "
             "use fewer processes."
         )
-    if job.sharded and job.training.qlora:
-        raise UsageError("A base in 4 bits cannot be cut over processes: use --parallel data with training.qlora.")
 
 
 class _Workers:
@@ -146,7 +148,7 @@ def _pass_on(line: str, console: Console, meter: Meter) -> None:
         return
     if event["event"] == "progress":
         meter.total = event["total"]
-        meter.advance(event["done"] - meter.done)
+        meter.advance(event["done"] - meter.done, event["tokens"] - meter.tokens)
     elif event["event"] == "warning":
         console.warn(event["text"].removeprefix("Warning: "))
     else:

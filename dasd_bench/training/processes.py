@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ class Processes:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def alone(self) -> bool:
@@ -61,7 +61,7 @@ class Processes:
         for bucket in _buckets(tensors):
             flat = torch.cat([t.reshape(-1) for t in bucket])
             dist.all_reduce(flat)
-            for tensor, part in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+            for tensor, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
     def agree(self, value: T) -> T:

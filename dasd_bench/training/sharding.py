@@ -48,7 +48,8 @@ def _layers(body: nn.Module) -> list[nn.Module]:
         raise TrainingError(
             f"{type(body).__name__} keeps no list of layers, so it cannot be cut over processes; use --parallel data."
         )
-    return list(max(lists, key=lambda found: sum(p.numel() for p in found.parameters())))
+    largest: nn.ModuleList = max(lists, key=lambda found: sum(p.numel() for p in nn.Module.parameters(found)))
+    return list(largest)
 
 
 class Weights:
@@ -60,7 +61,8 @@ class Weights:
         self.own: dict[str, nn.Parameter] = {}
         for name, parameter in self.parameters.items():
             # The local part shares its memory with the cut parameter: the optimiser works on plain tensors.
-            self.own[name] = nn.Parameter(parameter.detach().to_local()) if adapter.is_cut(parameter) else parameter
+            data = parameter.data
+            self.own[name] = nn.Parameter(data.to_local()) if isinstance(data, DTensor) else parameter
 
     def gradients(self) -> list[Tensor]:
         """This process's gradients, summed over all processes."""

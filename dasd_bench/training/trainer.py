@@ -291,7 +291,8 @@ class _Run:
         """One update on ``rows``; gives its line of metrics and the tokens that went through the model."""
         # Each step has a seed of its own: a continued run needs no stored random state, whatever its processes.
         torch.manual_seed(int(digest(self.seed, step, self.processes.rank)[:15], 16))
-        loss, kept, bad = 0.0, 0, ()
+        loss, kept = 0.0, 0
+        bad: tuple[str, ...] = ()
         for pack in self.packs(rows):
             part = self.backward(pack, step / self.total)
             loss += part.loss

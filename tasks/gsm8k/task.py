@@ -30,9 +30,7 @@ class Gsm8kCot(Gsm8k):
     summary = "grade-school word problems, 8 fixed shots with steps, stock lm-eval's gsm8k_cot"
     stock = "gsm8k_cot"
     answer_markers = ("The answer is",)
-    rewrite_instruction = (
-        "Write this solution again in your own words. End with the sentence: The answer is N. (N is the number.)"
-    )
+    rewrite_instruction = 'Write this solution again in your own words. End with "The answer is" and the final number.'
 
     def reference_of(self, worked: str, final: str) -> str:
         """The worked steps and the sentence that the shots end on."""

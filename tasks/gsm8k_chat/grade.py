@@ -1,7 +1,7 @@
 """The scores of ``gsm8k_chat``: what lm-eval's ``process_results`` calls.
 
 ``exact_match`` takes the answer wherever the text declares it (boxed, after ``####``, "the answer is"), else the last
-number; ``format_match`` only a number after ``####``, the form that was asked for.
+number; ``format_match`` only the number of "The answer is n", the form that was asked for.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from dasd_bench.tasks.grading import NUMBER, grade_number, same_number
 
-HASHES = re.compile(rf"####\s*\$?\s*({NUMBER})")
+ASKED = re.compile(rf"[Tt]he answer is:?\s*\$?({NUMBER})")
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """The two scores of one completion."""
     gold = str(doc["answer"]).rpartition("####")[2].strip()
-    asked = HASHES.findall(results[0])
+    asked = ASKED.findall(results[0])
     return {
         "exact_match": float(grade_number(results[0], gold).correct),
         "format_match": float(bool(asked) and same_number(asked[-1], gold)),

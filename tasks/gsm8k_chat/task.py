@@ -13,7 +13,13 @@ class Gsm8kChat(NumberTask):
     summary = "grade-school word problems, 0-shot with steps, for chat models; not comparable with lm-eval's gsm8k"
     data = DataSource("gsm8k", ("question", "answer"), hub_path="openai/gsm8k", hub_name="main")
     yaml = "gsm8k_chat.yaml"
-    max_new_tokens = 512
+    max_new_tokens = 400
+    answer_markers = ("The answer is",)
+    rewrite_instruction = 'Write this solution again in your own words. End with "The answer is" and the final number.'
+
+    def reference_of(self, worked: str, final: str) -> str:
+        """The worked steps and the sentence that the prompt asks for."""
+        return f"{worked}The answer is {final}."
 
     def level_of(self, row: dict[str, object]) -> str | None:
         """The number of steps of the reference: its lines before ``#### n``."""

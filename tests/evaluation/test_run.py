@@ -205,3 +205,28 @@ def test_missing_headline_metric_names_what_there_is(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(type(task), "filter", "loose")
     with pytest.raises(PluginError, match=r"no 'exact_match' under filter 'loose'; it gives exact_match,flexible"):
         evaluate(task, Scripted(lambda _: " 1"), TOKENIZER, rows=gold(1), settings=PLAIN)
+
+
+def test_every_sample_of_an_item_is_kept_and_graded_again() -> None:
+    """Three samples an item: all are in the record, and its tokens are those of all."""
+    from dasd_bench.evaluation.regrade import regrade
+
+    shipped = discover().task("mini_gsm").item
+
+    class Thrice(type(shipped)):  # type: ignore[misc]
+        def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
+            return {**config, "repeats": 3}
+
+    task = Thrice()
+    task.folder = shipped.folder
+    asked = iter(range(100))
+    engine = Scripted(lambda _: f" It is #### {next(asked)}")
+    records = evaluate(task, engine, TOKENIZER, rows=gold(2), settings=PLAIN).records
+    assert [len(record.completions or []) for record in records] == [3, 3]
+    assert len({text for record in records for text in record.completions or []}) == 6
+    assert records[0].completion == (records[0].completions or [])[0]
+    assert sum(record.tokens for record in records) == sum(
+        len(TOKENIZER.encode(text, add_special_tokens=False)) + 1 for r in records for text in r.completions or []
+    )
+    again = regrade(task, gold(2), records)
+    assert [record.to_json() for record in again] == [record.to_json() for record in records]

@@ -185,7 +185,8 @@ def test_ctrl_c_says_how_to_go_on(tiny_folder, tmp_path: Path, capsys, monkeypat
         patch.setattr(Engine, "score", interrupted)
         result = command(capsys, *args)
     assert result.code == 130
-    assert "run the same command again to go on" in result.out
+    assert "Interrupted. Saved: " in result.out
+    assert "Go on where it was: dasd-bench " in result.out
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "cancelled"
     table = command(capsys, "table", str(tmp_path / "run"))
     assert table.code == 1

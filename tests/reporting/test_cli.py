@@ -193,6 +193,26 @@ def test_compare_as_json(runs: Path) -> None:
     assert any("dtype" in reason for reason in one["not_comparable"])
 
 
+def test_compare_as_markdown_shows_both_completions(runs: Path) -> None:
+    text = ok(compare_command, f"{runs}/alpha:dasd", f"{runs}/beta:sft", "-f", "md")
+    assert "Not comparable: dtype differs (float32 and bfloat16)." in text
+    assert text.count("<details>") == 3
+    assert "<summary>gsm8k/test/14: A better</summary>" in text
+    assert "dasd text 14" in text
+    assert "sft text 14" in text
+    assert "answer 28" in text
+
+
+def test_runs_that_trained_differently_say_in_which_options(runs: Path, build: SimpleNamespace) -> None:
+    for name, lr in (("low", 1e-4), ("high", 5e-4)):
+        train = build.run().train
+        train.config = {"lr": lr, "epochs": 2.0}
+        build.write(runs, build.run(name, train=train, conditions={"training": name, "data gsm8k": "d1"}))
+    text = ok(table_command, runs / "low", runs / "high")
+    assert "training.lr differs (0.0001 and 0.0005)" in " ".join(text.split())
+    assert "epochs differs" not in text
+
+
 def test_compare_errors(runs: Path, build: SimpleNamespace) -> None:
     assert "are the same row" in str(error(compare_command, f"{runs}/alpha:sft", f"{runs}/alpha:sft"))
     assert "Did you mean 'sft'" in str(error(compare_command, f"{runs}/alpha:sfd", f"{runs}/beta"))

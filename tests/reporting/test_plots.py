@@ -21,6 +21,7 @@ from dasd_bench.reporting.plots import KINDS, Nothing, Plot, Source, draw, inlin
 from dasd_bench.reporting.plots.scores import pareto_front
 from dasd_bench.reporting.plots.style import styles
 from dasd_bench.reporting.plots.training import read_curve, running_mean
+from dasd_bench.reporting.results import Drift
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,16 @@ def test_replaced_share_has_one_point_per_tau(run: Path) -> None:
         assert stats is not None
         assert stats.gated_replaced_share is not None
         assert f"tau {arm.options['tau']:g}: {100 * stats.gated_replaced_share:.1f} % replaced" in alt
+
+
+def test_drift_is_a_second_measure_of_forgetting(build: SimpleNamespace, tmp_path: Path) -> None:
+    results = build.run("drifted")
+    results.base_drift = Drift(["gsm8k"] * 2, [1.0, 2.0], [4, 4], [0.0, 0.0], [0.0, 0.0], [4, 4])
+    results.arms[1].seeds[0].drift = Drift(["gsm8k"] * 2, [1.0, 2.0], [4, 4], [0.1, 0.3], [0.01, 0.1], [4, 4])
+    alt = one(build.write(tmp_path, results), "pareto").alt
+    assert "base: 50.0 % on trained tasks, drift 0.000" in alt
+    assert "dasd: 75.0 % on trained tasks, drift 0.200" in alt
+    assert "sft" not in alt
 
 
 def test_methods_with_the_same_targets_share_a_line(run: Path) -> None:

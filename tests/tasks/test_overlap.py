@@ -30,3 +30,23 @@ def test_twelve_words_are_not_enough() -> None:
 def test_a_template_is_no_overlap() -> None:
     train = examples("train", *(f"{WORDS} question {i} here" for i in range(20)))
     assert not overlap(train, examples("test", f"{WORDS} question 99 here")).grams
+
+
+def test_words_around_a_template_are_no_overlap() -> None:
+    """A run that ends in a template's words is not 13 words of two questions."""
+    template = "Reason step by step and put the final answer in the box at the end"
+    train = examples("train", *(f"Number {i} asks what is the value of x{i}. {template}" for i in range(30)))
+    test = examples("test", f"Number 99 asks what is the value of x99. {template}")
+    assert not overlap(train, test).grams
+
+
+def test_each_training_task_has_its_own_template() -> None:
+    long = "Your code should pass these tests and end with a line that says done and nothing else at all"
+    train = [
+        *(Example(f"a/train/{i}", "a", f"Word{i} {long}", "", "") for i in range(5)),
+        *(Example(f"b/train/{i}", "b", f"{WORDS} number{i} other{i}", "", "") for i in range(60)),
+    ]
+    found = overlap(train, examples("test", f"Word77 {long}", f"Word3 {long}"))
+    assert found.exact == [("t/test/1", "a/train/3")]
+    assert not found.grams
+    assert found.summary() == {"test_rows": 2, "exact": 1, "13_gram": 0, "first": [["t/test/1", "a/train/3"]]}

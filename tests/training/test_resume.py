@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,8 +50,9 @@ class StopError(Exception):
     pass
 
 
-def interrupt(out: Path, at: int, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    """Trains until ``at`` steps are done."""
+@contextmanager
+def stopped(at: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Training in the block ends when ``at`` steps are done."""
     original = trainer._Run.step
 
     def step(self: trainer._Run, number: int, rows: list) -> object:  # type: ignore[type-arg]
@@ -60,7 +63,13 @@ def interrupt(out: Path, at: int, monkeypatch: pytest.MonkeyPatch, **changes: ob
     with monkeypatch.context() as patch:
         patch.setattr(trainer._Run, "step", step)
         with pytest.raises(StopError):
-            train_whole(out, **changes)
+            yield
+
+
+def interrupt(out: Path, at: int, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Trains until ``at`` steps are done."""
+    with stopped(at, monkeypatch):
+        train_whole(out, **changes)
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(

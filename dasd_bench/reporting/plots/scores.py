@@ -12,7 +12,7 @@ from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source, partial_note, series_name
 from dasd_bench.reporting.plots.style import INK, Style, legend_below, panels, styles
 from dasd_bench.reporting.scores import run_table
-from dasd_bench.reporting.table import Cell, Row
+from dasd_bench.reporting.table import EMPTY, Cell, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,12 +44,17 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
         columns = [column for column in table.columns if column.block == task]
         groups = [column.key.partition(":")[2] for column in columns]
         sizes = [sorted({n for row in table.rows if (n := row.cell(column.key).n)}) for column in columns]
-        step = 0.72 / max(1, len(names))
-        for place, (name, row) in enumerate(zip(names, table.rows, strict=True)):
+        present = [
+            (name, row)
+            for name, row in zip(names, table.rows, strict=True)
+            if any(row.cell(column.key).value is not None for column in columns)
+        ]
+        step = 0.72 / len(present)
+        for place, (name, row) in enumerate(present):
             cells = [row.cell(column.key) for column in columns]
             points = [(x, cell) for x, cell in enumerate(cells) if cell.value is not None]
             if points:
-                shift = (place - (len(names) - 1) / 2) * step
+                shift = (place - (len(present) - 1) / 2) * step
                 _points(axis, [(x + shift, cell) for x, cell in points], look[name], name)
                 shown = ", ".join(f"{groups[x]} {100 * (cell.value or 0):.0f}" for x, cell in points)
                 words.append(f"{task}, {name}: {shown}")
@@ -64,7 +69,7 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
         axis.set_xlabel("difficulty level" if by == "level" else "subject")
         axis.set_title(task)
     _percent_axes(axes)
-    legend_below(figure, axes[0])
+    legend_below(figure, *axes)
     caption = (
         f"Share of right answers by {by}, with 95 % intervals over items (Wilson for one seed, bootstrap of the items' "
         f"seed means for several). Groups are small where n is: read the intervals.{partial_note(sources)}"
@@ -109,41 +114,67 @@ def _percent_axes(axes: Sequence[Axes]) -> None:
 
 
 def pareto(sources: Sequence[Source]) -> Plot | Nothing:
-    """Mean accuracy on the trained tasks against the mean change on retention tasks, with the front."""
+    """Accuracy on the trained tasks against the change on retention tasks, and against drift where it was measured."""
     kind = "pareto"
-    with_retention = [one for one in sources if any(task.retention for task in one.results.tasks)]
-    if not with_retention:
+    kept: list[tuple[str, float, float]] = []
+    drifted: list[tuple[str, float, float]] = []
+    for source in sources:
+        for entry in entries(source.results):
+            name = series_name(sources, source, entry.label)
+            if (place := _place(source, entry)) is not None:
+                kept.append((name, *place))
+            if (place := _drift_place(source, entry)) is not None:
+                drifted.append((name, *place))
+    if not kept and not drifted:
+        if any(task.retention for source in sources for task in source.results.tasks):
+            return Nothing(kind, "No row of these runs finished all its trained and retention tasks.")
         return Nothing(
             kind,
-            "These runs have no retention task (one that is evaluated and not trained on), so forgetting is unknown.",
+            "These runs have no retention task (one that is evaluated and not trained on), so forgetting is unknown; "
+            "a run with --retention all has them.",
         )
-    points: list[tuple[str, float, float]] = []
-    for source in with_retention:
-        for entry in entries(source.results):
-            place = _place(source, entry)
-            if place is not None:
-                points.append((series_name(sources, source, entry.label), *place))
-    if not points:
-        return Nothing(kind, "No row of these runs finished all its trained and retention tasks.")
-    look = styles(name for name, _, _ in points)
-    figure, (axis,) = panels(1, width=5.4, height=3.4)
-    front = pareto_front([(x, y) for _, x, y in points])
-    for name, x, y in points:
-        _dot(axis, x, y, look[name], name, filled=(x, y) in front)
-    axis.axvline(0, color=INK, linewidth=0.7, alpha=0.5)
-    axis.set_xlabel("change on retention tasks, points of accuracy (left: forgotten)")
-    axis.set_ylabel("accuracy on trained tasks, %")
-    axis.margins(0.12)
-    _draw_front(axis, front)
-    legend_below(figure, axis)
-    retained = sorted({t.name for one in with_retention for t in one.results.tasks if t.retention})
+    look = styles(name for name, _, _ in [*kept, *drifted])
+    shown = [(points, words) for points, words in ((kept, _KEPT_AXIS), (drifted, _DRIFT_AXIS)) if points]
+    figure, axes = panels(len(shown), width=5.4 if len(shown) == 1 else 3.9, height=3.2)
+    for axis, (points, words) in zip(axes, shown, strict=True):
+        front = pareto_front([(x, y) for _, x, y in points])
+        for name, x, y in points:
+            _dot(axis, x, y, look[name], name, filled=(x, y) in front)
+        axis.axvline(0, color=INK, linewidth=0.7, alpha=0.5)
+        axis.set_xlabel(words)
+        axis.margins(0.12)
+        _draw_front(axis, front)
+    axes[0].set_ylabel("accuracy on trained tasks, %")
+    legend_below(figure, *axes)
+    retained = sorted({task.name for one in sources for task in one.results.tasks if task.retention})
     caption = (
         "Up and to the right is better. Filled: on the Pareto front (no other row is better in one and at least as "
-        "good in the other); the line is the border of what the front beats. Retention: "
-        f"{', '.join(retained)}; mean change to base, in points. Means over seeds.{partial_note(sources)}"
+        "good in the other); the line is the border of what the front beats. "
+        + (f"Retention: {', '.join(retained)}; mean change to base, in points. " if kept else "")
+        + ("Drift: mean Jensen-Shannon distance to the base on held-out prompts, negated. " if drifted else "")
+        + f"Means over seeds.{partial_note(sources)}"
     )
-    alt = "; ".join(f"{name}: {y:.1f} % on trained tasks, {x:+.1f} points on retention tasks" for name, x, y in points)
-    return Plot(kind, "Accuracy against forgetting", caption, alt, figure)
+    alt = [f"{name}: {y:.1f} % on trained tasks, {x:+.1f} points on retention tasks" for name, x, y in kept]
+    alt += [f"{name}: {y:.1f} % on trained tasks, drift {abs(x):.3f}" for name, x, y in drifted]
+    return Plot(kind, "Accuracy against forgetting", caption, "; ".join(alt), figure)
+
+
+_KEPT_AXIS = "change on retention tasks, points (left: forgotten)"
+_DRIFT_AXIS = "minus drift, JS distance to base (left: farther)"
+
+
+def _drift_place(source: Source, entry: Entry) -> tuple[float, float] | None:
+    """(minus the mean distance to the base, mean accuracy on trained tasks in percent); the base is at 0."""
+    run = source.results
+    trained = [task for task in run.tasks if not task.retention]
+    if run.base_drift is None or any(entry.missing(task) for task in trained):
+        return None
+    if not all(task.percent for task in trained):
+        return None
+    distances = [0.0] if entry.is_base else [fmean(one.drift.js_distance) for one in entry.seed_arms() if one.drift]
+    if not distances or len(distances) < len(entry.seed_arms()):
+        return None
+    return -fmean(distances), 100 * fmean(fmean(one.mean for one in entry.scores(task.name)) for task in trained)
 
 
 def _place(source: Source, entry: Entry) -> tuple[float, float] | None:
@@ -250,8 +281,10 @@ def cost(sources: Sequence[Source]) -> Plot | Nothing:
 
 def _overall(source: Source, row: Row) -> Cell:
     """The average over tasks, or the score of the only task."""
-    tasks = source.results.tasks
-    return row.cell("average" if len(tasks) > 1 else tasks[0].name)
+    if row.cell("average").value is not None:
+        return row.cell("average")
+    scored = [task for task in source.results.tasks if not task.retention]
+    return row.cell(scored[0].name) if len(scored) == 1 else EMPTY
 
 
 def _cost(entry: Entry) -> tuple[float, bool] | None:

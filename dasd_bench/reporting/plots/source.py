@@ -31,6 +31,11 @@ class Plot:
     alt: str
     figure: Figure
 
+    @property
+    def width(self) -> float:
+        """Width in inches."""
+        return float(self.figure.get_figwidth())
+
 
 @dataclass(frozen=True, slots=True)
 class Nothing:

@@ -119,11 +119,15 @@ def panels(count: int, *, width: float = 3.4, height: float = 2.7, across: int =
     return figure, axes[:count]
 
 
-def legend_below(figure: Figure, axes: Axes) -> None:
-    """One legend for the whole figure, under it, in as many columns as fit; the figure grows by the legend's height."""
-    handles, labels = axes.get_legend_handles_labels()
-    if not handles:
+def legend_below(figure: Figure, *axes: Axes) -> None:
+    """One legend of all ``axes``, under the figure, in as many columns as fit; the figure grows by its height."""
+    known: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            known.setdefault(label, handle)
+    if not known:
         return
+    handles, labels = list(known.values()), list(known)
     labels = [textwrap.fill(label, 60) for label in labels]
     # 8.5-point DejaVu Sans takes about 0.078 inches a character; a handle with its gaps about 0.65.
     longest = max(len(line) for label in labels for line in label.split("\n"))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
+from dasd_bench.reporting.compare import Comparison
+from dasd_bench.reporting.samples import Sample
 from dasd_bench.reporting.table import Cell, Table
 
 
@@ -23,6 +26,30 @@ def markdown(table: Table) -> str:
             lines.append("| " + " | ".join([_md(row.label), *cells]) + " |")
     lines += ["", *(f"- {_md(sentence)}" for sentence in [*table.warnings, *table.caption]), ""]
     return "\n".join(lines)
+
+
+def markdown_comparison(comparison: Comparison) -> str:
+    """A comparison for a pull request: why not comparable first, the table, each changed item folded, side by side."""
+    reasons = [f"Not comparable: {reason}." for reason in comparison.not_comparable]
+    lines = [markdown(replace(comparison.table, warnings=[*reasons, *comparison.notes]))]
+    for change in comparison.changes:
+        better = "A better" if change.difference > 0 else "B better"
+        lines += [
+            f"<details><summary>{escape(change.item)}: {better}</summary>",
+            "",
+            f"<pre>{escape(change.prompt)}</pre>",
+            "",
+            f"<table><tr><th>A: {escape(change.a.reason)}</th><th>B: {escape(change.b.reason)}</th></tr>",
+            f"<tr><td>{_completion(change.a)}</td><td>{_completion(change.b)}</td></tr></table>",
+            "</details>",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _completion(sample: Sample) -> str:
+    found = "no answer found" if sample.extracted is None else f"answer {sample.extracted}"
+    return f"<pre>{escape(sample.completion)}</pre>{escape(found)}"
 
 
 def _md(text: str) -> str:

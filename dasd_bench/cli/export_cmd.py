@@ -1,0 +1,71 @@
+"""``dasd-bench export``: a run's adapters with a model card, ready for the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+
+if TYPE_CHECKING:
+    from dasd_bench.reporting.card import HubNames
+    from dasd_bench.reporting.results import RunResults
+
+
+@click.command("export")
+@click.argument("run", required=False)
+@click.option(
+    "--to", "form", type=click.Choice(("hf-card",)), default="hf-card", show_default=True, help="What to write."
+)
+@click.option("--row", help="Only this row's adapters (see: dasd-bench table RUN) [default: all].")
+@click.option("--seed", type=int, help="Only this seed's adapters [default: all].")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Copy adapter and card there [default: write the card beside each adapter].",
+)
+@runs_dir_option
+@click.pass_context
+def export_command(
+    context: click.Context,
+    run: str | None,
+    form: str,
+    row: str | None,
+    seed: int | None,
+    output: Path | None,
+    runs_dir: Path,
+) -> None:
+    """A model card (README.md) for the adapters of RUN: metadata that the hub reads, scores, table, command, limits.
+
+    With --output the adapter is copied too and names its base model as the hub does: a folder to upload as it is.
+    """
+    from dasd_bench.reporting.card import adapters, export_cards
+    from dasd_bench.reporting.catalog import find_run, load_run, newest_run
+    from dasd_bench.reporting.plots.source import Source
+
+    console = console_of(context)
+    path = find_run(run, runs_dir) if run else newest_run(runs_dir)
+    source = Source(path, load_run(path))
+    if source.results.status == "partial":
+        console.warn(f"Run {source.results.run_id} is partial; its cards say so.")
+    for folder in export_cards(source, adapters(source, row, seed), hub_names(source.results), output):
+        console.result(f"Wrote {folder / 'README.md'}", path=str(folder))
+
+
+def hub_names(results: RunResults) -> HubNames:
+    """The hub's names of the model and the tasks' data sets, as far as the model table and the tasks know them."""
+    from dasd_bench.models.aliases import load_aliases
+    from dasd_bench.registry import discover
+    from dasd_bench.reporting.card import HubNames
+
+    aliases = load_aliases()
+    model = aliases[results.model].hub_id if results.model in aliases else None
+    if model is None and results.model.count("/") == 1 and not Path(results.model).exists():
+        model = results.model
+    known = discover(()).tasks
+    names = [task.name for task in results.tasks if task.name in known]
+    paths = {name: getattr(known[name].item.data, "hub_path", None) for name in names}
+    return HubNames(model, {name: hub for name, hub in paths.items() if hub})
