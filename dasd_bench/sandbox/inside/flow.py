@@ -16,8 +16,8 @@ _WORD = re.compile(r"\w+")
 def questions_use_answers(text: str, tree: ast.Module, statements: Sequence[ast.stmt], remote: set[str]) -> bool:
     """True where an argument of a call to one of the ``remote`` names may hold or derive from another call's answer.
 
-    ``tree`` is the parsed ``text``, ``statements`` all of its statements. Errs to True: names are followed whatever their
-    scope and order, and whatever may carry an answer counts.
+    ``tree`` is the parsed ``text``, ``statements`` all of its statements. Errs to True: names are followed whatever
+    their scope and order, and whatever may carry an answer counts.
     """
     named = sum(word in remote for word in _WORD.findall(text))
     if named == sum(_plain_uses(statement, remote) for statement in statements):
