@@ -12,7 +12,6 @@ from .conftest import LEVELS
 from .hostile import CHECKED, LEFTOVERS, PROBLEM, PROGRAMS, RIGHT, Hostile
 from .outside import Outside, open_outside
 
-
 #: Families that reach for what a level of isolation must hold; the others are the judge's work at every level.
 BY_LEVEL = {1, 5, 6, 7, 8, 11, 12, 14, 16, 22, 24}
 CASES = [
