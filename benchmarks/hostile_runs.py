@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import dasd_bench
 from dasd_bench.sandbox import Limits, Sample, Sandbox
 from tests.sandbox.hostile import LEFTOVERS, PROBLEM, PROGRAMS
 from tests.sandbox.outside import open_outside
@@ -38,7 +39,8 @@ def of_programs(before: set[int]) -> list[str]:
             line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if "dasd_bench.sandbox" in line:
+        # Another checkout's sandbox may be at work on the same machine; ours is started with its own folder's name.
+        if str(Path(dasd_bench.__file__).parent) in line:
             found.append(f"{pid}: {line[:120]}")
     return found
 
@@ -74,13 +76,17 @@ def run(runs: int = 10_000, workers: int = 2, isolation: str = "auto", batch: in
     programs = sorted([*PROGRAMS, *LEFTOVERS], key=lambda program: program.family)
     order = [programs[i % len(programs)] for i in range(runs)]
     tallies: dict[int, Tally] = defaultdict(Tally)
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as sockets:
-        before, files = processes(), set(os.listdir(tempfile.gettempdir()))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as sockets,
+        tempfile.TemporaryDirectory() as temporary,
+    ):
+        before, tempfile.tempdir = processes(), temporary
         with open_outside(Path(folder), Path(sockets)) as outside:
             start = time.perf_counter()
             with Sandbox(workers, limits, isolation=isolation) as sandbox:
                 level = sandbox.level.value if sandbox.level else ""
-                between = len(processes() - before)
+                between = len(of_programs(before))
                 for first in range(0, runs, batch):
                     part = order[first : first + batch]
                     results = sandbox.run([Sample("p", outside.fill(program.code)) for program in part], [PROBLEM])
@@ -91,10 +97,11 @@ def run(runs: int = 10_000, workers: int = 2, isolation: str = "auto", batch: in
                         tally.seconds.append(result.wall_seconds)
                         tally.forged += result.passed and program.family != 25
                     tallies[part[-1].family].effects += len(outside.effects())
-                grown = len(processes() - before) - between
+                grown = len(of_programs(before)) - between
             time.sleep(0.5)
             left = of_programs(before)
-            files_left = [name for name in set(os.listdir(tempfile.gettempdir())) - files if "dasd" in name]
+            files_left = os.listdir(temporary)
+            tempfile.tempdir = None
             seconds = time.perf_counter() - start
     return {
         "name": f"hostile programs, {workers} workers, isolation {level}",

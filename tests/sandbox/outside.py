@@ -15,6 +15,7 @@ from pathlib import Path
 import dasd_bench
 
 SECRET = "sk-canary-5f1c"
+ABSTRACT = f"dasd-canary-{os.getpid()}"
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Outside:
         values = {
             "canary": str(self.folder / "canary"), "canary_folder": str(self.folder), "package": package,
             "packages": str(Path(os.__file__).parent / "site-packages"), "port": str(self.port), "secret": SECRET,
-            "abstract": "dasd-canary", "socket": self.socket_path, "harness": str(os.getpid()),
+            "abstract": ABSTRACT, "socket": self.socket_path, "harness": str(os.getpid()),
             "data": os.environ.get("DASD_DATA_DIR", "/nonexistent"),
         }  # fmt: skip
         return re.sub(r"\{(\w+)\}", lambda match: values.get(match.group(1), match.group(0)), code)
@@ -68,7 +69,7 @@ def open_outside(folder: Path, sockets: Path) -> Iterator[Outside]:
     os.chmod(path, 0o777)
     if sys.platform == "linux":
         datagrams.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        datagrams[1].bind("\0dasd-canary")
+        datagrams[1].bind("\0" + ABSTRACT)
     for one in datagrams:
         one.setblocking(False)
     with socket.create_server(("127.0.0.1", 0)) as server:
