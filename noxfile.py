@@ -12,7 +12,7 @@ CONSTRAINTS = ("-c", "constraints.txt")
 def tests(session: nox.Session) -> None:
     """The whole suite."""
     session.install(*CONSTRAINTS, "-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
@@ -42,4 +42,4 @@ def minimums(session: nox.Session) -> None:
     """The suite on the oldest versions that pyproject.toml allows (needs uv)."""
     session.install("uv")
     session.run("uv", "pip", "install", "--resolution=lowest-direct", "-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)

@@ -143,8 +143,13 @@ def test_a_repeated_run_computes_nothing(
 
 
 def test_named_sets_that_cannot_be_had_are_refused(
-    data: Path, tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path,
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("DASD_DATA_DIR", raising=False)
     model = tiny_folder("llama")
     unknown = command(capsys, *run_args(model, tmp_path, "--retention", "hellaswg", methods="sft"))
     assert unknown.code == 2
@@ -157,8 +162,12 @@ def test_named_sets_that_cannot_be_had_are_refused(
 
 
 def test_without_data_the_sets_are_left_out_with_a_word(
-    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("DASD_DATA_DIR", raising=False)
     args = run_args(tiny_folder("llama"), tmp_path, "--retention", "--offline", "--dry-run", methods="sft")
     found = command(capsys, *args)
     assert found.code == 0, found.err

@@ -38,7 +38,7 @@ STOP = (1 << 64) - 1
 REPORT = struct.Struct(">IiBdd")
 CAUSES = ("", "stopped", "output", "wall", "cpu", "memory", "files")
 #: Descriptors of a program: 0 to 2 as usual, its channel, and nothing else.
-CHANNEL, _HIGH = 3, 63
+CHANNEL, CONTROL, _HIGH = 3, 40, 63
 FRAME_BYTES = 64 << 20
 _MIB = 1 << 20
 _TICK = 0.025
@@ -65,7 +65,7 @@ class Zygote:
             readable = [*without_packages(jail.readable), *jail.packages, "/dev/null", "/dev/urandom", "/dev/zero"]
             self._rules = _move(kernel.landlock_rules(readable, [jail.workdir]), _HIGH)
         # High numbers for what is ours: a channel received then lands on CHANNEL, where the program wants it.
-        self._control = socket.socket(fileno=_move(control.detach(), 40))
+        self._control = socket.socket(fileno=_move(control.detach(), CONTROL))
         if jail.proc >= 0:
             jail.proc = _move(jail.proc, 41)
         self._output = -1
@@ -324,6 +324,9 @@ class Zygote:
 
 
 def _move(descriptor: int, to: int) -> int:
+    if descriptor == to:
+        os.set_inheritable(to, False)
+        return to
     os.dup2(descriptor, to, inheritable=False)
     os.close(descriptor)
     return to
@@ -374,7 +377,8 @@ def main(control_at: int | str, level: str, workdir: str, limits: dict[str, int]
         control = socket.socket(socket.AF_UNIX)
         control.connect(control_at)
     else:
-        control = socket.socket(fileno=control_at)
+        # At once, while nothing else is open: its number comes from the parent and may be one that is wanted below.
+        control = socket.socket(fileno=_move(control_at, CONTROL))
     for name in PRELOAD:
         __import__(name)
     os.environ.clear()
