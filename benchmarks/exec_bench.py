@@ -123,6 +123,11 @@ def run(
     }
 
 
+def run_lines(dtype: str, data_dir: str | None, runs: int, limit: int | None) -> list[dict[str, Any]]:
+    """The line of the table, for ``dasd-bench bench exec``: ``limit`` copies. Dtype and data do not matter here."""
+    return [run(copies=limit or 4, runs=runs)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--copies", type=int, default=4)
