@@ -63,8 +63,10 @@ class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
         return found
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """Never asked: no task of ours scores whole texts."""
-        raise NotImplementedError
+        """Whole texts leave nothing that could be graded again. Raises :class:`DataError`."""
+        raise DataError(
+            f"Task '{self.task.name}' scores whole texts, which records do not hold; repeat the run to score it again."
+        )
 
 
 def regrade(task: Task, rows: Sequence[Row], records: Sequence[ItemRecord]) -> list[ItemRecord]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dasd_bench.errors import PluginError
 from dasd_bench.records import Example, Verdict
 from dasd_bench.task import Row, Task
 from dasd_bench.tasks.grading import grade_choice
@@ -32,8 +33,8 @@ class StockChoiceTask(Task):
     subject_column: ClassVar[str | None] = None
 
     def parts(self, row: Row) -> ChoiceParts:
-        """The question as words."""
-        raise NotImplementedError
+        """The question as words; every plugin defines it. Raises :class:`PluginError` for one that does not."""
+        raise PluginError(f"Task '{self.name}' does not define parts().")
 
     def example(self, row: Row, split: str, index: int) -> Example:
         """The question with the right choice's text as reference and answer."""
