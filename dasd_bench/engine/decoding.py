@@ -119,7 +119,8 @@ class Decoder(Generic[Result]):
             everything = [prompt for i in order for prompt in prompts[i]]
             longest = max(max(map(len, prompts[i])) + self._limit(requests[i], prompts[i]) for i in order)
             static = None if self._static is None else self._static.steps(slots * recorder.width, longest + 1)
-            session = PackedSession(network, slots, recorder.width, everything, self._settings.prefill_tokens, static)
+            prefill = self._settings.prefill_tokens
+            session = PackedSession(network, slots, recorder.width, everything, prefill, longest + 1, static)
         else:
             session = PlainSession(network, recorder.width)
         queue = list(reversed(order))

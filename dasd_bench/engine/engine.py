@@ -10,7 +10,7 @@ import numpy as np
 from dasd_bench.engine.checks import check_dual, check_generate, check_targets
 from dasd_bench.engine.decoding import Decoder
 from dasd_bench.engine.divergence import DivergenceSink, Head, HeadlessNetwork, HiddenSink
-from dasd_bench.engine.memory import budget_bytes
+from dasd_bench.engine.memory import budget_bytes, keep_freed_memory
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.probe import agrees
 from dasd_bench.engine.recording import DualRecorder, PlainRecorder
@@ -34,6 +34,7 @@ class Engine:
     def __init__(self, model: Any, tokenizer: Any, settings: EngineSettings | None = None) -> None:
         self.settings = settings or EngineSettings()
         self._tokenizer = tokenizer
+        keep_freed_memory()
         self._network = Network(model, packed=self.settings.accelerate != "off")
         if self._network.packed and not agrees(self._network):
             self._network.unpack()

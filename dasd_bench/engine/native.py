@@ -38,19 +38,29 @@ class DecodeKernel:
         self._call = ctypes.CDLL(str(library)).dasd_decode_attention
         pointer, whole, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
         self._call.argtypes = [
-            whole, whole, pointer, pointer, pointer, pointer, pointer, whole, pointer, whole, whole, whole, whole,
-            real, real, pointer, pointer, whole,
+            whole, whole, pointer, pointer, pointer, pointer, pointer, whole, pointer, pointer, whole, whole, whole,
+            whole, whole, real, real, pointer, pointer, whole,
         ]  # fmt: skip
         self._call.restype = ctypes.c_int
 
     def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, how: Scale
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        lengths: Tensor,
+        how: Scale,
+        shared: Tensor,
+        width: int = 1,
     ) -> tuple[Tensor, Tensor]:
         """Appends ``key`` and ``value`` to the rows and attends.
 
         ``query`` [B, H, D], ``key`` and ``value`` [B, Hkv, D]; ``keys`` and ``values`` [rows, Hkv, capacity, D],
-        contiguous; ``lengths`` int64 [B], tokens held before. Gives output [B, H, D], log-sum-exp float32 [B, H].
-        A window counts from the row's own first token.
+        contiguous; ``lengths`` int64 [B], tokens held before. ``width`` rows are one item, and the first ``shared[b]``
+        (int64 [B]) tokens of a row are read where the item's first row holds them. Gives output [B, H, D], log-sum-exp
+        float32 [B, H]. A window counts from the row's own first token.
         """
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         rows, heads, dim = query.shape
@@ -61,8 +71,8 @@ class DecodeKernel:
         little = heads * dim * int(lengths.sum()) < ONE_THREAD
         self._call(
             int(query.dtype == torch.bfloat16), dim, query.data_ptr(), key.data_ptr(), value.data_ptr(),
-            keys.data_ptr(), values.data_ptr(), keys.shape[2], lengths.data_ptr(), rows, groups, heads // groups,
-            how.window or 0, how.scaling, how.softcap or 0.0, out.data_ptr(), lse.data_ptr(),
+            keys.data_ptr(), values.data_ptr(), keys.shape[2], lengths.data_ptr(), shared.data_ptr(), rows, width,
+            groups, heads // groups, how.window or 0, how.scaling, how.softcap or 0.0, out.data_ptr(), lse.data_ptr(),
             1 if little else torch.get_num_threads(),
         )  # fmt: skip
         return out, lse

@@ -299,7 +299,8 @@ class StepPlan:
     """One new token for each of the first ``lengths.numel()`` rows.
 
     ``lengths`` [B]: tokens each row holds; ``starts`` [B]: the length of its shared prefix. ``shared`` lists
-    (prefix, rows that see it int64). ``kernel`` does the rows' own part where it is there.
+    (prefix, rows that see it int64). ``kernel`` does the rows' own part where it is there; ``common`` [B] is for it: how
+    many of a row's first tokens lie in the first of the ``width`` rows of its item.
     """
 
     def __init__(
@@ -308,10 +309,14 @@ class StepPlan:
         lengths: Tensor,
         starts: Tensor,
         shared: list[tuple[Prefix, Tensor]],
+        common: Tensor,
+        width: int,
         kernel: DecodeKernel | None = None,
     ) -> None:
         self._rows = rows
         self._kernel = kernel
+        self._common = common
+        self._width = width
         self._lengths = lengths
         self._shared = shared
         self.positions = starts + lengths
@@ -344,7 +349,7 @@ class StepPlan:
         keys, values = self._rows.keys[layer], self._rows.values[layer]
         key, value, queries = key.transpose(0, 1), value.transpose(0, 1), query.transpose(0, 1)
         if self._kernel is not None:
-            return self._kernel(queries, key, value, keys, values, self._lengths, how)
+            return self._kernel(queries, key, value, keys, values, self._lengths, how, self._common, self._width)
         keys[self._range, :, self._lengths] = key
         values[self._range, :, self._lengths] = value
         heads, _, dim = query.shape

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dasd_bench.engine.requests import DualRequest, GenerateRequest
 from dasd_bench.engine.sampling import propose, uniforms
+from dasd_bench.engine.vocabulary import entropy, logsumexp, normalise
 from dasd_bench.errors import EngineError
 from dasd_bench.lab import DualGeneration, DualStep, Generation, Sampling, StepRule
 from dasd_bench.records import Finish
@@ -87,7 +88,7 @@ class PlainRecorder:
 
     def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
         """The next token of every item; notes its log-probability."""
-        normaliser = torch.logsumexp(logits, dim=-1)
+        normaliser = logsumexp(logits)
         tokens = proposals(logits, items, 0)
         logp = logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - normaliser
         chosen, noted = fetch([tokens, logp], normaliser, items)
@@ -111,13 +112,12 @@ class DualRecorder:
         self._rule = rule
 
     def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
-        """The next token of every item; notes origin, both log-probabilities, entropy, top-1 and both proposals."""
-        base = logits[0::2]
-        reference = logits[1::2]
-        base_norm = torch.logsumexp(base, dim=-1, keepdim=True)
-        reference_norm = torch.logsumexp(reference, dim=-1, keepdim=True)
-        base = base - base_norm
-        reference = reference - reference_norm
+        """The next token of every item; notes origin, both log-probabilities, entropy, top-1 and both proposals.
+
+        ``logits`` become log-probabilities in place.
+        """
+        normaliser = normalise(logits)
+        base, reference = logits[0::2], logits[1::2]
         step = DualStep(
             base_logp=base,
             reference_logp=reference,
@@ -128,18 +128,16 @@ class DualRecorder:
         )
         choice = self._rule(step)
         at = choice.token.to(torch.int64).unsqueeze(1)
-        # p log p with p = 0 counts as 0: a masked logit would make it 0 * -inf.
-        entropy = -(base.exp() * base.clamp(min=torch.finfo(base.dtype).min)).sum(dim=-1)
         columns = (
             choice.origin,
             base.gather(1, at).squeeze(1),
             reference.gather(1, at).squeeze(1),
-            entropy,
+            entropy(base),
             base.amax(dim=-1),
             step.base_token,
             step.reference_token,
         )
-        chosen, *noted = fetch([choice.token, *columns], (base_norm + reference_norm).squeeze(1), items)
+        chosen, *noted = fetch([choice.token, *columns], normaliser[0::2] + normaliser[1::2], items)
         for item, row in zip(items, zip(*noted, strict=True), strict=True):
             item.notes.append(row)
         return [int(token) for token in chosen]

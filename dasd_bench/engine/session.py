@@ -84,16 +84,21 @@ def shared_prefixes(prompts: Sequence[Tokens]) -> list[tuple[Tokens, int]]:
 
 @dataclass(slots=True)
 class _Row:
-    """One context: the prefix it refers to (None: it holds everything itself) and the tokens in its own row."""
+    """One context: the prefix it refers to (None: it holds everything itself) and the tokens in its own row.
+
+    The first ``common`` of them lie in the row of the item's first context.
+    """
 
     prefix: Prefix | None
     length: int
+    common: int = 0
 
 
 class PackedSession:
     """All rows in one forward pass over packed tokens, prompts as trees, long shared prefixes by reference.
 
-    With ``static`` the rows are its rows, every prefix is copied into them, and it takes the decoding steps.
+    No row will hold more than ``capacity`` tokens. With ``static`` the rows are its rows, every prefix is copied into
+    them, and it takes the decoding steps.
     """
 
     def __init__(
@@ -103,13 +108,15 @@ class PackedSession:
         width: int,
         prompts: Sequence[Tokens],
         prefill: int,
+        capacity: int,
         static: StaticSteps | None = None,
     ) -> None:
         self._network = network
         self._width = width
         self._prefill = prefill
         self._static = static
-        self._rows = Rows(network, items * width, padded=network.kernel is None) if static is None else static.rows
+        padded = network.kernel is None
+        self._rows = Rows(network, items * width, capacity, padded) if static is None else static.rows
         self._live: list[_Row] = []
         self._prefixes: dict[tuple[int, bytes], Prefix] = {}
         for tokens, length in shared_prefixes(prompts):
@@ -164,17 +171,22 @@ class PackedSession:
                 chains[keys[node.ends]] = chain
                 last[keys[node.ends]] = chain[-1][1] - 1
             stack.extend((child, chain) for child in node.children)
-        self._rows.reserve(max((0 if by_reference else start) + len(rest) for rest in rests) + 1)
-        for rest in rests:
+        offset = 0 if by_reference else start
+        first_chain = chains[rests[0].tobytes()]
+        for number, rest in enumerate(rests):
             row = len(self._live)
-            offset = 0
-            if prefix is not None and not by_reference:
-                offset = start
+            chain = chains[rest.tobytes()]
+            # The compiled kernel reads what two contexts of an item have in common in one place.
+            joint = 0
+            if number and self._network.kernel is not None and self._static is None:
+                joint = sum(1 for own, theirs in zip(chain, first_chain, strict=False) if own == theirs)
+            if prefix is not None and not by_reference and not joint:
                 for layer in range(self._network.layers):
                     self._rows.write(layer, row, 0, prefix.keys(layer), prefix.values(layer))
-            for begin, end, position in chains[rest.tobytes()]:
+            for begin, end, position in chain[joint:]:
                 tree.copies.append(Copy(row, begin, end, offset + position))
-            self._live.append(_Row(prefix if by_reference else None, offset + len(rest)))
+            common = offset + sum(end - begin for begin, end, _ in chain[:joint]) if joint else 0
+            self._live.append(_Row(prefix if by_reference else None, offset + len(rest), common))
         return tree, [last[rest.tobytes()] for rest in rests]
 
     def _forward(self, batch: list[tuple[Tree, list[int]]]) -> Tensor:
@@ -194,7 +206,6 @@ class PackedSession:
 
     def _packed_step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
         network = self._network
-        self._rows.reserve(max(lengths) + 1)
         members: dict[int, tuple[Prefix, list[int]]] = {}
         for number, row in enumerate(self._live):
             if row.prefix is not None:
@@ -204,6 +215,8 @@ class PackedSession:
             torch.tensor(lengths, device=network.device),
             torch.tensor([row.prefix.length if row.prefix else 0 for row in self._live], device=network.device),
             [(prefix, torch.tensor(rows, device=network.device)) for prefix, rows in members.values()],
+            torch.tensor([row.common for row in self._live], device=network.device),
+            self._width,
             network.kernel,
         )
         return network.hidden(torch.tensor(tokens, device=network.device), plan.positions, plan)
@@ -214,7 +227,7 @@ class PackedSession:
         for context in range(self._width):
             target, source = item * self._width + context, last * self._width + context
             if item != last:
-                self._rows.move(source, target, self._live[source].length)
+                self._rows.move(source, target, self._live[source].common, self._live[source].length)
                 self._live[target] = self._live[source]
         del self._live[-self._width :]
 

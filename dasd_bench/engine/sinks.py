@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dasd_bench.engine.requests import LogLikelihood, ScoreRequest
+from dasd_bench.engine.vocabulary import entropy, logsumexp, ranks
 from dasd_bench.errors import EngineError
 from dasd_bench.records import TokenScores
 
@@ -26,7 +27,7 @@ class NotFiniteError(EngineError):
 
 
 def _normaliser(logits: Tensor, requests: Sequence[ScoreRequest], places: Sequence[tuple[int, int]]) -> Tensor:
-    normaliser = torch.logsumexp(logits, dim=-1)
+    normaliser = logsumexp(logits)
     good = torch.isfinite(normaliser)
     if not bool(good.all()):
         raise NotFiniteError(requests, places, int((~good).nonzero()[0]))
@@ -47,15 +48,13 @@ class ScoreSink:
         self._ranks = [np.empty(size, dtype=np.int32) for size in sizes]
 
     def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
-        """See :class:`dasd_bench.engine.scoring.Sink`."""
+        """See :class:`dasd_bench.engine.scoring.Sink`; ``logits`` become log-probabilities in place."""
         normaliser = _normaliser(logits, self._requests, places)
         chosen = logits.gather(1, tokens.unsqueeze(1))
-        rank = (logits > chosen).sum(dim=-1).tolist()
-        top1 = logits.amax(dim=-1) - normaliser
+        rank = ranks(logits, chosen).tolist()
+        logits -= normaliser.unsqueeze(1)
         logp = chosen.squeeze(1) - normaliser
-        shifted = logits - normaliser.unsqueeze(1)
-        entropy = -(shifted.exp() * shifted.clamp(min=torch.finfo(shifted.dtype).min)).sum(dim=-1)
-        columns = torch.stack([logp, top1, entropy], dim=1).cpu().numpy()
+        columns = torch.stack([logp, logits.amax(dim=-1), entropy(logits)], dim=1).cpu().numpy()
         for number, (request, index) in enumerate(places):
             self._floats[request][:, index] = columns[number]
             self._ranks[request][index] = rank[number]

@@ -91,8 +91,7 @@ class StaticSteps:
     def __init__(self, network: Network, count: int, capacity: int) -> None:
         self._network = network
         self.count = row_shape(count)
-        self.rows = Rows(network, self.count, padded=True)
-        self.rows.reserve(capacity)
+        self.rows = Rows(network, self.count, capacity, padded=True)
         self._inputs = torch.zeros(2, self.count, dtype=torch.int64, device=network.device)
         cuda = network.device.type == "cuda"
         self._staging = torch.zeros(self._inputs.shape, dtype=torch.int64, pin_memory=cuda)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dasd_bench.engine.network import Network
 
-GROWTH = 128
-"""Row capacity is a multiple of this many tokens, and grows by half."""
+MULTIPLE = 128
+"""Row capacity is a multiple of this many tokens."""
 
 
 class Prefix:
@@ -40,33 +40,19 @@ class Prefix:
 
 
 class Rows:
-    """Keys and values of the rows that decode, rows 0 to ``count`` - 1 in use: per layer [rows, Hkv, capacity, D]."""
+    """Keys and values of the rows that decode, rows 0 to ``count`` - 1 in use: per layer [rows, Hkv, capacity, D].
 
-    def __init__(self, network: Network, rows: int, padded: bool) -> None:
-        self._network = network
-        self._rows = rows
+    The room is taken once, for ``tokens`` tokens a row: growing would copy everything onto fresh pages, whose first
+    touch costs more than the decoding steps between. What is never written takes no memory on a CPU.
+    """
+
+    def __init__(self, network: Network, rows: int, tokens: int, padded: bool) -> None:
+        self.capacity = -(-tokens // MULTIPLE) * MULTIPLE
+        shape = (rows, network.key_heads, self.capacity, network.head_dim)
         # Padded attention gives what lies beyond a row's end the weight 0, so it must be a number.
-        self._make = torch.zeros if padded else torch.empty
-        self.capacity = 0
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
-
-    def reserve(self, tokens: int) -> None:
-        """Makes room for ``tokens`` tokens in every row; what is stored stays."""
-        if tokens <= self.capacity:
-            return
-        network = self._network
-        capacity = -(-max(tokens, self.capacity * 3 // 2) // GROWTH) * GROWTH
-        shape = (self._rows, network.key_heads, capacity, network.head_dim)
-        for tensors in (self.keys, self.values):
-            for layer in range(network.layers):
-                grown = self._make(shape, dtype=network.dtype, device=network.device)
-                if self.capacity:
-                    grown[:, :, : self.capacity] = tensors[layer]
-                    tensors[layer] = grown
-                else:
-                    tensors.append(grown)
-        self.capacity = capacity
+        make = partial(torch.zeros if padded else torch.empty, shape, dtype=network.dtype, device=network.device)
+        self.keys: list[Tensor] = [make() for _ in range(network.layers)]
+        self.values: list[Tensor] = [make() for _ in range(network.layers)]
 
     def write(self, layer: int, row: int, offset: int, key: Tensor, value: Tensor) -> None:
         """Stores ``key`` and ``value`` [Hkv, n, D] of one layer in one row from ``offset`` on."""
@@ -74,8 +60,8 @@ class Rows:
         self.keys[layer][row, :, offset:end] = key
         self.values[layer][row, :, offset:end] = value
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copies the first ``length`` tokens of one row over another."""
+    def move(self, source: int, target: int, start: int, end: int) -> None:
+        """Copies tokens ``start`` to ``end`` of one row over another."""
         for tensors in (self.keys, self.values):
             for tensor in tensors:
-                tensor[target, :, :length] = tensor[source, :, :length]
+                tensor[target, :, start:end] = tensor[source, :, start:end]

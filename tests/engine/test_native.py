@@ -14,19 +14,29 @@ from tests.engine.conftest import KINDS, pair, random_prompts
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("groups", "repeat", "dim"), [(3, 3, 64), (2, 1, 16), (1, 7, 128), (2, 5, 256)])
 @pytest.mark.parametrize(("softcap", "window"), [(None, None), (3.0, None), (None, 10)])
-def test_kernel_equals_softmax_over_each_row(dtype, groups, repeat, dim, softcap, window):
+@pytest.mark.parametrize(("width", "common"), [(1, [0] * 6), (2, [0, 1, 0, 20, 0, 33]), (3, [0, 1, 0, 0, 32, 32])])
+def test_kernel_equals_softmax_over_each_row(dtype, groups, repeat, dim, softcap, window, width, common):
     kernel = native.load_kernel(torch.device("cpu"), dtype, dim)
     if kernel is None:
         pytest.skip("no C++ compiler here")
     torch.manual_seed(0)
-    lengths = torch.tensor([0, 1, 31, 32, 33, 70])
+    lengths = torch.tensor([1, 1, 31, 32, 33, 70])
     rows, capacity = len(lengths), 80
     keys = torch.randn(rows + 1, groups, capacity, dim).to(dtype)
     values = torch.randn(rows + 1, groups, capacity, dim).to(dtype)
     query = torch.randn(rows, groups * repeat, dim).to(dtype)
     key, value = torch.randn(2, rows, groups, dim).to(dtype)
     how = Scale(0.3, softcap, window)
-    out, lse = kernel(query, key, value, keys, values, lengths, how)
+    # Nothing that a row has in common with the first of its item may be read in the row itself.
+    held_keys, held_values = keys.clone(), values.clone()
+    for row, count in enumerate(common):
+        leader = row // width * width
+        for held, full in ((held_keys, keys), (held_values, values)):
+            full[row, :, :count] = full[leader, :, :count]
+            held[row, :, :count] = float("nan")
+    out, lse = kernel(query, key, value, held_keys, held_values, lengths, how, torch.tensor(common), width)
+    for row, length in enumerate(lengths.tolist()):
+        keys[row, :, length], values[row, :, length] = held_keys[row, :, length], held_values[row, :, length]
     for row, length in enumerate(lengths.tolist()):
         assert torch.equal(keys[row, :, length], key[row])
         assert torch.equal(values[row, :, length], value[row])
@@ -50,7 +60,7 @@ def test_kernel_keeps_nan():
     store = torch.zeros(1, 1, 8, 16), torch.zeros(1, 1, 8, 16)
     query = torch.full((1, 1, 16), float("nan"))
     new = torch.ones(1, 1, 16)
-    out, _ = kernel(query, new, new, *store, torch.tensor([3]), Scale(1.0, None, None))
+    out, _ = kernel(query, new, new, *store, torch.tensor([3]), Scale(1.0, None, None), torch.tensor([0]))
     assert torch.isnan(out).all()
 
 
