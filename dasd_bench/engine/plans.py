@@ -299,8 +299,8 @@ class StepPlan:
     """One new token for each of the first ``lengths.numel()`` rows.
 
     ``lengths`` [B]: tokens each row holds; ``starts`` [B]: the length of its shared prefix. ``shared`` lists
-    (prefix, rows that see it int64). ``kernel`` does the rows' own part where it is there; ``common`` [B] is for it: how
-    many of a row's first tokens lie in the first of the ``width`` rows of its item.
+    (prefix, rows that see it int64). ``kernel`` does the rows' own part where it is there; ``common`` [B] is for it:
+    how many of a row's first tokens lie in the first of the ``width`` rows of its item.
     """
 
     def __init__(
