@@ -11,7 +11,7 @@ TOGETHER = 1 << 19
 
 def _pieces(logits: Tensor) -> tuple[Tensor, ...]:
     rows = logits.shape[0] if logits.device.type != "cpu" else max(1, TOGETHER // logits.shape[1])
-    return torch.split(logits, rows)  # type: ignore[no-untyped-call,no-any-return]
+    return torch.split(logits, rows)
 
 
 def logsumexp(logits: Tensor) -> Tensor:
@@ -36,5 +36,5 @@ def entropy(logp: Tensor) -> Tensor:
 def ranks(logits: Tensor, chosen: Tensor) -> Tensor:
     """How many logits of a row [B, V] are above ``chosen`` [B, 1], int64 [B]."""
     pieces = _pieces(logits)
-    bars = torch.split(chosen, pieces[0].shape[0])  # type: ignore[no-untyped-call]
+    bars = torch.split(chosen, pieces[0].shape[0])
     return torch.cat([(piece > bar).sum(dim=-1) for piece, bar in zip(pieces, bars, strict=True)])
