@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import sys
 import time
@@ -26,6 +27,7 @@ class Meter:
         self.total = total
         self.unit = unit
         self.done = 0
+        self.earlier = 0
         self.tokens = 0
         self._started = time.monotonic()
         self._printed = self._started
@@ -37,35 +39,51 @@ class Meter:
         self.done += items
         self.tokens += tokens
         if self._bar is not None and self._bar_task is not None:
-            self._bar.update(self._bar_task, completed=self.done, note=self._note())
+            self._bar.update(self._bar_task, completed=self.done, total=self.total, note=self._note())
         elif time.monotonic() - self._printed >= PLAIN_SECONDS:
             self._printed = time.monotonic()
             self._console.event("progress", text=f"  {self.label}: {self._counts()}, {self._note()}", **self.fields())
 
+    def go_on(self, items: int) -> None:
+        """Counts ``items`` that an earlier sitting finished: they say nothing of this one's rate."""
+        self.done += items
+        self.earlier += items
+
     def fields(self) -> dict[str, Any]:
-        """What a machine reads: counts, seconds, rate and memory; a rate or time that is not known yet is null."""
+        """What a machine reads: counts, seconds, rate and memory; a rate or time that is not known yet is null.
+
+        ``earlier`` of the ``done`` items were finished in an earlier sitting.
+        """
         seconds = time.monotonic() - self._started
+        left = self._left(seconds)
         return {
             "label": self.label,
             "unit": self.unit,
             "done": self.done,
+            "earlier": self.earlier,
             "total": self.total,
             "tokens": self.tokens,
             "seconds": round(seconds, 1),
             "tokens_per_second": round(self.tokens / seconds, 1) if self.tokens and seconds else None,
-            "seconds_left": round(seconds / self.done * (self.total - self.done), 1) if self.done else None,
+            "seconds_left": None if left is None else round(left, 1),
             "memory_gib": round(memory_gib(), 2),
         }
 
     def _counts(self) -> str:
         return f"{self.done}/{self.total} {self.unit}"
 
+    def _left(self, seconds: float) -> float | None:
+        """Seconds left at the pace of this sitting's ``seconds``; None before its first item."""
+        now = self.done - self.earlier
+        return seconds / now * (self.total - self.done) if now else None
+
     def _note(self) -> str:
-        if not self.done:
-            return "starting"
         seconds = max(time.monotonic() - self._started, 1e-9)
-        left = seconds / self.done * (self.total - self.done)
-        rate = f"{self.tokens / seconds:,.0f} tok/s" if self.tokens else f"{self.done / seconds:.2f} {self.unit}/s"
+        left = self._left(seconds)
+        if left is None:
+            return "starting"
+        now = self.done - self.earlier
+        rate = f"{self.tokens / seconds:,.0f} tok/s" if self.tokens else f"{now / seconds:.2f} {self.unit}/s"
         return f"{rate}, {format_seconds(left)} left, {memory_gib():.1f} GiB"
 
 
@@ -89,6 +107,12 @@ class Console:
         self.quiet = quiet
         self.rich = rich.console.Console(file=self._stream, soft_wrap=True, highlight=False)
         self.warnings: list[str] = []
+
+    def branch(self) -> Console:
+        """The same console for one run of several: it has the warnings so far, and what it adds is not the others'."""
+        branch = copy.copy(self)
+        branch.warnings = list(self.warnings)
+        return branch
 
     @property
     def is_terminal(self) -> bool:

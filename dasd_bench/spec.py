@@ -6,6 +6,7 @@ The resolved specification is written to ``spec.yaml`` in the run directory; ``r
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,8 @@ class RunSpec:
     confirm_run_unsafe_code: bool = option(False, help="Allow tasks that run model-written code (in the sandbox).")
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    training_given: tuple[str, ...] = ()
+    """Training options that win over the methods' cards, whatever their values; kept under ``budget`` = card only."""
     engine: EngineConfig = field(default_factory=EngineConfig)
 
 
@@ -170,7 +173,7 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
     values = merge(*layers)
     built: dict[str, Any] = {}
     for f in dataclasses.fields(RunSpec):
-        if f.name not in values:
+        if f.name not in values or f.name == "training_given":
             continue
         value = values[f.name]
         if f.name == "training":
@@ -186,7 +189,8 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
             built[f.name] = tuple(str(part) for part in convert(value, tuple, f.name))
         else:
             built[f.name] = _checked(f, value, f.name)
-    spec = RunSpec(**built)
+    given = set[str]().union(*map(_training_given, layers))
+    spec = RunSpec(**built, training_given=tuple(sorted(given)) if built.get("budget") == "card" else ())
     for name in ("methods", "tasks", "seeds"):
         chosen = getattr(spec, name)
         if not chosen:
@@ -194,6 +198,18 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
         if len(set(chosen)) != len(chosen):
             raise UsageError(f"--{name}: '{','.join(map(str, chosen))}' names one twice.")
     return spec
+
+
+def _training_given(values: Mapping[str, Any]) -> set[str]:
+    """The training options that a layer asks for by name. A preset or a saved specification says itself which."""
+    if "training_given" in values:
+        return set(convert(values["training_given"], tuple, "training_given"))
+    named = values.get("training", {})
+    standard = dataclasses.asdict(TrainingConfig())
+    if named.keys() == standard.keys():
+        # Saved before specifications said it: only what is no default can have been asked for.
+        return {key for key, value in named.items() if value != standard[key]}
+    return set(named)
 
 
 def _section(kind: type[Any], values: Mapping[str, Any], name: str) -> Any:
@@ -213,6 +229,36 @@ def _checked(f: dataclasses.Field[Any], value: Any, label: str) -> Any:
     return value
 
 
+def split_commas(text: str) -> list[str]:
+    """The parts between commas, without empty ones; commas in double quotes split nothing: ``a,"b,c"``.
+
+    Raises :class:`UsageError` for a quote that is not closed.
+    """
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace, lexer.quotes, lexer.escape, lexer.commenters = ",", '"', "", ""
+    lexer.whitespace_split = True
+    try:
+        return [part.strip() for part in lexer if part.strip()]
+    except ValueError:
+        raise UsageError(f"'{text}' has a double quote that is not closed.") from None
+
+
+def parse_arm(text: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """``NAME+X=...+training.Y=...`` as the method's name, its own options and its own training options."""
+    name, *pairs = text.split("+")
+    own: dict[str, str] = {}
+    training: dict[str, str] = {}
+    for pair in pairs:
+        key, sep, value = pair.partition("=")
+        if not sep:
+            raise UsageError(f"--method {text}: write options as {name}+NAME=VALUE.")
+        section, _, option_name = key.rpartition(".")
+        if section not in ("", "training"):
+            raise UsageError(f"--method {text}: write options as {name}+NAME=VALUE or {name}+training.NAME=VALUE.")
+        (training if section else own)[option_name] = value
+    return name, own, training
+
+
 def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
     """The methods of a run with their options: ``method.X`` for all that have X, ``NAME.X``, then ``NAME+X=...``.
 
@@ -220,17 +266,7 @@ def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
     """
     parsed = []
     for text in spec.methods:
-        name, *pairs = text.split("+")
-        own: dict[str, Any] = {}
-        training: dict[str, Any] = {}
-        for pair in pairs:
-            key, sep, value = pair.partition("=")
-            if not sep:
-                raise UsageError(f"--method {text}: write options as {name}+NAME=VALUE.")
-            section, _, option_name = key.rpartition(".")
-            if section not in ("", "training"):
-                raise UsageError(f"--method {text}: write options as {name}+NAME=VALUE or {name}+training.NAME=VALUE.")
-            (training if section else own)[option_name] = value
+        name, own, training = parse_arm(text)
         parsed.append((text, registry.method(name), own, training))
     shared = spec.method_options.get("method", {})
     chosen = {plugin.name for _, plugin, _, _ in parsed}
@@ -256,8 +292,8 @@ def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
 def arm_training(spec: RunSpec, plugin: Plugin[type[Method]], own: Mapping[str, Any]) -> TrainingConfig:
     """How one arm is trained: the run's way, under ``budget=card`` with the method's card, then the arm's ``own``.
 
-    Under ``card`` a training option that the run sets to other than its default wins over the card, so that a small
-    machine can run a card with fewer epochs.
+    Under ``card`` a training option that the file, the command line or a sweep's grid names wins over the card, and so
+    does any other value than the default, so that a small machine can run a card with fewer epochs.
     """
     values = dataclasses.asdict(spec.training)
     if spec.budget == "card":
@@ -266,7 +302,8 @@ def arm_training(spec: RunSpec, plugin: Plugin[type[Method]], own: Mapping[str, 
             _section(TrainingConfig, plugin.item.card, "training")
         except UsageError as error:
             raise PluginError(f"{plugin.path}: the card of method '{plugin.name}' is wrong: {error}") from None
-        values |= {key: value for key, value in plugin.item.card.items() if values[key] == standard[key]}
+        open_keys = {key for key in values.keys() - set(spec.training_given) if values[key] == standard[key]}
+        values |= {key: value for key, value in plugin.item.card.items() if key in open_keys}
     built: TrainingConfig = _section(TrainingConfig, values | dict(own), "training")
     return built
 
@@ -274,6 +311,8 @@ def arm_training(spec: RunSpec, plugin: Plugin[type[Method]], own: Mapping[str, 
 def to_yaml(spec: RunSpec) -> str:
     """The specification as YAML, with a header that repeats the run."""
     plain = dataclasses.asdict(spec)
+    if spec.budget != "card":
+        del plain["training_given"]
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
     header = "# Repeat this run: dasd-bench run -c spec.yaml\n"
     return header + str(yaml.safe_dump(listed, sort_keys=False, allow_unicode=True))

@@ -30,13 +30,13 @@ Row = dict[str, Any]
 FORMAT = {
     "generate": 1,
     "dual": 1,
-    "targets": 1,
+    "targets": 2,
     "score": 1,
     "nll": 2,
-    "train": 1,
-    "evaluate": 2,
+    "train": 2,
+    "evaluate": 3,
     "outputs": 1,
-    "drift": 1,
+    "drift": 2,
 }
 """The version of each stage's stored format and code; raising one makes its old entries unreachable."""
 
@@ -134,7 +134,7 @@ class DiskShards:
         """The rows of a finished shard, else None."""
         path = self._folder / f"{key}.jsonl"
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            return read_lines(path)
         except (FileNotFoundError, ValueError):
             return None
 
@@ -142,6 +142,14 @@ class DiskShards:
         """Stores the rows of a shard."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_bytes(self._folder / f"{key}.jsonl", text.encode("utf-8"))
+
+
+def read_lines(path: Path) -> list[Row]:
+    """The rows of a JSON-lines file that this program wrote; raises :class:`ValueError` for a torn one.
+
+    Only "\\n" ends a row: JSON strings may hold the other line separators that ``str.splitlines`` cuts at.
+    """
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def save_ragged(path: Path, fields: Mapping[str, Sequence[npt.NDArray[Any]]], rows: Sequence[Row]) -> None:

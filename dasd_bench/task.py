@@ -80,6 +80,11 @@ class Task:
         """The verdict on a completion written for ``example`` (used on targets, not on lm-eval's scores)."""
         raise PluginError(f"Task '{self.name}' does not define grade().")
 
+    def grade_scored(self, example: Example, text: str) -> Verdict:
+        """The verdict on a completion that lm-eval scored, for its record: :meth:`grade`'s, unless the headline metric
+        asks something else."""
+        return self.grade(example, text)
+
     def grade_ahead(self, rows: Sequence[Row], texts: Sequence[str]) -> None:
         """Called once with every completion of an evaluation, before they are scored one by one: a task whose scoring
         is slow can do it here for all of them side by side, and remember."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rich.console
 
 from dasd_bench import console as console_module
 from dasd_bench.console import Console
@@ -95,3 +96,36 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
     again = command(capsys, *args)
     assert again.code == 0
     assert "[train sft seed 0] reused from the store" in again.out
+
+
+def test_the_time_left_is_by_what_this_sitting_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 steps 90 were done in an earlier sitting; one a second since: 8 seconds are left, not 0.2."""
+    now = 0.0
+    monkeypatch.setattr(console_module.time, "monotonic", lambda: now)
+    with Console(stream=io.StringIO()).progress("train", 100, "steps") as meter:
+        meter.go_on(90)
+        assert meter.fields()["seconds_left"] is None
+        for now in (1.0, 2.0):  # noqa: B007
+            meter.advance()
+        fields = meter.fields()
+    assert (fields["done"], fields["earlier"], fields["seconds_left"]) == (92, 90, 8.0)
+    assert meter._note().startswith("1.00 steps/s, 8.0s left")
+
+
+def test_a_total_that_is_told_late_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = io.StringIO()
+    console = Console(stream=out)
+    console.rich = rich.console.Console(file=out, force_terminal=True, width=110)
+    with console.progress("train", 0, "steps") as meter:
+        meter.total = 40
+        meter.advance(37)
+    assert "37/40" in out.getvalue()
+
+
+def test_a_branch_warns_for_itself() -> None:
+    console = Console(stream=io.StringIO())
+    console.warn("all")
+    one, two = console.branch(), console.branch()
+    one.warn("one")
+    assert (console.warnings, one.warnings, two.warnings) == (["all"], ["all", "one"], ["all"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from dasd_bench.errors import UsageError
 from dasd_bench.registry import discover
-from dasd_bench.spec import PRESETS, arms, layer, merge, parse_set, read_file, resolve, to_yaml
+from dasd_bench.spec import PRESETS, arms, layer, merge, parse_set, read_file, resolve, split_commas, to_yaml
+from dasd_bench.training.config import TrainingConfig
 
 
 def test_command_line_wins_over_file_over_preset_over_default(tmp_path: Path) -> None:
@@ -119,3 +122,65 @@ def test_merge_keeps_the_later_value_of_every_key(a, b) -> None:
 def test_presets_resolve(name: str) -> None:
     spec = resolve(layer(name, PRESETS[name]))
     assert yaml.safe_load(to_yaml(spec))["tasks"] == list(spec.tasks)
+
+
+shipped = functools.cache(discover)
+
+
+def card_training(*layers: dict[str, Any]) -> TrainingConfig:
+    return arms(resolve({"methods": ["profit"], "budget": "card"}, *layers), shipped())[0].training
+
+
+def test_what_the_user_names_wins_over_a_card_whatever_its_value(tmp_path: Path) -> None:
+    standard, card = TrainingConfig(), shipped().method("profit").item.card
+    assert card["lr"] != standard.lr != 3e-4
+    assert card_training().lr == card["lr"]
+    assert card_training(parse_set([f"training.lr={standard.lr}"])).lr == standard.lr
+    assert card_training(parse_set(["training.lr=3e-4"])).lr == 3e-4
+    assert card_training(layer("a file", {"training": {"batch_size": 8}})).batch_size == standard.batch_size == 8
+    assert card_training(PRESETS["quick"] | {"training_given": ()}).epochs == card["epochs"]
+
+
+@given(st.dictionaries(st.sampled_from(["lr", "lora_alpha", "weight_decay"]), st.sampled_from([2.0, 2e-4, 4.0])))
+def test_a_saved_card_run_repeats_itself(named: dict[str, float]) -> None:
+    spec = resolve({"methods": ["profit"], "budget": "card"}, {"training": named})
+    again = resolve(layer("spec.yaml", yaml.safe_load(to_yaml(spec))))
+    assert again == spec
+    assert arms(again, shipped())[0].training == arms(spec, shipped())[0].training
+
+
+def test_a_card_run_saved_without_the_given_options_repeats_itself() -> None:
+    """As specifications were saved before: what differs from its default was asked for."""
+    saved = yaml.safe_load(to_yaml(resolve({"methods": ["profit"], "budget": "card"}, parse_set(["training.lr=1e-3"]))))
+    del saved["training_given"]
+    trained = arms(resolve(layer("spec.yaml", saved)), shipped())[0].training
+    assert (trained.lr, trained.epochs, trained.lora_rank) == (1e-3, 1.0, 0)
+
+
+def test_other_specifications_are_saved_as_before() -> None:
+    spec = resolve(parse_set(["training.lr=2e-4"]))
+    assert "training_given" not in to_yaml(spec)
+    assert spec == resolve({})
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a,b", ["a", "b"]),
+        (" a , ,b,", ["a", "b"]),
+        ('all-linear,"q_proj,v_proj"', ["all-linear", "q_proj,v_proj"]),
+        ('sft+training.lora_targets="q_proj,v_proj",dasd', ["sft+training.lora_targets=q_proj,v_proj", "dasd"]),
+        ("", []),
+    ],
+)
+def test_commas_in_quotes_split_nothing(text: str, parts: list[str]) -> None:
+    assert split_commas(text) == parts
+    with pytest.raises(UsageError, match="not closed"):
+        split_commas(text + '"')
+
+
+@given(st.lists(st.text("ab,+=.é'#\\ ", min_size=1).map(str.strip).filter(bool)))
+def test_quoted_parts_are_read_back(parts: list[str]) -> None:
+    from dasd_bench.cli.sweep_cmd import _listed
+
+    assert split_commas(_listed(tuple(parts))) == parts

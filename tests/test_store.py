@@ -20,6 +20,7 @@ from dasd_bench.records import TokenScores
 from dasd_bench.store import DiskShards, Store, gather, load_ragged, save_ragged, shards_of, stage_key
 
 KEY = "a" * 64
+SEPARATORS = "\u2028\u2029\x85\x1c\x1d\x1e\x0b\x0c\r\n"
 
 
 def make_file(entry) -> dict:
@@ -149,3 +150,11 @@ def test_keys_differ_by_every_part_and_not_by_order_of_names() -> None:
     assert len(set(different)) == 4
     assert canonical({"b": (1, 2), "a": np.float32(0.5)}) == '{"a":0.5,"b":[1,2]}'
     assert digest([1], [2]) != digest([1, 2])
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("ab"), st.text("ab" + SEPARATORS, max_size=6), max_size=2), max_size=4))
+def test_shards_hold_any_text(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -> None:
+    """Line separators other than the newline too, which JSON leaves as they are."""
+    shards = DiskShards(tmp_path_factory.mktemp("shards"))
+    shards.put("one", rows)
+    assert shards.get("one") == rows

@@ -40,7 +40,7 @@ def plot_command(
     replaced    share of tokens that the gate replaced, against tau
     pareto      accuracy against forgetting, where the run has retention tasks
     training    training curves
-    cost        seconds per seed against accuracy
+    cost        seconds for one seed against accuracy
     """
     from dasd_bench.reporting.catalog import find_run, load_run, newest_run
     from dasd_bench.reporting.plots import Nothing, Source, draw, save

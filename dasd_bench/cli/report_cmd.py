@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+
+if TYPE_CHECKING:
+    from dasd_bench.reporting.plots import Source
 
 
 @click.command("report")
@@ -38,8 +42,17 @@ def report_command(
     paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]
     sources = [Source(path, load_run(path)) for path in dict.fromkeys(paths)]
     target = output or sources[0].path / "report.html"
-    text = report_page(sources, baseline)
+    text = report_page(sources, baseline, online_methods(sources))
     write_text(target, text)
     console.result(f"Wrote {target} ({len(text.encode()) / 1e6:.1f} MB).", path=str(target))
     if show:
         click.launch(target.resolve().as_uri())
+
+
+def online_methods(sources: list[Source]) -> set[str]:
+    """The installed methods that decide weights on the live model; none where every row says it of itself."""
+    if all(arm.online is not None for source in sources for arm in source.results.arms):
+        return set()
+    from dasd_bench.registry import discover
+
+    return {name for name, plugin in discover(()).methods.items() if plugin.item.online}

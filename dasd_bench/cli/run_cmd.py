@@ -16,15 +16,14 @@ from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError, unknown_name
 from dasd_bench.registry import Registry, discover
-from dasd_bench.spec import PRESETS, RunSpec, arms, layer, parse_set, read_file, resolve, to_yaml
+from dasd_bench.spec import PRESETS, RunSpec, arms, layer, parse_set, read_file, resolve, split_commas, to_yaml
 
 PAPER_TASKS = ("math", "gsm8k", "mbpp", "arc_challenge")
 BUILTIN_TASKS = ("mini_gsm", "mini_math", "mini_arc")
 
 
 def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> list[str] | None:
-    parts = [part.strip() for text in value for part in text.split(",") if part.strip()]
-    return parts or None
+    return [part for text in value for part in split_commas(text)] or None
 
 
 @click.command()
@@ -35,7 +34,7 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
     "methods",
     multiple=True,
     callback=_commas,
-    help="Methods, comma-separated or repeated; options as dasd+tau=0.7.",
+    help='Methods, comma-separated or repeated; options as dasd+tau=0.7, with commas "x+NAME=A,B".',
 )
 @click.option("-t", "--tasks", "--task", multiple=True, callback=_commas, help="Tasks to evaluate on.")
 @click.option("--train-tasks", multiple=True, callback=_commas, help="Tasks to train on [default: those of --tasks].")
@@ -149,7 +148,8 @@ def build_spec(
     if preset is not None and preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     environment = {"data_dir": os.environ["DASD_DATA_DIR"]} if os.environ.get("DASD_DATA_DIR") else {}
-    from_preset = layer(f"preset {preset}", PRESETS[preset]) if preset else {}
+    # The user named the preset, not its options: where they are the defaults the methods' cards win over them.
+    from_preset = layer(f"preset {preset}", PRESETS[preset] | {"training_given": ()}) if preset else {}
     spec = resolve(environment, from_preset, from_file, layer("the command line", options), parse_set(settings))
     if spec.engine.backend == "vllm" and spec.retention:
         raise UsageError("--retention compares whole distributions, which vLLM does not give: leave out --engine vllm.")
@@ -192,7 +192,7 @@ def run_spec(
     from dasd_bench.locks import FileLock
     from dasd_bench.pipeline.build import build_context, check_training, plan_unfetched
     from dasd_bench.pipeline.data import load_data
-    from dasd_bench.pipeline.manifest import closing_lines, interrupted_line, write_cancelled
+    from dasd_bench.pipeline.manifest import closing_lines, interrupted_line
     from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
     from dasd_bench.pipeline.run import execute
     from dasd_bench.pipeline.validation import load_validation
@@ -223,7 +223,6 @@ def run_spec(
         try:
             results = execute(context, data, Tracking(trackers, run_dir, console).arm_done)
         except KeyboardInterrupt:
-            write_cancelled(context)
             console.result(interrupted_line(context))
             return 130
     learn_rates(context, plan, context.recorder.stages)

@@ -13,6 +13,7 @@ import click
 from dasd_bench.cli.models_cmd import show_table
 from dasd_bench.cli.run_cmd import build_spec, check_run_dir, run, run_name, run_spec
 from dasd_bench.console import Console
+from dasd_bench.errors import DasdError
 from dasd_bench.registry import Registry
 from dasd_bench.spec import RunSpec, arms
 
@@ -27,7 +28,7 @@ OWN = ("output", "dry_run", "track")
 @click.option(
     "--grid",
     multiple=True,
-    help="NAME=VALUE,VALUE (repeatable): training.lr=5e-5,2e-4, dasd.tau=0.5,0.9, ...",
+    help='NAME=VALUE,VALUE (repeatable): training.lr=5e-5,2e-4, training.lora_targets=all-linear,"q_proj,v_proj", ...',
 )
 @click.option(
     "--select",
@@ -61,7 +62,7 @@ def sweep(
     Methods, tasks and all else are given as to run. Points share one store, so targets and scores are made once, and
     an interrupted sweep goes on with the same command.
     """
-    from dasd_bench.pipeline.sweep import Surface, parse_grid, point_spec
+    from dasd_bench.pipeline.sweep import Surface, check_axes, parse_grid, point_spec
 
     started = time.monotonic()
     console = Console(json_events=json_events, quiet=quiet)
@@ -70,6 +71,7 @@ def sweep(
     points = parse_grid(grid)
     # Every point is checked before the first one is trained.
     specs = [point_spec(spec, point) for point in points]
+    check_axes(specs[0], points[0])
     labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
     folder = output or Path("sweeps") / run_name(replace(spec, methods=(*spec.methods, *grid)))
     launch = _Launch(folder, store, accept_licence, processes, parallel)
@@ -77,6 +79,8 @@ def sweep(
     code = _measure(surface, specs, registry, console, launch)
     if code == 130:
         return code
+    if all(cell.failed for cells in surface.cells.values() for cell in cells):
+        raise DasdError("No arm finished at any point of the grid; look at the warnings above.")
     _tell(surface, spec, registry, console, folder)
     if final:
         return _run_final(surface, spec, registry, console, launch, started)
@@ -95,15 +99,15 @@ class _Launch:
 
 
 def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console: Console, launch: _Launch) -> int:
-    """Runs every point and adds it to the surface; 130 where interrupted."""
+    """Runs every point and adds it to the surface; 130 where interrupted. A point that fails ends no sweep."""
     from dasd_bench.locks import FileLock
     from dasd_bench.pipeline.build import build_context, check_training
-    from dasd_bench.pipeline.manifest import write_cancelled
     from dasd_bench.pipeline.run import execute
-    from dasd_bench.pipeline.sweep import add_run, save_surface
+    from dasd_bench.pipeline.sweep import add_failure, add_run, save_surface
     from dasd_bench.pipeline.validation import load_validation
 
     data = load_validation(specs[0], registry, console)
+    shared = console.branch()
     for number, (point, spec) in enumerate(zip(surface.points, specs, strict=True), 1):
         run_dir = launch.folder / "points" / point.name
         check_run_dir(run_dir, spec)
@@ -111,19 +115,21 @@ def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console
         context = build_context(
             spec,
             registry,
-            console,
+            shared.branch(),
             run_dir,
             launch.store,
             launch.accept_licences,
             launch.processes,
             launch.parallel,
         )
-        check_training(context)
         with FileLock(run_dir / ".lock", on_wait=console.say):
             try:
+                check_training(context)
                 add_run(surface, execute(context, data), spec.seeds)
+            except DasdError as error:
+                console.warn(f"point {point.name} failed: {error}")
+                add_failure(surface)
             except KeyboardInterrupt:
-                write_cancelled(context)
                 console.say(f"Interrupted. Run the same command again to go on ({launch.folder}).")
                 return 130
         save_surface(launch.folder / "sweep.json", spec, surface, "partial")
@@ -194,11 +200,12 @@ def run_command(spec: RunSpec) -> list[str]:
     standard = RunSpec()
     for f in fields(RunSpec):
         value = getattr(spec, f.name)
-        if value == getattr(standard, f.name):
+        if f.name == "training_given" or (value == getattr(standard, f.name) and f.name != "training"):
             continue
         if f.name in ("training", "engine"):
             usual = asdict(getattr(standard, f.name))
-            changed = {k: v for k, v in asdict(value).items() if v != usual[k]}
+            given = spec.training_given if f.name == "training" else ()
+            changed = {k: v for k, v in asdict(value).items() if v != usual[k] or k in given}
             words += [word for k, v in changed.items() for word in ("--set", f"{f.name}.{k}={v}")]
         elif f.name == "method_options":
             words += [w for name, own in value.items() for k, v in own.items() for w in ("--set", f"{name}.{k}={v}")]
@@ -207,9 +214,15 @@ def run_command(spec: RunSpec) -> list[str]:
         elif f.name == "plugins":
             words += [word for folder in value for word in ("--plugins", folder)]
         else:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [f"--{f.name.replace('_', '-')}", text]
+            words += [f"--{f.name.replace('_', '-')}", _listed(value)]
     return words
+
+
+def _listed(value: Any) -> str:
+    """A value as the command line takes it; parts with commas in quotes."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return ",".join(f'"{part}"' if "," in str(part) else str(part) for part in value)
 
 
 sweep.params += [param for param in run.params if param.name not in OWN]

@@ -78,9 +78,8 @@ def table_command(
 
     console = console_of(context)
     which = "retention" if retention else which
-    tables = _tables(
-        _load(runs, runs_dir), group_by, which or ("scores" if paper or form == "csv" else "all"), baseline
-    )
+    default = "scores" if paper or form == "csv" else "all"
+    tables = _tables(_load(runs, runs_dir), group_by, which, default, baseline)
     if sort:
         tables[0] = sort_rows(tables[0], sort)
     if columns:
@@ -110,14 +109,21 @@ def _load(runs: tuple[str, ...], folder: Path) -> list[RunResults]:
     return [load_run(path) for path in dict.fromkeys(paths)]
 
 
-def _tables(results: list[RunResults], group_by: str | None, which: str, baseline: str) -> list[Table]:
+def _tables(
+    results: list[RunResults], group_by: str | None, which: str | None, default: str, baseline: str
+) -> list[Table]:
     from dasd_bench.errors import UsageError
     from dasd_bench.reporting.details import group_table
     from dasd_bench.reporting.show import run_tables
 
     if group_by:
-        return [group_table(results, group_by)]
+        if which is not None:
+            raise UsageError(f"--group-by {group_by} is a table of its own; leave out --table {which}.")
+        if group_by == "seed" and baseline != "base":
+            raise UsageError("--group-by seed compares no rows; leave out --baseline.")
+        return [group_table(results, group_by, baseline=baseline)]
     found = run_tables(results, baseline)
+    which = which or default
     if which != "all":
         found = [table for table in found if table.key == which]
     if not found:

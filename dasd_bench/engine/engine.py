@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from dasd_bench.allocator import keep_freed_memory
 from dasd_bench.engine.checks import check_dual, check_generate, check_targets
 from dasd_bench.engine.decoding import Decoder
 from dasd_bench.engine.divergence import DivergenceSink, Head, HeadlessNetwork, HiddenSink
-from dasd_bench.engine.memory import budget_bytes, keep_freed_memory
+from dasd_bench.engine.memory import budget_bytes
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.probe import agrees
 from dasd_bench.engine.recording import DualRecorder, PlainRecorder

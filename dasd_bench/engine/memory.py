@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import platform
 
 import psutil
 import torch
@@ -35,20 +33,3 @@ def release_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT, _MOST_KEPT = 32 << 20, 1 << 30
-
-
-def keep_freed_memory() -> None:
-    """Has this process keep memory that it frees, up to 1 GiB, for its next temporaries.
-
-    glibc gives blocks of more than some megabytes back to the kernel at once, and the next one of that size is fresh
-    pages again: on a virtual machine touching those can take longer than the arithmetic done in them. Other C libraries
-    are left alone.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
-        libc.mallopt(_TRIM_THRESHOLD, _MOST_KEPT)

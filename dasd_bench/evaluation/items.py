@@ -9,16 +9,23 @@ from dasd_bench.evaluation.confidence import choice_confidence
 from dasd_bench.evaluation.records import ItemRecord
 from dasd_bench.records import Example, Reason
 from dasd_bench.task import Row, Task
-from dasd_bench.tasks.grading import declares_answer
+from dasd_bench.tasks.grading import declares_answer, letters_shown
 
 INVALID = "[invalid]"
 """What lm-eval's regex filter gives where it found nothing."""
 
 
 def make_records(
-    task: Task, rows: Sequence[Row], samples: Sequence[Mapping[str, Any]], answers: Mapping[tuple[int, int], Row]
+    task: Task,
+    built: Any,
+    rows: Sequence[Row],
+    samples: Sequence[Mapping[str, Any]],
+    answers: Mapping[tuple[int, int], Row],
 ) -> list[ItemRecord]:
-    """Records in document order. ``samples`` are lm-eval's, one per document and filter; ``answers`` the engine's."""
+    """Records in document order.
+
+    ``built`` is lm-eval's task; ``samples`` are lm-eval's, one per document and filter; ``answers`` the engine's.
+    """
     by_doc: dict[int, dict[str, Mapping[str, Any]]] = {}
     for sample in samples:
         by_doc.setdefault(int(sample["doc_id"]), {})[str(sample["filter"])] = sample
@@ -35,8 +42,15 @@ def make_records(
         mine = [answers[(doc_id, i)] for i in range(count)]
         headline = filters.get(task.filter) or next(iter(filters.values()))
         score = metrics.get(f"{task.metric},{task.filter}", 0.0)
-        make = _choice_record if "logp" in mine[0] else _text_record
-        records.append(make(task, example, doc_id, headline, metrics, score, mine))
+        if "logp" in mine[0]:
+            # lm-eval divides by the length of the choice as the row has it, spaces included.
+            normed = (
+                [len(choice) for choice in built.doc_to_choice(headline["doc"])] if task.metric == "acc_norm" else []
+            )
+            lengths = [max(length, 1) for length in normed] or [1] * count
+            records.append(_choice_record(example, doc_id, headline, metrics, score, mine, lengths))
+        else:
+            records.append(_text_record(task, example, doc_id, headline, metrics, score, mine))
     return records
 
 
@@ -53,9 +67,9 @@ def _text_record(
     answer = answers[0]
     filtered = sample["filtered_resps"][0]
     # A task without an extracting filter hands the whole text to its metric: its grader says what the answer is.
-    verdict = task.grade(example, completion) if task.filter == "none" else None
+    verdict = task.grade_scored(example, completion) if task.filter == "none" else None
     extracted = str(filtered) if verdict is None else verdict.extracted
-    if extracted == INVALID:
+    if extracted is not None and (extracted == INVALID or not extracted.strip()):
         extracted = None
     correct = score > 0
     cut = answer["finish"] == "length" and not declares_answer(completion)
@@ -82,20 +96,28 @@ def _text_record(
         level=example.level,
         subject=example.subject,
         completions=[str(text) for text in sample["resps"][0]] if len(sample["resps"][0]) > 1 else None,
-        answer=example.answer,
+        answer=_asked_answer(example),
         confidence=answer.get("confidence"),
         seconds=float(answer["seconds"]),
     )
 
 
+def _asked_answer(example: Example) -> str | None:
+    """The right answer in the terms the prompt asks for: a letter where it lists the choices by letter."""
+    choices, labels = example.extra.get("choices"), example.extra.get("labels")
+    if choices is None or labels is None or not letters_shown(example.prompt, choices, labels):
+        return example.answer
+    return str(labels[example.extra["gold"]])
+
+
 def _choice_record(
-    task: Task,
     example: Example,
     doc_id: int,
     sample: Mapping[str, Any],
     metrics: dict[str, float],
     score: float,
     answers: Sequence[Row],
+    lengths: Sequence[int],
 ) -> ItemRecord:
     contexts = [str(arguments[0]) for arguments in sample["arguments"]]
     choices = [str(arguments[1]).strip() for arguments in sample["arguments"]]
@@ -106,7 +128,7 @@ def _choice_record(
         prompt = contexts[0][: spans[0][0]]
         shown = [text[start:end].strip() for text, (start, end) in zip(contexts, spans, strict=True)]
     logps = [float(answer["logp"]) for answer in answers]
-    lengths = [max(len(text), 1) for text in choices] if task.metric == "acc_norm" else [1] * len(choices)
+    gold = example.extra.get("gold")
     best = max(range(len(choices)), key=lambda i: logps[i] / lengths[i])
     correct = score > 0
     return ItemRecord(
@@ -124,7 +146,8 @@ def _choice_record(
         subject=example.subject,
         choices=shown,
         choice_logp=logps,
-        answer=example.answer,
+        # As the model was asked for it: a letter where letters were scored.
+        answer=example.answer if gold is None else shown[gold],
         confidence=choice_confidence(logps, lengths),
         seconds=sum(float(answer["seconds"]) for answer in answers),
     )

@@ -90,7 +90,7 @@ def regrade(task: Task, rows: Sequence[Row], records: Sequence[ItemRecord]) -> l
             log_samples=True,
             confirm_run_unsafe_code=task.unsafe_code,
         )
-    graded = make_records(task, rows, results["samples"][task.name], lm.answers)
+    graded = make_records(task, built, rows, results["samples"][task.name], lm.answers)
     return [_with_prompt(new, old) for new, old in zip(graded, records, strict=True)]
 
 

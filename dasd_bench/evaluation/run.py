@@ -38,9 +38,10 @@ def evaluate(
 
     Raises :class:`PluginError` for a faulty YAML (file and key), :class:`UsageError` where the shots do not fit the
     context (and says how many do) or are drawn from the rows scored, :class:`DataError` for a prompt too long by
-    itself.
+    itself or for a row that would be shown as its own shot. Other rows that are in both splits are a warning.
     """
     import lm_eval
+    from jinja2 import TemplateError
 
     from dasd_bench.evaluation.lm import EngineLM, PromptTooLongError
 
@@ -49,9 +50,16 @@ def evaluate(
     shots = derive.task_shots(task, config, settings.num_fewshot)
     scored = list(rows)[: settings.limit]
     data = {derive.evaluation_split(config): scored}
-    data.update(fewshot_rows(task, config, shots, scored, settings.data_dir, settings.offline, settings.validation))
+    pools = fewshot_rows(task, config, shots, scored, settings.data_dir, settings.offline, settings.validation)
+    data.update(pools)
+    twins = _twins(scored, [row for rows in pools.values() for row in rows])
+    if twins:
+        told = ", ".join(f"{row} (there {twin})" for row, twin in twins[:10]) + (", ..." if len(twins) > 10 else "")
+        console.warn(f"{task.name}: scored rows that are also in the few-shot split '{next(iter(pools))}': {told}")
     with quiet():
         built = derive.build(task, data, shots, settings.fewshot_seed)
+        if twins:
+            _refuse_own_shots(task, built, shots, settings.fewshot_seed)
         lm = EngineLM(
             engine,
             tokenizer,
@@ -76,8 +84,10 @@ def evaluate(
                 confirm_run_unsafe_code=task.unsafe_code,
             )
         except PromptTooLongError as error:
-            raise _explain_length(task, built, lm, scored, shots, settings, error) from None
-    records = make_records(task, scored, results["samples"][task.name], lm.answers)
+            raise _explain_length(task, built, lm, shots, settings, error) from None
+        except TemplateError as error:
+            raise derive.template_fault(task, config, error) from error
+    records = make_records(task, built, scored, results["samples"][task.name], lm.answers)
     metrics = _means(task, records)
     return TaskResult(
         task=task.name,
@@ -149,16 +159,33 @@ def fewshot_rows(
     if validation:
         withheld = {_key(row) for row in scored}
         pool = [row for row in pool if _key(row) not in withheld]
-    keys = {_key(row): number for number, row in enumerate(pool, 1)}
-    shared = [number for number, row in enumerate(scored, 1) if _key(row) in keys]
+    twins = _twins(scored, pool)
     # Published sets have a stray duplicate (two in ARC-Easy); more of them means that a split was mixed up.
-    if len(shared) > max(2, len(scored) // 50):
+    if len(twins) > max(2, len(scored) // 50):
         raise DataError(
-            f"Task '{task.name}': {len(shared)} scored rows are also in the few-shot split '{split}' (the first is row "
-            f"{shared[0]}, there row {keys[_key(scored[shared[0] - 1])]}); keep the splits apart or use "
-            "--num-fewshot 0."
+            f"Task '{task.name}': {len(twins)} scored rows are also in the few-shot split '{split}' (the first is row "
+            f"{twins[0][0]}, there row {twins[0][1]}); keep the splits apart or use --num-fewshot 0."
         )
     return {split: pool}
+
+
+def _twins(scored: Sequence[Row], pool: Sequence[Row]) -> list[tuple[int, int]]:
+    """The numbers, from 1, of the scored rows that the pool holds too, each with its number there."""
+    numbers = {_key(row): number for number, row in enumerate(pool, 1)}
+    keys = [_key(row) for row in scored] if numbers else []
+    return [(number, numbers[key]) for number, key in enumerate(keys, 1) if key in numbers]
+
+
+def _refuse_own_shots(task: Task, built: Any, shots: int, seed: int) -> None:
+    """Raises :class:`DataError` where lm-eval would draw a row as its own shot. The draw is made again afterwards."""
+    for number, doc in enumerate(built.eval_docs, 1):
+        key = _key(doc)
+        if any(_key(shot) == key for shot in built.sampler.sample(n=shots)):
+            raise DataError(
+                f"Task '{task.name}': row {number} is drawn as its own shot (seed {seed}), which gives its answer "
+                "away; take it out of one of the splits, or use another number of shots."
+            )
+    built.set_fewshot_seed(seed=seed)
 
 
 def _key(row: Row) -> str:
@@ -166,9 +193,7 @@ def _key(row: Row) -> str:
     return rows_sha256([{k: v for k, v in row.items() if k not in ("id", "ID", "task_id", "unique_id")}])
 
 
-def _explain_length(
-    task: Task, built: Any, lm: Any, scored: Sequence[Row], shots: int, settings: EvalSettings, error: Any
-) -> Exception:
+def _explain_length(task: Task, built: Any, lm: Any, shots: int, settings: EvalSettings, error: Any) -> Exception:
     """The error for prompts that do not fit: with shots, how many would."""
     if shots == 0:
         return DataError(
@@ -196,6 +221,11 @@ def _explain_length(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if longest(middle) <= error.room else (low, middle)
+    if low == 0 and longest(0) > error.room:
+        return DataError(
+            f"Task '{task.name}': with {shots} shots a prompt has {error.tokens} tokens, and {error.room} fit the "
+            "model's context; without shots one is too long, too: use a model with a longer context."
+        )
     return UsageError(
         f"Task '{task.name}': with {shots} shots a prompt has {error.tokens} tokens, and {error.room} fit the model's "
         f"context; at most {low} shots fit (--num-fewshot {low})."

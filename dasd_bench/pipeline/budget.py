@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.reporting.results import Arm, TrainSummary
@@ -34,11 +35,17 @@ def budget_name(context: RunContext) -> str:
     return "equal" if len({arm.training for arm in context.arms}) == 1 else "own"
 
 
+def shared_training(context: RunContext) -> dict[str, Any]:
+    """The training options that all arms have alike, by name: all of them, but where arms were given their own."""
+    first, *others = [asdict(arm.training) for arm in context.arms]
+    return {name: value for name, value in first.items() if all(other[name] == value for other in others)}
+
+
 def train_summary(context: RunContext, rows: Sequence[Arm] = ()) -> TrainSummary:
     """What the captions say of training; ``rows`` are the arms trained so far, whose steps are counted."""
     by_arm = {arm.label: training_line(arm.training, context.dtype) for arm in context.arms}
     name = budget_name(context)
-    config = asdict(context.spec.training)
+    config = shared_training(context)
     if name != "equal":
         return TrainSummary("", CARD if name == "card" else TUNED, config, by_arm)
     steps = {seed.train_stats.steps for row in rows for seed in row.seeds if seed.train_stats is not None}

@@ -6,6 +6,7 @@ one go. So one model is in memory at a time, and no distribution over the vocabu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dasd_bench.errors import StoreError
 from dasd_bench.evaluation.retention import spread
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
@@ -73,8 +73,6 @@ def held_out(context: RunContext, data: Sequence[TaskData]) -> HeldOut:
 
 
 def _context_length(context: RunContext) -> int | None:
-    import json
-
     config = json.loads((context.model.path / "config.json").read_text(encoding="utf-8"))
     found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
     return int(found) if found else None
@@ -128,7 +126,7 @@ def measure(
 
     def make(_: Entry) -> Row:
         scores, _reused = score_requests(context, _requests(held, own.tokens), "outputs under the base")
-        if own.hidden is None:
+        if own.hidden is None or adapter is None:
             apart = [np.zeros(len(ids), dtype=np.float32) for ids in base.tokens]
         else:
             requests = _requests(held, base.tokens)
@@ -161,17 +159,22 @@ def _requests(held: HeldOut, outputs: Sequence[Sequence[int]]) -> list[ScoreRequ
     ]
 
 
-def _own_head(context: RunContext, adapter: Path | None) -> Head | None:
-    """The adapted model's vocabulary head where training may have changed it; None where it is the base's."""
-    training = context.spec.training
-    heads = ("lm_head", "embed")
-    if training.lora_rank and not any(name in training.lora_targets for name in heads):
+def _own_head(context: RunContext, adapter: Path) -> Head | None:
+    """The adapted model's vocabulary head where its training may have changed it; None where it is the base's."""
+    if not changes_head(adapter):
         return None
-    if adapter is None:
-        raise StoreError("The base has no head of its own to compare with.")
     from dasd_bench.engine.divergence import OutputHead
 
     return OutputHead(context.load(adapter))
+
+
+def changes_head(adapter: Path) -> bool:
+    """True where a trained folder holds a vocabulary head of its own: all weights, or LoRA on head or embeddings."""
+    config = adapter / "adapter_config.json"
+    if not config.exists():
+        return True
+    targets = json.loads(config.read_text(encoding="utf-8"))["target_modules"]
+    return any(name in target for target in targets for name in ("lm_head", "embed"))
 
 
 @dataclass

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from dasd_bench.atomic import digest, write_json
+from dasd_bench.atomic import digest, write_bytes, write_json
 from dasd_bench.console import format_seconds
 from dasd_bench.pipeline.artifacts import command_line, environment
-from dasd_bench.pipeline.budget import budget_name
+from dasd_bench.pipeline.budget import budget_name, shared_training
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
 from dasd_bench.pipeline.record import GIB, peak_memory_gib
+from dasd_bench.reporting.results import RESULTS_FILE
 
 
 def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
@@ -34,13 +38,26 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
     return found
 
 
-def write_manifest(context: RunContext, data: list[TaskData], status: str, failures: list[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Training examples of one arm and seed that were not trained on, or not whole, for one reason."""
+
+    arm: str
+    seed: int
+    reason: str
+    examples: list[str]
+
+
+def write_manifest(
+    context: RunContext, data: list[TaskData], status: str, failures: list[str], left_out: Sequence[LeftOut]
+) -> None:
     """``manifest.json``, written last: everything needed to know what the numbers are numbers of."""
     spec = context.spec
     reused, computed = context.recorder.reuse_counts()
     manifest: dict[str, Any] = {
         "status": status,
         "failures": failures,
+        "left_out": [asdict(one) for one in left_out],
         "created": _now(),
         "command": command_line(),
         "model": {
@@ -56,7 +73,7 @@ def write_manifest(context: RunContext, data: list[TaskData], status: str, failu
         "engine": context.engine_path or "not loaded: everything was reused",
         "adapter_at_evaluation": "merged into the weights",
         "seeds": list(spec.seeds),
-        "training": asdict(spec.training),
+        "training": shared_training(context),
         "budget": budget_name(context),
         "training_processes": {"count": context.processes, "parallel": context.parallel},
         "arms": [
@@ -65,6 +82,7 @@ def write_manifest(context: RunContext, data: list[TaskData], status: str, failu
                 "method": arm.method.name,
                 "options": arm.method.describe(),
                 "denominator": arm.method.denominator,
+                "online": arm.method.online,
                 "training": asdict(arm.training),
                 "plugin": arm.plugin.origin,
                 "plugin_sha256": arm.plugin.sha256,
@@ -94,8 +112,42 @@ def write_manifest(context: RunContext, data: list[TaskData], status: str, failu
     write_json(context.run_dir / "manifest.json", manifest)
 
 
-def write_cancelled(context: RunContext) -> None:
-    """Marks an interrupted run, so that no table takes it for a finished one."""
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier sitting of a run left in its directory: the manifest, and the results it belongs to."""
+
+    manifest: bytes
+    results: bytes
+
+    def holds_under(self, now: Mapping[str, str]) -> bool:
+        """True where the results were measured under the conditions of ``now``."""
+        try:
+            return bool(json.loads(self.results)["conditions"] == now)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+
+def take_manifest(run_dir: Path) -> Earlier | None:
+    """Takes the manifest away before work begins: killed from here on, the run is not taken for a finished one."""
+    manifest, results = run_dir / "manifest.json", run_dir / RESULTS_FILE
+    if not manifest.exists():
+        return None
+    earlier = Earlier(manifest.read_bytes(), results.read_bytes()) if results.exists() else None
+    manifest.unlink()
+    return earlier
+
+
+def close_interrupted(context: RunContext, data: list[TaskData], earlier: Earlier | None) -> None:
+    """The manifest of an interrupted run: ``cancelled``, so that no table takes it for a finished one.
+
+    Where all that was done so far came from the store under the same conditions, nothing in the run's directory is
+    other than it was: then the manifest is the earlier one again, with its results.
+    """
+    _, computed = context.recorder.reuse_counts()
+    if earlier is not None and not computed and earlier.holds_under(conditions(context, data)):
+        write_bytes(context.run_dir / RESULTS_FILE, earlier.results)
+        write_bytes(context.run_dir / "manifest.json", earlier.manifest)
+        return
     write_json(
         context.run_dir / "manifest.json",
         {"status": "cancelled", "created": _now(), "command": command_line(), "model": {"name": context.spec.model}},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from dasd_bench.pipeline.keys import evaluate_key, nll_key
 from dasd_bench.pipeline.lab import StoreLab
 from dasd_bench.records import Bools, Reason, TokenScores
 from dasd_bench.reporting.results import OwnNll, ReferenceNll
-from dasd_bench.store import Entry, Row
+from dasd_bench.store import Entry, Row, read_lines
 
 if TYPE_CHECKING:
     from dasd_bench.engine import ScoreRequest
@@ -60,7 +59,7 @@ def reference_nll(
 def base_rows(context: RunContext, data: TaskData) -> list[Row]:
     """The base's records of a task, from its evaluation in the store."""
     path = context.store.entry("evaluate", evaluate_key(context, data, None)).path / "samples.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_lines(path)
 
 
 def own_requests(context: RunContext, data: TaskData, right: Sequence[int]) -> dict[int, ScoreRequest]:

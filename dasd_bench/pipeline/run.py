@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dasd_bench.atomic import remove_leftovers, write_text
+from dasd_bench.atomic import remove_leftovers, write_bytes, write_text
 from dasd_bench.errors import DasdError
 from dasd_bench.pipeline.artifacts import piece_text, write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.budget import train_summary
@@ -20,7 +20,8 @@ from dasd_bench.pipeline.data import TaskData, all_train
 from dasd_bench.pipeline.drift import start_drift
 from dasd_bench.pipeline.keys import arm_keys, train_data_key
 from dasd_bench.pipeline.lab import StoreLab
-from dasd_bench.pipeline.manifest import conditions, write_manifest
+from dasd_bench.pipeline.left_out import left_out
+from dasd_bench.pipeline.manifest import LeftOut, close_interrupted, conditions, take_manifest, write_manifest
 from dasd_bench.pipeline.nll import reference_nll
 from dasd_bench.pipeline.stages import (
     evaluate_model,
@@ -35,6 +36,7 @@ from dasd_bench.reporting.target_stats import target_stats
 from dasd_bench.reporting.token_classes import TokenClasses
 from dasd_bench.spec import ArmSpec, to_yaml
 from dasd_bench.store import Row
+from dasd_bench.training.batching import planned_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,18 @@ def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None 
     """Runs every stage. Arms that fail are reported and left out; the status then is ``partial``.
 
     The base model works first (targets, scores, base evaluation), then each arm trains and is evaluated, so that one
-    model is in memory at a time.
+    model is in memory at a time. While it works the run directory has no manifest; interrupted, it gets one that says
+    so, or its earlier one back where nothing was computed yet.
     """
+    earlier = take_manifest(context.run_dir)
+    try:
+        return _execute(context, data, arm_done)
+    except KeyboardInterrupt:
+        close_interrupted(context, data, earlier)
+        raise
+
+
+def _execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None) -> RunResults:
     spec, console = context.spec, context.console
     remove_leftovers(context.run_dir)
     write_text(context.run_dir / "spec.yaml", to_yaml(spec))
@@ -75,6 +87,7 @@ def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None 
         train=train_summary(context),
     )
     failures: list[str] = []
+    not_trained: list[LeftOut] = []
     prepared = prepare_arms(context, data, failures)
     for one in tested:
         score, info = score_model(context, one, None, None, "base")
@@ -86,7 +99,7 @@ def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None 
     for item in prepared:
         label = item.arm.label
         try:
-            seed_arm = run_arm(context, item, tested)
+            seed_arm, omitted = run_arm(context, item, tested)
         except DasdError as error:
             failures.append(f"{label} seed {item.seed}: {error}")
             console.warn(f"{label} seed {item.seed} failed: {error}")
@@ -95,6 +108,7 @@ def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None 
             by_label[label] = arm_row(item.arm)
             results.arms.append(by_label[label])
         by_label[label].seeds.append(seed_arm)
+        not_trained += [LeftOut(label, item.seed, reason, ids) for reason, ids in omitted.items()]
         results.train = train_summary(context, results.arms)
         if drift is not None:
             drift.collect(label, seed_arm, item.train_key)
@@ -108,7 +122,7 @@ def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None 
     results.warnings = list(dict.fromkeys(console.warnings))
     results.status = "partial" if failures else "finished"
     results.save(context.run_dir)
-    write_manifest(context, data, results.status, failures)
+    write_manifest(context, data, results.status, failures, not_trained)
     return results
 
 
@@ -138,19 +152,21 @@ def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str])
     return prepared
 
 
-def run_arm(context: RunContext, item: Prepared, tested: list[TaskData]) -> SeedArm:
-    """Trains one arm with one seed and scores its adapter on every task."""
+def run_arm(context: RunContext, item: Prepared, tested: list[TaskData]) -> tuple[SeedArm, dict[str, list[str]]]:
+    """Trains one arm with one seed and scores its adapter on every task; with ids of examples left out, by reason."""
     arm, seed = item.arm, item.seed
+    warn_of_warmup(context, item)
     folder = arm_folder(context, arm, seed)
     lab = StoreLab(context, 0)
     with context.recorder.stage("train", arm.label, seed) as stage:
         trained, stage.reused = train_arm(context, arm, seed, item.scored, item.weights, item.train_key)
-    for name, ids in (("skipped: all their weights are 0", trained.skipped), ("cut at the context", trained.truncated)):
-        if ids:
-            context.console.warn(f"{arm.label} seed {seed}: {len(ids)} training examples were {name}.")
+    omitted = left_out(item.scored, item.weights, trained)
+    for reason, ids in omitted.items():
+        context.console.warn(
+            f"{arm.label} seed {seed}: {len(ids)} of {len(item.scored)} training examples were {reason}."
+        )
     copy_tree(trained.adapter, folder / "adapter")
-    (folder / "train").mkdir(exist_ok=True)
-    shutil.copyfile(trained.folder / "metrics.jsonl", folder / "train" / "metrics.jsonl")
+    write_bytes(folder / "train" / "metrics.jsonl", (trained.folder / "metrics.jsonl").read_bytes())
     scores = {}
     for one in tested:
         scores[one.name], _ = score_model(context, one, trained.adapter, item.train_key, arm.label, seed)
@@ -161,7 +177,20 @@ def run_arm(context: RunContext, item: Prepared, tested: list[TaskData]) -> Seed
         classes=TokenClasses(partial(piece_text, context.tokenizer), context.tokenizer.all_special_ids),
         references=[np.array(lab.reference_ids(one.example), dtype=np.int32) for one in item.scored],
     )
-    return SeedArm(seed, scores, stats, trained.stats)
+    return SeedArm(seed, scores, stats, trained.stats), omitted
+
+
+def warn_of_warmup(context: RunContext, item: Prepared) -> None:
+    """Warns where most steps of an arm's training are warm-up, the first of which changes nothing."""
+    training = item.arm.training
+    steps = planned_steps(len(item.scored), training, item.seed)
+    warm = training.warmup_steps(steps)
+    if 2 * warm > steps:
+        effect = "so nothing is learned" if steps == 1 else "so little is learned"
+        context.console.warn(
+            f"{item.arm.label} seed {item.seed}: {warm} of {steps} training steps are warm-up, the first one at "
+            f"learning rate 0, {effect}; lower training.warmup or train for more steps."
+        )
 
 
 def score_model(
@@ -236,7 +265,17 @@ def arm_row(arm: ArmSpec) -> Arm:
     if "rule" in options:
         numbers = [f"{name}={options[name]:g}" for name in ("tau",) if name in options]
         rule = " ".join([str(options["rule"]), *numbers])
-    return Arm(arm.method.name, options, arm.label, [], rule, arm.method.denominator, arm.label)
+    return Arm(
+        method=arm.method.name,
+        options=options,
+        label=arm.label,
+        seeds=[],
+        rule=rule,
+        denominator=arm.method.denominator,
+        folder=arm.label,
+        training=asdict(arm.training),
+        online=arm.method.online,
+    )
 
 
 def arm_folder(context: RunContext, arm: ArmSpec, seed: int) -> Path:
@@ -245,7 +284,12 @@ def arm_folder(context: RunContext, arm: ArmSpec, seed: int) -> Path:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copies a folder, replacing what an interrupted run left."""
+    """Copies a folder in place of the one that is there; an interruption leaves the one or the other whole."""
+    partial, old = (target.with_name(f".{target.name}.{name}") for name in ("partial", "old"))
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(source, partial)
     if target.exists():
-        shutil.rmtree(target)
-    shutil.copytree(source, target)
+        target.rename(old)
+    partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -23,7 +23,7 @@ from dasd_bench.pipeline.sharded import pack, unpack
 from dasd_bench.records import Example, Floats, ScoredTarget, Target
 from dasd_bench.reporting.results import TrainStats
 from dasd_bench.spec import ArmSpec
-from dasd_bench.store import DiskShards, Entry, Row, load_ragged, save_ragged
+from dasd_bench.store import DiskShards, Entry, Row, load_ragged, read_lines, save_ragged
 
 
 def make_targets(
@@ -207,8 +207,7 @@ def evaluate_model(
 
     key = evaluate_key(context, data, adapter_key)
     entry, reused = context.store.get_or_make("evaluate", key, make, context.console.say)
-    text = (entry.path / "samples.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()], entry.meta(), reused
+    return read_lines(entry.path / "samples.jsonl"), entry.meta(), reused
 
 
 def eval_settings(context: RunContext, data: TaskData) -> Any:

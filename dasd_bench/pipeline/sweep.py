@@ -18,7 +18,7 @@ from dasd_bench.errors import UsageError
 from dasd_bench.method import option_rules
 from dasd_bench.registry import Registry
 from dasd_bench.reporting.results import RunResults, SeedArm
-from dasd_bench.spec import RunSpec, layer, parse_set, resolve
+from dasd_bench.spec import RunSpec, layer, parse_arm, parse_set, resolve, split_commas
 from dasd_bench.stats.paired import compare
 
 SCHEMA_VERSION = 1
@@ -99,11 +99,14 @@ def _number(text: str) -> float | None:
 
 
 def parse_grid(items: Sequence[str]) -> list[Point]:
-    """``--grid NAME=V1,V2`` items as all their combinations, the last name varying fastest."""
+    """``--grid NAME=V1,V2`` items as all their combinations, the last name varying fastest.
+
+    A value that holds commas stands in double quotes: ``training.lora_targets=all-linear,"q_proj,v_proj"``.
+    """
     axes: dict[str, list[str]] = {}
     for item in items:
         name, sep, text = item.partition("=")
-        values = [value.strip() for value in text.split(",") if value.strip()]
+        values = split_commas(text)
         section, dot, key = name.strip().partition(".")
         if not sep or not dot or not key or not values:
             raise UsageError(f"--grid {item}: write NAME=VALUE,VALUE, for instance training.lr=5e-5,2e-4.")
@@ -115,6 +118,25 @@ def parse_grid(items: Sequence[str]) -> list[Point]:
     if not axes:
         raise UsageError("A sweep needs a grid: --grid training.lora_rank=8,64 --grid training.lr=5e-5,2e-4.")
     return [Point(dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+
+
+def check_axes(spec: RunSpec, point: Point) -> None:
+    """Raises :class:`UsageError` where an arm of a point's ``spec`` sets an option of the grid in a stronger way.
+
+    All points would train that arm alike, and the final run, which writes the best point into the arm, otherwise.
+    """
+    for key in point.settings:
+        section, _, option = key.partition(".")
+        for text in spec.methods:
+            name, own, training = parse_arm(text)
+            named = spec.method_options.get(name, {})
+            stronger = ""
+            if option in (training if section == "training" else own if section in ("method", name) else ()):
+                stronger = f"--method {text} sets it for that arm"
+            elif section == "method" and option in named:
+                stronger = f"{name}.{option} is set to {named[option]}"
+            if stronger:
+                raise UsageError(f"--grid {key}: {stronger}, so the grid would not reach it; leave out one of the two.")
 
 
 def point_spec(spec: RunSpec, point: Point) -> RunSpec:
@@ -135,6 +157,12 @@ def add_run(surface: Surface, results: RunResults, seeds: Sequence[int]) -> None
     surface.rows = {name: score.n for name, score in results.base.items()}
 
 
+def add_failure(surface: Surface) -> None:
+    """Adds a point that gave no run."""
+    for label in surface.arms:
+        surface.cells.setdefault(label, []).append(Cell(failed=True))
+
+
 def _cell(seeds: Sequence[SeedArm]) -> Cell:
     names = list(seeds[0].scores)
     by_task = {name: fmean(one.scores[name].mean for one in seeds) for name in names}
@@ -148,7 +176,7 @@ def _cell(seeds: Sequence[SeedArm]) -> Cell:
 
 
 def winners(spec: RunSpec, registry: Registry, surface: Surface) -> RunSpec:
-    """The final run: every arm with the settings that were best for it, on the test split."""
+    """The final run: every arm that finished anywhere with the settings that were best for it, on the test split."""
     methods = []
     for label in surface.arms:
         best = surface.best(label)
@@ -163,8 +191,6 @@ def winners(spec: RunSpec, registry: Registry, surface: Surface) -> RunSpec:
             elif section == label.split("+")[0] or (section == "method" and name in rules):
                 parts.append(f"{name}={value}")
         methods.append("+".join([label, *parts]))
-    if not methods:
-        raise UsageError("No arm finished at any point of the grid; look at the warnings above.")
     return replace(spec, methods=tuple(methods), validation=0)
 
 

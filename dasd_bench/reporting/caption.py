@@ -17,8 +17,7 @@ Tests = Mapping[tuple[int, str], Paired]
 def score_caption(results: Sequence[RunResults], tests: Tests, baseline: str) -> list[str]:
     """The sentences under the main table."""
     tasks = [task for task in task_infos(results) if not task.retention]
-    seeds = sorted({seed for run in results for seed in expected_seeds(run)})
-    lines = [_items(tasks, seeds), _errors(tasks, len(seeds))]
+    lines = [_items(results, tasks), _errors(tasks, [len(expected_seeds(run)) for run in results])]
     if tests:
         kinds = listing(sorted({test.test for test in tests.values()}))
         corrected = f"over the {len(tests)} tests of this table" if len(tests) > 1 else "(one test)"
@@ -34,23 +33,52 @@ def score_caption(results: Sequence[RunResults], tests: Tests, baseline: str) ->
         lines.append(
             "TI, BWT: mean relative change to base on the trained tasks and on the others (see the retention table)."
         )
+        lines += [line for run in results if (line := left_out_line(run, run.tasks, named=len(results) > 1))]
     return lines
 
 
-def _items(tasks: list[TaskInfo], seeds: list[int]) -> str:
-    sizes = ", ".join(f"{task.name} {task.n_items}" for task in tasks)
+def left_out_line(run: RunResults, tasks: Sequence[TaskInfo], *, named: bool = False) -> str:
+    """Which tasks have no relative change because the untrained model got nothing right; empty where there is none."""
+    zero = [task.name for task in tasks if (base := run.base.get(task.name)) is not None and base.mean == 0]
+    if not zero:
+        return ""
+    start = f"Run {run.run_id}: left" if named else "Left"
+    return f"{start} out of the mean relative change, base being at 0: {', '.join(zero)}."
+
+
+def _items(results: Sequence[RunResults], tasks: list[TaskInfo]) -> str:
+    """n of every task and the seeds: once where all runs share them, else by run."""
+    sizes = []
+    for task in tasks:
+        counts = [(run.run_id, one.n_items) for run in results for one in run.tasks if one.name == task.name]
+        if len({n for _, n in counts}) == 1:
+            sizes.append(f"{task.name} {task.n_items}")
+        else:
+            sizes.append(f"{task.name} {', '.join(f'{n} in {name}' for name, n in counts)}")
+    seeds = [expected_seeds(run) for run in results]
+    start = f"n: {', '.join(sizes)} test items"
+    if all(one == seeds[0] for one in seeds):
+        return f"{start}; {_seeds(seeds[0])}."
+    by_run = "; ".join(f"{run.run_id}: {_seeds(one)}" for run, one in zip(results, seeds, strict=True))
+    return f"{start}. {by_run}."
+
+
+def _seeds(seeds: list[int]) -> str:
     if len(seeds) > 1:
-        return f"n: {sizes} test items; {len(seeds)} seeds ({', '.join(map(str, seeds))})."
-    one = f"one seed ({seeds[0]}), so nothing is known about the spread between seeds" if seeds else "no training"
-    return f"n: {sizes} test items; {one}."
+        return f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"
+    return f"one seed ({seeds[0]}), so nothing is known about the spread between seeds" if seeds else "no training"
 
 
-def _errors(tasks: list[TaskInfo], seeds: int) -> str:
+def _errors(tasks: list[TaskInfo], seeds: list[int]) -> str:
+    """What ± and [..] are. ``seeds`` counts those of each run: a row's spread is over the seeds of its own run."""
     unit = "Percent" if all(task.percent for task in tasks) else "Shares in percent"
-    if seeds > 1:
+    if max(seeds) > 1:
+        counts = {count for count in seeds if count}
+        over = f"{max(seeds)} seeds" if len(counts) == 1 else "the seeds of the row's run"
+        rows = "base" if len(counts) == 1 else "base and rows of one seed"
         return (
-            f"{unit}; ± is the standard deviation over {seeds} seeds; [..] is the 95 % interval over items (Wilson for "
-            "base, Agresti-Min for Δ). Intervals and tests are over items, for the seeds that were trained."
+            f"{unit}; ± is the standard deviation over {over}; [..] is the 95 % interval over items (Wilson for "
+            f"{rows}, Agresti-Min for Δ). Intervals and tests are over items, for the seeds that were trained."
         )
     other = "" if all(task.percent for task in tasks) else " (bootstrap where it is not pass/fail)"
     return f"{unit} with 95 % intervals over items: Wilson for a score{other}, Agresti-Min for Δ."

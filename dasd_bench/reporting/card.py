@@ -20,6 +20,7 @@ from dasd_bench.reporting.plots.source import Source
 from dasd_bench.reporting.render.markup import markdown
 from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore
 from dasd_bench.reporting.scores import item_interval, run_table
+from dasd_bench.reporting.trained import training_line, training_settings
 
 LICENCES = {
     "apache-2.0": "apache-2.0",
@@ -33,6 +34,8 @@ LICENCES = {
 """Licence names of the model table in the hub's words; any other becomes ``other`` with its name."""
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+MODEL_FILE = "config.json"
+"""Lies in the place of an adapter where all weights were trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,20 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     if not found:
         seeds = ", ".join(map(str, source.results.seeds))
         raise UsageError(f"Run {source.results.run_id} has no finished seed {seed}; its seeds are {seeds}.")
+    whole = [one.name for one in found if _whole_model(source.results, one)]
+    if whole and not kept:
+        raise DasdError(
+            f"Run {source.results.run_id} trained all weights ({', '.join(whole)}), so there is no adapter: "
+            "cards are written for LoRA adapters only."
+        )
     if not kept:
         raise DasdError(f"Run {source.results.run_id} keeps no adapter; run its command again to write them.")
     return kept
+
+
+def _whole_model(run: RunResults, one: Adapter) -> bool:
+    """True where training changed all weights: by the settings, or by what lies in the adapter's folder."""
+    return training_settings(run, one.arm).get("lora_rank") == 0 or (one.folder / MODEL_FILE).is_file()
 
 
 def export_cards(source: Source, chosen: list[Adapter], names: HubNames, output: Path | None) -> list[Path]:
@@ -132,6 +146,7 @@ def card_text(source: Source, adapter: Adapter, names: HubNames) -> str:
         missing=[task.name for task in run.tasks if task.name not in adapter.seed_arm.scores],
         table=markdown(run_table([run])),
         command=str(manifest.get("command", "")),
+        training=training_line(run, adapter.arm),
         stats=adapter.seed_arm.train_stats,
         environment=manifest.get("environment", {}),
         partial=run.status != "finished",

@@ -78,10 +78,16 @@ def read_manifest(run: Path) -> dict[str, Any]:
 def load_run(run: Path) -> RunResults:
     """The results of a run directory.
 
-    A run without a manifest was stopped before its end: it is taken as partial, whatever its results say.
+    A run without a manifest was stopped before its end: it is taken as partial, whatever its results say. Raises
+    :class:`StoreError` where the results are damaged, were never made, or were not copied with the rest.
     """
-    results = RunResults.load(run)
     manifest = read_manifest(run)
+    if manifest.get("status") in ("finished", "partial") and not (run / RESULTS_FILE).exists():
+        raise StoreError(
+            f"{run} has the manifest of a {manifest['status']} run but not its {RESULTS_FILE}, which tables are made "
+            f"of: copy that file from where the run was made, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
+        )
+    results = RunResults.load(run)
     status = str(manifest.get("status", "partial"))
     if status != "finished" and results.status == "finished":
         results.status = status if status in ("partial", "cancelled") else "partial"

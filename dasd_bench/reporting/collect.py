@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from dasd_bench.errors import DasdError, UsageError, did_you_mean
 from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore
+from dasd_bench.reporting.trained import runs_differ, settings_differ, training_line, training_settings
 
 BASE = "base"
+
+TRAINING_CONDITIONS = ("training", "budget")
+"""The conditions of a run that say how its arms were trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +88,20 @@ def task_infos(results: Sequence[RunResults]) -> list[TaskInfo]:
 
 
 def find_entry(run: RunResults, label: str) -> Entry:
-    """The row called ``label`` (an arm's label, folder or method, or ``base``).
+    """The row called ``label``: an arm's label or folder, ``base``, or the method of a single row.
 
-    Raises :class:`UsageError` with a suggestion.
+    Raises :class:`UsageError` with a suggestion, or with the rows of a method that has several.
     """
     found = entries(run)
     for entry in found:
-        if label == entry.label or (entry.arm is not None and label in (entry.arm.directory, entry.arm.method)):
+        if label == entry.label or (entry.arm is not None and label == entry.arm.directory):
             return entry
+    named = [entry for entry in found if entry.arm is not None and entry.arm.method == label]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        rows = ", ".join(entry.label for entry in named)
+        raise UsageError(f"Run {run.run_id} has {len(named)} rows of the method '{label}': {rows}; name one of them.")
     known = [entry.label for entry in found]
     raise UsageError(f"Run {run.run_id} has no row '{label}'.{did_you_mean(label, known)} It has: {', '.join(known)}.")
 
@@ -106,19 +116,37 @@ def pairable(a: Sequence[TaskScore], b: Sequence[TaskScore]) -> bool:
     return bool(a) and bool(b) and len({score.item_hash for score in (*a, *b)}) == 1 and a[0].n > 0
 
 
-def conditions_differ(a: RunResults, b: RunResults) -> list[str]:
+def rows_differ(a: Entry, b: Entry) -> list[str]:
+    """Why two rows, of one run or of two, are not comparable: their runs' conditions and how each row was trained.
+
+    The untrained model was trained in no way, so that nothing about training speaks against comparing with it.
+    """
+    if a.arm is None or b.arm is None:
+        return conditions_differ(a.run, b.run, leave_out=TRAINING_CONDITIONS)
+    settings = training_settings(a.run, a.arm), training_settings(b.run, b.arm)
+    if all(settings):
+        return [*settings_differ(*settings), *conditions_differ(a.run, b.run, leave_out=TRAINING_CONDITIONS)]
+    reasons = conditions_differ(a.run, b.run)
+    lines = training_line(a.run, a.arm), training_line(b.run, b.arm)
+    if all(lines) and lines[0] != lines[1]:
+        return [f"training differs ({lines[0]}; and {lines[1]})", *reasons]
+    return reasons
+
+
+def conditions_differ(a: RunResults, b: RunResults, leave_out: Sequence[str] = ()) -> list[str]:
     """Why two runs are not comparable, one short clause each; empty where they are.
 
     What belongs to a task that only one of them has is no reason: its columns stay empty on the other side.
+    Conditions named in ``leave_out`` are not looked at.
     """
     reasons = []
     tasks = [{task.name for task in run.tasks} for run in (a, b)]
     lone = tasks[0] ^ tasks[1]
-    for name in sorted(a.conditions.keys() | b.conditions.keys()):
+    for name in sorted((a.conditions.keys() | b.conditions.keys()) - set(leave_out)):
         left, right = a.conditions.get(name), b.conditions.get(name)
         if left == right or name.rpartition(" ")[2] in lone:
             continue
-        if name == "training" and (named := _options_differ(a.train.config, b.train.config)):
+        if name == "training" and (named := runs_differ(a, b)):
             reasons += named
         elif left is None or right is None:
             reasons.append(f"{name} is known for one run only")
@@ -136,15 +164,6 @@ def conditions_differ(a: RunResults, b: RunResults) -> list[str]:
             if left != right:
                 reasons.append(f"{task.name}: {name} differs ({left} and {right})")
     return reasons
-
-
-def _options_differ(a: dict[str, object], b: dict[str, object]) -> list[str]:
-    """The training options that differ, by name; empty where a run does not list them."""
-    return [
-        f"training.{name} differs ({a.get(name)} and {b.get(name)})"
-        for name in sorted(a.keys() | b.keys())
-        if a and b and a.get(name) != b.get(name)
-    ]
 
 
 def _short(value: str | None) -> str:

@@ -12,10 +12,10 @@ from dasd_bench.reporting.caption import power_line
 from dasd_bench.reporting.catalog import find_run, load_run
 from dasd_bench.reporting.collect import (
     Entry,
-    conditions_differ,
     entries,
     find_entry,
     pairable,
+    rows_differ,
     usable,
     values,
 )
@@ -129,7 +129,7 @@ def compare_sides(a: Side, b: Side, changed: int = CHANGED_ITEMS) -> Comparison:
         except StoreError as err:
             notes.append(str(err))
     changes.sort(key=lambda change: (-abs(change.difference), change.task, change.item))
-    reasons = conditions_differ(a.entry.run, b.entry.run)
+    reasons = rows_differ(a.entry, b.entry)
     return Comparison(_table(a, b, shared, tests), reasons, _balanced(changes, changed), notes)
 
 

@@ -10,10 +10,11 @@ from statistics import fmean, stdev
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError, did_you_mean
 from dasd_bench.records import Reason
-from dasd_bench.reporting.collect import Entry, entries, group_names, pairable, task_infos, usable
+from dasd_bench.reporting.collect import BASE, Entry, entries, group_names, pairable, task_infos, usable
 from dasd_bench.reporting.format import bracket, count, number, percent, score
 from dasd_bench.reporting.quartiles import quartiles
 from dasd_bench.reporting.results import RunResults, StageTime, TargetStats, TaskInfo, TaskScore
+from dasd_bench.reporting.scores import PARTIAL_MARK, baseline_entry, run_warnings
 from dasd_bench.reporting.table import Cell, Column, Row, Table, ranked
 from dasd_bench.stats.intervals import bootstrap, wilson
 from dasd_bench.stats.multiple import holm, stars
@@ -195,13 +196,15 @@ def _stage_cells(stages: list[StageTime]) -> dict[str, Cell]:
     return cells
 
 
-def group_table(results: Sequence[RunResults], by: str) -> Table:
+def group_table(results: Sequence[RunResults], by: str, *, baseline: str = BASE) -> Table:
     """Scores by ``level``, ``subject`` (or any other group that the items carry), or by ``seed``.
 
-    Raises :class:`UsageError` where no task has such groups.
+    Rows that lack seeds or items are marked, warned of and not ranked, as in the main table. Marks are against
+    ``baseline``; a table by seed has no tests. Raises :class:`UsageError` where no task has such groups, and for a
+    ``baseline`` that a run does not have.
     """
     usable(results)
-    return _by_seed(results) if by == "seed" else _by_group(results, by)
+    return _by_seed(results) if by == "seed" else _by_group(results, by, baseline)
 
 
 def with_confidence(run: RunResults, task: str, scores: list[TaskScore]) -> list[TaskScore]:
@@ -219,50 +222,70 @@ def with_confidence(run: RunResults, task: str, scores: list[TaskScore]) -> list
 
 def _by_seed(results: Sequence[RunResults]) -> Table:
     tasks = task_infos(results)
-    rows = []
+    rows: list[Row] = []
+    partial: list[str] = []
     for group, run in zip(group_names(results), results, strict=True):
         for entry in entries(run):
+            if lacking := _lacking(entry, run.tasks):
+                partial.append(f"{entry.label}: {lacking}")
             named = [(entry.label, run.base)] if entry.is_base else []
             named += [(f"{entry.label} seed {one.seed}", one.scores) for one in entry.seed_arms()]
             for label, scores in named:
-                cells = {t.name: _part_cell(t, [scores[t.name].values()]) for t in tasks if t.name in scores}
-                rows.append(Row(label, cells, group))
+                cells: dict[str, Cell] = {}
+                for task in (one for one in run.tasks if one.name in scores):
+                    cell = _part_cell(task, [scores[task.name].values()])
+                    cells[task.name] = cell if scores[task.name].n == task.n_items else _unsound(cell)
+                whole = len(cells) == len(run.tasks) and all(cell.sound for cell in cells.values())
+                rows.append(Row(label if whole else f"{label} {PARTIAL_MARK}", cells, group))
     columns = [_task_column(task, task.name, task.name) for task in tasks]
-    return Table("by-seed", "Scores by seed", columns, rows, ["Percent with 95 % intervals over items."])
+    caption = ["Percent with 95 % intervals over items."]
+    return ranked(Table("by-seed", "Scores by seed", columns, rows, caption, run_warnings(results, partial)))
 
 
-def _by_group(results: Sequence[RunResults], by: str) -> Table:
+def _lacking(entry: Entry, tasks: Sequence[TaskInfo]) -> str:
+    """What a row lacks, task by task; empty where it is complete."""
+    return ", ".join(f"{task.name} {missing}" for task in tasks if (missing := entry.missing(task)))
+
+
+def _unsound(cell: Cell) -> Cell:
+    """The cell marked as standing on fewer items or seeds than its column: shown, never ranked."""
+    return replace(cell, mark=cell.mark + PARTIAL_MARK, sound=False)
+
+
+def _by_group(results: Sequence[RunResults], by: str, baseline: str) -> Table:
     listed = [(g, e) for g, run in zip(group_names(results), results, strict=True) for e in entries(run)]
-    columns: dict[str, Column] = {}
+    bases = {id(run): baseline_entry(run, baseline) for run in results}
     rows: list[Row] = []
+    partial: list[str] = []
     offered: set[str] = {"seed"}
-    # The base's members of every group (it is the first row of its run), and p of each row against them.
-    first: dict[tuple[int, str], list[list[float]]] = {}
+    sizes: dict[tuple[str, str], int] = {}
+    # p of each row against the baseline's answers to the same items.
     tests: dict[tuple[int, str], float] = {}
     for group, entry in listed:
         cells: dict[str, Cell] = {}
-        for task in (one for one in entry.run.tasks if not one.retention):
+        tasks = [task for task in entry.run.tasks if not task.retention]
+        for task in tasks:
             scores = entry.scores(task.name)
             offered |= {name for one in scores for name in one.groups}
             offered |= {CONFIDENCE for one in scores if one.confidence}
-            if by == CONFIDENCE:
-                scores = with_confidence(entry.run, task.name, scores)
-            for name, members in _members(scores, by):
+            theirs = _compared(entry, bases[id(entry.run)], task, by)
+            for name, members in _grouped(entry, task, by).items():
                 key = f"{task.name}:{name}"
-                title = f"{task.name}\n{by} {name}\nn = {len(members[0])}"
-                columns.setdefault(key, _task_column(task, key, title))
-                cells[key] = _part_cell(task, members)
-                first.setdefault((id(entry.run), key), members)
-                base = entry.run.base.get(task.name)
-                if not entry.is_base and base is not None and pairable(scores, [base]):
-                    test = compare(members, first[id(entry.run), key], higher_is_better=task.higher_is_better)
+                cell = _part_cell(task, members)
+                cells[key] = _unsound(cell) if entry.missing(task) else cell
+                sizes[task.name, name] = max(sizes.get((task.name, name), 0), len(members[0]))
+                if name in theirs:
+                    test = compare(members, theirs[name], higher_is_better=task.higher_is_better)
                     tests[len(rows), key] = test.p
-        rows.append(Row(entry.label, cells, group))
+        lacking = _lacking(entry, tasks)
+        if lacking:
+            partial.append(f"{entry.label}: {lacking}")
+        rows.append(Row(f"{entry.label} {PARTIAL_MARK}" if lacking else entry.label, cells, group))
     corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
     for (index, key), p_holm in corrected.items():
         cell = rows[index].cells[key]
-        rows[index].cells[key] = replace(cell, p=tests[index, key], p_holm=p_holm, mark=stars(p_holm))
-    if not columns:
+        rows[index].cells[key] = replace(cell, p=tests[index, key], p_holm=p_holm, mark=f"{stars(p_holm)}{cell.mark}")
+    if not sizes:
         known = sorted(offered)
         raise UsageError(
             f"No task of this run has a {by} for its items.{did_you_mean(by, known)} Use {', '.join(known)}."
@@ -271,36 +294,53 @@ def _by_group(results: Sequence[RunResults], by: str) -> Table:
     lines = ["Percent with 95 % intervals over items" + (" (means over seeds within items)." if several else ".")]
     lines.append("Groups are small: read the intervals, not the ranks.")
     if tests:
-        lines.append(f"* p < .05, ** p < .01 against base, paired, after Holm's correction over {len(tests)} tests.")
+        versus = next(base.label for base in bases.values() if base is not None)
+        lines.append(
+            f"* p < .05, ** p < .01 against {versus}, paired, after Holm's correction over {len(tests)} tests."
+        )
     if by == CONFIDENCE:
         lines.append(
             "Items in four equal parts by the untrained model's confidence in its own answer: the geometric mean of "
             "its tokens' probabilities, for multiple choice the probability of its choice among the choices. Q1 is "
             "what it was least sure of. The same items for every row."
         )
-    order = [task.name for task in task_infos(results)]
-    ordered = sorted(columns.values(), key=lambda column: order.index(column.block))
-    return ranked(Table(f"by-{by}", f"Scores by {by}", ordered, rows, lines))
+    columns = [
+        _task_column(task, f"{task.name}:{name}", f"{task.name}\n{by} {name}\nn = {sizes[task.name, name]}")
+        for task in task_infos(results)
+        for name in sorted((name for owner, name in sizes if owner == task.name), key=natural)
+    ]
+    return ranked(Table(f"by-{by}", f"Scores by {by}", columns, rows, lines, run_warnings(results, partial)))
+
+
+def _grouped(entry: Entry, task: TaskInfo, by: str) -> dict[str, list[list[float]]]:
+    """The item values of every group of a row, one list per seed."""
+    scores = entry.scores(task.name)
+    if by == CONFIDENCE:
+        scores = with_confidence(entry.run, task.name, scores)
+    if not scores or any(by not in one.groups or one.item_hash != scores[0].item_hash for one in scores):
+        return {}
+    names = scores[0].groups[by]
+    return {
+        name: [[v for v, own in zip(one.values(), names, strict=True) if own == name] for one in scores]
+        for name in dict.fromkeys(names)
+    }
+
+
+def _compared(entry: Entry, base: Entry | None, task: TaskInfo, by: str) -> dict[str, list[list[float]]]:
+    """The baseline's groups where the row can be paired with it, else none."""
+    if base is None or base.label == entry.label or not pairable(entry.scores(task.name), base.scores(task.name)):
+        return {}
+    return _grouped(base, task, by)
 
 
 def _task_column(task: TaskInfo, key: str, title: str) -> Column:
     return Column(key, title, "up" if task.higher_is_better else "down", task.name, ranked=True)
 
 
-def _members(scores: list[TaskScore], by: str) -> list[tuple[str, list[list[float]]]]:
-    """The item values of every group, one list per seed, groups in natural order."""
-    if not scores or any(by not in one.groups or one.item_hash != scores[0].item_hash for one in scores):
-        return []
-    names = scores[0].groups[by]
-    return [
-        (name, [[v for v, own in zip(one.values(), names, strict=True) if own == name] for one in scores])
-        for name in sorted(set(names), key=_natural)
-    ]
-
-
-def _natural(name: str) -> tuple[list[float], str]:
-    digits = "".join(ch if ch.isdigit() or ch == "." else " " for ch in name).split()
-    return [float(part) for part in digits if part.replace(".", "", 1).isdigit()], name
+def natural(name: str) -> tuple[list[float], str]:
+    """Sort key of a group's name: by the numbers in it, then by its letters (``1-3`` before ``4-6`` before ``11+``)."""
+    digits = "".join(ch if ch.isdecimal() or ch == "." else " " for ch in name).split()
+    return [float(part) for part in digits if part.replace(".", "", 1).isdecimal()], name
 
 
 def _part_cell(task: TaskInfo, by_seed: list[list[float]]) -> Cell:

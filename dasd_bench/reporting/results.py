@@ -242,7 +242,11 @@ class SeedArm:
 
 @dataclass(slots=True)
 class Arm:
-    """One row of the table: a method with its options. ``folder`` is its name under ``arms/``."""
+    """One row of the table: a method with its options. ``folder`` is its name under ``arms/``.
+
+    ``training`` holds the arm's own resolved training settings, empty in runs made before they were kept; ``online``
+    says whether weights are decided on the live model while training, None where the run does not say.
+    """
 
     method: str
     options: dict[str, Any]
@@ -251,6 +255,8 @@ class Arm:
     rule: str = ""
     denominator: str = ""
     folder: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    online: bool | None = None
 
     @property
     def directory(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from dasd_bench.reporting.caption import left_out_line
 from dasd_bench.reporting.collect import Entry, entries, group_names, pairable, usable, values
 from dasd_bench.reporting.format import bracket, listing, number, score, signed
 from dasd_bench.reporting.results import Drift, RunResults, TaskInfo
@@ -45,7 +46,7 @@ def _table(run: RunResults, suffix: str) -> Table:
     columns = [Column("n", "items"), Column("base", "base")]
     columns += [Column(entry.label, f"{entry.label}\nchange") for entry in arms]
     return Table(
-        "retention", f"Retention{suffix}", columns, rows, _caption(tasks, tests), _warnings(tasks, arms), "set"
+        "retention", f"Retention{suffix}", columns, rows, _caption(run, tasks, tests), _warnings(tasks, arms), "set"
     )
 
 
@@ -173,7 +174,7 @@ def _token_mean(drifts: Sequence[Drift], get: Callable[[Drift], list[float]]) ->
     return math.fsum(summed) / math.fsum(sizes), ratio_bootstrap(summed, sizes)
 
 
-def _caption(tasks: Sequence[TaskInfo], tests: dict[tuple[str, str], Paired]) -> list[str]:
+def _caption(run: RunResults, tasks: Sequence[TaskInfo], tests: dict[tuple[str, str], Paired]) -> list[str]:
     lines = [
         "Sets outside the training tasks. base: score in percent; methods: change to base in points, paired by item, "
         "95 % interval over items; means over seeds."
@@ -185,6 +186,8 @@ def _caption(tasks: Sequence[TaskInfo], tests: dict[tuple[str, str], Paired]) ->
         "BWT: mean over the sets of (method - base) / base. A set at the base's chance level cannot show forgetting "
         "well: its relative change is noise over a constant."
     )
+    if left_out := left_out_line(run, tasks):
+        lines.append(left_out)
     lines.append(
         "Drift needs no reference answer: perplexity of the base on what the model writes on held-out prompts (base: "
         "its own perplexity on itself), and the mean per token of the square root of the Jensen-Shannon divergence "

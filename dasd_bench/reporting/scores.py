@@ -76,7 +76,7 @@ def run_table(results: Sequence[RunResults], *, baseline: str = BASE) -> Table:
     listed = [
         (group, entry) for group, run in zip(group_names(results), results, strict=True) for entry in entries(run)
     ]
-    bases = {id(run): _baseline(run, baseline) for run in results}
+    bases = {id(run): baseline_entry(run, baseline) for run in results}
     work = _Work(tasks, any(len(expected_seeds(run)) > 1 for run in results))
     for index, (_, entry) in enumerate(listed):
         _test(work, index, entry, bases[id(entry.run)])
@@ -87,11 +87,12 @@ def run_table(results: Sequence[RunResults], *, baseline: str = BASE) -> Table:
     if len(results) == 1 and results[0].status == "partial":
         title += " (partial run)"
     table = Table("scores", title, _columns(tasks, rows, bases, baseline), rows)
-    warnings = [*work.unpaired, *_warnings(results, work)]
+    warnings = [*work.unpaired, *run_warnings(results, work.partial)]
     return replace(ranked(table), caption=captions.score_caption(results, work.tests, baseline), warnings=warnings)
 
 
-def _baseline(run: RunResults, baseline: str) -> Entry | None:
+def baseline_entry(run: RunResults, baseline: str) -> Entry | None:
+    """The row that a run's rows are compared with; None where that is the base and it was not scored."""
     if baseline == BASE and not run.base:
         return None
     return find_entry(run, baseline)
@@ -267,14 +268,15 @@ def _change_cells(entry: Entry, base: Entry, tasks: list[TaskInfo]) -> dict[str,
     return cells
 
 
-def _warnings(results: Sequence[RunResults], work: _Work) -> list[str]:
+def run_warnings(results: Sequence[RunResults], partial: Sequence[str]) -> list[str]:
+    """What must be seen with any table of these runs' scores; ``partial`` says what each unfinished row lacks."""
     warnings = []
     for run in results:
         if run.status == "partial":
             warnings.append(
                 f"Run {run.run_id} is partial: what is marked {PARTIAL_MARK} is unfinished and not averaged."
             )
-        done = {arm.method for arm in run.arms} | {arm.label for arm in run.arms}
+        done = {arm.label for arm in run.arms}
         absent = [name for name in run.methods if name not in done]
         if absent:
             warnings.append(f"Run {run.run_id} has no result for {', '.join(absent)}.")
@@ -287,8 +289,8 @@ def _warnings(results: Sequence[RunResults], work: _Work) -> list[str]:
             f"Run {run.run_id}, {name}: {total} answers failed in the machinery, not in the model, and count as wrong."
             for name, total in broken.items()
         ]
-    if work.partial:
-        warnings.append(f"{PARTIAL_MARK} {'; '.join(work.partial)}.")
+    if partial:
+        warnings.append(f"{PARTIAL_MARK} {'; '.join(partial)}.")
     first = results[0]
     for other in results[1:]:
         reasons = [reason for reason in conditions_differ(first, other) if not reason.startswith("model")]

@@ -20,6 +20,7 @@ from dasd_bench.atomic import digest, write_json
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError, unknown_name
 from dasd_bench.reporting.results import Arm, RunResults, SeedArm
+from dasd_bench.reporting.trained import training_line, training_settings
 
 MODULES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
 """Trackers by name, with the module that each needs."""
@@ -115,7 +116,7 @@ def _tracker(name: str, run_dir: Path, title: str) -> Any:
 
 
 def configuration(results: RunResults, arm: Arm, one: SeedArm) -> dict[str, Any]:
-    """What the arm was: model, method, options, training settings, seed; texts, numbers and truths only."""
+    """What the arm was: model, method, options, its own training, seed; texts, numbers and truths only."""
     found: dict[str, Any] = {
         "run": results.run_id,
         "model": results.model,
@@ -125,7 +126,10 @@ def configuration(results: RunResults, arm: Arm, one: SeedArm) -> dict[str, Any]
         "tasks": ", ".join(task.name for task in results.tasks),
     }
     found |= {f"options.{key}": value for key, value in arm.options.items()}
-    found |= {f"training.{key}": value for key, value in results.train.config.items()}
+    settings = training_settings(results, arm)
+    found |= {f"training.{key}": value for key, value in settings.items()}
+    if not settings and (line := training_line(results, arm)):
+        found["training"] = line
     return {key: value if isinstance(value, (str, int, float, bool)) else str(value) for key, value in found.items()}
 
 

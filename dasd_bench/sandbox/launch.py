@@ -10,10 +10,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any
 
 from .container import HOME, Absent, Bubblewrap, Docker, find_engine
-from .inside.jail import LINKS, WORK
+from .inside.jail import LINKS, WORK, empty_folder
 from .inside.zygote import CAUSES, FRAME_BYTES, REPORT
 from .model import IsolationLevel, Limits
 
@@ -29,6 +30,7 @@ _BOOT = (
 )
 _START_SECONDS = 30.0
 _END_SECONDS = 0.5
+_CLEANING_TRIES = 20
 _WORKDIR = "/tmp"
 #: Python itself needs this much address space.
 _MIN_MEMORY = 96 << 20
@@ -182,6 +184,14 @@ class WorkerProcess(Process):
     def close(self) -> None:
         super().close()
         if self._folder is not None:
+            # First what a program left, which may be nested too deep for the standard library; a program whose zygote
+            # ended under it may still be ending, too.
+            for _ in range(_CLEANING_TRIES):
+                try:
+                    empty_folder(os.path.join(self._folder.name, WORK))
+                    break
+                except OSError:
+                    time.sleep(0.01)
             self._folder.cleanup()
 
 

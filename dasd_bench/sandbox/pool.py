@@ -198,6 +198,9 @@ class Sandbox:
                 if job.problem.known_bad:
                     finish(job, self._result(job, Outcome.WRONG_ANSWER, job.problem.known_bad))
                     continue
+                if not slot.takes(job):
+                    waiting.add(job.key, job, first=True)
+                    return
                 # A process that died while idle (the machine ran out of memory, say) is no fault of this job.
                 if not slot.flights and not slot.alive:
                     renew(slot)
@@ -205,7 +208,7 @@ class Sandbox:
                     lost(slot, "a sandbox process had died")
 
         def lost(slot: Slot, why: str) -> None:
-            """A process died under its running job."""
+            """A process died under its running job, which answers for it; one that lay behind goes back."""
             renew(slot)
             flight = slot.flights.popleft()
             finish(flight.job, self._result(flight.job, Outcome.INFRASTRUCTURE_ERROR, why))
@@ -320,8 +323,11 @@ def _combine(verdict: dict[str, Any], report: dict[str, Any], limits: Limits) ->
 
 
 def _is_retried(job: Job, result: ExecResult) -> bool:
-    """Infrastructure errors get a second try, but for faults of the tests themselves. A run that was asked other
-    questions than expected is no attempt: the judge expects nothing the next time."""
+    """Infrastructure errors get a second try, but for faults of the tests themselves, and so does a program that was
+    killed: the machine may have been short of memory. A run that was asked other questions than expected is no
+    attempt: the judge expects nothing the next time."""
+    if result.outcome is Outcome.KILLED and result.signal == signal.SIGKILL:
+        return job.attempt == 0
     if result.outcome is not Outcome.INFRASTRUCTURE_ERROR or result.detail.startswith("tests:"):
         return False
     return job.attempt == 0 or result.detail == _ASKED_ANEW

@@ -18,6 +18,8 @@ _JUDGE_SECONDS = 60.0
 _JUDGE_MEMORY = 4 << 30
 _REPORT_SECONDS = 10.0
 _FIRST = 1 << 15
+#: What a socket takes of a job while its judge, busy with the tests of the one before, does not read.
+_BEHIND_BYTES = 64 << 10
 #: After the verdict a program sees its channel close and ends. This is how long it may take; longer where it is its end
 #: that the verdict waits to be explained by.
 _ENDING_SECONDS, _GRACE_SECONDS = 0.005, 0.3
@@ -80,6 +82,13 @@ class Slot:
     @property
     def alive(self) -> bool:
         return self.worker.alive and self.judge.alive
+
+    def takes(self, job: Job) -> bool:
+        """Whether handing out the job now keeps nobody waiting: an idle slot reads at once, a busy one may not."""
+        if not self.flights:
+            return True
+        texts = (job.sample.completion, *(() if job.key in self.judge.known else judge_side.texts(job.problem)))
+        return sum(len(text) if text.isascii() else 12 * len(text) for text in texts) <= _BEHIND_BYTES
 
     def start(self, job: Job) -> bool:
         """Hands out a job; False when one of the processes has died."""

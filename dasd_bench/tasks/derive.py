@@ -20,6 +20,8 @@ from dasd_bench.task import Row, Task
 from dasd_bench.tasks.stock_imports import any_antlr, no_hub_metrics
 
 STRUCTURAL = ("tag", "group", "task_list", "class", "include")
+TEMPLATES = ("doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix")
+"""The keys whose words lm-eval renders with Jinja."""
 REQUIRED = ("task", "output_type", "doc_to_text", "doc_to_target", "metric_list", "test_split or validation_split")
 
 
@@ -95,7 +97,66 @@ def read_config(path: Path) -> dict[str, Any]:
             raise PluginError(f"{path}: the key '{need}' is missing.")
     for key in STRUCTURAL:
         config.pop(key, None)
+    _check_templates(path, config)
+    _check_metrics(path, config)
     return config
+
+
+def _check_templates(path: Path, config: Mapping[str, Any]) -> None:
+    """Raises :class:`PluginError` for a key that is no Jinja template."""
+    from jinja2 import TemplateSyntaxError
+    from lm_eval.utils import env
+
+    for key, template in _templates(config):
+        try:
+            env.from_string(template)
+        except TemplateSyntaxError as error:
+            raise PluginError(f"{path}, key '{key}': not a Jinja template ({error.message}).") from error
+
+
+def _templates(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The Jinja templates of a configuration with their keys; choices may be a list of them."""
+    found = []
+    for key in TEMPLATES:
+        values = config.get(key)
+        for value in values if isinstance(values, list) else [values]:
+            if isinstance(value, str):
+                found.append((key, value))
+    return found
+
+
+def _check_metrics(path: Path, config: Mapping[str, Any]) -> None:
+    """Raises :class:`PluginError` for a metric or an aggregation that lm-eval does not know: it would ask the hub.
+
+    Where the task computes its scores itself, its metrics have the names it gives them.
+    """
+    import lm_eval.api.metrics  # noqa: F401  (fills the registries)
+    from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY
+
+    for number, entry in enumerate(config["metric_list"] or (), 1):
+        where = f"{path}, key 'metric_list', entry {number}"
+        if not isinstance(entry, dict) or "metric" not in entry:
+            raise PluginError(f"{where}: the key 'metric' is missing.")
+        metric, aggregation = entry["metric"], entry.get("aggregation")
+        if isinstance(aggregation, str) and aggregation not in AGGREGATION_REGISTRY:
+            hint = did_you_mean(aggregation, AGGREGATION_REGISTRY)
+            raise PluginError(f"{where}: lm-eval has no aggregation '{aggregation}'.{hint}")
+        if config.get("process_results") is not None or not isinstance(metric, str):
+            continue
+        if entry.get("hf_evaluate"):
+            raise PluginError(f"{where}: '{metric}' is asked of the hub (hf_evaluate), which is never done here.")
+        if metric not in METRIC_REGISTRY:
+            raise PluginError(f"{where}: lm-eval has no metric '{metric}'.{did_you_mean(metric, METRIC_REGISTRY)}")
+
+
+def template_fault(task: Task, config: Mapping[str, Any], error: Exception) -> PluginError:
+    """The error for a template that could not be rendered, with file and the key that holds the name it lacks."""
+    names = ["".join(found) for found in re.findall(r"'(\w+)'|element (\d+)", str(error))]
+    keys = [key for key, template in _templates(config) if names and re.search(rf"\b{names[-1]}\b", template)]
+    key = f", key '{keys[0]}'" if keys else ""
+    return PluginError(
+        f"{yaml_path(task)}{key}: the template cannot be rendered ({error}); name a column that every row has."
+    )
 
 
 def _function_key(path: Path, error: Exception) -> str:
@@ -159,6 +220,7 @@ def build(task: Task, rows: Mapping[str, list[Row]], num_fewshot: int, fewshot_s
     ``rows`` maps split names to rows: the evaluated split and, where shots are drawn from one, the few-shot split.
     """
     import datasets
+    from jinja2 import TemplateError
     from lm_eval.api.task import ConfigurableTask
 
     config = config_of(task)
@@ -178,6 +240,8 @@ def build(task: Task, rows: Mapping[str, list[Row]], num_fewshot: int, fewshot_s
     }
     try:
         built = ConfigurableTask(config=config)
+    except TemplateError as error:
+        raise template_fault(task, config, error) from error
     except Exception as error:
         raise PluginError(
             f"{yaml_path(task)}: lm-eval cannot build task '{task.name}' from it ({type(error).__name__}: {error})."
@@ -188,6 +252,7 @@ def build(task: Task, rows: Mapping[str, list[Row]], num_fewshot: int, fewshot_s
 
 def prompt_renderer(task: Task) -> Callable[[Row], str]:
     """Gives the words of lm-eval's zero-shot prompt for a row, rendered by lm-eval's own template environment."""
+    from jinja2 import TemplateError
     from lm_eval.utils import env
 
     config = config_of(task)
@@ -198,6 +263,11 @@ def prompt_renderer(task: Task) -> Callable[[Row], str]:
 
     def render(row: Row) -> str:
         # A column's bare name is a template too, as in lm-eval.
-        return str(row[template]) if template in row else str(compiled.render(**row))
+        if template in row:
+            return str(row[template])
+        try:
+            return str(compiled.render(**row))
+        except TemplateError as error:
+            raise template_fault(task, config, error) from error
 
     return render

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dasd_bench.records import Example, Verdict
 from dasd_bench.task import Row, Task
-from dasd_bench.tasks.grading import extract_number, grade_choice, grade_number, last_boxed, strip_calculator_marks
+from dasd_bench.tasks.grading import (
+    extract_number,
+    grade_choice,
+    grade_number,
+    last_boxed,
+    letters_shown,
+    strip_calculator_marks,
+)
 from dasd_bench.tasks.mathematics import Verifier, grade_math, shared_verifier
 
 if TYPE_CHECKING:
@@ -159,8 +166,9 @@ class ChoiceTask(LmEvalTask):
 
     def grade(self, example: Example, text: str) -> Verdict:
         """Right where the text holds the right choice alone, or names its letter."""
-        extra = example.extra
-        return grade_choice(text, extra["choices"], extra["labels"], extra["gold"])
+        choices, labels = example.extra["choices"], example.extra["labels"]
+        lettered = letters_shown(example.prompt, choices, labels)
+        return grade_choice(text, choices, labels, example.extra["gold"], lettered)
 
 
 def sibling(folder: Path, name: str) -> ModuleType:

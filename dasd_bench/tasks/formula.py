@@ -8,6 +8,7 @@ Letters take fixed values, so that two formulas that differ there are different 
 from __future__ import annotations
 
 import cmath
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -39,14 +40,38 @@ class Unreadable(Exception):  # noqa: N818  (it is an answer of the reader, not 
 
 def evaluate(text: str, point: int) -> Value:
     """The value of a formula at one of the fixed points; :class:`Fraction` where it is rational."""
-    reader = _Reader(text, point)
-    try:
-        value = reader.sum()
-    except (ZeroDivisionError, OverflowError, ValueError, RecursionError) as error:
-        raise Unreadable from error
-    if reader.at != len(reader.tokens):
+    value = _value(text, point)
+    if value is None:
         raise Unreadable
     return value
+
+
+@functools.lru_cache(1 << 12)
+def _value(text: str, point: int) -> Value | None:
+    """The value, None for what cannot be read: one comparison asks for the same values several times."""
+    try:
+        reader = _Reader(tokens_of(text), point)
+        value = reader.sum()
+    except (Unreadable, ZeroDivisionError, OverflowError, ValueError, RecursionError):
+        return None
+    return value if reader.at == len(reader.tokens) else None
+
+
+def tokens_of(text: str) -> list[str]:
+    """The numbers, commands, letters and signs of a formula; :class:`Unreadable` where something else is there."""
+    tokens: list[str] = []
+    number_before = False
+    for match in _TOKEN.finditer(text):
+        if match.group("other"):
+            raise Unreadable
+        if match.group("space"):
+            continue
+        is_number = match[0][0].isdigit() or match[0][0] == "."
+        if is_number and number_before:
+            raise Unreadable
+        number_before = is_number
+        tokens.append(match[0])
+    return tokens
 
 
 def letter_value(letter: str, point: int) -> Value:
@@ -62,21 +87,10 @@ def letter_value(letter: str, point: int) -> Value:
 class _Reader:
     """A recursive-descent reader of one formula."""
 
-    def __init__(self, text: str, point: int) -> None:
-        self.tokens: list[str] = []
+    def __init__(self, tokens: list[str], point: int) -> None:
+        self.tokens = tokens
         self.point = point
         self.at = 0
-        number_before = False
-        for match in _TOKEN.finditer(text):
-            if match.group("other"):
-                raise Unreadable
-            if match.group("space"):
-                continue
-            is_number = match[0][0].isdigit() or match[0][0] == "."
-            if is_number and number_before:
-                raise Unreadable
-            number_before = is_number
-            self.tokens.append(match[0])
 
     def peek(self) -> str:
         """The next token; empty at the end."""

@@ -6,32 +6,48 @@ import re
 
 from dasd_bench.records import Reason, Verdict
 from dasd_bench.task import verdict_of
-from dasd_bench.tasks.grading import extract_number, last_boxed, number_in
+from dasd_bench.tasks.grading import declared_number, extract_number, last_boxed, number_in
 from dasd_bench.tasks.shapes import settle
 from dasd_bench.tasks.verifier import Verifier, shared_verifier
 
 __all__ = ["Verifier", "extract_math", "grade_math", "same_answer", "settle", "shared_verifier"]
 
+_FORMULA = r"(?<!\\)\$\$?[^$]+\$\$?|\\\((?s:.+?)\\\)|\\\[(?s:.+?)\\\]"
 _DECLARED = re.compile(
-    r"final answer is:?\s*(.+?)\.?\s*(?:I hope it is correct|\n|$)|answer is:?\s*(\$[^$]+\$)", re.IGNORECASE
+    r"final answer is:?\s*(\\\[(?s:.+?)\\\]|.+?)\.?\s*(?:I hope it is correct|\n|$)"
+    rf"|answer is:?\s*({_FORMULA})",
+    re.IGNORECASE,
 )
-_INLINE = re.compile(r"\$([^$]+)\$")
+_INLINE = re.compile(_FORMULA)
 
 
 def extract_math(text: str, numeric: bool) -> str | None:
-    """The final answer of a solution: boxed, declared, a number where one is wanted, else the last formula."""
+    """The final answer of a solution: boxed, declared, else the last formula; a number where one is wanted."""
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed
     declared = _DECLARED.findall(text)
     if declared:
-        found = (declared[-1][0] or declared[-1][1]).strip()
+        found = _undressed(declared[-1][0] or declared[-1][1])
         if not numeric or number_in(found) is not None:
-            return str(found.strip("$"))
-    if numeric:
-        return extract_number(text)
-    formulas = _INLINE.findall(text)
-    return str(formulas[-1]) if formulas else None
+            return found
+    formulas = list(_INLINE.finditer(text))
+    if not numeric:
+        return _undressed(formulas[-1][0]) if formulas else None
+    for formula in formulas[::-1] if declared_number(text) is None else ():
+        if extract_number(text[formula.end() :]) is not None:
+            break
+        value = _undressed(formula[0]).rpartition("=")[2]
+        if number_in(value) is not None:
+            return value
+    return extract_number(text)
+
+
+def _undressed(formula: str) -> str:
+    r"""A formula without the dollar signs, ``\(`` or ``\[`` around it."""
+    bare = formula.strip().strip("$").strip()
+    bracketed = re.fullmatch(r"\\\(((?:(?!\\\().)*)\\\)|\\\[((?:(?!\\\[).)*)\\\]", bare, re.DOTALL)
+    return bare if bracketed is None else (bracketed[1] or bracketed[2] or "").strip()
 
 
 def same_answer(answer: str, gold: str, verifier: Verifier) -> bool | None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from dasd_bench.task import Row
+from dasd_bench.records import Example, Reason, Verdict
+from dasd_bench.task import Row, verdict_of
 from dasd_bench.tasks.families import MathTask
+from dasd_bench.tasks.grading import number_in
+from dasd_bench.tasks.mathematics import extract_math
 
 
 class MinervaTask(MathTask):
@@ -26,6 +29,18 @@ class MinervaTask(MathTask):
     def reference_of(self, solution: str, final: str) -> str:
         """The solution and the sentence that the shots end on."""
         return f"{solution}\nFinal Answer: The final answer is ${final}$. I hope it is correct."
+
+    def example(self, row: Row, split: str, index: int) -> Example:
+        """The solution as it was published goes with it: stock reads the right answer from that."""
+        example = super().example(row, split, index)
+        example.extra["solution"] = str(row["solution"])
+        return example
+
+    def grade_scored(self, example: Example, text: str) -> Verdict:
+        """The headline's own question, which the score has asked before: no answer in time is no wrong answer."""
+        found = extract_math(text, number_in(str(example.answer)) is not None)
+        same = self.verifier.same_text(example.extra["solution"], text)
+        return Verdict(False, Reason.TIMEOUT, found) if same is None else verdict_of(found, same)
 
     def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
         """Stock's ``process_results`` with its comparisons done by the verifier."""

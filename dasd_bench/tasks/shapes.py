@@ -2,9 +2,9 @@ r"""The fast path of mathematical grading: verdicts that the shape of two LaTeX 
 
 Two answers that are equal but for their dress (``\left``, ``\dfrac``, spacing, dollar signs) are right. Two that both
 read as numbers, closed forms, formulas, or lists, points, intervals and matrices of those, are compared by value:
-exactly where both are rational, else at fixed points, where only a difference settles anything (an agreement is left
-to sympy). All else gives no verdict. The aim is math-verify's own verdict, and ``benchmarks/grader.py`` counts where
-it is not.
+exactly where both are rational or have one canonical form (``\sqrt{12}`` and ``2\sqrt{3}``), else at fixed points,
+where only a difference settles anything (an agreement is left to sympy). All else gives no verdict. The aim is
+math-verify's own verdict, and ``benchmarks/grader.py`` counts where it is not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from dasd_bench.tasks.exact import canonical
 from dasd_bench.tasks.formula import Unreadable, Value, evaluate
 
 APART = 1e-6
@@ -27,9 +28,11 @@ LONGEST = 1000
 SMALLEST = 1e-12
 """Absolute difference below which math-verify takes some values for equal, so that sympy is asked."""
 
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 _DRESS = re.compile(r"\\(?:left|right)(?![a-z])|\\displaystyle(?![a-z])|(?<!\\)\\(?:[!,;:>$]|(?=\s))|(?<!\\)\$")
 _WORDS = re.compile(r"\\(?:text|mathrm|textbf|mbox|textit)\s*\{([^{}\\$]*)\}")
 _MATRIX = re.compile(r"\\begin\{([pb]matrix)\}(.*)\\end\{\1\}", re.DOTALL)
+_NAMES = re.compile(r"\\[a-z]+")
 _UNIT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{\s*[^{}\\]*\}(?:\^\{?\d\}?)?$")
 _NUMERAL = re.compile(r"(-?\d+(?:\.\d+)?)_\{?(\d+)\}?")
 _FREE = re.compile(r"^[a-zA-Z]{1,2}\s*(?:=|\\in(?![a-z]))\s*")
@@ -45,6 +48,8 @@ class Shape:
 
 def settle(answer: str, gold: str) -> bool | None:
     """The verdict where the shapes of the two answers settle it, else None."""
+    if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
+        return int(answer) == int(gold)
     mine, right = clean(answer), clean(gold)
     if not mine or not right:
         return False
@@ -66,7 +71,8 @@ def settle(answer: str, gold: str) -> bool | None:
         if other is None or not _readable(other):
             return None
         # Letters may be what the words say: C,E and \\text{C,E}.
-        return None if any(_has_letter(item) for item in other.items) else False
+        found = set(re.findall(r"[a-z]", _NAMES.sub("", _UNIT.sub("", plain)).lower()))
+        return None if found and found <= set(_letters(words[0] or words[1] or "")) else False
     if "%" in mine or "%" in right:
         return _same_percent(mine, right)
     if "_" in mine or "_" in right:
@@ -77,11 +83,15 @@ def settle(answer: str, gold: str) -> bool | None:
         if frees[0] is not None and frees[1] is not None and frees[0][0] == frees[1][0]:
             return bare
         # One names its unknown: the values decide, as math-verify has it. Two unknowns: x = y may be y = x.
-        return bare if None in frees and "\\in" not in mine + right else None
+        if "\\in" in mine + right:
+            return False if bare is False and (_rational(mine) or _rational(right)) else None
+        return bare if None in frees else None
     if "\\cup" in mine or "\\cup" in right:
         return _same_union(mine, right)
     if mine.count("=") == 1 == right.count("="):
         return _same_equation(mine.split("="), right.split("="))
+    if {mine.count("="), right.count("=")} == {0, 1}:
+        return _equation_and_value(*((mine, right) if "=" in mine else (right, mine)))
     a, b = shape_of(mine), shape_of(right)
     return None if a is None or b is None else _same_shape(a, b)
 
@@ -101,6 +111,16 @@ def _same_equation(a: Sequence[str], b: Sequence[str]) -> bool | None:
         return None
     ratios = [x / y for x, y in zip(f, g, strict=True)]
     return False if max(abs(ratio - ratios[0]) for ratio in ratios) > APART * abs(ratios[0]) else None
+
+
+def _equation_and_value(equation: str, other: str) -> bool | None:
+    """An equation of formulas is no point, and no value that neither of its sides has."""
+    sides, shape = equation.split("="), shape_of(other)
+    if shape is None or not _readable(Shape("list", (*sides, *shape.items))):
+        return None
+    if shape.kind == "one":
+        return False if all(same_value(side, other) is False for side in sides) else None
+    return False if shape.kind not in ("list", "{}") else None
 
 
 def _plain_quadratic(values: Sequence[complex]) -> bool:
@@ -131,7 +151,14 @@ def _same_percent(a: str, b: str) -> bool | None:
     """Percentages: different where neither the numbers nor the shares they stand for are equal."""
     parts = [re.fullmatch(r"(-?\d+(?:\.\d+)?)(\s*\\?%)?", text) for text in (a, b)]
     if parts[0] is None or parts[1] is None:
-        return False if _stranger_to_number(b if parts[0] else a) and any(parts) else None
+        part, other = parts[0] or parts[1], b if parts[0] else a
+        if part is None:
+            return None
+        if _stranger_to_number(other):
+            return False
+        # A closed form is neither the number nor the share.
+        shares = (f"\\frac{{{part[1]}}}{{100}}", part[1])
+        return False if all(same_value(share, other) is False for share in shares) else None
     numbers = [Fraction(part[1]) for part in parts if part is not None]
     if parts[0][2] and parts[1][2]:
         return numbers[0] == numbers[1] if "." not in a + b else None
@@ -155,7 +182,11 @@ def _same_numeral(a: str, b: str) -> bool | None:
         found = right if left is None else left
         if found is not None and _stranger_to_number(plain):
             return False
-        return False if found is not None and _rational(plain) and not found[1].startswith(plain) else None
+        if found is None or not _is_number(plain):
+            return None
+        # math-verify may read no more than the first digits of a numeral.
+        starts = [found[1][:end] for end in range(1, len(found[1]) + 1) if found[1][end - 1].isdigit()]
+        return False if all(same_value(start, plain) is False for start in starts) else None
     if left[2] != right[2]:
         return None
     return False if left[1].lstrip("0") != right[1].lstrip("0") else None
@@ -254,11 +285,19 @@ def same_value(a: str, b: str) -> bool | None:
         return None
     decimal = "." in a or "." in b
     verdicts = {_compare(x, y, decimal) for x, y in values}
-    if verdicts == {True}:
-        # One may have a unit in words; two different ones are left to math-verify.
-        units = [text != short for text, short in zip((a, b), bare, strict=True)]
-        return True if not all(units) and ":" not in a + b and all(map(_rational, bare)) else None
-    return False if verdicts == {False} else None
+    if False in verdicts:
+        return False if verdicts == {False} else None
+    # One may have a unit in words; two different ones are left to math-verify.
+    units = [text.removeprefix(short) for text, short in zip((a, b), bare, strict=True)]
+    if (all(units) and units[0] != units[1]) or ":" in a + b:
+        return None
+    if verdicts == {True} and all(map(_rational, bare)):
+        return True
+    # Letters alone may be a name instead of a product.
+    if any(units) or any(re.fullmatch(r"[a-zA-Z]+", text) for text in bare):
+        return None
+    form = canonical(bare[0])
+    return True if form is not None and form == canonical(bare[1]) else None
 
 
 def _infinite(text: str) -> str:
@@ -284,6 +323,11 @@ def _rational(text: str) -> bool:
         return isinstance(evaluate(text, 0), Fraction) and not _has_letter(text)
     except Unreadable:
         return False
+
+
+def _is_number(text: str) -> bool:
+    """True for a formula without letters."""
+    return not _has_letter(text) and _readable(Shape("one", (text,)))
 
 
 def _has_letter(text: str) -> bool:

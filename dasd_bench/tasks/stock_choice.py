@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dasd_bench.errors import PluginError
 from dasd_bench.records import Example, Verdict
 from dasd_bench.task import Row, Task
-from dasd_bench.tasks.grading import grade_choice
+from dasd_bench.tasks.grading import grade_choice, letters_shown
 
 if TYPE_CHECKING:
     import datasets
@@ -53,8 +53,9 @@ class StockChoiceTask(Task):
 
     def grade(self, example: Example, text: str) -> Verdict:
         """Right where the text holds the right choice alone, or names its letter."""
-        extra = example.extra
-        return grade_choice(text, extra["choices"], extra["labels"], extra["gold"])
+        choices, labels = example.extra["choices"], example.extra["labels"]
+        lettered = letters_shown(example.prompt, choices, labels)
+        return grade_choice(text, choices, labels, example.extra["gold"], lettered)
 
 
 def with_columns(config: dict[str, Any], add: Callable[[Row], Row]) -> dict[str, Any]:

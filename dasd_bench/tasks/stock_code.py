@@ -1,7 +1,8 @@
 """Stock lm-eval's code tasks with the sandbox as their executor: MBPP, MBPP+, HumanEval, HumanEval+.
 
 Prompt, shots and stop strings are the installed YAML's; its executor (``code_eval`` of ``evaluate``, fetched from the
-hub, which a completion can fool) is replaced. The text that is executed is the one stock lm-eval executes.
+hub, which a completion can fool) is replaced. The text that is executed is the one stock lm-eval executes;
+in the instruct forms it is the program that is found in the answer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from dasd_bench.tasks.code import CodeTask, metric_name
 
 #: How stock lm-eval samples in ``humaneval_64``.
 SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.95}
+
+#: Fewest lines and name of the levels. Every number for itself would be groups of one to five problems.
+LENGTHS = ((0, "1-3"), (4, "4-6"), (7, "7-10"), (11, "11+"))
 
 
 class StockCodeTask(CodeTask):
@@ -41,13 +45,14 @@ class StockCodeTask(CodeTask):
         return adapted
 
     def level_of(self, row: Row) -> str | None:
-        """Lines of the reference program, as a measure of difficulty."""
+        """Lines of the reference program that are not blank, as a measure of difficulty: one of :data:`LENGTHS`."""
         gold = str(row.get("canonical_solution") or row.get("code") or "")
-        return str(sum(bool(line.strip()) for line in gold.splitlines()))
+        count = sum(bool(line.strip()) for line in gold.splitlines())
+        return next(name for least, name in reversed(LENGTHS) if count >= least)
 
 
 class HumanEvalTask(StockCodeTask):
-    """HumanEval's columns: the completion goes on from the prompt."""
+    """HumanEval's columns: the completion goes on from the prompt, or is a program of its own behind it."""
 
     max_new_tokens: ClassVar[int | None] = 1024
 

@@ -113,12 +113,23 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def whole_state(model: Any) -> dict[str, Tensor]:
-    """What is saved: the adapter's tensors under peft's names, or all weights; whole, whatever they are cut over."""
+def whole_state(model: Any, *, keep: bool) -> dict[str, Tensor]:
+    """What is saved: the adapter's tensors under peft's names, or all weights; whole, whatever they are cut over.
+
+    All processes must ask together; the one that saves says ``keep``, the others get nothing. Cut tensors are put
+    together one by one and taken to main memory, so that no device ever holds more than one of them.
+    """
     if hasattr(model, "peft_config"):
         state = get_peft_model_state_dict(model, save_embedding_layers=False)
-        return {name: whole_tensor(tensor.detach()).to("cpu", copy=True).contiguous() for name, tensor in state.items()}
-    return {name: whole_tensor(tensor.detach()) for name, tensor in model.state_dict().items()}
+        every = ((name, whole_tensor(tensor.detach())) for name, tensor in state.items())
+        return {name: whole.to("cpu", copy=True).contiguous() for name, whole in every if keep}
+    # Weights that are not cut stay what they are: some of them are one tensor under two names.
+    return {
+        name: whole.cpu() if is_cut(tensor) else whole
+        for name, tensor in model.state_dict().items()
+        for whole in [whole_tensor(tensor.detach())]
+        if keep
+    }
 
 
 def save(model: Any, state: dict[str, Tensor], folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dasd_bench.errors import TrainingError
 from dasd_bench.records import Bools, Floats, Ints
+from dasd_bench.training.config import TrainingConfig
 
 Longs = npt.NDArray[np.int64]
 
@@ -86,6 +87,12 @@ def build_row(example: TrainExample, max_length: int) -> Row:
 def step_count(examples: int, batch_size: int, epochs: float) -> int:
     """Optimiser steps of a run: a started epoch's last batch may be smaller; part epochs round up."""
     return max(1, math.ceil(epochs * math.ceil(examples / batch_size)))
+
+
+def planned_steps(examples: int, config: TrainingConfig, seed: int) -> int:
+    """Optimiser steps of a run on so many examples, those held out for early stopping among them."""
+    aside = len(held_out(examples, config.held_out, seed)) if config.early_stop_patience else 0
+    return step_count(examples - aside, config.batch_size, config.epochs)
 
 
 def batches(examples: int, batch_size: int, epochs: float, seed: int) -> Iterator[list[int]]:

@@ -89,11 +89,11 @@ class Checkpoints:
         return None
 
     @staticmethod
-    def load(path: Path, device: torch.device) -> tuple[Position, dict[str, Any]]:
-        """The position and the tensors that a checkpoint holds."""
+    def load(path: Path) -> tuple[Position, dict[str, Any]]:
+        """The position and the tensors that a checkpoint holds, in main memory."""
         meta = _read_meta(path)
         assert meta is not None
-        state: dict[str, Any] = torch.load(path / "state.pt", map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
         return Position(**meta["position"]), state
 
     def clear(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from dasd_bench.method import option
@@ -43,3 +44,7 @@ class TrainingConfig:
         0.1, help="Share of the training examples held out where early stopping is on.", minimum=0.0, maximum=0.9
     )
     max_loss: float = option(50.0, help="A loss above this stops the run as diverged.", minimum=0.0)
+
+    def warmup_steps(self, total: int) -> int:
+        """Steps of ``total`` spent warming up; the first of them has learning rate 0."""
+        return math.ceil(self.warmup * total)

@@ -18,6 +18,7 @@ from dasd_bench.registry import discover
 from dasd_bench.store import load_ragged, save_ragged
 from dasd_bench.training.batching import TrainExample
 from dasd_bench.training.config import TrainingConfig
+from dasd_bench.training.memory import Memory
 from dasd_bench.training.processes import Processes
 from dasd_bench.training.quantize import quantize
 from dasd_bench.training.trainer import TrainResult, train
@@ -50,6 +51,7 @@ def do_job(
     job: TrainJob, examples: Sequence[TrainExample], processes: Processes, console: Console, method: Method
 ) -> TrainResult:
     """Loads the model and trains it, as one of ``processes``."""
+    memory = Memory(processes.device)
     # What is cut over processes or packed into 4 bits goes to its device piece by piece.
     early = not (job.sharded or job.training.qlora)
     model = load_model(Path(job.model), dtype=job.dtype, device=str(processes.device) if early else "cpu")
@@ -67,6 +69,7 @@ def do_job(
         base_model_name=job.base_model_name,
         processes=processes,
         sharded=job.sharded,
+        memory=memory,
     )
     if job.training.lora_rank == 0 and processes.first:
         # All weights were trained: with the tokenizer the result is a model folder like any other.

@@ -19,7 +19,7 @@ from torch._C._distributed_c10d import TCPStore
 from dasd_bench import errors
 from dasd_bench.console import Console, Meter
 from dasd_bench.errors import DasdError, TrainingError, UsageError
-from dasd_bench.training.batching import TrainExample
+from dasd_bench.training.batching import TrainExample, planned_steps
 from dasd_bench.training.config import TrainingConfig
 from dasd_bench.training.job import TrainJob, read_result, write_job
 from dasd_bench.training.trainer import TrainResult
@@ -40,7 +40,7 @@ def launch(job: TrainJob, examples: Sequence[TrainExample], count: int, console:
         write_job(folder, job, examples)
         workers = _Workers(folder, count, store.port)
         try:
-            workers.watch(console)
+            workers.watch(console, planned_steps(len(examples), job.training, job.seed))
         finally:
             workers.end()
         return read_result(folder)
@@ -88,14 +88,14 @@ class _Workers:
                     )
                 )
 
-    def watch(self, console: Console) -> None:
-        """Passes on the first process's news until all have ended; raises where one fails."""
+    def watch(self, console: Console, steps: int) -> None:
+        """Passes on the first process's news of ``steps`` until all have ended; raises where one fails."""
         news: queue.Queue[str] = queue.Queue()
         stream = self.processes[0].stdout
         assert stream is not None
         reader = threading.Thread(target=_read, args=(stream, news), daemon=True)
         reader.start()
-        with console.progress("train", 0, "steps") as meter:
+        with console.progress("train", steps, "steps") as meter:
             while any(process.poll() is None for process in self.processes) or reader.is_alive() or not news.empty():
                 try:
                     _pass_on(news.get(timeout=0.1), console, meter)
@@ -148,6 +148,7 @@ def _pass_on(line: str, console: Console, meter: Meter) -> None:
         return
     if event["event"] == "progress":
         meter.total = event["total"]
+        meter.go_on(event["earlier"] - meter.earlier)
         meter.advance(event["done"] - meter.done, event["tokens"] - meter.tokens)
     elif event["event"] == "warning":
         console.warn(event["text"].removeprefix("Warning: "))

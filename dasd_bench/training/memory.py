@@ -1,4 +1,4 @@
-"""Memory in use while training."""
+"""Memory that training takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import torch
 
 
 class Memory:
-    """Memory in use, sampled where a step's activations are all alive: GiB of the process, or of the GPU."""
+    """Memory of the process, or of the GPU, in GiB, sampled where a step's activations are all alive.
+
+    ``last`` is what was in use at the last sample. ``peak`` is the most that any sample had beyond what was in use
+    when this was made: what the process held already, from arms trained before in it, is no part of it.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -15,11 +19,14 @@ class Memory:
         self._process = psutil.Process()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+        self._start = self._in_use()
 
     def sample(self) -> None:
         """Takes one sample."""
+        self.last = self._in_use()
+        self.peak = max(self.peak, self.last - self._start)
+
+    def _in_use(self) -> float:
         if self.device.type == "cuda":
-            self.last = torch.cuda.max_memory_allocated(self.device) / 2**30
-        else:
-            self.last = self._process.memory_info().rss / 2**30
-        self.peak = max(self.peak, self.last)
+            return torch.cuda.max_memory_allocated(self.device) / 2**30
+        return float(self._process.memory_info().rss) / 2**30

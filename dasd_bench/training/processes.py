@@ -1,8 +1,7 @@
 """The processes that train one model together: who they are, and the few things they tell each other.
 
 One process alone is the same code with nothing to tell. Several speak over torch.distributed (gloo between CPUs, NCCL
-between GPUs) and are started by ``dasd_bench.training.launch``, by torchrun or by ``accelerate launch``: all three set
-the same environment variables.
+between GPUs) and are started by ``dasd_bench.training.launch``, with the environment variables that torchrun sets.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     Warm-up is linear from 0 over ``ceil(warmup * total)`` updates, so update 0 of a warm-up changes nothing; then
     cosine or linear to 0, or constant.
     """
-    warm = math.ceil(config.warmup * total)
+    warm = config.warmup_steps(total)
     if step < warm:
         return config.lr * step / warm
     done = (step - warm) / max(1, total - warm)

@@ -7,6 +7,7 @@ only while that layer runs. Embeddings, last norm and head stay whole on every p
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -93,11 +94,14 @@ class Weights:
             for parameter in table.values():
                 parameter.grad = None
 
-    def whole(self, name: str, part: Tensor) -> Tensor:
-        """The whole of a tensor of which every process has the part that goes with parameter ``name``."""
+    def whole(self, name: str, part: Tensor) -> Tensor | None:
+        """The whole of a tensor of which every process has the part that goes with parameter ``name``.
+
+        The first process gets it, in main memory; the others, who must ask along, get None and keep nothing.
+        """
         parameter = self.parameters[name]
         if not isinstance(parameter.data, DTensor):
-            return part
+            return part.cpu() if self._processes.first else None
         found = DTensor.from_local(
             part,
             parameter.data.device_mesh,
@@ -106,7 +110,16 @@ class Weights:
             shape=parameter.data.shape,
             stride=parameter.data.stride(),
         )
-        return found.full_tensor()
+        whole = found.full_tensor()
+        return whole.cpu() if self._processes.first else None
+
+    def wholes(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The whole tensors of ``parts`` by the parameters' names on the first process; nothing on the others.
+
+        One by one, so that no device ever holds more than one of them.
+        """
+        every = ((name, self.whole(name, part)) for name, part in parts.items())
+        return {name: whole for name, whole in every if whole is not None}
 
     def part(self, name: str, whole: Tensor) -> Tensor:
         """This process's part of ``whole``, cut as parameter ``name`` is."""
@@ -117,8 +130,8 @@ class Weights:
         return distribute_tensor(whole.to(parameter.device), mesh, placements, src_data_rank=None).to_local()
 
     def state(self) -> dict[str, Tensor]:
-        """The whole parameters by name."""
-        return {name: self.whole(name, p.detach()) for name, p in self.own.items()}
+        """The whole parameters by name, as :meth:`wholes` gives them."""
+        return self.wholes({name: p.detach() for name, p in self.own.items()})
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Sets the parameters from what :meth:`state` gave, on any number of processes."""
@@ -127,7 +140,7 @@ class Weights:
                 own.copy_(self.part(name, state[name]))
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """The optimiser's ``state_dict`` with whole tensors."""
+        """The optimiser's ``state_dict`` with whole tensors, which only the first process gets."""
         found = optimizer.state_dict()
         names = self._names(optimizer)
         found["state"] = {

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dasd_bench.allocator import keep_freed_memory
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.errors import TrainingError
@@ -58,10 +59,11 @@ class TrainResult:
     """What a training run gave.
 
     ``target_tokens`` seen in all steps, masked ones too; ``kept_tokens`` of them with a weight above zero;
-    ``seconds`` of training, over all sittings; ``final_loss`` of the last step; ``peak_memory_gib`` of the process
-    (of the device where it is a GPU), of the largest one where there are several; ``skipped`` ids of examples without
-    any weight; ``truncated`` ids of examples whose target was cut at ``max_length``. With early stopping ``held_out``
-    are the ids never trained on, ``best_step`` the step whose weights were kept and ``best_loss`` its held-out loss.
+    ``seconds`` of training, over all sittings; ``final_loss`` of the last step; ``peak_memory_gib`` that training took
+    (see :class:`Memory`), in the largest process where there are several; ``skipped`` ids of examples without
+    any weight within ``max_length``; ``truncated`` ids of examples whose target was cut there. With early stopping
+    ``held_out`` are the ids never trained on, ``best_step`` the step whose weights were kept and ``best_loss`` its
+    held-out loss.
     """
 
     adapter_dir: Path
@@ -91,6 +93,7 @@ def train(
     base_model_name: str = "",
     processes: Processes | None = None,
     sharded: bool = False,
+    memory: Memory | None = None,
 ) -> TrainResult:
     """Trains ``model`` (a plain base, freshly loaded, on its device) and writes ``out_dir/adapter`` last.
 
@@ -100,14 +103,18 @@ def train(
     the adapter is byte for byte that of an undisturbed run on the same machine. The model's weights are changed
     where ``config.lora_rank`` is 0; else it is left with the adapter attached.
 
+    ``memory`` was made before the model was loaded, so that the model counts in the peak; without it, it does not.
+
     Where ``processes`` are several, each calls this with the same arguments and a model of its own; they share out
     every batch and end with the same weights. With ``sharded`` they cut the layers among them (FSDP), and the model may
     come on the CPU. Neither changes the loss beyond rounding, nor the checkpoints' format.
 
     Raises :class:`TrainingError` where nothing can be trained, a LoRA target matches nothing, or the loss diverges.
     """
+    keep_freed_memory()
     processes = processes or Processes(device=model.device)
-    rows = _rows(examples, max_length, console)
+    memory = memory or Memory(processes.device)
+    rows = _rows(examples, max_length)
     fingerprint = digest(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
         [method.name, method.denominator, method.describe()],
@@ -117,7 +124,18 @@ def train(
     with torch.random.fork_rng(devices=devices), PackedModel(model) as packed:
         torch.manual_seed(seed)
         run = _Run(
-            packed, rows, config, method, seed, out_dir, console, base_model_name, fingerprint, processes, sharded
+            packed,
+            rows,
+            config,
+            method,
+            seed,
+            out_dir,
+            console,
+            base_model_name,
+            fingerprint,
+            processes,
+            sharded,
+            memory,
         )
         try:
             return run.go()
@@ -125,21 +143,15 @@ def train(
             run.close()
 
 
-def _rows(examples: Sequence[TrainExample], max_length: int, console: Console) -> list[Row]:
+def _rows(examples: Sequence[TrainExample], max_length: int) -> list[Row]:
     if not examples:
         raise TrainingError("There is no training example; check the train split and the filters of the task.")
     rows = [build_row(example, max_length) for example in examples]
-    skipped = [row.example_id for row in rows if not len(row.input_ids)]
-    cut = [row.example_id for row in rows if row.truncated]
-    if len(skipped) == len(rows):
+    if not any(len(row.input_ids) for row in rows):
         raise TrainingError(
             f"No token of the {len(rows)} examples has a weight above zero within {max_length} tokens; "
             "loosen the method's threshold or raise the maximum length."
         )
-    if skipped:
-        console.warn(f"{len(skipped)} of {len(rows)} examples have no token with a weight and are not trained on.")
-    if cut:
-        console.warn(f"{len(cut)} of {len(rows)} targets are longer than {max_length} tokens with prompt and were cut.")
     return rows
 
 
@@ -159,6 +171,7 @@ class _Run:
         fingerprint: str,
         processes: Processes,
         sharded: bool,
+        memory: Memory,
     ) -> None:
         self.packed, self.config, self.method = packed, config, method
         self.seed, self.out_dir, self.console = seed, out_dir, console
@@ -179,7 +192,7 @@ class _Run:
         self.objective = Objective(method.online_weights if method.online else None, method.needs_entropy)
         self.checkpoints = Checkpoints(out_dir / "checkpoints", fingerprint, config.keep_checkpoints)
         self.total = step_count(len(self.rows), config.batch_size, config.epochs)
-        self.memory = Memory(packed.device)
+        self.memory = memory
         self.position = Position()
         self.best: dict[str, Tensor] = {}
         if config.dora and packed.model.dtype != torch.float32:
@@ -198,7 +211,7 @@ class _Run:
         earlier, started = self.position.seconds, time.perf_counter()
         order = batches(len(self.rows), self.config.batch_size, self.config.epochs, self.seed)
         with self._log() as log, self.console.progress("train", self.total, "steps") as meter:
-            meter.advance(self.position.step)
+            meter.go_on(self.position.step)
             for step, indices in enumerate(order):
                 if step < self.position.step:
                     continue
@@ -231,7 +244,7 @@ class _Run:
             found = self.checkpoints.newest()
         found = self.processes.agree(found)
         if found is not None:
-            self.position, state = self.checkpoints.load(found, self.packed.device)
+            self.position, state = self.checkpoints.load(found)
             self.weights.load(state["parameters"])
             self.weights.load_optimizer(self.optimizer, state["optimizer"])
             self.best = {name: self.weights.part(name, whole) for name, whole in state["best"].items()}
@@ -256,7 +269,7 @@ class _Run:
                 for name, own in self.weights.own.items():
                     own.copy_(self.best[name])
         target = self.out_dir / "adapter"
-        state = adapter.whole_state(self.model)
+        state = adapter.whole_state(self.model, keep=self.processes.first)
         if self.processes.first:
             adapter.save(self.model, state, target)
             self.checkpoints.clear()
@@ -400,7 +413,7 @@ class _Run:
         state = {
             "parameters": self.weights.state(),
             "optimizer": self.weights.optimizer_state(self.optimizer),
-            "best": {name: self.weights.whole(name, part) for name, part in self.best.items()},
+            "best": self.weights.wholes(self.best),
         }
         if self.processes.first:
             os.fsync(log.fileno())

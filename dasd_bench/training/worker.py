@@ -1,7 +1,6 @@
 """One of several processes that train together: ``python -m dasd_bench.training.worker JOB_FOLDER``.
 
-Started by ``dasd-bench run --processes N``; torchrun and ``accelerate launch`` start it as well, on several machines
-too where the job's folders lie on a file system that all of them see.
+Started by ``dasd-bench run --processes N``, with torchrun's environment variables.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dasd_bench.task import DataSource
 from dasd_bench.tasks.families import NumberTask
+from dasd_bench.tasks.grading import steps
 
 GSM8K = DataSource("gsm8k", ("question", "answer"), hub_path="openai/gsm8k", hub_name="main")
 
@@ -20,7 +21,7 @@ class Gsm8k(NumberTask):
 
     def level_of(self, row: dict[str, object]) -> str | None:
         """The number of steps of the reference: its lines before ``#### n``."""
-        return str(str(row["answer"]).strip().count("\n"))
+        return steps(str(row["answer"]))
 
 
 class Gsm8kCot(Gsm8k):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dasd_bench.task import DataSource
 from dasd_bench.tasks.families import NumberTask
+from dasd_bench.tasks.grading import steps
 
 
 class Gsm8kChat(NumberTask):
@@ -23,4 +24,4 @@ class Gsm8kChat(NumberTask):
 
     def level_of(self, row: dict[str, object]) -> str | None:
         """The number of steps of the reference: its lines before ``#### n``."""
-        return str(str(row["answer"]).strip().count("\n"))
+        return steps(str(row["answer"]))

@@ -1,9 +1,16 @@
-"""HumanEval as stock lm-eval has it (Chen and others, arXiv 2107.03374), executed in the sandbox."""
+"""HumanEval as stock lm-eval has it (Chen and others, arXiv 2107.03374), in the sandbox; and its instruct form."""
 
 from __future__ import annotations
 
 from dasd_bench.task import DataSource
 from dasd_bench.tasks.stock_code import HumanEvalTask
+
+HUMANEVAL = DataSource(
+    "humaneval",
+    ("task_id", "prompt", "canonical_solution", "test", "entry_point"),
+    splits=("test",),
+    hub_path="openai/openai_humaneval",
+)
 
 
 class HumanEval(HumanEvalTask):
@@ -11,14 +18,20 @@ class HumanEval(HumanEvalTask):
 
     name = "humaneval"
     summary = "164 functions to complete, 0-shot, stock lm-eval's humaneval in the sandbox"
-    data = DataSource(
-        "humaneval",
-        ("task_id", "prompt", "canonical_solution", "test", "entry_point"),
-        splits=("test",),
-        hub_path="openai/openai_humaneval",
-    )
+    data = HUMANEVAL
     stock = "humaneval"
     comparable = True
+
+
+class HumanEvalInstruct(HumanEvalTask):
+    """The problem as a question; the answer is begun with the function's head, and the model goes on from there or
+    writes the whole function. Stock lm-eval runs what is before the answer's first fence."""
+
+    name = "humaneval_instruct"
+    summary = "HumanEval with stock lm-eval's instruct prompt and our code extraction, in the sandbox"
+    data = HUMANEVAL
+    stock = "humaneval_instruct"
+    exact_text = False
 
 
 class HumanEval64(HumanEval):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dasd_bench.engine.requests import GenerateRequest, LogLikelihood, ScoreRequest
-from dasd_bench.errors import EngineError, UsageError
+from dasd_bench.errors import DataError, EngineError, UsageError
 from dasd_bench.evaluation import EvalSettings, ItemRecord, MemoryShards, TaskResult, evaluate
 from dasd_bench.lab import Generation
 from dasd_bench.models.chat import ChatTemplate
@@ -167,6 +167,59 @@ def test_context_too_short_for_the_shots_says_how_many_fit() -> None:
     run(Scripted(lambda _: ""), settings=EvalSettings(num_fewshot=fit, chat_template=False), limit=3)
     with pytest.raises(UsageError):
         run(Scripted(lambda _: ""), settings=EvalSettings(num_fewshot=fit + 1, chat_template=False), limit=3)
+
+
+def test_a_prompt_too_long_by_itself_is_not_blamed_on_the_shots() -> None:
+    long = {"question": "What is it? " * 400, "answer": "It is 1.\n#### 1"}
+    settings = EvalSettings(num_fewshot=2, chat_template=False)
+    with pytest.raises(DataError, match="without shots one is too long, too"):
+        evaluate(discover().task("mini_gsm").item, Scripted(lambda _: ""), TOKENIZER, rows=[long], settings=settings)
+
+
+class Twins(type(discover().task("mini_gsm").item)):  # type: ignore[misc]
+    """A task whose train split is given."""
+
+    pool: tuple[Row, ...] = ()
+
+    def builtin_rows(self, split: str) -> list[Row]:
+        return [dict(row) for row in self.pool]
+
+
+def test_rows_that_are_in_both_splits_are_told_and_own_shots_refused() -> None:
+    from dasd_bench.console import Console
+
+    docs = [{"question": f"What is {i}?", "answer": f"It is {i}.\n#### {i}"} for i in range(100)]
+    task = Twins()
+    task.folder = discover().task("mini_gsm").item.folder
+
+    def warned(pool: list[Row], scored: list[Row], shots: int) -> list[str]:
+        task.pool = tuple(pool)  # type: ignore[misc]
+        console = Console(quiet=True)
+        settings = EvalSettings(num_fewshot=shots, chat_template=False)
+        evaluate(task, Scripted(lambda _: " 1"), TOKENIZER, rows=scored, settings=settings, console=console)
+        return console.warnings
+
+    assert warned(docs[:50], docs[50:60], 1) == []
+    (told,) = warned(docs[:50], [*docs[50:60], docs[7]], 1)
+    assert "scored rows that are also in the few-shot split 'train': 11 (there 8)" in told
+    with pytest.raises(DataError, match="row 1 is drawn as its own shot"):
+        warned(docs[:3], [docs[0], docs[50]], 3)
+
+
+def test_asking_for_the_draw_does_not_change_it() -> None:
+    """The shots are those of a pool without a twin of the scored row at another place."""
+    docs = [{"question": f"What is {i}?", "answer": f"It is {i}.\n#### {i}"} for i in range(100)]
+    task = Twins()
+    task.folder = discover().task("mini_gsm").item.folder
+    task.pool = tuple(docs[:50])  # type: ignore[misc]
+    settings = EvalSettings(num_fewshot=1, chat_template=False)
+
+    def shots(last: Row) -> list[str]:
+        engine = Scripted(lambda _: " 1")
+        evaluate(task, engine, TOKENIZER, rows=[*docs[50:60], last], settings=settings)
+        return sorted(TOKENIZER.decode(request.prompt_ids).split("Question:")[1] for request in engine.asked)
+
+    assert shots(docs[7]) == shots(docs[60])
 
 
 def test_a_budget_larger_than_the_context() -> None:

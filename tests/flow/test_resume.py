@@ -16,7 +16,9 @@ from tests.flow.helpers import artifacts, run_args
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(point: str, count: int, folder: Path, model: Path) -> tuple[int, list[str]]:
+def start(
+    point: str, count: int, folder: Path, model: Path, *more: str, methods: str = "sft,dasd"
+) -> tuple[int, list[str]]:
     """Runs to the end or to the kill; gives the exit code and the engine calls finished in this process."""
     folder.mkdir(exist_ok=True)
     log = folder / "calls.log"
@@ -29,7 +31,7 @@ def start(point: str, count: int, folder: Path, model: Path) -> tuple[int, list[
             "tests.flow.killed_run",
             point,
             str(count),
-            *run_args(model, folder, methods="sft,dasd"),
+            *run_args(model, folder, *more, methods=methods),
         ],
         cwd=ROOT,
         env=environment,

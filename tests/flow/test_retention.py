@@ -234,3 +234,33 @@ def test_scores_by_confidence(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert found.code == 0, found.err
     assert "Q1 least sure" in found.out
     assert "Did you mean 'confidence'" in command(capsys, "table", str(run), "--group-by", "confidenc").err
+
+
+def test_drift_goes_through_the_head_of_the_arm(
+    data: Path, tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All weights trained for one arm, or for the whole run: the same training, so the same drift."""
+    more = ["--retention", "piqa", "--retention-limit", "2", "--limit", "2", "--data-dir", str(data)]
+    own, whole = "sft+training.lora_rank=0+training.lr=1e-2", ["training.lora_rank=0", "training.lr=1e-2"]
+    sets = [word for item in whole for word in ("--set", item)]
+    found = []
+    for name, methods, extra in (("one", own, []), ("all", "sft", sets)):
+        args = run_args(tiny_folder("llama"), tmp_path / name, *more, *extra, methods=methods)
+        result = command(capsys, *args)
+        assert result.code == 0, result.err
+        drift = RunResults.load(tmp_path / name / "run").arms[0].seeds[0].drift
+        assert drift is not None
+        found.append(drift)
+    assert min(found[0].js_distance) > 0.01
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("targets", "changed"), [("q_proj,v_proj", False), ("all-linear", False), ("lm_head", True)])
+def test_which_adapters_change_the_head(targets: str, changed: bool, tmp_path: Path) -> None:
+    from dasd_bench.pipeline.drift import changes_head
+    from tests.tiny_models import tiny_model
+    from tests.training.helpers import make_examples
+    from tests.training.helpers import run as train
+
+    result = train(tiny_model("llama"), make_examples(2), tmp_path, lora_targets=targets)
+    assert changes_head(result.adapter_dir) == changed

@@ -8,9 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from dasd_bench.pipeline.sweep import Cell, Point, Surface, parse_grid
+from dasd_bench.cli.sweep_cmd import run_command
+from dasd_bench.pipeline.sweep import Cell, Point, Surface, check_axes, parse_grid, point_spec, winners
+from dasd_bench.registry import discover
 from dasd_bench.reporting.results import RunResults
+from dasd_bench.spec import arms, parse_set, resolve, split_commas
 from tests.flow.helpers import command, run_args
+
+PICKY = """
+from dataclasses import dataclass
+from dasd_bench.api import Method, option
+from dasd_bench.errors import TrainingError
+
+@dataclass(frozen=True)
+class Picky(Method):
+    name = "picky"
+    summary = "wants a number that is not negative"
+    want: int = option(0, help="What it wants.")
+
+    def make_targets(self, examples, lab):
+        if self.want < 0:
+            raise TrainingError(f"want is {self.want}.")
+        lab.warn(f"I want {self.want}")
+        return super().make_targets(examples, lab)
+"""
 
 GRID = ["--grid", "training.lora_rank=2,4", "--grid", "training.lr=1e-2"]
 
@@ -112,6 +133,7 @@ def test_sweep_again_computes_nothing(swept: Path, tiny_folder: Callable[[str], 
         (["training.lr=fast"], "training.lr=fast is not a valid float"),
         (["engine.slots=2,4"], "do not change what is learned"),
         (["dasd.tau=0.5,-1"], "out of range"),
+        (['training.lora_targets="q_proj,v_proj'], "a double quote that is not closed"),
     ],
 )
 def test_a_wrong_grid_is_told_before_anything_runs(
@@ -122,6 +144,94 @@ def test_a_wrong_grid_is_told_before_anything_runs(
     assert result.code == 2
     assert message in result.err
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("methods", "more", "grid", "message"),
+    [
+        (
+            "sft+training.lr=1e-4",
+            [],
+            "training.lr=1e-3,1e-2",
+            "--grid training.lr: --method sft+training.lr=1e-4 sets it",
+        ),
+        ("dasd,dasd+tau=0.7", [], "method.tau=0.5,0.9", "--grid method.tau: --method dasd+tau=0.7 sets it"),
+        ("sft,dasd+tau=0.7", [], "dasd.tau=0.5,0.9", "--grid dasd.tau: --method dasd+tau=0.7 sets it"),
+        ("dasd", ["--set", "dasd.tau=0.6"], "method.tau=0.5,0.9", "--grid method.tau: dasd.tau is set to 0.6"),
+    ],
+)
+def test_an_axis_that_an_arm_sets_itself_is_refused(
+    methods: str,
+    more: list[str],
+    grid: str,
+    message: str,
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    capsys,
+) -> None:
+    args = sweep_args(tiny_folder("llama"), tmp_path, *more, "--grid", grid, methods=methods)
+    result = command(capsys, *args)
+    assert result.code == 2
+    assert message in result.err
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_axis_of_another_arm_is_no_trouble() -> None:
+    spec = resolve({"methods": ["dasd+tau=0.7", "low-ppl"]}, parse_set(["low-ppl.tau=2", "training.lr=1e-3"]))
+    check_axes(spec, Point({"low-ppl.tau": "2", "training.lr": "1e-3"}))
+
+
+def test_a_grid_value_may_hold_commas() -> None:
+    points = parse_grid(['training.lora_targets=all-linear,"q_proj,v_proj"', "training.lr=1e-4"])
+    assert [point.settings["training.lora_targets"] for point in points] == ["all-linear", "q_proj,v_proj"]
+    surface = Surface(points, ["sft"], {"sft": [Cell(0.1, 1.0), Cell(0.2, 1.0)]})
+    spec = resolve({"methods": ["sft"]})
+    assert point_spec(spec, points[1]).training.lora_targets == "q_proj,v_proj"
+    best = winners(spec, discover(), surface)
+    assert arms(best, discover())[0].training.lora_targets == "q_proj,v_proj"
+    words = run_command(best)
+    given = words[words.index("--methods") + 1]
+    assert tuple(split_commas(given)) == best.methods
+
+
+def test_a_grid_wins_over_the_cards() -> None:
+    """A value that is the default is a point like any other, and the command of the winners says it."""
+    card = discover().method("profit").item.card
+    spec = resolve({"methods": ["profit"], "budget": "card"})
+    for point in parse_grid(["training.lr=2e-4,1e-3"]):
+        (arm,) = arms(point_spec(spec, point), discover())
+        assert arm.training.lr == float(point.settings["training.lr"])
+        assert arm.training.epochs == card["epochs"]
+    assert "training.lr=0.0002" in run_command(resolve({"budget": "card"}, parse_set(["training.lr=2e-4"])))
+
+
+def test_a_bad_point_is_marked_and_the_others_are_run(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys
+) -> None:
+    """And no point's warnings are those of another."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "picky.py").write_text(PICKY)
+    grid = ["--grid", "picky.want=1,-1,2", "--plugins", str(tmp_path / "plugins")]
+    result = command(capsys, *sweep_args(tiny_folder("llama"), tmp_path, *grid, methods="picky"))
+    assert result.code == 3, result.err
+    assert "point want=-1 failed: No arm could be prepared" in result.out
+    found = json.loads((tmp_path / "run" / "sweep.json").read_text())
+    assert found["status"] == "finished"
+    assert [cells["arms"]["picky"].get("failed", False) for cells in found["points"]] == [False, True, False]
+    warned = [
+        [line for line in RunResults.load(tmp_path / "run" / "points" / f"want={want}").warnings if "want" in line]
+        for want in ("1", "2")
+    ]
+    assert warned == [["I want 1"], ["I want 2"]]
+
+
+def test_a_sweep_without_any_result_says_so(tiny_folder: Callable[[str], Path], tmp_path: Path, capsys) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "picky.py").write_text(PICKY)
+    grid = ["--grid", "picky.want=-1,-2", "--plugins", str(tmp_path / "plugins")]
+    result = command(capsys, *sweep_args(tiny_folder("llama"), tmp_path, *grid, methods="picky"))
+    assert result.code == 1
+    assert "No arm finished at any point of the grid" in result.err
 
 
 def test_too_many_validation_rows_are_refused(tiny_folder: Callable[[str], Path], tmp_path: Path, capsys) -> None:

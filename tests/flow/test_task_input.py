@@ -112,3 +112,18 @@ def test_shots_that_do_not_fit_and_shots_that_give_answers_away(tiny_folder, tmp
     )
     assert result.code != 0
     assert "6 scored rows are also in the few-shot split 'train'" in result.out + result.err
+
+
+def test_rows_with_other_line_separators_are_read_back(tiny_folder, tmp_path: Path, capsys) -> None:
+    """U+2028 and its like end no line of JSON; the second run reads what the first one stored."""
+    odd = ["What\u2028is 1+2?", "What\u2029is\x85 2+1?"]
+    more = sums(tmp_path, YAML.replace("SHOTS", "1"), train=["What is\u2028 2+2?", "What is 1+1?"], test=odd)
+    args = with_sums(run_args(tiny_folder("llama"), tmp_path, *more, "--num-fewshot", "1", methods="sft"))
+    for _ in range(2):
+        result = command(capsys, *args)
+        assert result.code == 0, result.err
+    assert "Stages: 0 computed" in result.out
+    text = (tmp_path / "run" / "base" / "eval" / "sums" / "samples.jsonl").read_text(encoding="utf-8")
+    assert all(mark in text for mark in "\u2028\u2029\x85")
+    (tmp_path / "store" / "nll").rename(tmp_path / "old-nll")
+    assert command(capsys, *args).code == 0

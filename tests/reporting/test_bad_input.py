@@ -140,3 +140,17 @@ def test_none_and_all_right_keep_an_interval(
     assert all(c["high"] - c["low"] > 0.2 for c in rows[1]["cells"].values()), "n = 10: never a width of 0"
     assert CliRunner().invoke(plot_command, [str(run), "-k", "difficulty", "-o", str(tmp_path / "p")]).exit_code == 0
     assert CliRunner().invoke(report_command, [str(run), "-o", str(tmp_path / "r.html")]).exit_code == 0
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_shipped_folder_without_results_says_what_is_missing(
+    verb: str, build: SimpleNamespace, tmp_path: Path
+) -> None:
+    run = build.write(tmp_path, build.run("shipped"))
+    (run / "results.json").unlink()
+    said = failure(verb, run)
+    assert "has the manifest of a finished run but not its results.json" in said
+    assert f"dasd-bench run -c {run / 'spec.yaml'}" in said
+    assert "no task was finished" not in said
+    (run / "manifest.json").write_text('{"status": "cancelled"}')
+    assert "no task was finished" in failure(verb, run)

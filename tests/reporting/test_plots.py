@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -21,7 +22,8 @@ from dasd_bench.reporting.plots import KINDS, Nothing, Plot, Source, draw, inlin
 from dasd_bench.reporting.plots.scores import pareto_front
 from dasd_bench.reporting.plots.style import styles
 from dasd_bench.reporting.plots.training import read_curve, running_mean
-from dasd_bench.reporting.results import Drift
+from dasd_bench.reporting.results import Drift, StageTime
+from dasd_bench.reporting.retention import js_distance
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,46 @@ def test_drift_is_a_second_measure_of_forgetting(build: SimpleNamespace, tmp_pat
     assert "sft" not in alt
 
 
+def test_drift_weighs_tokens_as_the_retention_table_does(build: SimpleNamespace, tmp_path: Path) -> None:
+    results = build.run("drifted")
+    results.base_drift = Drift(["gsm8k"] * 2, [1.0, 2.0], [4, 4], [0.0, 0.0], [0.0, 0.0], [1, 9])
+    drift = Drift(["gsm8k"] * 2, [1.0, 2.0], [4, 4], [0.1, 0.5], [0.01, 0.1], [1, 9])
+    results.arms[1].seeds[0].drift = drift
+    value, _ = js_distance([drift])
+    assert value == pytest.approx((0.1 + 9 * 0.5) / 10)
+    assert f"dasd: 75.0 % on trained tasks, drift {value:.3f}" in one(build.write(tmp_path, results), "pareto").alt
+
+
+def test_a_task_left_out_of_training_is_no_trained_task(build: SimpleNamespace, tmp_path: Path) -> None:
+    """``--train-tasks gsm8k`` with ARC evaluated: its change is forgetting, its score no success of training."""
+    results = build.run("left", tasks=[build.task(), build.task("arc", n_train=0)])
+    results.base["arc"] = build.score("1" * 10 + "0" * 10, "arc")
+    for arm, bits in zip(results.arms, ("1" * 5 + "0" * 15, "1" * 10 + "0" * 10), strict=True):
+        arm.seeds[0].scores["arc"] = build.score(bits, "arc")
+    plot = one(build.write(tmp_path, results), "pareto")
+    assert "sft: 60.0 % on trained tasks, -25.0 points on retention tasks" in plot.alt
+    assert "dasd: 75.0 % on trained tasks, +0.0 points on retention tasks" in plot.alt
+    assert "Retention: arc;" in plot.caption
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([{}, {}], "no retention task"),
+        ([{"n_train": 0}, {"retention": True}], "evaluated no task that they were trained on"),
+        ([{}, {"retention": True, "percent": False}], "which arc does not measure"),
+        ([{}, {"n_train": 0}], "No row of these runs finished all its trained and retention tasks"),
+    ],
+)
+def test_why_there_is_no_pareto(
+    changes: list[dict[str, object]], words: str, build: SimpleNamespace, tmp_path: Path
+) -> None:
+    tasks = [build.task(name, **change) for name, change in zip(("gsm8k", "arc"), changes, strict=True)]
+    (found,) = draw([source(build.write(tmp_path, build.run("none", tasks=tasks)))], ["pareto"])
+    assert isinstance(found, Nothing)
+    assert words in found.why
+
+
 def test_methods_with_the_same_targets_share_a_line(run: Path) -> None:
     assert "sft = low-ppl: PPL" in one(run, "ppl").alt
 
@@ -129,6 +171,61 @@ def test_cost_marks_what_was_reused(build: SimpleNamespace, tmp_path: Path) -> N
     plot = one(path, "cost")
     assert "dasd: 75.0 % at at least 61.0 s" in plot.alt
     assert "Hollow" in plot.caption
+
+
+def test_targets_that_seeds_share_cost_one_seed_their_whole_time(build: SimpleNamespace, tmp_path: Path) -> None:
+    score = {"gsm8k": build.score("1" * 15 + "0" * 5)}
+    arm = build.arm("dasd", {0: score, 1: score, 2: score})
+    stages = [StageTime("targets", 30.0, arm="dasd", seed=0), StageTime("score", 6.0, arm="dasd", seed=0)]
+    for seed in (1, 2):
+        stages += [StageTime(name, 0.1, True, arm="dasd", seed=seed) for name in ("targets", "score")]
+    stages += [StageTime("train", 60.0 + seed, arm="dasd", seed=seed) for seed in (0, 1, 2)]
+    results = build.run("shared", arms=[arm], seeds=[0, 1, 2], stages=stages, methods=["dasd"])
+    plot = one(build.write(tmp_path, results), "cost")
+    assert "dasd: 75.0 % at 97.0 s" in plot.alt
+    assert "one seed alone takes" in plot.caption
+    assert "Hollow" not in plot.caption
+    stages[0] = StageTime("targets", 30.0, arm="dasd", seed=0)
+    stages[2] = StageTime("targets", 10.0, arm="dasd", seed=1)
+    assert "at 87.0 s" in one(build.write(tmp_path / "own", results), "cost").alt, "targets of their own: the mean"
+
+
+def curves(folder: Path, *losses: list[float]) -> Source:
+    """A run whose arm sft has one seed per list of losses."""
+    run = make_run(folder, Size(examples=4, tokens=8, items=10, seeds=tuple(range(len(losses)))))
+    for seed, values in enumerate(losses):
+        rows = [
+            {"step": step, "loss": loss, "kept_tokens": 1, "all_tokens": 2} for step, loss in enumerate(values, start=1)
+        ]
+        path = run / "arms" / "sft" / f"seed{seed}" / "train" / "metrics.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results = load_run(run)
+    results.arms = results.arms[:1]
+    return Source(run, results)
+
+
+def test_the_bold_line_is_the_mean_of_all_seeds_as_far_as_all_go(tmp_path: Path) -> None:
+    (plot,) = draw([curves(tmp_path / "a", [4.0, 3.0, 2.0], [2.0, 1.0])], ["training"])
+    assert isinstance(plot, Plot)
+    left = plot.figure.axes[0]
+    (bold,) = (line for line in left.lines if line.get_label() == "sft")
+    assert [list(map(float, line.get_ydata())) for line in left.lines if line is not bold] == [[4, 3, 2], [2, 1]]
+    assert list(map(float, bold.get_xdata())) == [1, 2]
+    assert list(map(float, bold.get_ydata())) == [3.0, 2.0]
+    assert "Bold: mean over seeds, at the steps that all seeds of a method have; thin: each seed." in plot.caption
+    assert "sft: loss 3.00 at the first step, 1.50 at the last" in plot.alt
+
+
+def test_the_caption_says_what_is_smoothed(tmp_path: Path) -> None:
+    (alike,) = draw([curves(tmp_path / "a", [2.0] * 5, [1.0] * 5)], ["training"])
+    (long,) = draw([curves(tmp_path / "b", [2.0, 1.0] * 40)], ["training"])
+    (short,) = draw([curves(tmp_path / "c", [2.0] * 5)], ["training"])
+    assert isinstance(alike, Plot)
+    assert isinstance(long, Plot)
+    assert isinstance(short, Plot)
+    assert "Bold: mean over seeds; thin: each seed." in alike.caption
+    assert "Bold: running mean over a twentieth of the steps (where there are 60 or more); thin" in long.caption
+    assert "Bold" not in short.caption
 
 
 def test_svg_for_a_page_keeps_text_and_takes_the_pages_colours(run: Path) -> None:

@@ -168,3 +168,14 @@ def test_a_run_without_targets_or_answers_still_has_its_tables(build: SimpleName
     assert 'id="token-viewer"' not in text
     assert 'id="answer-viewer"' not in text
     assert "75.0" in text
+
+
+def test_what_is_not_a_wrong_answer_is_not_called_one(whole: tuple[Path, str]) -> None:
+    """No answer, a truncated one and a failure of the machinery are shown by their reason, and can be picked by it."""
+    _, text = whole
+    script = text[text.rindex("<script>") :]
+    assert "· wrong" not in script
+    assert "own answer wrong" not in text.lower()
+    assert "own answer refused: ${refusal(reason)}" in script
+    assert '<select id="av-outcome">' in text
+    assert "> Wrong</label>" not in text

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright import sync_api as playwright
 
 from benchmarks.made_run import Size, make_run
 from dasd_bench.records import Origin
@@ -18,7 +19,6 @@ from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report import report_page
 from dasd_bench.store import load_ragged
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
@@ -185,7 +185,7 @@ def test_answers_side_by_side(page: Any, run: Path) -> None:
     won = sum(s > b for s, b in zip(sft, base, strict=True))
     assert page.locator("#av-status").inner_text().startswith(f"{won} of 20 ")
     page.locator("#av-won").uncheck()
-    page.locator("#av-wrong").check()
+    page.locator("#av-outcome").select_option("wrong")
     assert page.locator("#av-status").inner_text().startswith(f"{20 - sum(sft)} of 20 ")
     assert page.locator("#av-detail .answers > div").count() == 1 + len(results.arms)
 

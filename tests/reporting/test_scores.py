@@ -8,6 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from dasd_bench.errors import DasdError, UsageError
+from dasd_bench.reporting.collect import find_entry
+from dasd_bench.reporting.results import RunResults
+from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.scores import run_table
 from dasd_bench.reporting.table import MISSING, Row, Table, choose_columns, sort_rows
 from dasd_bench.stats.intervals import wilson
@@ -229,3 +232,71 @@ def test_columns_and_sorting(build: SimpleNamespace) -> None:
         choose_columns(table, ["gsm9k"])
     with pytest.raises(UsageError, match=r"Unknown column 'delt' to sort by\. Did you mean 'delta'"):
         sort_rows(table, "delt")
+
+
+def test_seeds_of_several_runs_are_not_added_up(build: SimpleNamespace) -> None:
+    """Two runs of one seed each: no row has a spread, so that the caption claims none."""
+
+    def one(name: str, seed: int, n: int = 20) -> RunResults:
+        arms = [build.arm("sft", {seed: {"gsm8k": build.score("1" * n)}})]
+        base = {"gsm8k": build.score("10" * (n // 2))}
+        found: RunResults = build.run(
+            name, seeds=[seed], arms=arms, base=base, tasks=[build.task(n=n)], methods=["sft"]
+        )
+        return found
+
+    text = " ".join(run_table([one("a", 0), one("b", 1)]).caption)
+    assert "±" not in text
+    assert "2 seeds" not in text
+    assert "n: gsm8k 20 test items. a: one seed (0), so nothing is known" in text
+    assert "b: one seed (1), so nothing is known" in text
+    text = " ".join(run_table([one("a", 0), one("b", 0, 10)]).caption)
+    assert "n: gsm8k 20 in a, 10 in b test items; one seed (0)" in text
+
+
+def test_a_spread_is_over_the_seeds_of_its_own_run(build: SimpleNamespace) -> None:
+    score = {"gsm8k": build.score("1" * 12 + "0" * 8)}
+    three = build.run("c", seeds=[0, 1, 2], arms=[build.arm("sft", {0: score, 1: score, 2: score})], methods=["sft"])
+    text = " ".join(run_table([build.run("a"), three]).caption)
+    assert "a: one seed (0)" in text
+    assert "c: 3 seeds (0, 1, 2)" in text
+    assert "± is the standard deviation over the seeds of the row's run" in text
+    assert "Wilson for base and rows of one seed" in text
+    alike = " ".join(run_table([three]).caption)
+    assert "20 test items; 3 seeds (0, 1, 2)." in alike
+    assert "± is the standard deviation over 3 seeds" in alike
+    assert "Wilson for base, Agresti-Min" in alike
+
+
+def test_a_base_at_zero_has_no_relative_change_and_is_named(build: SimpleNamespace) -> None:
+    tasks = [build.task("gsm8k"), build.task("boolq", retention=True), build.task("piqa", retention=True)]
+    scores = {"gsm8k": "10" * 10, "boolq": "0" * 20, "piqa": "10" * 10}
+    base = {name: build.score(bits, name) for name, bits in scores.items()}
+    after = {name: build.score("1" * 10 + "0" * 10, name) for name in scores}
+    run = build.run(tasks=tasks, base=base, arms=[build.arm("sft", {0: after})], methods=["sft"])
+    told = "Left out of the mean relative change, base being at 0: boolq."
+    assert told in run_table([run]).caption
+    assert told in retention_tables([run])[0].caption
+    base["boolq"] = base["piqa"]
+    assert not any("Left out" in line for line in [*run_table([run]).caption, *retention_tables([run])[0].caption])
+
+
+def test_a_failed_row_is_not_hidden_by_another_of_its_method(build: SimpleNamespace) -> None:
+    arm = build.arm("dasd", {0: {"gsm8k": build.score("10" * 10)}}, label="dasd+tau=0.5", folder="dasd+tau=0.5")
+    table = run_table([build.run(arms=[arm], methods=["dasd", "dasd+tau=0.5"])])
+    assert "Run r1 has no result for dasd." in table.warnings
+
+
+def test_a_baseline_of_several_rows_is_refused(build: SimpleNamespace) -> None:
+    score = {0: {"gsm8k": build.score("10" * 10)}}
+    labels = ["dasd+tau=0.5", "dasd+tau=0.7"]
+    arms = [build.arm("dasd", score, label=label, folder=label) for label in labels]
+    run = build.run(arms=arms, methods=labels)
+    with pytest.raises(UsageError, match=r"2 rows of the method 'dasd': dasd\+tau=0.5, dasd\+tau=0.7; name one"):
+        run_table([run], baseline="dasd")
+    assert run_table([run], baseline="dasd+tau=0.7").rows
+    run.arms.pop()
+    assert run_table([run], baseline="dasd").rows[0].cell("gsm8k:vs").text != MISSING, "one row: no doubt which"
+    plain = build.arm("dasd", score)
+    run.arms += [plain, build.arm("dasd", score, label="dasd+tau=0.9", folder="dasd+tau=0.9")]
+    assert find_entry(run, "dasd").arm is plain

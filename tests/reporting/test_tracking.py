@@ -40,7 +40,6 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_tensorboard_holds_the_curve_and_the_scores(run: Path) -> None:
-    pytest.importorskip("tensorboard")
     results = load_run(run)
     arm = results.arms[2]
     one = arm.seeds[1]
@@ -58,7 +57,6 @@ def test_tensorboard_holds_the_curve_and_the_scores(run: Path) -> None:
 
 
 def test_the_same_results_are_sent_once_and_changed_ones_replace_them(run: Path) -> None:
-    pytest.importorskip("tensorboard")
     results = load_run(run)
     arm = results.arms[0]
     assert send("tensorboard", run, results, arm, arm.seeds[0])
@@ -72,7 +70,6 @@ def test_the_same_results_are_sent_once_and_changed_ones_replace_them(run: Path)
 
 
 def test_mlflow_file_store(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow", reason="mlflow is not installed (extra 'mlflow')")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     from mlflow.tracking import MlflowClient
 
@@ -98,7 +95,6 @@ def test_mlflow_file_store(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_tracker_that_refuses_costs_no_results(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("mlflow", reason="mlflow is not installed (extra 'mlflow')")
     results = load_run(run)
     arm = results.arms[0]
     (run / "tracking").mkdir()
@@ -135,7 +131,6 @@ def test_only_plain_values_are_sent(run: Path) -> None:
 def test_run_tracks_every_arm(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("tensorboard")
     args = run_args(
         tiny_folder("llama"),
         tmp_path,

@@ -26,6 +26,13 @@ _LEFTOVERS = {
     "warnings": "import warnings\nwarnings.warn('old')\n" + RIGHT,
     "dataclass": "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n"
     "def solve(x):\n    return P(3 * x + 1).x",
+    "dataclass_with_a_class_variable": "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import ClassVar\n"
+    "@dataclass\nclass P:\n    n: ClassVar[int] = 1\n    x: int\ndef solve(x):\n    return P(3 * x + 1).x",
+    "pickled_class_of_its_own": "import pickle\nclass P:\n    def __init__(self, x): self.x = x\n"
+    "def solve(x):\n    return pickle.loads(pickle.dumps(P(3 * x + 1))).x",
+    "type_hints_and_its_own_module": "from __future__ import annotations\nimport sys, typing\nclass P:\n    x: Q\nclass Q: pass\n"
+    "def triple(x): return 3 * x\n"
+    "def solve(x):\n    assert typing.get_type_hints(P) == {'x': Q}\n    return getattr(sys.modules[__name__], 'triple')(x) + 1",
     "asyncio": "import asyncio\nasync def go(x):\n    await asyncio.sleep(0)\n    return 3 * x + 1\n"
     "def solve(x):\n    return asyncio.run(go(x))",
     "true_integer_subclass": "class I(int): pass\ndef solve(x):\n    return I(3 * x + 1)",

@@ -286,6 +286,29 @@ def solve(x): return -1
 """,
     ),
     _h(
+        16,
+        "folders_nested_deep",
+        "wrong_answer output_limit exception",
+        """
+import os
+def solve(x):
+    for _ in range(1500): os.mkdir('a'); os.chdir('a')
+    return -1
+""",
+    ),
+    _h(
+        16,
+        "disk_fill_in_a_nested_folder",
+        "exception output_limit",
+        """
+import os
+os.makedirs('a/b')
+def solve(x):
+    for i in range(10**6):
+        with open(f'a/b/f{i}', 'wb') as f: f.write(b'x' * (1 << 20))
+""",
+    ),
+    _h(
         17,
         "replaced_serializers",
         "timeout wrong_answer no_result exception",
@@ -327,6 +350,18 @@ def solve(x): return R()
         "deep_json",
         "no_result",
         "import os, struct\nb = b'[' * 900000 + b']' * 900000\nos.write(3, struct.pack('>I', len(b)) + b)\ndef solve(x): return 4",
+    ),
+    _h(
+        17,
+        "as_deep_as_the_decoder_goes",
+        "no_result",
+        """
+import os, struct
+def solve(x):
+    b = b'["v",' + b'[' * 700 + b']' * 700 + b']'
+    os.write(3, struct.pack('>I', len(b)) + b)
+    return 4
+""",
     ),
     _h(17, "half_frame_then_silence", "timeout", "import os, time\nos.write(3, b'\\0\\0\\0\\x10abc')\ntime.sleep(100)"),
     _h(
@@ -417,7 +452,7 @@ def solve(x):
 import os, signal
 def solve(x):
     for pid in (os.getppid(), 1, -1):
-        for s in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP):
+        for s in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP, signal.SIGINT):
             if pid == -1 and s != signal.SIGTERM: continue
             try: os.kill(pid, s)
             except OSError: pass

@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
 import pytest
 
 from dasd_bench.errors import DataError, UsageError
@@ -44,6 +50,11 @@ GOOD = {
                            "assert candidate(P(1)) == P(2)\nq = P(5)\ncandidate(q)\nassert q.x == 6",
                            "def f(p):\n    p.x += 1\n    return p"),
     "callback": ("assert candidate(lambda x: x + 1, [1, 2]) == [2, 3]", "def f(g, l): return [g(x) for x in l]"),
+    "callback with a keyword": ("assert candidate(lambda x, by=0: x + by, [1, 2]) == [6, 7]", "def f(g, l): return [g(x, by=5) for x in l]"),
+    "ordered dict in another order": ("from collections import OrderedDict\nassert candidate() == OrderedDict([('b', 2), ('a', 1)])",
+                                      "from collections import OrderedDict\ndef f():\n    d = OrderedDict(a=1, b=2)\n    d.move_to_end('a')\n    return d"),
+    "objects as keys and in a set": ("d, s = candidate()\nassert sorted(d.values()) == [1, 2] and len(s) == 2",
+                                     "from enum import Enum\nclass E(Enum): A = 1; B = 2\ndef f(): return {E.A: 1, E.B: 2}, {E.A, E.B}"),
     "callback that raises": ("def g(x): raise KeyError(x)\nassert candidate(g) == 'caught'",
                              "def f(g):\n    try: g(1)\n    except KeyError: return 'caught'"),
     "function returned": ("assert candidate(2)(3) == 6", "def f(a): return lambda b: a * b"),
@@ -93,6 +104,7 @@ BAD = {
     "shows what it contains": ("assert 3 in candidate()", "class A:\n    def __contains__(self, x): return True\n"
                                "    def __iter__(self): return iter([])\ndef f(): return A()"),
     "assertion error of its own": ("try:\n    assert candidate() == 1\nexcept AssertionError:\n    raise", "def f(): raise AssertionError"),
+    "numpy infinity of a narrow type": ("assert candidate() == 100000", "import numpy as np\ndef f(): return np.array(np.inf, 'f2')"),
     "numpy protocol": ("import numpy as np\nassert np.allclose(candidate(), [1.0])",
                        "class A:\n    __array_interface__ = {'shape': (1,), 'typestr': '<f8', 'data': (0, False), 'version': 3}\n"
                        "    def __array__(self, *a): return 1\ndef f(): return A()"),
@@ -131,6 +143,20 @@ def test_a_class_of_the_tests_does_not_carry_expected_values_over(argument: str,
     assert result.passed, result
 
 
+#: All that lies ready for a program, read or not.
+SEEN = """
+import os, re, socket, sys
+def seen():
+    frame, found = sys._getframe(), b''
+    while frame:
+        found += getattr(getattr(frame.f_locals.get('self'), '_channel', None), '_buffer', b'')
+        frame = frame.f_back
+    try: found += socket.socket(fileno=os.dup(3)).recv(9999, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except OSError: pass
+    return found
+"""
+
+
 def test_no_question_sent_ahead_shows_an_answer(box: Sandbox) -> None:
     """The second question holds the right answer to the first. After right programs have passed, a program that looks
     at what lies ready on its channel must not find it."""
@@ -141,15 +167,8 @@ def test_no_question_sent_ahead_shows_an_answer(box: Sandbox) -> None:
     ]
     right = "def f(x):\n    if type(x) is list and x == [1]: x[0] = 734211\n    return 1 if x == 734211 or type(x) is list else 734211"
     spy = (
-        "import os, re, socket, sys\n"
-        "def f(x):\n"
-        "    frame, seen = sys._getframe(), b''\n"
-        "    while frame:\n"
-        "        seen += getattr(getattr(frame.f_locals.get('self'), '_channel', None), '_buffer', b'')\n"
-        "        frame = frame.f_back\n"
-        "    try: seen += socket.socket(fileno=os.dup(3)).recv(9999, socket.MSG_PEEK | socket.MSG_DONTWAIT)\n"
-        "    except OSError: pass\n"
-        "    found = re.findall(rb'7342\\d+', seen)\n"
+        f"{SEEN}def f(x):\n"
+        "    found = re.findall(rb'7342\\d+', seen())\n"
         "    if found and type(x) is list: x[0] = int(found[0])\n"
         "    return int(found[0]) if found else 1\n"
     )
@@ -192,6 +211,122 @@ def test_objects_made_by_the_program_as_arguments(box: Sandbox) -> None:
         "def total(ps): return sum(p.value() for p in ps)"
     )
     (result,) = box.run([Sample("1", program)], [problem_from_row(row)])
+    assert result.passed, result
+
+
+def deep(levels: int) -> str:
+    return f"def nest():\n    v = []\n    for _ in range({levels}): v = [v]\n    return v\n"
+
+
+RAISED = (
+    "import gc, sys\nfor name, module in list(sys.modules.items()):\n"
+    "    if name.endswith('inside.wire'): module.MAX_DEPTH = 10**6\n"
+)
+
+
+@pytest.mark.parametrize("levels", [151, 160, 250])
+def test_an_answer_that_cannot_be_passed_back_is_no_fault_of_the_tests(levels: int, box: Sandbox) -> None:
+    row = {
+        "task_id": 601,
+        "code": "def longest(pairs): return 0",
+        "text": "",
+        "test_list": ["assert longest([Pair(5, 24)]) == 3"],
+    }
+    program = f"{RAISED}{deep(levels)}def Pair(a, b): return nest()\ndef longest(pairs): return 3\n"
+    results = box.run([Sample("601", program)], [problem_from_row(row)])
+    assert results[0].outcome in (Outcome.WRONG_ANSWER, Outcome.NO_RESULT), results[0]
+    # The deepest value that is plain data comes back and goes on.
+    fits = f"{deep(148)}def Pair(a, b): return nest()\ndef longest(pairs): return 3\n"
+    results = box.run([Sample("601", fits)], [problem_from_row(row)])
+    assert results[0].passed, results[0]
+
+
+def test_a_fault_of_the_tests_stays_one(box: Sandbox) -> None:
+    tests = ("assert f(1) == 1", "assert f(type('Local', (), {})()) == 2")
+    (result,) = box.run([Sample("p", "def f(x): return 1")], [Problem("p", "mbpp", entry_point="f", tests=tests)])
+    assert result.outcome is Outcome.INFRASTRUCTURE_ERROR, result
+    missing = Problem("m", "mbpp", entry_point="f", tests=("assert f(1) == 1\nimport no_such_module",))
+    (result,) = box.run([Sample("m", "def f(x): return 1")], [missing])
+    assert (result.outcome, "not installed" in result.detail) == (Outcome.INFRASTRUCTURE_ERROR, True), result
+
+
+def test_questions_of_a_function_passed_as_a_value_are_not_sent_ahead(box: Sandbox) -> None:
+    problem = Problem(
+        "t",
+        "mbpp",
+        entry_point="f",
+        tests=("from functools import reduce\nassert reduce(f, [1, 2, 734211]) == 734214",),
+    )
+    spy = f"{SEEN}def f(a, b):\n    found = re.findall(rb'\\[(\\d+),734211', seen())\n"
+    spy += "    return int(found[0]) if found else a + b if b == 734211 else 1\n"
+    results = box.run([Sample("t", "def f(a, b): return a + b")] * 3 + [Sample("t", spy)] * 2, [problem])
+    assert [r.passed for r in results] == [True] * 3 + [False] * 2
+
+
+SCAN = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.sbrk.restype = ctypes.c_void_p
+out, into = os.pipe()
+def pages(address, step):
+    \"\"\"The readable memory from an address on, in one direction, until there is a gap.\"\"\"
+    while True:
+        if libc.write(into, ctypes.c_void_p(address), 4096) != 4096: return
+        yield os.read(out, 4096)[::-1]
+        address += step
+def solve(x):
+    planted = [('-detnalp'[::-1] + 'copy').encode() * 500 for _ in range(3)]
+    found = set()
+    places = [(libc.sbrk(0) - 4096) & -4096] + [id(o) & -4096 for o in (object(), planted[0], [None] * 9999)]
+    for place in places:
+        for step in (-4096, 4096):
+            for page in pages(place, step):
+                found |= {needle for needle in (b'KRAM-TERCES', b'-detnalp') if needle in page}
+    return sorted(found)
+"""
+
+
+def test_no_program_finds_the_text_or_prints_of_an_earlier_one(any_box: Sandbox) -> None:
+    problem = Problem("p", "mbpp", entry_point="solve", tests=("assert solve(1) == [b'-detnalp']",))
+    first = "# SECRET-MARK\n" * 3000 + "print('SECRET-' + 'MARK' * 500)\ndef solve(x): return 0\n"
+    small = "# SECRET-MARK\ndef solve(x): return 0\n"
+    results = any_box.run([Sample("p", code) for code in (first, small, SCAN) * 2 + (SCAN,) * 2], [problem])
+    assert [r.passed for r in results] == [False, False, True] * 2 + [True] * 2, results
+
+
+def test_a_large_problem_waits_until_its_judge_is_idle() -> None:
+    """Sent behind a running program it would keep the caller waiting for that program's end."""
+    slow = Problem("slow", "mbpp", entry_point="f", tests=("assert f(1) == 1",))
+    large = Problem("large", "mbpp", entry_point="f", tests=("assert f(1) == 1", f"x = {'1' * 800_000!r}"))
+    sleeps = "import time\ntime.sleep(0.8)\ndef f(x): return 1"
+    samples = [Sample("slow", sleeps)] + [Sample("large", "def f(x): return x")] * 5
+    with Sandbox(1, Limits(2, 6), required_level="rlimits", allow_unsafe=True) as sandbox:
+        judge = sandbox._slots[0].judge
+        judge.control.settimeout(0.1)  # a caller that waits longer takes the judge for dead
+        results = sandbox.run(samples, [slow, large])
+        assert judge is sandbox._slots[0].judge
+    assert [r.outcome for r in results] == [Outcome.PASSED] * 6
+
+
+def test_a_program_that_the_machine_killed_gets_a_second_try() -> None:
+    with Sandbox(1, Limits(2, 6), isolation="rlimits", required_level="rlimits", allow_unsafe=True) as sandbox:
+        zygote = sandbox._slots[0].worker._popen.pid
+        killed: list[int] = []
+
+        def kill_first_program() -> None:
+            while not killed:
+                children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+                if children:
+                    os.kill(int(children[0]), signal.SIGKILL)
+                    killed.append(int(children[0]))
+                time.sleep(0.005)
+
+        thread = threading.Thread(target=kill_first_program)
+        thread.start()
+        problem = Problem("p", "mbpp", entry_point="f", tests=("assert f(1) == 1",))
+        (result,) = sandbox.run([Sample("p", "import time\ntime.sleep(0.5)\ndef f(x): return 1")], [problem])
+        thread.join()
+    assert killed
     assert result.passed, result
 
 

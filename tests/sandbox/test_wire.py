@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import socket
 import struct
+import sys
+import threading
 from collections import Counter, OrderedDict, deque
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dasd_bench.sandbox import Outcome, Problem, Sample, Sandbox
+from dasd_bench.sandbox.inside.judge import judge, prepare
 from dasd_bench.sandbox.inside.proxy import Ended, Session
-from dasd_bench.sandbox.inside.wire import Decoder, Encoder, TooLarge, WireError
+from dasd_bench.sandbox.inside.wire import Decoder, Encoder, TooLarge, WireError, check_body
 
 SEED = 20240607
 PLAIN = (bool, int, float, str, type(None), list, tuple, dict, set, frozenset, bytes, bytearray, complex, range, deque,
@@ -102,6 +108,62 @@ def test_broken_tables_are_refused(payload: str) -> None:
         Decoder({}).message(f'["v",{{"g":{payload}}}]'.encode())
 
 
+@pytest.mark.parametrize("depth", [1, 50, 149, 150])
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: (v,), lambda v: {"[[": v}, lambda v: [v, '"]\\', "\\[", {}]])
+def test_what_an_encoder_makes_a_body_may_hold(depth: int, wrap: Any) -> None:
+    value: Any = [1]
+    for _ in range(depth):
+        value = wrap(value)
+    encoder = Encoder(lambda x, e, d: None, 1 << 24, functions=False)
+    check_body(encoder.frame(["v", encoder.pack(value)])[4:])
+
+
+@given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.tuples(inner) | st.builds(deque, st.lists(inner))),
+       st.integers(140, 170))  # fmt: skip
+def test_a_body_is_refused_where_an_encoder_would_refuse_its_value(leaf: Any, levels: int) -> None:
+    """``json`` alone would take what is deeper, and it could not be sent back."""
+    value = leaf
+    for _ in range(levels):
+        value = [value, '"]'] if levels % 2 else [value]
+    encoder = Encoder(lambda x, e, d: None, 1 << 24, functions=False)
+    try:
+        packed = encoder.pack(value)
+    except WireError:
+        return
+    check_body(encoder.frame(["v", None, [packed]])[4:])
+
+
+@pytest.mark.parametrize("filling", ["", '"[",', '"\\\\",', '"\\"[",', "{},", "[],"])
+def test_a_body_deeper_than_any_encoder_makes_is_refused(filling: str) -> None:
+    for depth in (151, 155, 700):
+        body = '["v",' + f"[{filling}" * (depth + 2) + "1" + "]" * (depth + 3)
+        with pytest.raises(WireError):
+            check_body(body.encode())
+
+
+def test_a_body_of_too_many_objects_is_refused_unread() -> None:
+    with pytest.raises(TooLarge):
+        check_body(b'["v",[' + b'{"q":[[],null]},' * 3_000_001 + b"1]]")
+
+
+def test_an_array_without_numpy_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(WireError):
+        Decoder({}).message(b'["v",{"a":["<f8",[1],[1.0]]}]')
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "i1", "i2", "i4", "u1", "u8", "b1"])
+def test_no_array_makes_numpy_round_what_it_meets(kind: str) -> None:
+    numpy = pytest.importorskip("numpy")
+    values = numpy.array([0, 1], dtype=kind)
+    found = round_trip(values)
+    assert found.dtype.itemsize == (1 if kind == "b1" else 8)
+    assert found.tolist() == values.tolist()
+    single = round_trip(numpy.array(1, dtype=kind))
+    assert type(single) in (bool, int, float)
+    assert not numpy.any(round_trip(numpy.array([numpy.inf], dtype="f2")) == 100_000)
+
+
 @pytest.mark.parametrize("depth", [151, 2000])
 def test_deep_and_circular_values_are_refused(depth: int) -> None:
     value: list[Any] = []
@@ -170,6 +232,51 @@ def test_random_answers_never_pass_a_session() -> None:
             except (Ended, Exception) as error:
                 caught = error
             assert caught is None or session.ended is not None or caught is session.last_error
+
+
+def test_a_callback_whose_answer_is_too_large_is_no_fault_of_the_tests() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for body in (json.dumps(["cb", 0, ["é" * 6000]]), '["v",1]'):
+            theirs.sendall(struct.pack(">I", len(body)) + body.encode())
+        session = Session(ours, 40_000, 1.0, {}, [])
+        assert session.call("f", (lambda text: 2 * text,), {}, False) == 1
+        assert session.unfit is None
+
+
+def test_a_judge_keeps_nothing_of_what_a_program_sent() -> None:
+    tests = prepare({"kind": "mbpp", "prompt": "", "entry_point": "f", "tests": ["assert len(f(1)) == 1"], "test": "", "imports": "",
+                     "setup": ""})  # fmt: skip
+    many = 5000
+    value = '["v",{"t":[[' + ",".join(['{"q":[[],null]}'] * many) + "]]}]"
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(x) is deque for x in gc.get_objects())
+        for expected in ("passed", "wrong_answer"):
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                sent = value if expected == "passed" else value.replace('"t":[[', '"t":[1,[')
+                for body in ('["ready"]', sent):
+                    theirs.sendall(struct.pack(">I", len(body)) + body.encode())
+                assert judge(tests, ours, 5.0)[0] == expected
+        assert sum(type(x) is deque for x in gc.get_objects()) - before < many
+    finally:
+        gc.enable()
+
+
+def test_a_session_records_only_where_it_is_asked_to_and_not_for_ever() -> None:
+    for records, size, kept in ((False, 10, None), (True, 10, 3), (True, 600_000, None)):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            body = json.dumps(["v", "x" * size]).encode()
+            feeder = threading.Thread(target=theirs.sendall, args=((struct.pack(">I", len(body)) + body) * 3,))
+            feeder.start()
+            session = Session(ours, 1 << 20, 5.0, {}, [], records)
+            for _ in range(3):
+                session.call("f", (1,), {}, False)
+            feeder.join()
+            assert (session.heard if session.heard is None else len(session.heard)) == kept
 
 
 def random_program(rng: random.Random) -> str:

@@ -16,6 +16,13 @@ from dasd_bench.tasks.loading import examples_of, load_rows
 DATA = os.environ.get("DASD_DATA_DIR", "")
 needs_data = pytest.mark.skipif(not DATA, reason="DASD_DATA_DIR is not set: no real MBPP and HumanEval rows")
 NAMES = ("mbpp", "mbpp_instruct", "mbpp_plus", "humaneval", "humaneval_plus")
+#: The forms for chat models, and the stock tasks whose prompts they have.
+INSTRUCT = {
+    "mbpp_instruct": "mbpp_instruct",
+    "mbpp_plus_instruct": "mbpp_plus_instruct",
+    "humaneval_instruct": "humaneval_instruct",
+    "humaneval_plus_instruct": "humaneval_instruct",
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +78,83 @@ def test_instruct_form_takes_the_program_out_of_the_answer(registry: Registry) -
     answer = f"Here is the function:\n```python\n{rows.rows[0]['code']}\n```\nIt works by searching."
     assert task.grade(example, answer).correct
     assert not registry.task("mbpp").item.grade(example, answer).correct
+
+
+@pytest.mark.parametrize("name", INSTRUCT)
+def test_instruct_forms_have_the_stock_prompt_and_are_no_stock_score(registry: Registry, name: str) -> None:
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    task = registry.task(name).item
+    stock = load_yaml(derive.stock_yaml(INSTRUCT[name]), resolve_func=False)
+    config = derive.config_of(task)
+    for key in ("doc_to_text", "gen_prefix", "num_fewshot", "generation_kwargs", "test_split"):
+        assert config[key] == stock[key], key
+    assert config["generation_kwargs"].get("max_gen_toks") == task.max_new_tokens
+    assert config["unsafe_code"] is True
+    assert not task.comparable
+
+
+def answers(row: dict[str, Any]) -> list[str]:
+    """Chat answers that hold a row's reference program: all of them right."""
+    code = str(row.get("canonical_solution") or row["code"]).replace("\r\n", "\n")
+    program = str(row["prompt"]) + code if "canonical_solution" in row else code
+    usage = "Use it like this:\n```python\nprint(solve(1))\nassert False\n```"
+    return [
+        f"{code}\n```\nIt works by searching.",  # the prompt ends inside a fence
+        f"{code}\n```\n{usage}",
+        f"{program}\n```\n{usage}",
+        f"Here's the function: ```python\n{program}\n```\nIt works by searching.",
+        f"```python\n{program}```\n{usage}",
+        f"[BEGIN]\n{program}\n[DONE]\n{usage}",
+        f"Here's the function:\n\n{program}\n\nIt works by searching.",
+    ]
+
+
+@needs_data
+@pytest.mark.parametrize("name", INSTRUCT)
+def test_gold_dressed_as_a_chat_answer_passes(registry: Registry, name: str) -> None:
+    task = registry.task(name).item
+    rows = load_rows(task, "test", data_dir=Path(DATA), limit=5)
+    examples = list(examples_of(task, rows, "test"))
+    pairs = [(row, text) for row in rows.rows for text in answers(row)]
+    task.grade_ahead([row for row, _ in pairs], [text for _, text in pairs])
+    for example, row in zip(examples, rows.rows, strict=True):
+        for text in answers(row):
+            assert task.grade(example, text).correct, (example.id, text)
+        assert not task.grade(example, "```python\ndef nothing():\n    return 1\n```").correct
+
+
+@needs_data
+@pytest.mark.parametrize("name", INSTRUCT)
+def test_the_answer_of_a_chat_model_is_begun_in_a_fence(registry: Registry, name: str) -> None:
+    task = registry.task(name).item
+    rows = load_rows(task, "test", data_dir=Path(DATA), limit=1).rows
+    config = derive.config_of(task)
+    built = derive.build(task, {derive.evaluation_split(config): rows}, 0, 1234)
+    prompt = built.fewshot_context(
+        rows[0], 0, apply_chat_template=True, gen_prefix=built.doc_to_prefix(rows[0]),
+        chat_template=lambda turns, add_generation_prompt: "|".join(str(t["content"]) for t in turns),
+    )  # fmt: skip
+    head = f"{rows[0]['prompt']}\n" if name.startswith("humaneval") else ""
+    assert prompt.endswith(f"```python\n{head}")
+    assert "|" in prompt
+
+
+@pytest.mark.parametrize(
+    ("lines", "level"),
+    [(1, "1-3"), (3, "1-3"), (4, "4-6"), (6, "4-6"), (7, "7-10"), (10, "7-10"), (11, "11+"), (50, "11+")],
+)
+def test_levels_are_four_lengths_of_the_reference(registry: Registry, lines: int, level: str) -> None:
+    code = "\n\n".join(["    x = 1"] * lines) + "\n  \n"
+    assert registry.task("humaneval").item.level_of({"canonical_solution": code}) == level
+    assert registry.task("mbpp").item.level_of({"code": code}) == level
+
+
+def test_levels_stand_in_order_in_tables() -> None:
+    from dasd_bench.reporting.details import natural
+    from dasd_bench.tasks.stock_code import LENGTHS
+
+    assert sorted(["11+", "7-10", "1-3", "4-6"], key=natural) == [name for _, name in LENGTHS]
 
 
 def test_endless_program_is_a_timeout(registry: Registry) -> None:

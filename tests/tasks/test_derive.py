@@ -14,7 +14,8 @@ from dasd_bench.registry import discover
 from dasd_bench.task import DataSource, Task
 from dasd_bench.tasks import derive
 from dasd_bench.tasks.families import NumberTask
-from dasd_bench.tasks.loading import examples_of, load_rows
+from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows
+from tests.tiny_models import tiny_tokenizer
 
 GOOD = """\
 task: my_task
@@ -60,6 +61,16 @@ def test_a_good_yaml(tmp_path: Path) -> None:
         ('doc_to_target: "{{answer}}"\n', "", "the key 'doc_to_target' is missing"),
         ("  - metric: exact_match", "  - metric: [exact", "line "),
         ('"Q: {{question}}"', "!function helper.text", "key 'doc_to_text'"),
+        ('"{{answer}}"', '"{{answer"', "key 'doc_to_target': not a Jinja template"),
+        ('"{{answer}}"', '"{{answer|nofilter}}"', "key 'doc_to_target': not a Jinja template"),
+        (
+            "metric: exact_match",
+            "metric: exct_match",
+            "lm-eval has no metric 'exct_match'. Did you mean 'exact_match'?",
+        ),
+        ("metric: exact_match", "metrc: exact_match", "key 'metric_list', entry 1: the key 'metric' is missing"),
+        ("aggregation: mean", "aggregation: meen", "lm-eval has no aggregation 'meen'. Did you mean 'mean'?"),
+        ("    aggregation: mean", "    hf_evaluate: true\n    aggregation: mean", "is asked of the hub"),
         ('"Q: {{question}}"', "!function there.missing", "key 'doc_to_text'"),
     ],
 )
@@ -86,8 +97,25 @@ def test_lm_eval_refuses_what_only_it_can_check(tmp_path: Path) -> None:
 
 def test_template_that_names_no_column(tmp_path: Path) -> None:
     task = mine(tmp_path, GOOD.replace("{{question}}", "{{quest}}"))
-    with pytest.raises(PluginError, match="'quest' is undefined"):
-        derive.build(task, {"test": [{"question": "x", "answer": "#### 1"}]}, 0, 1234)
+    docs = [{"question": "x", "answer": "#### 1"}]
+    with pytest.raises(PluginError, match=r"my_task\.yaml, key 'doc_to_text': .*'quest' is undefined"):
+        derive.build(task, {"test": docs}, 0, 1234)
+    with pytest.raises(PluginError, match=r"my_task\.yaml, key 'doc_to_text': .*'quest' is undefined"):
+        examples_of(task, LoadedRows(docs, "here", ""), "train")
+
+
+def test_template_that_only_some_rows_can_fill(tmp_path: Path) -> None:
+    """Building looks at the first row; the others are rendered while they are scored."""
+    task = mine(tmp_path, GOOD.replace("{{answer}}", "{{answers[0].text}}"))
+    docs = [{"question": "x", "answers": [{"text": "y"}]}, {"question": "x", "answers": []}]
+    with pytest.raises(PluginError, match=r"my_task\.yaml, key 'doc_to_target': .*no element 0"):
+        evaluate(task, Idle(), tiny_tokenizer("llama"), rows=docs, settings=EvalSettings(chat_template=False))
+
+
+class Idle:
+    """An engine that is never asked."""
+
+    context_length = 1024
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "gsm8k_cot", "arc_easy", "arc_challenge", "commonsense_qa"])
@@ -162,6 +190,8 @@ def test_shots_from_the_scored_rows_are_refused(tmp_path: Path) -> None:
 def test_examples_of_a_stock_task_have_levels() -> None:
     gsm = discover().task("gsm8k").item
     assert gsm.level_of({"answer": "one\ntwo\n#### 3"}) == "2"
+    assert gsm.level_of({"answer": "one\n\ntwo\n \n#### 3\n"}) == "2"
+    assert discover().task("gsm8k_chat").item.level_of({"answer": "one\n\ntwo\n#### 3"}) == "2"
     mini = discover().task("mini_math").item
     example = examples_of(mini, load_rows(mini, "test", limit=1), "test")[0]
     assert example.level is not None

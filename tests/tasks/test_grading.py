@@ -17,6 +17,7 @@ from dasd_bench.tasks.grading import (
     grade_choice,
     grade_number,
     last_boxed,
+    letters_shown,
     number_in,
     same_number,
     strip_calculator_marks,
@@ -35,6 +36,9 @@ from dasd_bench.tasks.mathematics import Verifier, grade_math, settle
         ("3/4", "0.75", True),
         ("\\frac{3}{4}", "0.75", True),
         ("-\\frac{1}{2}", "-0.5", True),
+        ("\\frac12", "0.5", True),
+        ("-\\dfrac1{20}", "-0.05", True),
+        ("\\frac123", "0.5", False),
         ("$1,234.50", "1234.5", True),
         ("12", "1 2", True),
         ("7", "8", False),
@@ -64,6 +68,20 @@ def test_every_decimal_is_read_back(value: Fraction) -> None:
         ("The answer is $18. That is for 3 days.", "18"),
         ("the final answer is: **-4**", "-4"),
         ("He has 3.5 and then 2 left", "2"),
+        ("The answer is 18 + 24 = 42.", "42"),
+        ("The answer is 18 + 24 = 42. Check: 42 - 24 = 18.", "42"),
+        ("The answer is 18 apples + 24 apples = 42 apples", "42"),
+        ("The answer is $6 \\times 7 = 42$.", "42"),
+        ("The answer is 6 x 7 = $42", "42"),
+        ("The answer is 18. The sum is 3 + 5 = 8", "18"),
+        ("The answer is 18 - see above.", "18"),
+        ("The answer is 4, no, the answer is 5 + 1 = 6", "6"),
+        ("The result is 12 per day, so 36 in all.", "36"),
+        ("result = 5 * 3 = 15", "15"),
+        ("the answer is 1/2", "1/2"),
+        ("The answer is $\\frac{1}{2}$.", "\\frac{1}{2}"),
+        ("The answer is \\(\\frac12\\)", "\\frac12"),
+        ("so it is 3/4 at last", "3/4"),
         ("v2.0 then x3", None),
         ("no digits here", None),
         ("", None),
@@ -86,6 +104,11 @@ def test_four_verdicts_of_a_number() -> None:
         ("\\fbox{3}", "3"),
         ("$\\boxed 5$ done", "5"),
         ("\\boxed{unclosed", None),
+        ("\\boxed{12} and again \\boxed{1", "12"),
+        ("\\boxed{12} and \\boxed{}", "12"),
+        ("\\boxed{12} and \\boxed", "12"),
+        ("\\boxed{ } and \\boxed{1", ""),
+        ("\\boxed{\\fbox{7}}", "7"),
         ("none", None),
     ],
 )
@@ -119,10 +142,83 @@ CHOICES = ["sound", "a loud sound", "light", "heat"]
         ("lightning", 2, Reason.NO_ANSWER),
         ("", 2, Reason.NO_ANSWER),
         ("A student would say heat", 3, Reason.CORRECT),
+        ("The answer is a loud sound", 1, Reason.CORRECT),
+        ("The answer is a candle", 0, Reason.NO_ANSWER),
+        ("The answer is d.", 3, Reason.CORRECT),
+        ("the answer is: (c)", 2, Reason.CORRECT),
+        ("answer: b", 1, Reason.CORRECT),
     ],
 )
 def test_choice(text: str, gold: int, reason: Reason) -> None:
     assert grade_choice(text, CHOICES, ["A", "B", "C", "D"], gold).reason is reason
+
+
+def test_a_number_in_the_answer_is_no_label() -> None:
+    texts, labels = ["1 meter", "2 meters", "3 meters", "4 meters"], ["1", "2", "3", "4"]
+    assert grade_choice("The answer is 4 meters", texts, ["1", "2", "4", "3"], 3).extracted == "4 meters"
+    assert grade_choice("The answer is 3.", texts, labels, 2).correct
+
+
+def test_words_go_first_where_the_question_showed_no_letters() -> None:
+    text = "The answer is D, light."
+    assert grade_choice(text, CHOICES, list("ABCD"), 2, lettered=False).correct
+    assert not grade_choice(text, CHOICES, list("ABCD"), 2).correct
+    assert grade_choice("The answer is C", CHOICES, list("ABCD"), 2, lettered=False).correct
+    assert letters_shown("Which?\nA. sound\nB. a loud sound\nC. light", CHOICES, list("ABCD"))
+    assert not letters_shown("Question: Which?\nAnswer:", CHOICES, list("ABCD"))
+
+
+@given(st.text(alphabet="{}\\boxedf 7$", max_size=60))
+def test_the_last_box_is_closed_and_not_empty(text: str) -> None:
+    assert last_boxed(f"{text} \\boxed{{42}}") == "42"
+    inside = last_boxed(text)
+    assert inside is None or inside in text
+    assert last_boxed(f"\\boxed{{1}} {text}")
+
+
+@given(st.integers(4301, 9000), st.sampled_from(["{}", "-{}", "{}.5", "0.{}", "1/{}", "\\frac{{{}}}{{3}}"]))
+def test_runaway_digits_are_no_number(digits: int, form: str) -> None:
+    """Python refuses to read integers of more than 4300 digits."""
+    long = form.format("7" * digits)
+    assert number_in(long) is None
+    assert grade_number(f"The answer is {long}", "7").reason is Reason.WRONG
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "reason"),
+    [
+        ("the answer is 1/2", "\\frac{1}{2}", Reason.CORRECT),
+        ("the probability is $\\frac{1}{2}$", "\\frac12", Reason.CORRECT),
+        ("so \\(P = \\frac{3}{6} = \\frac{1}{2}\\).", "\\frac{1}{2}", Reason.CORRECT),
+        ("Hence\n\\[\n\\frac{1}{2}\n\\]", "\\frac{1}{2}", Reason.CORRECT),
+        ("The final answer is\n\\[\nx + 1\n\\]", "x+1", Reason.CORRECT),
+        ("so it is \\(x+1\\)", "x+1", Reason.CORRECT),
+        ("There are $3$ boys and $4$ girls, so 12 pairs", "12", Reason.CORRECT),
+        ("The answer is $18 per day, so $36", "18", Reason.CORRECT),
+        ("#### 7, which is $\\frac{14}{2}$ of $3$", "7", Reason.CORRECT),
+        ("so $\\frac{1}{2}$ of $n$", "2", Reason.WRONG),
+        ("\\boxed{12}, that is \\boxed{1", "12", Reason.CORRECT),
+        ("nothing", "12", Reason.NO_ANSWER),
+    ],
+)
+def test_mathematical_answers_outside_a_box(text: str, gold: str, reason: Reason, verifier: Verifier) -> None:
+    assert grade_math(text, gold, verifier).reason is reason
+
+
+def test_the_worker_keeps_to_a_lower_limit() -> None:
+    """Under a hard limit below its own, as on many clusters, the process starts and answers all the same."""
+    import resource
+    import subprocess
+    import sys
+
+    low = 3 << 30
+    done = subprocess.run(
+        [sys.executable, "-m", "dasd_bench.tasks.verify_worker"],
+        input=b'["answers", "1/2", "0.5"]\n',
+        capture_output=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (low, low)),
+    )
+    assert done.stdout.split() == [b"ready", b"true"], done.stderr
 
 
 @pytest.mark.parametrize(
@@ -135,7 +231,8 @@ def test_choice(text: str, gold: int, reason: Reason) -> None:
         ("90^\\circ", "90", True),
         ("\\text{Monday}", "Monday", True),
         ("\\left( 3, 4 \\right)", "(3,4)", True),
-        ("2\\sqrt{3}", "\\sqrt{12}", None),
+        ("2\\sqrt{3}", "\\sqrt{12}", True),
+        ("\\sin 2x", "2\\sin x\\cos x", None),
         ("\\leftarrow", "arrow", None),
         ("\\text{red} \\text{blue}", "\\text{one} \\text{two}", None),
         ("\\frac{\\pi}{2}", "0.5\\pi", None),

@@ -3,12 +3,14 @@ r"""The fast path of mathematical grading: what it settles is what math-verify s
 from __future__ import annotations
 
 import contextlib
+import random
 from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dasd_bench.tasks.exact import canonical
 from dasd_bench.tasks.formula import Unreadable, evaluate
 from dasd_bench.tasks.mathematics import settle
 
@@ -84,8 +86,30 @@ def test_every_settled_verdict_is_math_verifys(plain) -> None:
         ("(4,3)", "(3,4)", False),
         ("10,\\!000", "10000", True),
         ("2\\sqrt{3}", "3\\sqrt{3}", False),
-        ("\\sqrt{12}", "2\\sqrt{3}", None),
-        ("(x+1)^2", "x^2+2x+1", None),
+        ("\\sqrt{12}", "2\\sqrt{3}", True),
+        ("\\frac{6}{\\sqrt 3}", "2\\sqrt{3}", True),
+        ("\\frac{15}{9}\\pi - 2\\sqrt{3}", "\\frac{5}{3}\\pi - \\sqrt{12}", True),
+        ("(x+1)^2", "x^2+2x+1", True),
+        ("y = \\frac{3}{6} x + 2", "y = \\frac{1}{2} x + 2", True),
+        ("(\\sqrt{8}, 1)", "(2\\sqrt{2}, 1)", True),
+        ("\\frac{2970}{21}^\\circ", "\\frac{990}{7}^\\circ", True),
+        ("\\frac{6}{4}\\text{ days}", "\\frac{3}{2}\\text{ days}", True),
+        ("\\frac{6}{4}\\text{ days}", "\\frac{3}{2}\\text{ weeks}", None),
+        ("f(x+1)", "f(1+x)", None),
+        ("1\\frac{1}{2}\\pi", "\\frac{3}{2}\\pi", None),
+        ("0.5\\pi", "\\frac{\\pi}{2}", None),
+        ("BA", "AB", None),
+        ("(x+1)^{99}", "(1+x)^{99}", None),
+        ("\\sqrt{100000000000000000003}", "1\\sqrt{100000000000000000003}", None),
+        ("\\pi", "28\\%", False),
+        ("\\frac{7}{25}", "28\\%", None),
+        ("25\\text{ ft}", "25_6", None),
+        ("32\\pi", "506_7", False),
+        ("x+y=2", "2", None),
+        ("x+y=0", "2", False),
+        ("x+y=0", "(1,2)", False),
+        ("\\text{(D)}", "x^2+1", False),
+        ("\\text{(X)}", "x^2+1", None),
         ("(x+1)^2", "x^2+2x+2", False),
         ("2x-y=4", "4x-2y=8", None),
         ("2x-y=4", "2x-y=5", False),
@@ -129,10 +153,32 @@ def test_fractions_exactly(a: Fraction, b: Fraction) -> None:
         assert settle(latex(a), latex(b)) is False
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 60)), min_size=1, max_size=3),
+    st.integers(1, 9),
+    st.randoms(use_true_random=False),
+)
+def test_sums_of_roots_have_one_form(terms: list[tuple[int, int, int]], scale: int, order: random.Random) -> None:
+    """Terms in another order, fractions widened, squares drawn under the root; and one more is another value."""
+    plain = "+".join(f"\\frac{{{a}}}{{{b}}}\\sqrt{{{n}}}" for a, b, n in terms)
+    order.shuffle(terms)
+    other = "+".join(f"\\frac{{{a * scale}\\sqrt{{{n}}}}}{{\\sqrt{{{(b * scale) ** 2}}}}}" for a, b, n in terms)
+    assert canonical(plain) == canonical(other)
+    assert settle(other, plain) is True
+    assert settle(f"{other}+1", plain) is False
+
+
+@given(st.integers(-9, 9), st.integers(-9, 9), st.integers(-9, 9), st.sampled_from("xyn"))
+def test_polynomials_have_one_form(a: int, b: int, c: int, x: str) -> None:
+    assert canonical(f"({x}-{a})({x}-{b})+{c}") == canonical(f"{x}^2-{a + b}{x}+{a * b}+{c}".replace("--", "+"))
+    assert canonical(f"({x}+{a})^3") != canonical(f"({x}+{a})^2({x}+{b})") or a == b
+
+
 @settings(max_examples=300)
 @given(st.text(alphabet="0123456789x+-*/^_{}()[],.=\\ %$cupfracsqrtinfty&:", max_size=30), st.sampled_from(GOLDS))
 def test_any_text_gets_a_verdict_or_none(answer: str, gold: str) -> None:
     assert settle(answer, gold) in (True, False, None)
     if answer.strip():
+        canonical(answer)
         with contextlib.suppress(Unreadable):
             evaluate(answer, 0)

@@ -122,6 +122,13 @@ def test_cut_layers_are_held_in_parts(folder: Path, tmp_path: Path) -> None:
     assert all(part == pytest.approx(in_layers / 2, rel=0.02) for part, _ in parts)
 
 
+@pytest.mark.parametrize("name", ["fsdp", "full"])
+def test_whole_tensors_are_kept_by_the_first_process_only(name: str, folder: Path) -> None:
+    first, other = (json.loads((folder / name / f"kept-{rank}.json").read_text()) for rank in (0, 1))
+    assert all(count > 0 for count in first)
+    assert other == [0, 0]
+
+
 @pytest.mark.parametrize("name", ["one-data", "one-fsdp", "data-fsdp", "data-one", "fsdp-one"])
 def test_checkpoints_are_taken_up_by_another_number_of_processes(name: str, folder: Path, tmp_path: Path) -> None:
     """Every run stopped in step 4 and was taken up after step 2."""

@@ -34,7 +34,8 @@ def test_examples_without_weight_are_skipped_and_counted(tmp_path: Path) -> None
     assert result.steps == 2
     assert result.target_tokens == sum(len(e.target_ids) for e in examples)
     assert result.kept_tokens == sum(int((e.weights > 0).sum()) for e in examples)
-    assert console.warnings == ["1 of 8 examples have no token with a weight and are not trained on."]
+    # Whoever trains tells of them, once: here they are named in the result.
+    assert console.warnings == []
 
 
 def test_a_batch_without_weight_changes_nothing(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_long_targets_are_cut_and_counted(tmp_path: Path) -> None:
     assert result.truncated == tuple(e.example_id for e in long)
     assert len(long) > 0
     assert result.target_tokens == sum(min(len(e.target_ids), 32 - len(e.prompt_ids)) for e in examples)
-    assert "were cut" in console.warnings[-1]
+    assert console.warnings == []
 
 
 def test_divergence_names_step_and_examples(tmp_path: Path) -> None:

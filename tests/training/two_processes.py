@@ -15,9 +15,10 @@ from torch.distributed.tensor import DTensor
 
 from dasd_bench.console import Console
 from dasd_bench.errors import TrainingError
-from dasd_bench.training import trainer
+from dasd_bench.training import adapter, trainer
 from dasd_bench.training.batching import Row
 from dasd_bench.training.processes import Processes, joined
+from dasd_bench.training.sharding import Weights
 from tests.training.helpers import BASE, RULES, make_examples, soft_model
 
 SETTINGS: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "schedule": "cosine", "micro_tokens": 64}
@@ -67,6 +68,9 @@ def train_as(processes: Processes, out: Path, wish: dict[str, Any]) -> None:
         return
     finally:
         trainer._Run.step = original  # type: ignore[method-assign]
+    if wish.get("sharded"):
+        kept = [len(Weights(model, processes).state()), len(adapter.whole_state(model, keep=processes.first))]
+        (out / f"kept-{processes.rank}.json").write_text(json.dumps(kept))
     parts = sum(p.to_local().numel() for p in model.parameters() if isinstance(p.data, DTensor))
     (out / f"size-{processes.rank}.json").write_text(json.dumps([parts, sum(p.numel() for p in model.parameters())]))
 

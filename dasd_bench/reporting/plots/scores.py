@@ -11,7 +11,9 @@ from dasd_bench.reporting.collect import BASE, Entry, entries
 from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source, partial_note, series_name
 from dasd_bench.reporting.plots.style import INK, Style, legend_below, panels, styles
-from dasd_bench.reporting.scores import run_table
+from dasd_bench.reporting.results import RunResults
+from dasd_bench.reporting.retention import js_distance
+from dasd_bench.reporting.scores import outside, run_table
 from dasd_bench.reporting.table import EMPTY, Cell, Row
 
 if TYPE_CHECKING:
@@ -34,7 +36,11 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
         return Nothing(kind, "No task of these runs has a difficulty level or a subject for its items.")
     names = _names(sources, table.rows)
     look = styles(names)
-    tasks = list(dict.fromkeys(column.block for column in table.columns))
+    sound = {key for row in table.rows for key, cell in row.cells.items() if cell.sound}
+    tasks = list(dict.fromkeys(column.block for column in table.columns if column.key in sound))
+    if not tasks:
+        return Nothing(kind, f"No row of these runs finished a task that has a {by} for its items.")
+    short = any(not cell.sound for row in table.rows for cell in row.cells.values())
     most = max(sum(column.block == task for column in table.columns) for task in tasks)
     figure, axes = panels(
         len(tasks), width=max(3.6, most * max(0.62, 0.085 * len(names)) + 1.2), across=2 if most > 4 else 3
@@ -47,12 +53,12 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
         present = [
             (name, row)
             for name, row in zip(names, table.rows, strict=True)
-            if any(row.cell(column.key).value is not None for column in columns)
+            if any(row.cell(column.key).value is not None and row.cell(column.key).sound for column in columns)
         ]
         step = 0.72 / len(present)
         for place, (name, row) in enumerate(present):
             cells = [row.cell(column.key) for column in columns]
-            points = [(x, cell) for x, cell in enumerate(cells) if cell.value is not None]
+            points = [(x, cell) for x, cell in enumerate(cells) if cell.value is not None and cell.sound]
             if points:
                 shift = (place - (len(present) - 1) / 2) * step
                 _points(axis, [(x + shift, cell) for x, cell in points], look[name], name)
@@ -73,6 +79,7 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
     caption = (
         f"Share of right answers by {by}, with 95 % intervals over items (Wilson for one seed, bootstrap of the items' "
         f"seed means for several). Groups are small where n is: read the intervals.{partial_note(sources)}"
+        + (" Rows that lack seeds or items are left out." if short else "")
     )
     return Plot(kind, f"Accuracy by {by}", caption, "; ".join(words), figure)
 
@@ -126,13 +133,7 @@ def pareto(sources: Sequence[Source]) -> Plot | Nothing:
             if (place := _drift_place(source, entry)) is not None:
                 drifted.append((name, *place))
     if not kept and not drifted:
-        if any(task.retention for source in sources for task in source.results.tasks):
-            return Nothing(kind, "No row of these runs finished all its trained and retention tasks.")
-        return Nothing(
-            kind,
-            "These runs have no retention task (one that is evaluated and not trained on), so forgetting is unknown; "
-            "a run with --retention all has them.",
-        )
+        return Nothing(kind, _why_no_place([source.results for source in sources]))
     look = styles(name for name, _, _ in [*kept, *drifted])
     shown = [(points, words) for points, words in ((kept, _KEPT_AXIS), (drifted, _DRIFT_AXIS)) if points]
     figure, axes = panels(len(shown), width=5.4 if len(shown) == 1 else 3.9, height=3.2)
@@ -146,12 +147,12 @@ def pareto(sources: Sequence[Source]) -> Plot | Nothing:
         _draw_front(axis, front)
     axes[0].set_ylabel("accuracy on trained tasks, %")
     legend_below(figure, *axes)
-    retained = sorted({task.name for one in sources for task in one.results.tasks if task.retention})
+    retained = sorted({task.name for one in sources for task in one.results.tasks if outside(task)})
     caption = (
         "Up and to the right is better. Filled: on the Pareto front (no other row is better in one and at least as "
         "good in the other); the line is the border of what the front beats. "
         + (f"Retention: {', '.join(retained)}; mean change to base, in points. " if kept else "")
-        + ("Drift: mean Jensen-Shannon distance to the base on held-out prompts, negated. " if drifted else "")
+        + ("Drift: Jensen-Shannon distance to the base per token of held-out prompts, negated. " if drifted else "")
         + f"Means over seeds.{partial_note(sources)}"
     )
     alt = [f"{name}: {y:.1f} % on trained tasks, {x:+.1f} points on retention tasks" for name, x, y in kept]
@@ -166,30 +167,46 @@ _DRIFT_AXIS = "minus drift, JS distance to base (left: farther)"
 def _drift_place(source: Source, entry: Entry) -> tuple[float, float] | None:
     """(minus the mean distance to the base, mean accuracy on trained tasks in percent); the base is at 0."""
     run = source.results
-    trained = [task for task in run.tasks if not task.retention]
-    if run.base_drift is None or any(entry.missing(task) for task in trained):
+    trained = [task for task in run.tasks if not outside(task)]
+    if run.base_drift is None or not trained or any(entry.missing(task) for task in trained):
         return None
     if not all(task.percent for task in trained):
         return None
-    distances = [0.0] if entry.is_base else [fmean(one.drift.js_distance) for one in entry.seed_arms() if one.drift]
-    if not distances or len(distances) < len(entry.seed_arms()):
+    drifts = [run.base_drift] if entry.is_base else [one.drift for one in entry.seed_arms() if one.drift is not None]
+    if not drifts or len(drifts) < len(entry.seed_arms()):
         return None
-    return -fmean(distances), 100 * fmean(fmean(one.mean for one in entry.scores(task.name)) for task in trained)
+    distance = 0.0 if entry.is_base else js_distance(drifts)[0]
+    return -distance, 100 * fmean(fmean(one.mean for one in entry.scores(task.name)) for task in trained)
 
 
 def _place(source: Source, entry: Entry) -> tuple[float, float] | None:
-    """(mean change on retention tasks, mean accuracy on trained tasks), both in percent points."""
+    """(mean change on tasks outside training, mean accuracy on trained tasks), both in percent points."""
     run = source.results
     if any(entry.missing(task) for task in run.tasks) or not all(task.percent for task in run.tasks):
         return None
     changes, scores = [], []
     for task in run.tasks:
         mean = fmean(one.mean for one in entry.scores(task.name))
-        if not task.retention:
+        if not outside(task):
             scores.append(mean)
         elif task.name in run.base:
             changes.append(mean - run.base[task.name].mean)
     return (100 * fmean(changes), 100 * fmean(scores)) if changes and scores else None
+
+
+def _why_no_place(results: Sequence[RunResults]) -> str:
+    """Why no row has a place in the figure of accuracy against forgetting."""
+    tasks = [task for run in results for task in run.tasks]
+    if not any(map(outside, tasks)):
+        return (
+            "These runs have no retention task (one that is evaluated and not trained on), so forgetting is unknown; "
+            "a run with --retention all has them."
+        )
+    if all(map(outside, tasks)):
+        return "These runs evaluated no task that they were trained on."
+    if other := sorted({task.name for task in tasks if not task.percent}):
+        return f"A mean over tasks needs shares of right answers, which {', '.join(other)} does not measure."
+    return "No row of these runs finished all its trained and retention tasks."
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -233,7 +250,7 @@ def _dot(axis: Axes, x: float, y: float, style: Style, name: str, *, filled: boo
 
 
 def cost(sources: Sequence[Source]) -> Plot | Nothing:
-    """Average accuracy against the seconds that one seed of a method took: targets, scores and training."""
+    """Average accuracy against the seconds that one seed of a method takes: targets, scores and training."""
     kind = "cost"
     points = []
     for source in sources:
@@ -264,7 +281,7 @@ def cost(sources: Sequence[Source]) -> Plot | Nothing:
             axis.axhline(100 * level, color=INK, linewidth=1.0, linestyle=(0, (1, 2.2)), label=f"{name} (no cost)")
     axis.set_xlim(left=0)
     axis.margins(x=0.1, y=0.12)
-    axis.set_xlabel("seconds per seed: targets, scores, training")
+    axis.set_xlabel("seconds for one seed: targets, scores, training")
     axis.set_ylabel("average accuracy, %")
     legend_below(figure, axis)
     hollow = (
@@ -273,8 +290,9 @@ def cost(sources: Sequence[Source]) -> Plot | Nothing:
         else (" Hollow: some stages were found in the store, so the true cost is higher (an empty --store shows it).")
     )
     caption = (
-        "Wall time of one seed on this machine, evaluation left out. Bars: standard deviation over seeds, or the 95 % "
-        f"interval over items for one seed and one task.{hollow}{partial_note(sources)}"
+        "Wall time that one seed alone takes on the run's machine: its targets and their scores in full, even where "
+        "seeds share them, and its training; means over seeds, evaluation left out. Bars: standard deviation over "
+        f"seeds, or the 95 % interval over items for one seed and one task.{hollow}{partial_note(sources)}"
     )
     return Plot(kind, "Cost against accuracy", caption, "; ".join(words), figure)
 
@@ -288,20 +306,23 @@ def _overall(source: Source, row: Row) -> Cell:
 
 
 def _cost(entry: Entry) -> tuple[float, bool] | None:
-    """Seconds per seed, and whether nothing of it was reused. Training keeps its own time in the store."""
+    """Seconds that one seed alone would take, and whether every part of them was measured.
+
+    Targets and scores that seeds share were made once and found again by the later ones: a seed's share is what it
+    took to make them, the mean over the seeds that did. Training keeps its own time in the store.
+    """
     seeds = entry.seed_arms()
     stages = [s for s in entry.run.stages if s.arm == entry.label and s.name in COUNTED_STAGES]
     if not seeds or not stages:
         return None
+    trained = {one.seed: one.train_stats.seconds for one in seeds if one.train_stats is not None}
     whole = True
     total = 0.0
-    trained = {one.seed: one.train_stats.seconds for one in seeds if one.train_stats is not None}
-    for stage in stages:
-        if stage.name == "train" and stage.reused and stage.seed in trained:
-            total += trained[stage.seed]
-        elif not stage.reused:
-            total += stage.seconds
-        elif stage.seed is None or stage.seed == seeds[0].seed or stage.name == "train":
-            # Later seeds of a method without random draws share the first one's targets: that is no hidden cost.
-            whole = False
-    return total / len(seeds), whole
+    for name in dict.fromkeys(stage.name for stage in stages):
+        mine = [stage for stage in stages if stage.name == name]
+        known = [stage.seconds for stage in mine if not stage.reused]
+        if name == "train":
+            known += [trained[stage.seed] for stage in mine if stage.reused and stage.seed in trained]
+        whole = whole and bool(known)
+        total += fmean(known) if known else 0.0
+    return total, whole

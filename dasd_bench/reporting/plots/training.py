@@ -58,15 +58,19 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
     look = styles(found)
     figure, (left, right) = panels(2, width=3.7, height=2.8)
     words = []
+    unlike = smoothed = False
     for name, curves in found.items():
         style = look[name]
-        steps = curves[0].steps
-        same = all(curve.steps == steps for curve in curves)
+        # Seeds that stopped early, or dropped other examples, have unlike steps: the mean is over those that all have.
+        steps = sorted(set(curves[0].steps).intersection(*(curve.steps for curve in curves)))
+        unlike = unlike or any(set(curve.steps) != set(steps) for curve in curves)
+        smoothed = smoothed or len(steps) >= SMOOTH_FROM
         for axis, series in ((left, [c.loss for c in curves]), (right, [[100 * k for k in c.kept] for c in curves])):
             if len(curves) > 1 or len(steps) >= SMOOTH_FROM:
                 for curve, values in zip(curves, series, strict=True):
                     axis.plot(curve.steps, values, color=style.colour, linewidth=0.7, alpha=0.45)
-            mean = [fmean(column) for column in zip(*series, strict=True)] if same else series[0]
+            by_step = [dict(zip(c.steps, values, strict=True)) for c, values in zip(curves, series, strict=True)]
+            mean = [fmean(values[step] for values in by_step) for step in steps]
             axis.plot(
                 steps,
                 running_mean(mean),
@@ -76,7 +80,8 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
                 markevery=max(1, len(steps) // 6),
                 label=name,
             )
-        words.append(f"{name}: loss {curves[0].loss[0]:.2f} at the first step, {curves[0].loss[-1]:.2f} at the last")
+        first, last = fmean(curve.loss[0] for curve in curves), fmean(curve.loss[-1] for curve in curves)
+        words.append(f"{name}: loss {first:.2f} at the first step, {last:.2f} at the last")
     left.set_title("loss, nats per token")
     right.set_title("target tokens learned from, %")
     right.set_ylim(0, 104)
@@ -88,9 +93,20 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
     caption = (
         "Training loss (weighted, over the stated denominator) and the share of target tokens with a weight above 0. "
         "Methods train on different targets, so one loss below another is no ranking."
-        + (" Bold: mean over seeds; thin: each seed." if seeds > 1 else "")
+        + _lines_told(seeds > 1, unlike, smoothed)
     )
     return Plot(kind, "Training curves", caption, "; ".join(words), figure)
+
+
+def _lines_told(several: bool, unlike: bool, smoothed: bool) -> str:
+    """What bold and thin lines are; nothing where every line is one seed as it was recorded."""
+    bold = ["mean over seeds"] if several else []
+    if unlike:
+        bold.append("at the steps that all seeds of a method have")
+    if smoothed:
+        bold.append(f"running mean over a twentieth of the steps (where there are {SMOOTH_FROM} or more)")
+    thin = "each seed" if several else "as recorded"
+    return f" Bold: {', '.join(bold)}; thin: {thin}." if bold else ""
 
 
 def running_mean(values: Sequence[float]) -> list[float]:

@@ -9,8 +9,11 @@ async function answerViewer() {
   const list = new VirtualList($("av-list"), drawRow, showItem);
 
   const name = (column) => (column.seed === null ? column.method : `${column.method}, seed ${column.seed}`);
+  const words = (reason) => reason.replaceAll("_", " ");
   const chosen = () => Number($("av-method").value);
   const right = (column, i) => column.rows[i][2] > 0.5;
+  /** The recorded reason: a wrong answer, none found, one cut off and a failure of the machinery are different things. */
+  const outcome = (column, i) => column.rows[i][3] || (right(column, i) ? "correct" : "wrong");
 
   async function load() {
     const entry = entries[$("av-set").value];
@@ -22,13 +25,17 @@ async function answerViewer() {
     $("av-method").replaceChildren(...columns.map((c, i) => new Option(name(c), i)));
     const same = columns.findIndex((c) => name(c) === before);
     $("av-method").value = same >= 0 ? same : columns.findIndex((c) => c.seed !== null) >= 0 ? columns.findIndex((c) => c.seed !== null) : 0;
+    const found = new Set(columns.flatMap((c) => items.map((_, i) => outcome(c, i))));
+    const kept = $("av-outcome").value;
+    $("av-outcome").replaceChildren(new Option("all", ""), ...[...found].sort().map((name) => new Option(words(name), name)));
+    $("av-outcome").value = found.has(kept) ? kept : "";
     list.rows = [];
     filter();
   }
 
   function verdict(column, i) {
     const [, , score, reason] = column.rows[i];
-    const text = (reason || String(score)).replaceAll("_", " ");
+    const text = reason ? words(reason) : String(score);
     return [right(column, i) ? "good" : "bad", text];
   }
 
@@ -41,15 +48,16 @@ async function answerViewer() {
 
   function filter() {
     const column = set.columns[chosen()];
-    const words = $("av-search").value.trim().toLowerCase();
+    const wanted = $("av-outcome").value;
+    const sought = $("av-search").value.trim().toLowerCase();
     const rows = [];
     for (let i = 0; i < set.items.length; i++) {
       const ok = right(column, i);
       const before = set.base ? right(set.base, i) : ok;
-      if ($("av-wrong").checked && ok) continue;
+      if (wanted && outcome(column, i) !== wanted) continue;
       if ($("av-won").checked && !(ok && !before)) continue;
       if ($("av-lost").checked && !(!ok && before)) continue;
-      if (words && !set.search[i].includes(words)) continue;
+      if (sought && !set.search[i].includes(sought)) continue;
       rows.push(i);
     }
     shown = -1;
@@ -75,7 +83,7 @@ async function answerViewer() {
   }
 
   $("av-set").addEventListener("change", load);
-  for (const id of ["av-method", "av-wrong", "av-won", "av-lost"]) $(id).addEventListener("change", filter);
+  for (const id of ["av-method", "av-outcome", "av-won", "av-lost"]) $(id).addEventListener("change", filter);
   $("av-search").addEventListener("input", quiet(filter, 60));
   $("answer-viewer").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   await load();

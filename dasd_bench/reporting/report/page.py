@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -19,6 +19,7 @@ from dasd_bench.reporting.report.blocks import Blocks
 from dasd_bench.reporting.report.tokens import token_sets
 from dasd_bench.reporting.show import run_tables
 from dasd_bench.reporting.table import Table
+from dasd_bench.reporting.trained import run_training_line
 
 GROUPINGS = ("level", "subject", "seed")
 SCRIPTS = ("page.js", "list.js", "tokens.js", "answers.js", "start.js")
@@ -36,8 +37,12 @@ class RunFacts:
     manifest: list[tuple[str, list[tuple[str, str]]]]
 
 
-def report_page(sources: Sequence[Source], baseline: str = "base") -> str:
+def report_page(
+    sources: Sequence[Source], baseline: str = "base", online_methods: Collection[str] = frozenset()
+) -> str:
     """The whole page as text; the same run directories give the same text.
+
+    ``online_methods`` are methods that decide weights on the live model, for runs that do not say so themselves.
 
     Raises :class:`DasdError` for runs that cannot be shown and :class:`StoreError` for a damaged file.
     """
@@ -47,7 +52,7 @@ def report_page(sources: Sequence[Source], baseline: str = "base") -> str:
     tables = run_tables(results, baseline)
     drawn = draw(sources, list(KINDS))
     blocks = Blocks()
-    tokens, problems = token_sets(sources, blocks)
+    tokens, problems = token_sets(sources, blocks, online_methods)
     answers, more = answer_sets(sources, blocks)
     folder = resources.files("dasd_bench.reporting.report")
     # The file is read as text and escaped on output; templates and style are this package's own.
@@ -111,7 +116,7 @@ def _facts(source: Source) -> RunFacts:
         ("Methods", ", ".join(arm.label for arm in run.arms) or "none finished"),
         ("Tasks", ", ".join(f"{task.name} ({task.n_items} items)" for task in run.tasks)),
         ("Seeds", ", ".join(map(str, run.seeds)) or "none"),
-        ("Training", run.train.line or "not recorded"),
+        ("Training", run_training_line(run) or "not recorded"),
         ("Computed", f"{format_seconds(computed)} in all, the rest reused" if run.stages else "not recorded"),
         ("Made", str(manifest.get("created", "not finished"))[:16].replace("T", " ")),
         ("By", version),

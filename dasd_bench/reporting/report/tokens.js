@@ -6,6 +6,10 @@ const MARKS = ["", "answer format", "end of turn"];
 /** Lower ends, in nats, of the five colours of surprise. */
 const SURPRISE = [0.1, 0.5, 1, 2, 4];
 const THOUSAND = 1000;
+const LIVE = "Weights were decided on the live model while training; static weights shown.";
+
+/** Why a method's own answer was not taken, in words: `gold:no_answer` is "no answer", `wrong` is only one of several. */
+const refusal = (reason) => reason.slice(reason.indexOf(":") + 1).replaceAll("_", " ");
 
 const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
 const perplexity = (nll) => (nll > 9 ? Math.exp(nll).toExponential(1) : Math.exp(nll).toFixed(2));
@@ -28,6 +32,7 @@ async function loadSet(entry) {
   const names = Object.keys(entry.columns);
   const columns = await Promise.all(names.map((name) => columnOf(entry.columns[name])));
   const set = Object.fromEntries(names.map((name, i) => [name, columns[i]]));
+  set.online = entry.online === 1;
   [set.pieces, set.prompts, set.about] = await Promise.all(
     [entry.pieces, entry.prompts, entry.about].map(jsonOf));
   const count = set.about.length;
@@ -71,11 +76,11 @@ async function tokenViewer() {
   const list = new VirtualList($("tv-list"), drawRow, showExample);
 
   function drawRow(i, node) {
-    const [id, , accepted] = set.about[i];
+    const [id, , accepted, reason] = set.about[i];
     const facts = [`PPL ${perplexity(set.nll[i])}`, `${set.length[i]} tokens`];
     if (set.replaced[i]) facts.push(`${set.replaced[i]} replaced`);
     const line = make("span", "", facts.join(" · "));
-    if (!accepted) line.append(make("span", "bad", " · wrong"));
+    if (!accepted) line.append(make("span", "bad", ` · ${refusal(reason)}`));
     node.append(make("b", "", id), line);
   }
 
@@ -105,7 +110,7 @@ async function tokenViewer() {
     if (i < 0) { pane.replaceChildren(make("p", "empty", "No example passes these filters.")); return; }
     const [id, task, accepted, reason, notes] = set.about[i];
     const from = set.start[i], size = set.length[i];
-    const head = make("h3", "", id, make("span", "badge", task), make("span", accepted ? "badge good" : "badge bad", accepted ? reason : `own answer wrong: ${reason}`));
+    const head = make("h3", "", id, make("span", "badge", task), make("span", accepted ? "badge good" : "badge bad", accepted ? reason : `own answer refused: ${refusal(reason)}`));
     const facts = [`PPL ${perplexity(set.nll[i])}`, `${size} tokens`];
     if (set.replaced[i]) facts.push(`${set.replaced[i]} (${percent(set.replaced[i] / size)}) from the base`);
     if (set.zero[i]) facts.push(`${set.zero[i]} (${percent(set.zero[i] / size)}) with weight 0`);
@@ -121,7 +126,7 @@ async function tokenViewer() {
     const live = make("dl");
     live.setAttribute("aria-live", "polite");
     inspector.append(live, hint());
-    pane.replaceChildren(head, make("p", "hint", facts.join(" · ")), make("h4", "", "Prompt"), make("div", "text", set.prompts[i][0]), gold, make("h4", "", "Target"), legend(), box, make("div", "grow"), inspector);
+    pane.replaceChildren(head, make("p", "hint", facts.join(" · ")), make("h4", "", "Prompt"), make("div", "text", set.prompts[i][0]), gold, make("h4", "", "Target"), legend(), ...(set.online ? [make("p", "hint live", LIVE)] : []), box, make("div", "grow"), inspector);
     pane.scrollTop = 0;
     cursor = 0;
     mark(box, 0, false);
@@ -213,7 +218,7 @@ async function tokenViewer() {
       ["Likeliest has", percent(Math.exp(set.top1[t] / THOUSAND))],
       ["Entropy, nats", fixed(set.entropy[t] / THOUSAND, 3)],
       ["Origin", ORIGINS[origin]],
-      ["Weight", fixed(set.weight[t] / THOUSAND, set.weight[t] % THOUSAND ? 3 : 0)],
+      [set.online ? "Static weight" : "Weight", fixed(set.weight[t] / THOUSAND, set.weight[t] % THOUSAND ? 3 : 0)],
     ];
     if (other !== NO_PROPOSAL) {
       const same = other === set.token[t];

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,13 @@ NO_PROPOSAL = 2**32 - 1
 """Stands in the proposals' column for "the other stream is not known here"."""
 
 
-def token_sets(sources: Sequence[Source], blocks: Blocks) -> tuple[list[dict[str, Any]], list[str]]:
+def token_sets(
+    sources: Sequence[Source], blocks: Blocks, online_methods: Collection[str] = frozenset()
+) -> tuple[list[dict[str, Any]], list[str]]:
     """One entry per run, arm and seed for the page's index, and sentences about what could not be shown.
 
+    ``online`` is 1 in an entry whose weights were decided on the live model, so that its files hold static ones only:
+    as the run says, or where it does not, for the ``online_methods``.
     Raises :class:`StoreError` naming the file where one is damaged.
     """
     sets: list[dict[str, Any]] = []
@@ -39,7 +43,9 @@ def token_sets(sources: Sequence[Source], blocks: Blocks) -> tuple[list[dict[str
                         f"{source.results.run_id}, {arm.label} seed {one.seed}: tokens are shown by number, because "
                         "the run was made before runs kept their tokens' text; run its command again to add it."
                     )
-                sets.append({"run": source.results.run_id, "method": arm.label, "seed": one.seed, **found})
+                online = arm.method in online_methods if arm.online is None else arm.online
+                entry = {"run": source.results.run_id, "method": arm.label, "seed": one.seed, "online": int(online)}
+                sets.append({**entry, **found})
     return sets, problems
 
 

@@ -11,6 +11,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 _WORD = re.compile(r"\w+")
+#: What most of a test's nodes are, and no rule here asks for.
+_LITERALS = frozenset(
+    {ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp, ast.USub, ast.Load, ast.Store}
+)
 
 
 def questions_use_answers(text: str, tree: ast.Module, statements: Sequence[ast.stmt], remote: set[str]) -> bool:
@@ -22,14 +26,34 @@ def questions_use_answers(text: str, tree: ast.Module, statements: Sequence[ast.
     named = sum(word in remote for word in _WORD.findall(text))
     if named == sum(_plain_uses(statement, remote) for statement in statements):
         return False
-    carriers = _carriers(tree, remote)
-    for node in ast.walk(tree):
+    nodes = [node for node in ast.walk(tree) if type(node) not in _LITERALS]
+    carriers = _carriers(nodes, remote)
+    if _leave_sight(nodes, remote, carriers):
+        return True
+    for node in nodes:
         if isinstance(node, (ast.If, ast.While, ast.IfExp)) and _carries(node.test, remote, carriers):
             return True
         if isinstance(node, ast.Call) and (_root(node.func) in remote | carriers or isinstance(node.func, ast.Call)):
             parts = [*node.args, *(keyword.value for keyword in node.keywords)]
             if any(_carries(part, remote, carriers) for part in parts):
                 return True
+    return False
+
+
+def _leave_sight(nodes: list[ast.AST], remote: set[str], carriers: set[str]) -> bool:
+    """Whether answers go where names do not show it: through a pattern, a method or a lambda, or into whatever is given
+    the function itself (``reduce(candidate, numbers)`` asks with what it was answered)."""
+    asking = {node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name in carriers} | remote
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
+        if isinstance(node, ast.Match):
+            return True
+        if isinstance(node, ast.Name) and node.id in asking and id(node) not in called:
+            return True
+        if isinstance(node, (ast.Lambda, ast.ClassDef)) and _carries(node, asking, asking):
+            return True
+        if isinstance(node, ast.FunctionDef) and node.decorator_list and node.name in asking:
+            return True
     return False
 
 
@@ -47,10 +71,10 @@ def _plain_uses(statement: ast.stmt, remote: set[str]) -> int:
     )
 
 
-def _carriers(tree: ast.Module, remote: set[str]) -> set[str]:
+def _carriers(nodes: list[ast.AST], remote: set[str]) -> set[str]:
     """Names that may hold an answer, or a function of the tests that gives one."""
-    carriers: set[str] = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}
-    flows = list(_flows(tree))
+    carriers: set[str] = {node.name for node in nodes if isinstance(node, ast.ExceptHandler) and node.name}
+    flows = list(_flows(nodes))
     grown = True
     while grown:
         grown = False
@@ -61,9 +85,9 @@ def _carriers(tree: ast.Module, remote: set[str]) -> set[str]:
     return carriers
 
 
-def _flows(tree: ast.Module) -> Iterator[tuple[ast.AST, set[str]]]:
+def _flows(nodes: list[ast.AST]) -> Iterator[tuple[ast.AST, set[str]]]:
     """Pairs of code and the names that its value may end up in."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign):
             yield node.value, {name for target in node.targets for name in _names(target)}
         elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.NamedExpr)) and node.value is not None:

@@ -52,11 +52,15 @@ class Guest:
         self._classes: dict[str, Any] = {}
         self._class_names: set[str] = set()
         self._shared: dict[str, Any] = {"__name__": MODULE}
-        module = types.ModuleType(MODULE)
-        sys.modules[MODULE] = module
-        self._space = module.__dict__
+        self._module = types.ModuleType(MODULE)
+        self._space = self._module.__dict__
 
-    def load(self, source: bytes) -> None:
+    def install(self) -> None:
+        """Makes the program's module the one that is found under its name: dataclasses, pickle and typing look there.
+        Done once, before the fork: in the child it would cost a page."""
+        sys.modules[MODULE] = self._module
+
+    def load(self, source: bytes | bytearray) -> None:
         """Compiles and runs the program; tells the judge how that went."""
         filename = f"<{MODULE}>"
         try:
@@ -158,9 +162,10 @@ class Guest:
         return self._handles[payload]
 
     def _callback(self, number: int) -> Any:
-        def callback(*args: Any) -> Any:
+        def callback(*args: Any, **kwargs: Any) -> Any:
             self._encoder.start()
-            self._send(["cb", number, self._encoder.pack(list(args))])
+            named = [self._encoder.pack(kwargs)] if kwargs else []
+            self._send(["cb", number, self._encoder.pack(list(args)), *named])
             while True:
                 message = self._decoder.message(self._channel.receive())
                 if message[0] == "cbv":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 import sys
 import sysconfig
@@ -24,6 +25,7 @@ WORK, LINKS = "work", "packages"
 #: User ids that no account has: each zygote's programs run under one of their own, so process limits count per zygote.
 _FIRST_OUTER_UID = 1_900_000_000
 _DEVICES = ("null", "zero", "full", "random", "urandom")
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Jail:
@@ -65,26 +67,50 @@ class Jail:
             kernel.umount(self.workdir)
             mount_workdir(self)
         else:
-            import shutil
+            empty_folder(self.workdir)
 
-            for entry in os.scandir(self.workdir):
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, onerror=_make_writable)
+
+def empty_folder(folder: str) -> None:
+    """Deletes all that a folder holds, however deep it is nested: folders are moved up to the top one after the other,
+    so that no path grows and nothing is open or called per level. Rights that a program took away are given back. Right
+    only where nobody else changes the folder. Raises OSError."""
+    os.chmod(folder, stat.S_IRWXU)
+    mark, moved = os.urandom(8).hex(), 0  # names that a program cannot have taken
+    while entries := list(os.scandir(folder)):
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            os.chmod(entry.path, stat.S_IRWXU)
+            for inner in list(os.scandir(entry.path)):
+                if inner.is_dir(follow_symlinks=False):
+                    os.chmod(inner.path, stat.S_IRWXU)
+                    os.rename(inner.path, os.path.join(folder, f"{mark}{moved}"))
+                    moved += 1
                 else:
-                    os.unlink(entry.path)
+                    os.unlink(inner.path)
+            os.rmdir(entry.path)
 
 
-def _make_writable(function: object, path: str, _: object) -> None:
-    """A program may have taken its own right to delete away: give it back and delete."""
-    parent = os.path.dirname(path)
-    os.chmod(parent, stat.S_IRWXU)
-    if os.path.isdir(path) and not os.path.islink(path):
-        import shutil
-
-        os.chmod(path, stat.S_IRWXU)
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        os.unlink(path)
+def folder_bytes(folder: str, most: int) -> int:
+    """Bytes on disk of all that a folder holds, at any depth; counts no further once they are over ``most``. A program
+    may be at work in it: what vanishes meanwhile is left out, and what cannot be looked into counts as too much."""
+    total, waiting = 0, [folder]
+    while waiting and total <= most:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    total += 4096 + found.st_blocks * 512
+                    if stat.S_ISDIR(found.st_mode):
+                        waiting.append(entry.path)
+                    if total > most:
+                        break
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return most + 1
+    return total
 
 
 def links_beside(workdir: str) -> str:
@@ -239,9 +265,24 @@ def _file_system(jail: Jail, packages: list[str]) -> None:
         _bind(path, os.path.join(PACKAGES, os.path.basename(path)))
     kernel.umount("/old")
     os.rmdir("/old")
-    kernel.make_readonly("/")
+    _make_readonly(jail)
     mount_workdir(jail)
     os.chdir(jail.workdir)
+
+
+def _make_readonly(jail: Jail) -> None:
+    """Makes every mount read-only. Raises OSError."""
+    try:
+        kernel.make_readonly("/")
+    except OSError:  # before Linux 5.12: one by one, as the kernel lists them
+        if jail.proc < 0:
+            raise
+        descriptor = os.open("self/mountinfo", os.O_RDONLY, dir_fd=jail.proc)
+        with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.readlines()
+        for line in lines:
+            place, options = line.split()[4:6]
+            kernel.remount_readonly(_OCTAL.sub(lambda match: chr(int(match[1], 8)), place), options.split(","))
 
 
 def _bind_readable(jail: Jail) -> None:

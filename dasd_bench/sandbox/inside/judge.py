@@ -33,19 +33,27 @@ HEADER = struct.Struct(">IddqI")  # sequence number, wall seconds, CPU seconds, 
 OVERTIME = signal.SIGPROF
 #: Below what a socket holds unread, or both sides could wait for each other.
 _AHEAD_BYTES = 32 << 10
-#: Answers kept per problem.
-_ANSWER_BYTES = 1 << 20
+#: What a program may have sent before memory is collected for the next one.
+_MUCH_HEARD = 4 << 20
+_SHORT_DEPTH = 3
+_MISSING = "the tests need a package that is not installed ({})"
+_SETUP, _TESTS = "<setup>", "<tests>"
 _STATEMENT_CALL = "__call_in_place__"
 _BUILTINS = frozenset(dir(builtins))
 
 
+_FIELDS = ("kind", "prompt", "entry_point", "tests", "test", "imports", "setup")
+
+
 def encode_job(problem: Any) -> bytes:
     """A job's body: the problem travels once, later jobs name it by its key alone."""
-    fields = None
-    if problem is not None:
-        names = ("kind", "prompt", "entry_point", "tests", "test", "imports", "setup")
-        fields = {name: getattr(problem, name) for name in names}
-    return b"" if fields is None else json.dumps(fields).encode("ascii")
+    return b"" if problem is None else json.dumps({name: getattr(problem, name) for name in _FIELDS}).encode("ascii")
+
+
+def texts(problem: Any) -> list[str]:
+    """The texts that :func:`encode_job` sends."""
+    fields = [getattr(problem, name) for name in _FIELDS if name != "tests"]
+    return [*fields, *problem.tests]
 
 
 class Unusable(Exception):  # noqa: N818
@@ -67,6 +75,8 @@ class Tests:
         self.entry = entry
         self.imports = imports
         self.classes = classes
+        #: Whether an argument may come from an earlier answer.
+        self.questions_use_answers = not sent_ahead
         #: The calls of a passing run, None before the first, empty where they may differ from program to program.
         self.ahead: list[bytes] | None = None if sent_ahead else []
         #: The answers of that run. The tests are a function of the answers, so the same answers pass again.
@@ -103,8 +113,8 @@ def prepare(problem: dict[str, Any]) -> Tests:
             classes.setdefault(node.name, "")
     imports = "\n".join(ast.unparse(node) for node in (*setup.body, *tree.body) if _standard_import(node))
     return Tests(
-        compile(setup, "<setup>", "exec", dont_inherit=True),
-        compile(tree, "<tests>", "exec", dont_inherit=True),
+        compile(setup, _SETUP, "exec", dont_inherit=True),
+        compile(tree, _TESTS, "exec", dont_inherit=True),
         remote, modules, entry if humaneval else None, imports if not humaneval or classes else "", classes, sent_ahead,
     )  # fmt: skip
 
@@ -192,26 +202,33 @@ def run(tests: Tests, session: Session) -> tuple[str, str]:
     except BaseException as error:
         if session.ended:
             return session.ended.outcome, session.ended.detail
-        return _failure(error, session)
+        return _failure(error, tests, session)
     if session.ended:
         return session.ended.outcome, session.ended.detail
     if session.unfit:
-        return "unusable", f"the tests pass {session.unfit}"
+        return _unfit(session.unfit, tests, session)
     if session.calls == 0:
         return "unusable", "the tests never called the function under test"
     return "passed", ""
 
 
-def _failure(error: BaseException, session: Session) -> tuple[str, str]:
+def _unfit(what: BaseException, tests: Tests, session: Session) -> tuple[str, str]:
+    """Tests that pass what cannot cross are at fault, unless it may be an answer that they pass back."""
+    if session.replies and tests.questions_use_answers:
+        return "wrong_answer", f"the tests could not pass on what was returned: {what}"
+    return "unusable", f"the tests pass {what}"
+
+
+def _failure(error: BaseException, tests: Tests, session: Session) -> tuple[str, str]:
     if session.unfit or isinstance(error, CannotCross):
-        return "unusable", f"the tests pass {session.unfit or error}"
+        return _unfit(session.unfit or error, tests, session)
     if isinstance(error, Unusable):
         return "unusable", str(error)
     if error is session.last_error:
         text = error.__dict__.get("_dasd_text", "")
         return ("out_of_memory" if isinstance(error, MemoryError) else "exception"), text
-    if isinstance(error, ImportError):
-        return "unusable", f"the tests need a package that is not installed ({error})"
+    if isinstance(error, ImportError) and _is_of_an_import(error):
+        return "unusable", _MISSING.format(error)
     if isinstance(error, AssertionError):
         return (
             "wrong_answer",
@@ -223,6 +240,18 @@ def _failure(error: BaseException, session: Session) -> tuple[str, str]:
     )
 
 
+def _is_of_an_import(error: ImportError) -> bool:
+    """Whether an import statement of the tests raised it: below their own code there is only a module that is being
+    run, if anything (the interpreter leaves the frames of its import machinery out)."""
+    below: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        below = [] if code.co_filename in (_SETUP, _TESTS) else [*below, code.co_name]
+        trace = trace.tb_next
+    return below[:1] in ([], ["<module>"])
+
+
 def _brief(error: BaseException) -> str:
     try:
         return str(error)[:200]
@@ -230,14 +259,15 @@ def _brief(error: BaseException) -> str:
         return ""
 
 
-def _short(value: Any) -> str:
-    """A value in at most some 80 characters, whatever its size."""
+def _short(value: Any, depth: int = _SHORT_DEPTH) -> str:
+    """A value in at most some 80 characters, whatever its size and depth."""
     if type(value) in (str, bytes, bytearray):
         return repr(value[:80])
     if type(value) is int:
         return str(value) if value.bit_length() < 256 else f"an integer of {value.bit_length()} bits"
     if type(value) in (list, tuple):
-        return f"{type(value).__name__} of {len(value)}: " + ", ".join(_short(v)[:20] for v in value[:4])
+        parts = ", ".join(_short(v, depth - 1)[:20] for v in value[:4]) if depth else "..."
+        return f"{type(value).__name__} of {len(value)}: {parts}"
     if isinstance(value, (float, bool, type(None))):
         return repr(value)
     return f"a value of type {type(value).__name__}"
@@ -249,7 +279,10 @@ def bind(tests: Tests, session: Session) -> None:
     space.update({"__name__": "tests", "__builtins__": builtins})
     exec(tests.setup, space)
     for name in tests.modules:
-        space[name] = importlib.import_module(name)
+        try:
+            space[name] = importlib.import_module(name)
+        except ImportError as error:
+            raise Unusable(_MISSING.format(error)) from None
     for name in tests.remote:
         space[name] = RemoteName(session, name)
 
@@ -263,15 +296,22 @@ def bind(tests: Tests, session: Session) -> None:
 
 def judge(tests: Tests, channel: socket.socket, wall: float) -> tuple[str, str]:
     """Runs one program's tests over ``channel``."""
-    session = Session(channel, FRAME_BYTES, wall, tests.classes, tests.ahead or [])
-    outcome, detail = run(tests, session)
-    if outcome == "retry":
-        tests.ahead, tests.answers = [], []
-    elif outcome == "passed" and tests.ahead is None:
-        log = session.log or []
-        tests.ahead = log if sum(map(len, log)) < _AHEAD_BYTES else []
-        if tests.ahead and sum(map(len, session.heard)) < _ANSWER_BYTES:
-            tests.answers = session.heard
+    first = tests.ahead is None
+    session = Session(channel, FRAME_BYTES, wall, tests.classes, tests.ahead or [], records=first)
+    try:
+        outcome, detail = run(tests, session)
+        if outcome == "retry":
+            tests.ahead, tests.answers = [], []
+        elif outcome == "passed" and first:
+            log = session.log or []
+            tests.ahead = log if sum(map(len, log)) < _AHEAD_BYTES else []
+            tests.answers = (session.heard or []) if tests.ahead else []
+    except BaseException as error:  # an answer that not even a sentence can be made of
+        outcome, detail = "wrong_answer", f"the tests could not use what was returned ({type(error).__name__})"
+    much = session.heard_bytes > _MUCH_HEARD
+    session.close()
+    if much:
+        gc.collect()
     return outcome, detail
 
 

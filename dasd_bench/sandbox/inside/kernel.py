@@ -21,6 +21,13 @@ CLONE_NEWNET = 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
     1, 2, 4, 8, 32, 4096, 16384, 1 << 18,
 )  # fmt: skip
+_MOUNT_OPTIONS = {
+    "nodev": MS_NODEV,
+    "noexec": MS_NOEXEC,
+    "noatime": 1 << 10,
+    "nodiratime": 1 << 11,
+    "relatime": 1 << 21,
+}
 MNT_DETACH = 2
 
 PR_SET_PDEATHSIG = 1
@@ -89,14 +96,21 @@ def pivot_root(new: str, old: str) -> None:
 
 
 def make_readonly(target: str) -> None:
-    """Makes the mounts at and below ``target`` read-only and without set-user-id; devices there stay usable."""
+    """Makes the mounts at and below ``target`` read-only and without set-user-id; devices there stay usable. Raises
+    OSError, before Linux 5.12 always."""
     attributes = struct.pack("QQQQ", 1 | 2, 0, 0, 0)
     at_recursive, at_fdcwd = 0x8000, -100
     result = _libc.syscall(
         _MOUNT_SETATTR, at_fdcwd, target.encode(), at_recursive, attributes, ctypes.c_size_t(len(attributes))
     )
-    if result < 0:  # before Linux 5.12
-        mount("none", target, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID)
+    _check(result, "mount_setattr")
+
+
+def remount_readonly(target: str, options: list[str]) -> None:
+    """The same for the one mount at ``target``, whose other ``options`` (as the kernel lists them) are kept: in a user
+    namespace those that came from outside cannot be dropped."""
+    kept = sum(_MOUNT_OPTIONS.get(option, 0) for option in options)
+    mount("none", target, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | kept & ~MS_NOSUID)
 
 
 def drop_capabilities() -> None:

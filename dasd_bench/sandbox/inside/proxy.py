@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from .wire import Decoder, Encoder, Gone, Late, TimedChannel, TooLarge, WireError
+from .wire import Decoder, Encoder, Gone, Late, TimedChannel, TooLarge, WireError, check_body
 
 _ITERATOR_ITEMS = 1_000_000
+#: Bytes of answers kept per problem.
+ANSWER_BYTES = 1 << 20
 #: Raised by a program inside a generator or map() of the tests, these would end it early and silently.
 _CONTROL_FLOW = {"StopIteration", "StopAsyncIteration", "GeneratorExit"}
 _BASES = (int, float, str, list, tuple, dict, set, frozenset, bytes, bytearray, deque)
@@ -35,15 +37,17 @@ class Ended(BaseException):
 
 
 class CannotCross(Exception):  # noqa: N818
-    """The tests pass something that has no plain form: a fault of the problem, not of the program."""
+    """The tests pass something that has no plain form: a fault of the problem, unless it comes from an answer."""
 
 
 class Session:
-    """One program under test: sends calls, rebuilds answers, remembers how it ended."""
+    """One program under test: sends calls, rebuilds answers, remembers how it ended. ``records``: whether calls and
+    answers are kept for later programs."""
 
     def __init__(
-        self, sock: socket.socket, frame_bytes: int, seconds: float, classes: dict[str, str], ahead: list[bytes]
-    ) -> None:
+        self, sock: socket.socket, frame_bytes: int, seconds: float, classes: dict[str, str], ahead: list[bytes],
+        records: bool = False,
+    ) -> None:  # fmt: skip
         self._channel = TimedChannel(sock, frame_bytes, seconds)
         self._encoder = Encoder(self._special, frame_bytes, functions=True)
         self._decoder = Decoder({"h": self._thing, "o": self._object, "T": self._type})
@@ -55,13 +59,16 @@ class Session:
         self._depth = 0
         #: Call frames expected from an earlier program's passing run: sent at once, so that neither side waits.
         self._ahead = deque(ahead)
-        #: This run's call frames; None once something other than plain calls has crossed.
-        self.log: list[bytes] | None = []
-        #: Bodies of the answers so far; those that :meth:`repeats` has read and the tests have not.
-        self.heard: list[bytes] = []
+        #: This run's call frames; None where nobody records, or once something other than plain calls has crossed.
+        self.log: list[bytes] | None = [] if records else None
+        #: Bodies of the answers so far, None where nobody records or they have become too many; bytes of all answers.
+        self.heard: list[bytes] | None = [] if records else None
+        self.heard_bytes = 0
+        #: Bodies that :meth:`repeats` has read and the tests have not.
         self._unread: deque[bytes] = deque()
         self._broken: Exception | None = None
-        self.calls = 0
+        #: Calls made; messages of the program in answer to them.
+        self.calls = self.replies = 0
         self.ended: Ended | None = None
         self.unfit: CannotCross | None = None
         self.last_error: BaseException | None = None
@@ -96,6 +103,12 @@ class Session:
             if body != expected:
                 return False
         return True
+
+    def close(self) -> None:
+        """Lets go of all that the program sent. What a session holds refers back to it: else that would stay until
+        the collector's next full round."""
+        self.space.clear()
+        vars(self).clear()
 
     def hello(self, imports: str) -> None:
         """Tells the program's side the tests' imports and the names of their classes."""
@@ -145,6 +158,7 @@ class Session:
         self._send(message, call)
         while True:
             reply = self._receive()
+            self.replies += 1
             kind = reply[0]
             if kind == "v" and len(reply) in (2, 3):
                 return reply
@@ -163,15 +177,19 @@ class Session:
 
     def _run_callback(self, message: list[Any]) -> None:
         """The program calls a function that the tests passed to it."""
-        if len(message) != 3 or type(message[1]) is not int or type(message[2]) is not list:
+        if len(message) not in (3, 4) or type(message[1]) is not int or type(message[2]) is not list:
+            raise self._end("no_result", "the program sent something that is no answer")
+        named = message[3] if len(message) == 4 else {}
+        if type(named) is not dict or any(type(name) is not str for name in named):
             raise self._end("no_result", "the program sent something that is no answer")
         if not 0 <= message[1] < len(self._functions) or self._depth > 50:
             raise self._end("no_result", "the program called a function that it was not given")
         self._depth += 1
         try:
-            value = self._functions[message[1]](*message[2])
+            value = self._functions[message[1]](*message[2], **named)
             self._encoder.start()
             answer = ["cbv", self._encoder.pack(value)]
+            self._encoder.frame(answer)  # made from what the program passed: its size is no fault of the tests
         except Exception as error:
             answer = ["cbe", type(error).__name__, str(error)[:500]]
         finally:
@@ -206,7 +224,9 @@ class Session:
         if self.ended:
             raise self.ended
         try:
-            return self._decoder.message(self._next())
+            body = self._next()
+            check_body(body)
+            return self._decoder.message(body)
         except Late:
             raise self._end("timeout", "no answer within the wall limit") from None
         except Gone:
@@ -225,7 +245,11 @@ class Session:
             raise self._broken
         else:
             body = self._channel.receive()
-        self.heard.append(body)
+        self.heard_bytes += len(body)
+        if self.heard is not None:
+            self.heard.append(body)
+            if self.heard_bytes > ANSWER_BYTES:
+                self.heard = None
         return body
 
     def _end(self, outcome: str, detail: str) -> Ended:
@@ -383,7 +407,8 @@ class RemoteThing:
     """An object that stays with the program. See the module's text for what it can and cannot do."""
 
     __slots__ = ("_handle", "_kind", "_name", "_session")
-    __hash__ = None  # type: ignore[assignment]
+    # By identity, as its equality: it may be a key or in a set, where nothing else is equal to it.
+    __hash__ = object.__hash__
 
     def __init__(self, session: Session, handle: int, kind: str, name: str) -> None:
         for slot, value in zip(RemoteThing.__slots__, (handle, kind, name, session), strict=True):

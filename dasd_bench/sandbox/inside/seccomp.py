@@ -22,7 +22,7 @@ _ALLOWED = {
     "setitimer": (38, 103), "getpid": (39, 172), "recvfrom": (45, 207), "shutdown": (48, 210),
     "getsockname": (51, 204), "getpeername": (52, 205), "socketpair": (53, 199),
     "getsockopt": (55, 209), "execve": (59, 221), "exit": (60, 93), "wait4": (61, 260), "uname": (63, 160),
-    "flock": (73, 32), "fsync": (74, 82), "fdatasync": (75, 83),
+    "fsync": (74, 82), "fdatasync": (75, 83),
     "ftruncate": (77, 46), "getdents": (78, -1), "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50),
     "rename": (82, -1), "mkdir": (83, -1), "rmdir": (84, -1), "creat": (85, -1), "link": (86, -1),
     "unlink": (87, -1), "symlink": (88, -1), "readlink": (89, -1),
@@ -60,8 +60,12 @@ _METADATA = {
 _FORKS = {"fork": (57, -1), "vfork": (58, -1)}
 _CLONE, _PRLIMIT, _PRCTL = (56, 220), (302, 261), (157, 167)
 _FCNTL, _IOCTL, _SENDTO = (72, 25), (16, 29), (44, 206)
-#: Duplicates, flags, locks and pipe sizes. Not: owners and leases, through which the kernel signals other processes.
-_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032)
+#: Calls that open a file, and which of their arguments has the flags.
+_OPENS = (((2, -1), 1), ((257, 56), 2))
+_ACCESS, _TRUNCATES = 3, 0x200
+#: Duplicates, flags, locks and pipe sizes. Not: owners and leases, through which the kernel signals other processes,
+#: and locks of an open file (nor flock): on what a program shares with its zygote they would outlive it.
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1031, 1032)
 #: Is it a terminal, its size, bytes waiting, blocking or not, close on exec. Not: owners, terminal input, file flags.
 _IOCTL_REQUESTS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131)}
@@ -78,7 +82,7 @@ _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _ALLOW, _KILL, _EPERM, _ENOSYS, _ENOTTY = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026, 0x00050019
 _NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
 _THREAD = 0x00010000
-_LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _JEQ, _JGE, _JSET, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 
 
 def program(*, own_pid: int | None = None, forks: bool = True, messages: bool = False) -> bytes:
@@ -134,6 +138,12 @@ def program(*, own_pid: int | None = None, forks: bool = True, messages: bool = 
         for name in ("kill", "tgkill"):
             checks = [(_JEQ, own_pid, 0, 1), (_RETURN, _ALLOW, 0, 0), (_RETURN, _EPERM, 0, 0)]
             guarded(_SIGNALS[name][column], 0, checks)
+        # Opened for reading alone, or for neither, a file can be emptied all the same; Landlock judges that from ABI 3.
+        refuse = [(_RETURN, _ALLOW, 0, 0), (_RETURN, _EPERM, 0, 0)]
+        for numbers, argument in _OPENS:
+            if numbers[column] >= 0:
+                checks = [(_JSET, _TRUNCATES, 0, 3), (_AND, _ACCESS, 0, 0), (_JEQ, 1, 1, 0), (_JEQ, 2, 0, 1)]
+                guarded(numbers[column], argument, [*checks, *refuse])
     for number in _NO_SUCH_CALL:
         emit(_JEQ, number, 0, 1)
         emit(_RETURN, _ENOSYS)

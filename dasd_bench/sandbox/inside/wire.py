@@ -18,7 +18,7 @@ import struct
 import time
 import zlib
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain, islice
@@ -27,9 +27,17 @@ from typing import Any
 MAX_DEPTH = 150
 MAX_NODES = 12_000_000
 INT_BOUND = 2**63
+#: Tagged objects that a body may hold: the dearest take some 650 bytes each once they are rebuilt.
+_MAX_TAGS = 3_000_000
+#: Lists within lists in a body: those of the value, and at most two more of the message that holds it.
+_MAX_LISTS = MAX_DEPTH + 3
+_ESCAPE = re.compile(rb"\\.")
+_STRING = re.compile(rb'"[^"]*"')
+_NO_MARKS = bytes(set(range(256)) - set(b'[]"'))
 _PIECE = 1 << 20
 _TABLE_ROWS, _TABLE_LEAST, _TABLE_CELLS = 1000, 500_000, 200_000_000
 _DTYPE = re.compile("[<>|=][biuf][0-9]{1,2}")
+_WIDEST = {"b": "?", "i": "i8", "u": "u8", "f": "f8"}
 _ROW_KINDS = ({tuple}, {list})
 LENGTH = struct.Struct(">I")
 
@@ -52,6 +60,28 @@ class WireError(Exception):
 
 class TooLarge(WireError):  # noqa: N818 (a state of the value, read in a sentence)
     """A value or frame over the size limit."""
+
+
+def check_body(body: bytes) -> None:
+    """Refuses, before it is decoded, a body that holds more lists within lists than an :class:`Encoder` makes
+    (WireError: what is deeper could be decoded but not be sent back, nor be compared), or too many objects (TooLarge).
+    """
+    if body.count(b'{"') > _MAX_TAGS:
+        raise TooLarge("a frame of too many parts")
+    if body.count(b"[") <= _MAX_LISTS:
+        return
+    if b"\\" in body:
+        body = _ESCAPE.sub(b"", body)
+    marks = body.translate(None, _NO_MARKS).replace(b'""', b"")
+    if b'"' in marks:
+        marks = _STRING.sub(b"", marks)
+    # Each round takes the innermost lists away.
+    for _ in range(_MAX_LISTS):
+        if not marks:
+            return
+        marks = marks.replace(b"[]", b"")
+    if marks:
+        raise WireError(f"a value nested deeper than {MAX_DEPTH} levels")
 
 
 class Encoder:
@@ -134,9 +164,9 @@ class Encoder:
         pack = self.pack
         return [pack(v, depth + 1) for v in x]
 
-    def _pairs(self, x: Any, depth: int) -> Any:
+    def _pairs(self, x: Any, depth: int, items: Callable[[Any], Iterable[tuple[Any, Any]]] = dict.items) -> Any:
         flat: list[Any] = []
-        for key, value in dict.items(x):
+        for key, value in items(x):
             flat += (key, value)
         return self._items(flat, depth)
 
@@ -167,7 +197,9 @@ class Encoder:
 
     def _base(self, x: Any, base: type, mro: list[type], depth: int) -> Any:
         if base is dict:
-            for known, tag in ((Counter, "C"), (OrderedDict, "O"), (defaultdict, "D")):
+            if OrderedDict in mro:
+                return {"O": self._pairs(x, depth, OrderedDict.items)}
+            for known, tag in ((Counter, "C"), (defaultdict, "D")):
                 if known in mro:
                     return {tag: self._pairs(x, depth)}
             return {"d": self._pairs(x, depth)}
@@ -241,9 +273,10 @@ _PACKERS: dict[type, Callable[[Encoder, Any, int], Any]] = {
     complex: lambda e, x, d: {"c": [x.real, x.imag]},
     range: lambda e, x, d: {"r": [e.pack(v, d + 1) for v in (x.start, x.stop, x.step)]},
     slice: lambda e, x, d: {"sl": [e.pack(v, d + 1) for v in (x.start, x.stop, x.step)]},
-    deque: lambda e, x, d: {"q": [e._items(list(x), d), x.maxlen]},
+    deque: lambda e, x, d: {"q": [e._items(list(x), d + 1), x.maxlen]},
     Counter: lambda e, x, d: {"C": e._pairs(x, d)},
-    OrderedDict: lambda e, x, d: {"O": e._pairs(x, d)},
+    # Its own order, which move_to_end changes, is not that of the dict below it.
+    OrderedDict: lambda e, x, d: {"O": e._pairs(x, d, OrderedDict.items)},
     defaultdict: lambda e, x, d: {"D": e._pairs(x, d)},
     Fraction: lambda e, x, d: {"F": [e.pack(x.numerator, d), e.pack(x.denominator, d)]},
     Decimal: lambda e, x, d: {"M": e.pack(str(x), d)},
@@ -314,13 +347,19 @@ def _ints(x: Any, n: int) -> list[Any]:
 
 
 def _array(payload: Any) -> Any:
-    import numpy
+    """An array of its kind's widest common type: a narrower one would make numpy round what it is compared with, and
+    ``array(inf, "f2") == 100000`` true. One number without a shape is a plain number."""
+    try:
+        import numpy
+    except ImportError:
+        raise WireError("an array, and the tests have no numpy") from None
 
     dtype, shape, flat = payload
     _ints(shape, len(shape))
     if not _DTYPE.fullmatch(_expect(dtype, str)) or set(map(type, _expect(flat, list))) - {bool, int, float}:
         raise WireError("an array of numbers was due")
-    return numpy.array(flat, dtype=dtype).reshape(shape)
+    array = numpy.array(flat, dtype=_WIDEST[dtype[1]]).reshape(shape)
+    return array if shape else array.item()
 
 
 def _counter(flat: Any) -> Any:

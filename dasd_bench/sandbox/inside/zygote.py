@@ -24,7 +24,7 @@ from collections import deque
 from typing import Any
 
 from .guest import Guest
-from .jail import CONTAINED, LANDLOCK, NAMESPACES, PACKAGES, Jail, enter, links_beside, without_packages
+from .jail import CONTAINED, LANDLOCK, NAMESPACES, PACKAGES, Jail, enter, folder_bytes, links_beside, without_packages
 from .wire import Encoder
 
 if sys.platform == "linux":
@@ -69,12 +69,13 @@ class Zygote:
         if jail.proc >= 0:
             jail.proc = _move(jail.proc, 41)
         self._output = -1
+        self._scrap, self._drained = bytearray(1 << 16), 0
         self._poller = select.poll()
         self._poller.register(self._control, select.POLLIN)
         self._new_output()
-        self._guest = Guest(CHANNEL, FRAME_BYTES)
+        self.guest = Guest(CHANNEL, FRAME_BYTES)
         self._pristine = self._workdir_state()
-        self._waiting: deque[tuple[int, float, float, bytes, int]] = deque()
+        self._waiting: deque[tuple[int, float, float, bytearray, int]] = deque()
         self._pidfds = hasattr(os, "pidfd_open")
         self._reaped: tuple[int, resource.struct_rusage] | None = None
 
@@ -101,20 +102,21 @@ class Zygote:
             self._run(*self._waiting.popleft())
 
     def _receive(self) -> int:
-        """Reads one message: a job is put behind the others, of a stop the job's number is returned (else -1)."""
+        """Reads one message: a job is put behind the others, of a stop the job's number is returned (else -1). The
+        source goes to the one place that :meth:`_run` wipes: what is freed here, the next program could read."""
         data, descriptors, _, _ = socket.recv_fds(self._control, HEADER.size, 1)
         while len(data) < HEADER.size:
             data += self._more(HEADER.size - len(data))
         seq, cpu, wall, size = HEADER.unpack(data)
         if size == STOP:
             return int(seq)
-        source = self._more(min(size, _MIB)) if size else b""
-        if len(source) < size:
-            parts, got = [source], len(source)
-            while got < size:
-                parts.append(self._more(min(size - got, _MIB)))
-                got += len(parts[-1])
-            source = b"".join(parts)
+        source, got = bytearray(size), 0
+        while got < size:
+            with memoryview(source) as whole, whole[got:] as rest:
+                received = self._control.recv_into(rest)
+            if not received:
+                sys.exit(0)
+            got += received
         self._waiting.append((seq, cpu, wall, source, descriptors[0]))
         return -1
 
@@ -124,23 +126,26 @@ class Zygote:
             sys.exit(0)
         return data
 
-    def _run(self, seq: int, cpu: float, wall: float, source: bytes, channel: int) -> None:
+    def _run(self, seq: int, cpu: float, wall: float, source: bytearray, channel: int) -> None:
         start = time.monotonic()
         pid = self._fork()
         if pid == 0:
             self._become_program(cpu, source, channel)
         os.close(channel)
         cause = self._watch(pid, seq, start, cpu, wall)
+        source[:] = bytearray(len(source))  # in place; now that the child has ended, no page is copied for it
         status, cpu_seconds, peak = self._end(pid, ended=not cause)
-        self._clean()
-        self._control.sendall(REPORT.pack(seq, status, CAUSES.index(cause), cpu_seconds, peak / _MIB))
+        try:
+            self._clean()
+        finally:  # what cannot be cleaned ends this process, for it would meet the next program
+            self._control.sendall(REPORT.pack(seq, status, CAUSES.index(cause), cpu_seconds, peak / _MIB))
 
     def announce(self, report: dict[str, Any]) -> None:
         _say(self._control, report)
 
     # ------------------------------------------------------------------ the child
 
-    def _become_program(self, cpu: float, source: bytes, channel: int) -> None:
+    def _become_program(self, cpu: float, source: bytearray, channel: int) -> None:
         """In the child: gives up every right the program must not have, then runs it. Never returns."""
         try:
             if channel != CHANNEL:
@@ -155,8 +160,8 @@ class Zygote:
                 os.setresuid(uid, uid, uid)
             self._confine()
             gc.enable()
-            self._guest.load(source)
-            self._guest.serve()
+            self.guest.load(source)
+            self.guest.serve()
         finally:
             os._exit(0)
 
@@ -192,7 +197,7 @@ class Zygote:
                     if descriptor == ended:
                         return ""
                     if descriptor == output:
-                        seen += len(os.read(output, 1 << 16))
+                        seen += self._drain()
                         if seen > self._output_bytes:
                             return "output"
                     elif descriptor == control and self._receive() == seq:
@@ -209,12 +214,19 @@ class Zygote:
                     return "cpu"
                 if self._memory() > self._memory_bytes:
                     return "memory"
-                if self._jail.level != NAMESPACES and self._folder_bytes() > self._jail.file_bytes:
+                most = self._jail.file_bytes
+                if self._jail.level != NAMESPACES and folder_bytes(self._jail.workdir, most) > most:
                     return "files"
         finally:
             if ended >= 0:
                 self._poller.unregister(ended)
                 os.close(ended)
+
+    def _drain(self) -> int:
+        """Takes what has been printed, into one place that is wiped before the next program; gives its bytes."""
+        size = os.readv(self._output, (self._scrap,))
+        self._drained = max(self._drained, size)
+        return size
 
     def _has_ended(self, pid: int) -> bool:
         """Whether the child has ended; reaps it then. For systems without pidfds."""
@@ -244,15 +256,6 @@ class Zygote:
         finally:
             os.close(descriptor)
         return (int(fields[1]) - int(fields[2])) * resource.getpagesize() if len(fields) > 2 else 0
-
-    def _folder_bytes(self) -> int:
-        total = 0
-        try:
-            for entry in os.scandir(self._jail.workdir):
-                total += 4096 + entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError:
-            pass
-        return total
 
     # ------------------------------------------------------------------ the end
 
@@ -304,11 +307,12 @@ class Zygote:
 
     def _clean(self) -> None:
         """Back to how the first program found things. What is untouched costs a system call each."""
-        try:
-            while os.read(self._output, 1 << 20):
-                continue
-        except BlockingIOError:
-            pass
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._drain()
+        if self._drained:
+            self._scrap[: self._drained] = bytearray(self._drained)
+            self._drained = 0
         # The pipe outlives its programs, so its settings must not.
         fcntl.fcntl(1, fcntl.F_SETFL, self._flags)
         if self._linux and fcntl.fcntl(1, fcntl.F_GETPIPE_SZ) != self._capacity:
@@ -373,6 +377,8 @@ def _children() -> list[int]:
 def main(control_at: int | str, level: str, workdir: str, limits: dict[str, int], packages: list[str]) -> None:
     """Enters ``level``, says so on the control socket (or why not), and serves. ``control_at``: that socket's
     descriptor, or its path. ``limits``: memory, output and file bytes, and processes."""
+    # Process 1 of a namespace is safe from the signals of its programs only where it has no handler for them.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if isinstance(control_at, str):
         control = socket.socket(socket.AF_UNIX)
         control.connect(control_at)
@@ -398,6 +404,7 @@ def main(control_at: int | str, level: str, workdir: str, limits: dict[str, int]
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
     set_limits(limits["memory"], limits["file"], limits["processes"] if jail.counts_processes else None)
     _warm_up()
+    zygote.guest.install()
     zygote.announce({"level": level})
     if jail.filters_once:
         filtering = jail.filter()
