@@ -263,31 +263,34 @@ def test_questions_of_a_function_passed_as_a_value_are_not_sent_ahead(box: Sandb
     assert [r.passed for r in results] == [True] * 3 + [False] * 2
 
 
+# What it looks for is written, here and in each page that it copies, with every byte one higher: its own memory then
+# holds the words themselves nowhere but where it plants them.
 SCAN = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
 libc.sbrk.restype = ctypes.c_void_p
 out, into = os.pipe()
+NEXT = bytes((i + 1) % 256 for i in range(256))
 def pages(address, step):
     \"\"\"The readable memory from an address on, in one direction, until there is a gap.\"\"\"
     while True:
         if libc.write(into, ctypes.c_void_p(address), 4096) != 4096: return
-        yield os.read(out, 4096)[::-1]
+        yield os.read(out, 4096).translate(NEXT)
         address += step
 def solve(x):
-    planted = [('-detnalp'[::-1] + 'copy').encode() * 500 for _ in range(3)]
+    planted = [bytes(c - 1 for c in b'qmboufe.') * 500 for _ in range(3)]
     found = set()
     places = [(libc.sbrk(0) - 4096) & -4096] + [id(o) & -4096 for o in (object(), planted[0], [None] * 9999)]
     for place in places:
         for step in (-4096, 4096):
             for page in pages(place, step):
-                found |= {needle for needle in (b'KRAM-TERCES', b'-detnalp') if needle in page}
+                found |= {needle for needle in (b'TFDSFU.NBSL', b'qmboufe.') if needle in page}
     return sorted(found)
 """
 
 
 def test_no_program_finds_the_text_or_prints_of_an_earlier_one(any_box: Sandbox) -> None:
-    problem = Problem("p", "mbpp", entry_point="solve", tests=("assert solve(1) == [b'-detnalp']",))
+    problem = Problem("p", "mbpp", entry_point="solve", tests=("assert solve(1) == [b'qmboufe.']",))
     first = "# SECRET-MARK\n" * 3000 + "print('SECRET-' + 'MARK' * 500)\ndef solve(x): return 0\n"
     small = "# SECRET-MARK\ndef solve(x): return 0\n"
     results = any_box.run([Sample("p", code) for code in (first, small, SCAN) * 2 + (SCAN,) * 2], [problem])
