@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_KEPT, _MOST_KEPT = 32 << 20, 1 << 30
@@ -16,7 +16,13 @@ def keep_freed_memory() -> None:
     pages again: on a virtual machine touching those can take longer than the arithmetic done in them. Other C libraries
     are left alone.
     """
-    if platform.libc_ver()[0] == "glibc":
+    if "CS_GNU_LIBC_VERSION" in os.confstr_names:
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
         libc.mallopt(_TRIM_THRESHOLD, _MOST_KEPT)
+
+
+def return_free_memory() -> None:
+    """Gives freed heap pages back to the system where the C library can (glibc): a model's worth of them."""
+    if "CS_GNU_LIBC_VERSION" in os.confstr_names:
+        ctypes.CDLL(None).malloc_trim(0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import json
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from dasd_bench.allocator import return_free_memory
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.pipeline.record import Recorder
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
     from dasd_bench.engine.interface import InferenceEngine
     from dasd_bench.models.chat import ChatTemplate
     from dasd_bench.models.resolve import ResolvedModel
-
-
-def return_free_memory() -> None:
-    """Gives freed heap pages back to the system where the C library can (glibc): a model's worth of them."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass
