@@ -122,6 +122,9 @@ class _Lora(torch.autograd.Function):
         low = _thin(x, a, frozen)
         ctx.save_for_backward(x, a, scaled_b, low)
         ctx.scale, ctx.frozen = scale, frozen
+        if x.dtype == torch.float32:
+            # Nothing is rounded between: added where the product lies, which spares a matrix of its size.
+            return frozen.forward(x).addmm_(low, scaled_b.t())
         return frozen.forward(x, _thin(low, scaled_b, frozen))
 
     @staticmethod
@@ -129,7 +132,11 @@ class _Lora(torch.autograd.Function):
         x, a, scaled_b, low = ctx.saved_tensors
         grad = grads[0].contiguous()
         low_grad = _thin(grad, scaled_b.t(), ctx.frozen)
-        x_grad = ctx.frozen.backward(grad, _thin(low_grad, a.t(), ctx.frozen)) if ctx.needs_input_grad[0] else None
+        x_grad = None
+        if ctx.needs_input_grad[0] and grad.dtype == torch.float32:
+            x_grad = ctx.frozen.backward(grad).addmm_(low_grad, a)
+        elif ctx.needs_input_grad[0]:
+            x_grad = ctx.frozen.backward(grad, _thin(low_grad, a.t(), ctx.frozen))
         a_grad = (low_grad.t() @ x).float()
         b_grad = (grad.t() @ low).float() * ctx.scale
         return x_grad, a_grad, b_grad, None, None

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dasd_bench.allocator import keep_freed_memory
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.errors import TrainingError
@@ -110,6 +111,7 @@ def train(
 
     Raises :class:`TrainingError` where nothing can be trained, a LoRA target matches nothing, or the loss diverges.
     """
+    keep_freed_memory()
     processes = processes or Processes(device=model.device)
     memory = memory or Memory(processes.device)
     rows = _rows(examples, max_length)
