@@ -95,6 +95,12 @@ def test_packed_rows_do_not_see_each_other(kind: Kind) -> None:
     assert model.config._attn_implementation in ("sdpa", "eager")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_packed_in_bfloat16_too(kind: Kind) -> None:
+    with PackedModel(soft_model(kind).to(torch.bfloat16)) as packed:
+        assert packed.packs
+
+
 def test_logits_are_made_for_trained_positions_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = soft_model("llama")
     examples = make_examples(8, seed=1)
