@@ -176,7 +176,7 @@ def test_a_model_that_cannot_be_packed_is_trained_row_by_row(tmp_path: Path, mon
 
     run(soft_model("llama"), make_examples(8), tmp_path / "packed")
     answers = iter([False, True])
-    monkeypatch.setattr(module, "_agree", lambda *_: next(answers))
+    monkeypatch.setattr(module.PackedModel, "_agree", lambda *_: next(answers))
     run(soft_model("llama"), make_examples(8), tmp_path / "single")
     packed, single = metrics(tmp_path / "packed"), metrics(tmp_path / "single")
     assert [line["loss"] for line in single] == pytest.approx([line["loss"] for line in packed], rel=1e-5)

@@ -261,6 +261,13 @@ def _table(payload: Any) -> list[Any]:
     return [row(islice(values, width)) for _ in range(count)]
 
 
+def _pack_deque(e: Encoder, x: Any, depth: int) -> Any:
+    """Two lists within each other, so it counts as two levels."""
+    if depth >= MAX_DEPTH:
+        raise WireError(f"nested deeper than {MAX_DEPTH} levels")
+    return {"q": [e._items(list(x), depth + 1), x.maxlen]}
+
+
 def _pack_dict_view(e: Encoder, x: Any, depth: int) -> Any:
     return {_VIEWS[type(x)]: e._items(list(x), depth)}
 
@@ -273,7 +280,7 @@ _PACKERS: dict[type, Callable[[Encoder, Any, int], Any]] = {
     complex: lambda e, x, d: {"c": [x.real, x.imag]},
     range: lambda e, x, d: {"r": [e.pack(v, d + 1) for v in (x.start, x.stop, x.step)]},
     slice: lambda e, x, d: {"sl": [e.pack(v, d + 1) for v in (x.start, x.stop, x.step)]},
-    deque: lambda e, x, d: {"q": [e._items(list(x), d + 1), x.maxlen]},
+    deque: _pack_deque,
     Counter: lambda e, x, d: {"C": e._pairs(x, d)},
     # Its own order, which move_to_end changes, is not that of the dict below it.
     OrderedDict: lambda e, x, d: {"O": e._pairs(x, d, OrderedDict.items)},
