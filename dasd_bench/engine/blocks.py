@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dasd_bench.engine.recording import DualRecorder, Item
 from dasd_bench.engine.requests import DualRequest
+from dasd_bench.engine.vocabulary import Vocabulary
 from dasd_bench.lab import DualGeneration, StepRule
 
 
@@ -62,7 +63,7 @@ def block_decode(
     Sampled proposals draw from the request's own stream at each position as there; a greedy draft is then only a
     guess that is followed less often.
     """
-    recorder = DualRecorder(rule)
+    recorder = DualRecorder(rule, Vocabulary(None))
     results: dict[int, DualGeneration] = {}
     live = []
     for number, request in enumerate(requests):

@@ -57,7 +57,9 @@ class Engine:
         network = self._network
         return {
             "attention": "packed" if network.packed else "transformers",
+            "prefill": "torch" if network.tree_kernel is None else "compiled kernel",
             "decode": self._decode_path(),
+            "rows": "compiled kernels" if network.row_kernels is not None else "torch",
             "linears": f"onednn-packed ({network.packed_linears})" if network.packed_linears else "torch",
             "dtype": str(network.dtype).removeprefix("torch."),
             "device": str(network.device),
@@ -78,7 +80,7 @@ class Engine:
         """Completions in the order of ``requests``; ``on_result(index, completion)`` as each one is finished."""
         requests = check_generate(requests, self.context_length)
         prompts = [[np.array(request.prompt_ids, dtype=np.int64)] for request in requests]
-        return self._decode(requests, prompts, PlainRecorder(), on_result)
+        return self._decode(requests, prompts, PlainRecorder(self._network.vocabulary), on_result)
 
     def dual_decode(
         self,
@@ -89,7 +91,7 @@ class Engine:
         """Completions decoded with two contexts; ``rule`` picks each token from both distributions."""
         requests = check_dual(requests, self.context_length)
         prompts = [[np.array(r.base_ids, dtype=np.int64), np.array(r.reference_ids, dtype=np.int64)] for r in requests]
-        return self._decode(requests, prompts, DualRecorder(rule), on_result)
+        return self._decode(requests, prompts, DualRecorder(rule, self._network.vocabulary), on_result)
 
     def score(
         self,
@@ -98,7 +100,7 @@ class Engine:
     ) -> list[TokenScores]:
         """Log-probability, top-1 log-probability, entropy and rank of every target token, teacher-forced."""
         requests = check_targets(requests, self.context_length)
-        sink = ScoreSink(requests, on_result)
+        sink = ScoreSink(requests, self._network.vocabulary, on_result)
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
 
@@ -109,7 +111,7 @@ class Engine:
     ) -> list[LogLikelihood]:
         """Sum of log-probabilities per target, and whether greedy decoding would give it."""
         requests = check_targets(requests, self.context_length)
-        sink = SumSink(requests, on_result)
+        sink = SumSink(requests, self._network.vocabulary, on_result)
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
 
@@ -170,5 +172,10 @@ class Engine:
                     # Sequences that share tokens are computed as one tree, where one NaN spreads: ask each alone.
                     for number in error.suspects if len(error.suspects) > 1 else []:
                         alone = [requests[number]]
-                        Scorer(self._network, self.settings.prefill_tokens, memory, SumSink(alone)).run(alone)
+                        Scorer(
+                            self._network,
+                            self.settings.prefill_tokens,
+                            memory,
+                            SumSink(alone, self._network.vocabulary),
+                        ).run(alone)
                     raise

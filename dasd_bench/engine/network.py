@@ -19,8 +19,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from dasd_bench.engine import attention
 from dasd_bench.engine.attention import Plan
-from dasd_bench.engine.linears import Exchange
-from dasd_bench.engine.native import DecodeKernel, load_kernel
+from dasd_bench.engine.exchange import Exchange
+from dasd_bench.engine.kernels.decode import DecodeKernel, load_decode_kernel
+from dasd_bench.engine.kernels.rows import RowKernels, load_row_kernels
+from dasd_bench.engine.kernels.tree import TreeKernel, load_tree_kernel
+from dasd_bench.engine.vocabulary import Vocabulary
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types whose keys and values the packed store can hold; others (linear attention, chunks) run unpacked."""
@@ -60,10 +63,15 @@ class Network:
         self._head = copy.copy(causal)
         self._exchange: Exchange | None = None
         self.kernel: DecodeKernel | None = None
+        self.tree_kernel: TreeKernel | None = None
+        self.row_kernels: RowKernels | None = None
         if self.packed:
             attention.register()
-            self.kernel = load_kernel(self.device, self.dtype, self.head_dim)
-            self._exchange = Exchange(causal)
+            self.kernel = load_decode_kernel(self.device, self.dtype, self.head_dim)
+            self.tree_kernel = load_tree_kernel(self.device, self.dtype, self.head_dim)
+            self.row_kernels = load_row_kernels(self.device, self.dtype)
+            self._exchange = Exchange(causal, self.row_kernels)
+        self.vocabulary = Vocabulary(self.row_kernels)
 
     def _fits(self, causal: PreTrainedModel) -> bool:
         kinds = set(getattr(self.config, "layer_types", None) or ["full_attention"])
@@ -72,7 +80,9 @@ class Network:
 
     def unpack(self) -> None:
         """Leaves the model to its own code altogether."""
-        self.packed, self.kernel, self._exchange = False, None, None
+        self.packed, self._exchange = False, None
+        self.kernel, self.tree_kernel, self.row_kernels = None, None, None
+        self.vocabulary = Vocabulary(None)
 
     @property
     def token_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dasd_bench.engine.attention import Scale, attend, causal_mask, merge
-from dasd_bench.engine.native import DecodeKernel
+from dasd_bench.engine.kernels.decode import DecodeKernel
 from dasd_bench.engine.store import Prefix, Rows
 from dasd_bench.engine.trie import Node, Tokens
 
@@ -146,13 +147,11 @@ class _Unit:
     windowed: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = field(default_factory=dict)
 
 
-class TreePlan:
-    """One forward pass over many trees."""
+class TreePass(ABC):
+    """What every forward pass over many trees has: its tokens, their places, and the copies to make."""
 
-    def __init__(self, trees: Sequence[Tree], rows: Rows | None, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, trees: Sequence[Tree], rows: Rows | None, device: torch.device) -> None:
         self._rows = rows
-        self._device = device
-        self._dtype = dtype
         self.offsets = np.cumsum([0, *(len(tree.tokens) for tree in trees)])
         self.tokens = torch.from_numpy(np.concatenate([tree.tokens for tree in trees])).to(device)
         positions = np.concatenate([tree.depth + tree.start for tree in trees])
@@ -161,6 +160,29 @@ class TreePlan:
         self._copies = [
             (copy, int(offset)) for tree, offset in zip(trees, self.offsets, strict=False) for copy in tree.copies
         ]
+
+    @abstractmethod
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
+        """See :class:`dasd_bench.engine.attention.Plan`."""
+
+    def _store(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Puts the new keys and values [Hkv, N, D] where they are to stay."""
+        for copy, offset in self._copies:
+            part = slice(offset + copy.start, offset + copy.end)
+            if isinstance(copy.target, Prefix):
+                copy.target.write(layer, copy.offset, key[:, part], value[:, part])
+            else:
+                assert self._rows is not None
+                self._rows.write(layer, copy.target, copy.offset, key[:, part], value[:, part])
+
+
+class TreePlan(TreePass):
+    """A pass by torch's own attention: units of queries that are computed together, padded and masked."""
+
+    def __init__(self, trees: Sequence[Tree], rows: Rows | None, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(trees, rows, device)
+        self._device = device
+        self._dtype = dtype
         self._units: list[_Unit] = []
         small: dict[int, list[int]] = {}
         for number, tree in enumerate(trees):
@@ -221,13 +243,7 @@ class TreePlan:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
         """See :class:`dasd_bench.engine.attention.Plan`."""
-        for copy, offset in self._copies:
-            part = slice(offset + copy.start, offset + copy.end)
-            if isinstance(copy.target, Prefix):
-                copy.target.write(layer, copy.offset, key[:, part], value[:, part])
-            else:
-                assert self._rows is not None
-                self._rows.write(layer, copy.target, copy.offset, key[:, part], value[:, part])
+        self._store(layer, key, value)
         heads, count, dim = query.shape
         out = query.new_empty(count, heads, dim)
         for unit in self._units:

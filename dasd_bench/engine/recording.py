@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dasd_bench.engine.requests import DualRequest, GenerateRequest
 from dasd_bench.engine.sampling import propose, uniforms
-from dasd_bench.engine.vocabulary import entropy, logsumexp, normalise
+from dasd_bench.engine.vocabulary import Vocabulary
 from dasd_bench.errors import EngineError
 from dasd_bench.lab import DualGeneration, DualStep, Generation, Sampling, StepRule
 from dasd_bench.records import Finish
@@ -50,11 +50,13 @@ class Item:
         return "length" if len(self.tokens) >= self.limit else None
 
 
-def proposals(logits: Tensor, items: Sequence[Item], which: int) -> Tensor:
-    """Each item's own greedy or sampled token, int64 [B], from ``logits`` [B, V]."""
+def proposals(logits: Tensor, top: Tensor, items: Sequence[Item], which: int) -> Tensor:
+    """Each item's own greedy or sampled token, int64 [B], from ``logits`` [B, V] with ``top`` [B] the likeliest."""
     kinds: dict[Sampling, list[int]] = {}
     for number, item in enumerate(items):
         kinds.setdefault(item.request.sampling, []).append(number)
+    if all(sampling.temperature == 0 for sampling in kinds):
+        return top
     drawn = torch.tensor([item.uniform(which) for item in items], device=logits.device)
     if len(kinds) == 1:
         return propose(logits, next(iter(kinds)), drawn)
@@ -86,10 +88,13 @@ class PlainRecorder:
     width = 1
     uniforms = 1
 
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+
     def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
         """The next token of every item; notes its log-probability."""
-        normaliser = logsumexp(logits)
-        tokens = proposals(logits, items, 0)
+        normaliser, top = self._vocabulary.likeliest(logits)
+        tokens = proposals(logits, top, items, 0)
         logp = logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - normaliser
         chosen, noted = fetch([tokens, logp], normaliser, items)
         for item, value in zip(items, noted, strict=True):
@@ -108,21 +113,23 @@ class DualRecorder:
     width = 2
     uniforms = 3
 
-    def __init__(self, rule: StepRule) -> None:
+    def __init__(self, rule: StepRule, vocabulary: Vocabulary) -> None:
         self._rule = rule
+        self._vocabulary = vocabulary
 
     def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
         """The next token of every item; notes origin, both log-probabilities, entropy, top-1 and both proposals.
 
         ``logits`` become log-probabilities in place.
         """
-        normaliser = normalise(logits)
+        summary = self._vocabulary.normalise(logits)
         base, reference = logits[0::2], logits[1::2]
+        top = summary.top[0::2]
         step = DualStep(
             base_logp=base,
             reference_logp=reference,
-            base_token=proposals(base, items, 0),
-            reference_token=proposals(reference, items, 1),
+            base_token=proposals(base, top, items, 0),
+            reference_token=proposals(reference, summary.top[1::2], items, 1),
             uniform=torch.tensor([item.uniform(2) for item in items], device=logits.device),
             position=torch.tensor([len(item.tokens) for item in items], device=logits.device),
         )
@@ -132,12 +139,12 @@ class DualRecorder:
             choice.origin,
             base.gather(1, at).squeeze(1),
             reference.gather(1, at).squeeze(1),
-            entropy(base),
-            base.amax(dim=-1),
+            summary.entropy[0::2],
+            base.gather(1, top.unsqueeze(1)).squeeze(1),
             step.base_token,
             step.reference_token,
         )
-        chosen, *noted = fetch([choice.token, *columns], normaliser[0::2] + normaliser[1::2], items)
+        chosen, *noted = fetch([choice.token, *columns], summary.normaliser[0::2] + summary.normaliser[1::2], items)
         for item, row in zip(items, zip(*noted, strict=True), strict=True):
             item.notes.append(row)
         return [int(token) for token in chosen]

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from dasd_bench.engine.memory import is_out_of_memory, release_memory
 from dasd_bench.engine.network import Network
-from dasd_bench.engine.plans import Tree, TreePlan, tree_of
+from dasd_bench.engine.plans import Tree, tree_of
 from dasd_bench.engine.requests import ScoreRequest
 from dasd_bench.engine.session import compute_prefix
 from dasd_bench.engine.store import Prefix
+from dasd_bench.engine.tree_plan import plan_trees
 from dasd_bench.engine.trie import Node, build
 from dasd_bench.errors import EngineError
 
@@ -133,7 +134,7 @@ class Scorer:
     def _forward(self, ready: list[tuple[Tree, dict[int, int], Node]]) -> None:
         network = self._network
         try:
-            plan = TreePlan([tree for tree, _, _ in ready], None, network.device, network.dtype)
+            plan = plan_trees(network, [tree for tree, _, _ in ready], None)
             hidden = network.hidden(plan.tokens, plan.positions, plan)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

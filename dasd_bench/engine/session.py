@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from dasd_bench.engine.network import Network
-from dasd_bench.engine.plans import Copy, StepPlan, Tree, TreePlan, tree_of
+from dasd_bench.engine.plans import Copy, StepPlan, Tree, tree_of
 from dasd_bench.engine.static_step import StaticSteps
 from dasd_bench.engine.store import Prefix, Rows
+from dasd_bench.engine.tree_plan import plan_trees
 from dasd_bench.engine.trie import Node, Tokens, build
 
 COPY_TOKENS = 16
@@ -191,7 +192,7 @@ class PackedSession:
 
     def _forward(self, batch: list[tuple[Tree, list[int]]]) -> Tensor:
         network = self._network
-        plan = TreePlan([tree for tree, _ in batch], self._rows, network.device, network.dtype)
+        plan = plan_trees(network, [tree for tree, _ in batch], self._rows)
         hidden = network.hidden(plan.tokens, plan.positions, plan)
         wanted = [int(plan.offsets[i]) + index for i, (_, lasts) in enumerate(batch) for index in lasts]
         return hidden[torch.tensor(wanted, device=network.device)]
@@ -267,7 +268,7 @@ def compute_prefix(
         at = start + first
         tree = Tree(tokens[first:end], np.arange(end - first), [(0, end - first, -1)], at, prefix if at else None)
         tree.copies.append(Copy(prefix, 0, end - first, at))
-        plan = TreePlan([tree], None, network.device, network.dtype)
+        plan = plan_trees(network, [tree], None)
         hidden = network.hidden(plan.tokens, plan.positions, plan)
         prefix.length = start + end
         if visit is not None:

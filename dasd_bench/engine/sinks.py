@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dasd_bench.engine.requests import LogLikelihood, ScoreRequest
-from dasd_bench.engine.vocabulary import entropy, logsumexp, ranks
+from dasd_bench.engine.vocabulary import Vocabulary, ranks
 from dasd_bench.errors import EngineError
 from dasd_bench.records import TokenScores
 
@@ -26,20 +26,22 @@ class NotFiniteError(EngineError):
         self.suspects = sorted({request for request, _ in places})
 
 
-def _normaliser(logits: Tensor, requests: Sequence[ScoreRequest], places: Sequence[tuple[int, int]]) -> Tensor:
-    normaliser = logsumexp(logits)
+def _check(normaliser: Tensor, requests: Sequence[ScoreRequest], places: Sequence[tuple[int, int]]) -> None:
     good = torch.isfinite(normaliser)
     if not bool(good.all()):
         raise NotFiniteError(requests, places, int((~good).nonzero()[0]))
-    return normaliser
 
 
 class ScoreSink:
     """Gathers :class:`~dasd_bench.records.TokenScores`."""
 
     def __init__(
-        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, TokenScores], None] | None = None
+        self,
+        requests: Sequence[ScoreRequest],
+        vocabulary: Vocabulary,
+        on_result: Callable[[int, TokenScores], None] | None = None,
     ) -> None:
+        self._vocabulary = vocabulary
         self._requests = requests
         self._on_result = on_result
         self._left = [len(request.target_ids) for request in requests]
@@ -48,13 +50,14 @@ class ScoreSink:
         self._ranks = [np.empty(size, dtype=np.int32) for size in sizes]
 
     def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
-        """See :class:`dasd_bench.engine.scoring.Sink`; ``logits`` become log-probabilities in place."""
-        normaliser = _normaliser(logits, self._requests, places)
+        """See :class:`dasd_bench.engine.scoring.Sink`."""
+        summary = self._vocabulary.summary(logits)
+        _check(summary.normaliser, self._requests, places)
         chosen = logits.gather(1, tokens.unsqueeze(1))
         rank = ranks(logits, chosen).tolist()
-        logits -= normaliser.unsqueeze(1)
-        logp = chosen.squeeze(1) - normaliser
-        columns = torch.stack([logp, logits.amax(dim=-1), entropy(logits)], dim=1).cpu().numpy()
+        best = logits.gather(1, summary.top.unsqueeze(1)).squeeze(1) - summary.normaliser
+        logp = chosen.squeeze(1) - summary.normaliser
+        columns = torch.stack([logp, best, summary.entropy], dim=1).cpu().numpy()
         for number, (request, index) in enumerate(places):
             self._floats[request][:, index] = columns[number]
             self._ranks[request][index] = rank[number]
@@ -72,8 +75,12 @@ class SumSink:
     """Gathers :class:`LogLikelihood`."""
 
     def __init__(
-        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, LogLikelihood], None] | None = None
+        self,
+        requests: Sequence[ScoreRequest],
+        vocabulary: Vocabulary,
+        on_result: Callable[[int, LogLikelihood], None] | None = None,
     ) -> None:
+        self._vocabulary = vocabulary
         self._requests = requests
         self._on_result = on_result
         self._left = [len(request.target_ids) for request in requests]
@@ -82,9 +89,10 @@ class SumSink:
 
     def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
         """See :class:`dasd_bench.engine.scoring.Sink`."""
-        normaliser = _normaliser(logits, self._requests, places)
+        normaliser, top = self._vocabulary.likeliest(logits)
+        _check(normaliser, self._requests, places)
         logp = (logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - normaliser).tolist()
-        greedy = (logits.argmax(dim=-1) == tokens).tolist()
+        greedy = (top == tokens).tolist()
         for number, (request, index) in enumerate(places):
             self._logp[request][index] = logp[number]
             self._greedy[request] &= greedy[number]

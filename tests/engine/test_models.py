@@ -98,10 +98,10 @@ def check_against_transformers(model, tokenizer, path):
 
 
 def test_linear_layers_are_not_copied_where_memory_is_short(monkeypatch):
-    from dasd_bench.engine import linears
+    from dasd_bench.engine import exchange
 
     model, tokenizer = pair("llama")
-    monkeypatch.setattr(linears, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(exchange, "MEMORY_SHARE", 0.0)
     engine = Engine(model, tokenizer)
     assert engine.describe()["linears"] == "torch"
     check_against_transformers(model, tokenizer, "packed")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dasd_bench.engine import Engine, EngineSettings, GenerateRequest, native
+from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
 from dasd_bench.engine.attention import Scale
+from dasd_bench.engine.kernels.decode import load_decode_kernel
 from tests.engine.conftest import KINDS, pair, random_prompts
 
 
@@ -16,7 +17,7 @@ from tests.engine.conftest import KINDS, pair, random_prompts
 @pytest.mark.parametrize(("softcap", "window"), [(None, None), (3.0, None), (None, 10)])
 @pytest.mark.parametrize(("width", "common"), [(1, [0] * 6), (2, [0, 1, 0, 20, 0, 33]), (3, [0, 1, 0, 0, 32, 32])])
 def test_kernel_equals_softmax_over_each_row(dtype, groups, repeat, dim, softcap, window, width, common):
-    kernel = native.load_kernel(torch.device("cpu"), dtype, dim)
+    kernel = load_decode_kernel(torch.device("cpu"), dtype, dim)
     if kernel is None:
         pytest.skip("no C++ compiler here")
     torch.manual_seed(0)
@@ -54,7 +55,7 @@ def test_kernel_equals_softmax_over_each_row(dtype, groups, repeat, dim, softcap
 
 
 def test_kernel_keeps_nan():
-    kernel = native.load_kernel(torch.device("cpu"), torch.float32, 16)
+    kernel = load_decode_kernel(torch.device("cpu"), torch.float32, 16)
     if kernel is None:
         pytest.skip("no C++ compiler here")
     store = torch.zeros(1, 1, 8, 16), torch.zeros(1, 1, 8, 16)

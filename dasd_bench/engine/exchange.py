@@ -1,0 +1,200 @@
+"""Which of a model's modules have faster stand-ins, and putting those in place while the engine works.
+
+A stand-in is taken only where it gives what the module does, seen by trying both: linear layers once per kind, gated
+feed-forward blocks and norms one by one. The function that gives queries and keys their rotary positions is no module
+but a global of the file that defines the model's attention: it is exchanged there, for all of the process, in the same
+way and for as long; the stand-in hands on what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from dasd_bench.engine.kernels.rows import RowKernels
+from dasd_bench.engine.linears import PackedLinear, can_pack
+
+MEMORY_SHARE = 0.5
+"""The share of the free memory that the packed copies may take; a model that needs more runs on torch's own."""
+
+ACTIVATIONS = {"SiLU": ("swish", ""), "SiLUActivation": ("swish", ""), "GELUTanh": ("gelu", "tanh")}
+"""oneDNN's name and variant of an activation, by the name of its class."""
+
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+"""The largest difference to the module, in shares of its largest output, that counts as rounding."""
+
+
+ROTARY = "apply_rotary_pos_emb"
+"""The name that the function has in transformers' model files."""
+
+
+class GatedBlock(nn.Module):
+    """down(activation(gate(x)) * up(x)) in three products, each with what follows it; inference on CPU only."""
+
+    def __init__(self, gate: PackedLinear, up: PackedLinear, down: PackedLinear, activation: tuple[str, str]) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = gate, up, down
+        self._activation = activation
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """``hidden`` [..., width] to the same shape."""
+        gated = self.gate.activated(hidden, *self._activation)
+        return self.down.forward(self.up.times(hidden, gated))
+
+
+class RowNorm(nn.Module):
+    """Root-mean-square norm in one pass; inference on CPU only. See :meth:`RowKernels.rms_norm`."""
+
+    def __init__(self, kernels: RowKernels, weight: Tensor, eps: float, plus: float, late: bool) -> None:
+        super().__init__()
+        self._kernels, self._weight, self._eps, self._plus, self._late = kernels, weight, eps, plus, late
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """``hidden`` [..., width] to the same shape."""
+        return self._kernels.rms_norm(hidden, self._weight, self._eps, self._plus, self._late)
+
+
+class Rotation:
+    """Stands in for transformers' ``apply_rotary_pos_emb``."""
+
+    def __init__(self, kernels: RowKernels, original: Callable[..., Any]) -> None:
+        self._kernels = kernels
+        self.original = original
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 4 or not _rotates(*args):
+            return self.original(*args, **kwargs)
+        query, key, cosine, sine = args
+        return self._kernels.rotate(query, cosine, sine), self._kernels.rotate(key, cosine, sine)
+
+
+def _rotates(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> bool:
+    """True for query [1, H, N, D], key [1, Hkv, N, D], cosine and sine [1, N, D] of one dtype on the CPU."""
+    if not all(isinstance(tensor, Tensor) for tensor in (query, key, cosine, sine)) or query.dim() != 4:
+        return False
+    dtypes = {query.dtype, key.dtype, cosine.dtype, sine.dtype}
+    if len(dtypes) != 1 or query.dtype not in TOLERANCE or query.device.type != "cpu" or torch.is_grad_enabled():
+        return False
+    _, _, count, width = query.shape
+    return query.shape[0] == 1 and key.shape[2:] == (count, width) and cosine.shape == sine.shape == (1, count, width)
+
+
+class Exchange:
+    """The stand-ins for modules below ``root``, put in place only inside :meth:`active`."""
+
+    def __init__(self, root: nn.Module, kernels: RowKernels | None) -> None:
+        self._places: list[tuple[nn.Module, str, nn.Module, nn.Module]] = []
+        self._packed: dict[int, PackedLinear] = {}
+        self._pack(root)
+        self._functions = [] if kernels is None else _rotations(root, kernels)
+        for parent in root.modules():
+            for name, child in parent.named_children():
+                stand_in = self._packed.get(id(child)) or self._gated(child) or _norm(child, kernels)
+                if stand_in is not None:
+                    self._places.append((parent, name, child, stand_in))
+
+    def _pack(self, root: nn.Module) -> None:
+        linears = [module for module in root.modules() if type(module) is nn.Linear]
+        weights = {id(linear.weight): linear.weight for linear in linears}
+        if sum(weight.nbytes for weight in weights.values()) > psutil.virtual_memory().available * MEMORY_SHARE:
+            return
+        fits: dict[tuple[torch.device, torch.dtype], bool] = {}
+        for linear in linears:
+            kind = (linear.weight.device, linear.weight.dtype)
+            if kind not in fits:
+                fits[kind] = can_pack(linear.weight)
+            if fits[kind]:
+                self._packed[id(linear)] = PackedLinear(linear)
+
+    def _gated(self, block: nn.Module) -> GatedBlock | None:
+        """A stand-in for a block that has the parts of Llama's feed-forward block and gives what they mean there."""
+        parts = block._modules
+        linears = [self._packed.get(id(parts.get(name))) for name in ("gate_proj", "up_proj", "down_proj")]
+        activation = ACTIVATIONS.get(type(parts.get("act_fn")).__name__)
+        gate, up, down = linears
+        if gate is None or up is None or down is None or activation is None:
+            return None
+        stand_in = GatedBlock(gate, up, down, activation)
+        dtype = gate.weight.dtype
+        return stand_in if _difference(block, stand_in, gate.in_features, dtype) <= TOLERANCE[dtype] else None
+
+    @property
+    def count(self) -> int:
+        """How many linear layers run on packed weights."""
+        return len(self._packed)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The stand-ins are in the model while the block runs."""
+        for parent, name, _, stand_in in self._places:
+            parent._modules[name] = stand_in
+        for names, rotation in self._functions:
+            names[ROTARY] = rotation
+        try:
+            yield
+        finally:
+            for names, rotation in self._functions:
+                names[ROTARY] = rotation.original
+            for parent, name, module, _ in self._places:
+                parent._modules[name] = module
+
+
+def _rotations(root: nn.Module, kernels: RowKernels) -> list[tuple[dict[str, Any], Rotation]]:
+    """The global names of the files that define attention below ``root``, with the stand-in for their function."""
+    found: dict[int, tuple[dict[str, Any], Rotation]] = {}
+    for module in root.modules():
+        names = getattr(type(module).forward, "__globals__", {})
+        if id(names) in found or {"q_proj", "k_proj"} - set(module._modules) or ROTARY not in names:
+            continue
+        original = names[ROTARY]
+        original = original.original if isinstance(original, Rotation) else original
+        rotation = Rotation(kernels, original)
+        if all(_turns_alike(rotation, dtype) for dtype in TOLERANCE):
+            found[id(names)] = names, rotation
+    return list(found.values())
+
+
+@torch.inference_mode()
+def _turns_alike(rotation: Rotation, dtype: torch.dtype) -> bool:
+    rows = torch.linspace(-3, 3, 4 * 3 * 8).sin().view(1, 4, 3, 8).to(dtype)
+    angles = torch.linspace(0, 9, 3 * 8).view(1, 3, 8)
+    args = rows[:, :3], rows[:, 3:], angles.cos().to(dtype), angles.sin().to(dtype)
+    try:
+        wanted, found = rotation.original(*args), rotation(*args)
+        return all(torch.allclose(a, b, rtol=0, atol=TOLERANCE[dtype]) for a, b in zip(wanted, found, strict=True))
+    except (RuntimeError, TypeError, AttributeError, ValueError):  # a function that takes other arguments
+        return False
+
+
+def _norm(module: nn.Module, kernels: RowKernels | None) -> RowNorm | None:
+    """A stand-in for a root-mean-square norm: Llama's way, or Gemma's with one added to the weight."""
+    weight = getattr(module, "weight", None)
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if kernels is None or "RMSNorm" not in type(module).__name__ or not isinstance(weight, Tensor):
+        return None
+    if not isinstance(eps, float) or weight.dim() != 1 or weight.dtype not in TOLERANCE:
+        return None
+    kinds = [RowNorm(kernels, weight.detach(), eps, *how) for how in ((0.0, False), (1.0, True), (0.0, True))]
+    differences = [_difference(module, kind, weight.numel(), weight.dtype) for kind in kinds]
+    best = min(range(len(kinds)), key=differences.__getitem__)
+    return kinds[best] if differences[best] <= TOLERANCE[weight.dtype] else None
+
+
+@torch.inference_mode()
+def _difference(module: nn.Module, stand_in: nn.Module, width: int, dtype: torch.dtype) -> float:
+    """The largest difference between the two over the largest output; infinite where they are not comparable."""
+    rows = torch.linspace(-3, 3, 2 * width).sin().view(2, width).to(dtype)
+    try:
+        wanted: Any = module(rows)
+        found = stand_in(rows)
+    except (RuntimeError, TypeError, AttributeError, ValueError):  # a module that takes other arguments
+        return float("inf")
+    if not isinstance(wanted, Tensor) or wanted.shape != found.shape or wanted.dtype != found.dtype:
+        return float("inf")
+    difference = float((wanted.float() - found.float()).abs().max() / wanted.float().abs().max())
+    return difference if difference == difference else float("inf")
