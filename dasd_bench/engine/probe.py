@@ -42,4 +42,5 @@ def agrees(network: Network) -> bool:
 
 
 def _difference(packed: Tensor, plain: Tensor) -> Tensor:
-    return ((packed - plain).norm(dim=-1) / plain.norm(dim=-1)).median()
+    differences: Tensor = (packed - plain).norm(dim=-1) / plain.norm(dim=-1)
+    return differences.median()

@@ -48,7 +48,8 @@ class _Work:
 def item_interval(info: TaskInfo, scores: Sequence[TaskScore]) -> Interval | None:
     """The 95 % interval over items: Wilson for pass/fail with one seed, else bootstrap of the items' seed means.
 
-    Pass/fail items that all agree over all seeds get Wilson's, where the bootstrap would have width 0.
+    Pass/fail items that all have one mean (all right, all wrong, or there is but one) get Wilson's, where the bootstrap
+    would have width 0.
     """
     if not scores or scores[0].n == 0:
         return None
@@ -56,9 +57,10 @@ def item_interval(info: TaskInfo, scores: Sequence[TaskScore]) -> Interval | Non
         return wilson(sum(scores[0].correct), scores[0].n)
     if len({one.n for one in scores}) > 1:
         return None
-    if scores[0].binary and len({one.mean for one in scores} | {0.0, 1.0}) == 2:
-        return wilson(round(scores[0].mean * scores[0].n), scores[0].n)
-    return bootstrap([fmean(item) for item in zip(*values(scores), strict=True)])
+    items = [fmean(item) for item in zip(*values(scores), strict=True)]
+    if scores[0].binary and len(set(items)) == 1:
+        return wilson(round(fmean(items) * len(items)), len(items))
+    return bootstrap(items)
 
 
 def run_table(results: Sequence[RunResults], *, baseline: str = BASE) -> Table:

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from dasd_bench.errors import DasdError, UsageError
-from dasd_bench.reporting.collect import find_entry
+from dasd_bench.reporting.collect import find_entry, task_infos
 from dasd_bench.reporting.results import RunResults
 from dasd_bench.reporting.retention import retention_tables
-from dasd_bench.reporting.scores import run_table
+from dasd_bench.reporting.scores import item_interval, run_table
 from dasd_bench.reporting.table import MISSING, Row, Table, choose_columns, sort_rows
 from dasd_bench.stats.intervals import wilson
 from dasd_bench.stats.paired import mcnemar_exact
@@ -39,6 +39,18 @@ def test_one_run_one_seed(build: SimpleNamespace) -> None:
     assert row(table, "sft").cell("delta").value == pytest.approx(0.1)
     assert row(table, "base").cell("delta").text == MISSING
     assert table.warnings == []
+
+
+@pytest.mark.parametrize("seeds", [("1", "0", "0"), ("11", "00", "00"), ("000", "000", "000")])
+def test_items_of_one_mean_have_an_interval_of_some_width(build: SimpleNamespace, seeds: tuple[str, ...]) -> None:
+    """A single item that one seed of three got right once stood there without an interval, as if it were certain."""
+    scores = [build.score(correct) for correct in seeds]
+    info = task_infos([build.run()])[0]
+    found = item_interval(info, scores)
+    share = sum(map(int, "".join(seeds))) / len("".join(seeds))
+    assert found is not None
+    assert found.low <= share <= found.high
+    assert found.high - found.low > 0.5
 
 
 def test_one_seed_claims_no_spread(build: SimpleNamespace) -> None:
