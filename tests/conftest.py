@@ -16,12 +16,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Before torch is: tiny models gain nothing from threads, and threads that wait for each other stall on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell that starts the tests in the background has SIGINT ignored; the tests of Ctrl-C need it as it usually is.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError
 from dasd_bench.models.resolve import ResolvedModel, resolve_model
+
+# A shell that starts the tests in the background has SIGINT ignored; the tests of Ctrl-C need it as it usually is.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
