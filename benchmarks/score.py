@@ -31,6 +31,7 @@ from benchmarks.common import (
     rows,
     warm,
 )
+from dasd_bench.allocator import return_free_memory
 from dasd_bench.engine import Engine, ScoreRequest
 
 PEER_BATCH = 8
@@ -74,7 +75,9 @@ def run(
     warm(engine, tokenizer)
     peaks = []
     for work in (lambda: padded_scores(model, requests[:32], stop), lambda: engine.score(requests[:32])):
+        # What the side before has freed would else be taken up again and not seen.
         gc.collect()
+        return_free_memory()
         with PeakMemory() as peak:
             work()
         peaks.append(peak.bytes)
