@@ -31,6 +31,26 @@ inline void raise(State<D, REP>& state, int r, float top) {
     state.peak[r] = top;
 }
 
+// Turns the scores of keys low to high of a block into weights, and takes their sum into the state.
+template <int D, int REP>
+inline void weigh(float (&score)[REP][BLOCK], int low, int high, float softcap, State<D, REP>& state) {
+    for (int r = 0; r < REP; ++r) {
+        if (softcap > 0.f)
+            for (int t = low; t < high; ++t) score[r][t] = std::tanh(score[r][t] / softcap) * softcap;
+        float top = state.peak[r];
+        for (int t = low; t < high; ++t) top = score[r][t] > top ? score[r][t] : top;
+        raise(state, r, top);
+        float add = 0.f;
+#pragma omp simd reduction(+ : add)
+        for (int t = low; t < high; ++t) {
+            const float weight = exponential(score[r][t] - state.peak[r]);
+            score[r][t] = weight;
+            add += weight;
+        }
+        state.total[r] += add;
+    }
+}
+
 // The attention output [REP, D] and its log-sum-exp [REP].
 template <typename T, int D, int REP>
 inline void finish(const State<D, REP>& state, T* out, float* lse) {

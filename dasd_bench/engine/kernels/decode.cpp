@@ -44,21 +44,7 @@ inline void absorb(const float* q, const T* keys, const T* values, int64_t strid
             std::memcpy(score[r] + some, &dots, sizeof dots);
         }
     }
-    for (int r = 0; r < REP; ++r) {
-        if (softcap > 0.f)
-            for (int t = 0; t < size; ++t) score[r][t] = std::tanh(score[r][t] / softcap) * softcap;
-        float top = state.peak[r];
-        for (int t = 0; t < size; ++t) top = score[r][t] > top ? score[r][t] : top;
-        raise(state, r, top);
-        float add = 0.f;
-#pragma omp simd reduction(+ : add)
-        for (int t = 0; t < size; ++t) {
-            const float weight = exponential(score[r][t] - state.peak[r]);
-            score[r][t] = weight;
-            add += weight;
-        }
-        state.total[r] += add;
-    }
+    weigh(score, 0, size, softcap, state);
     Floats sum[REP][PARTS];
     std::memcpy(sum, state.sum, sizeof sum);
     for (int t = 0; t < size; ++t) {

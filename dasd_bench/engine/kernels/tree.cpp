@@ -98,21 +98,7 @@ inline void absorb(const float* q, const Block<D>& block, int low, int high, flo
             for (int r = 0; r < REP; ++r) dot[r] += q[r * D + d] * block.keys[0][d];
         for (int r = 0; r < REP; ++r) std::memcpy(score[r], dot + r, sizeof(Floats));
     }
-    for (int r = 0; r < REP; ++r) {
-        if (softcap > 0.f)
-            for (int t = low; t < high; ++t) score[r][t] = std::tanh(score[r][t] / softcap) * softcap;
-        float top = state.peak[r];
-        for (int t = low; t < high; ++t) top = score[r][t] > top ? score[r][t] : top;
-        raise(state, r, top);
-        float add = 0.f;
-#pragma omp simd reduction(+ : add)
-        for (int t = low; t < high; ++t) {
-            const float weight = exponential(score[r][t] - state.peak[r]);
-            score[r][t] = weight;
-            add += weight;
-        }
-        state.total[r] += add;
-    }
+    weigh(score, low, high, softcap, state);
     Floats sum[REP][PARTS];
     std::memcpy(sum, state.sum, sizeof sum);
     for (int t = low; t < high; ++t)
