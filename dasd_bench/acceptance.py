@@ -1,4 +1,4 @@
-"""The acceptance check of a rewritten answer (SDFT, arXiv 2402.13669: leak phrases and the task's own check).
+"""The acceptance check of rewritten answers (SDFT, arXiv 2402.13669: leak phrases and the task's own check).
 
 Two guards are ours: the text must have ended by itself, and it must not be a bare answer without its steps (a check of
 the final answer alone accepts those).
@@ -6,10 +6,11 @@ the final answer alone accepts those).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dasd_bench.lab import Lab
-from dasd_bench.records import Example, Finish
+from dasd_bench.lab import DualGeneration, Generation, Lab
+from dasd_bench.records import Example
 
 LEAKS = ("reference answer", "your response", "my response", "your own response", "now it's your turn")
 """Phrases that show that the prompt leaked into the rewrite, compared without case (sail-sg/sdft)."""
@@ -26,18 +27,27 @@ class Acceptance:
     reason: str
 
 
-def check_rewrite(
-    example: Example, text: str, tokens: int, finish: Finish, lab: Lab, *, min_ratio: float
-) -> Acceptance:
-    """Checks one rewrite of ``tokens`` tokens. ``min_ratio`` is the least length as a share of the gold answer's."""
-    if finish != "stop":
-        return Acceptance(False, "truncated")
-    lowered = text.lower()
-    if any(leak in lowered for leak in LEAKS) or text.startswith("Your turn"):
-        return Acceptance(False, "leak")
-    verdict = lab.grade(example, text)
-    if not verdict.correct:
-        return Acceptance(False, verdict.reason.value)
-    if tokens < min_ratio * lab.reference_length(example):
-        return Acceptance(False, "too_short")
-    return Acceptance(True, "right")
+def check_rewrites(
+    examples: Sequence[Example], rewrites: Sequence[Generation | DualGeneration], lab: Lab, *, min_ratio: float
+) -> list[Acceptance]:
+    """Checks one rewrite per example, in order; those that are graded at all are graded in one go.
+
+    ``min_ratio`` is the least length as a share of the gold answer's.
+    """
+    faults = [_fault(rewrite) for rewrite in rewrites]
+    graded = [index for index, fault in enumerate(faults) if not fault]
+    verdicts = lab.grade_all([examples[index] for index in graded], [rewrites[index].text for index in graded])
+    for index, verdict in zip(graded, verdicts, strict=True):
+        if not verdict.correct:
+            faults[index] = verdict.reason.value
+        elif len(rewrites[index].token_ids) < min_ratio * lab.reference_length(examples[index]):
+            faults[index] = "too_short"
+    return [Acceptance(not fault, fault or "right") for fault in faults]
+
+
+def _fault(rewrite: Generation | DualGeneration) -> str:
+    """What is wrong with a rewrite whatever its answer; empty where nothing is."""
+    if rewrite.finish != "stop":
+        return "truncated"
+    leaked = any(leak in rewrite.text.lower() for leak in LEAKS) or rewrite.text.startswith("Your turn")
+    return "leak" if leaked else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dasd_bench.acceptance import Acceptance, check_rewrite
+from dasd_bench.acceptance import Acceptance, check_rewrites
 from dasd_bench.lab import (
     GREEDY,
     Choice,
@@ -53,7 +53,7 @@ __all__ = [
     "Task",
     "TokenScores",
     "Verdict",
-    "check_rewrite",
+    "check_rewrites",
     "keep_option",
     "kept",
     "option",

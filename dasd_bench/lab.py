@@ -162,8 +162,8 @@ class Lab(Protocol):
     def score(self, targets: Sequence[Target], examples: Sequence[Example]) -> list[TokenScores]:
         """Token scores of targets under the frozen base, given the plain prompt."""
 
-    def grade(self, example: Example, text: str) -> Verdict:
-        """The task's own grader on one completion."""
+    def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
+        """The tasks' own graders: a verdict per completion, in order. Programs run side by side."""
 
     def reference_target(
         self,

@@ -80,6 +80,10 @@ class Task:
         """The verdict on a completion written for ``example`` (used on targets, not on lm-eval's scores)."""
         raise PluginError(f"Task '{self.name}' does not define grade().")
 
+    def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
+        """The verdict on each completion, in order; a task whose grading is slow can do it side by side."""
+        return [self.grade(example, text) for example, text in zip(examples, texts, strict=True)]
+
     def grade_scored(self, example: Example, text: str) -> Verdict:
         """The verdict on a completion that lm-eval scored, for its record: :meth:`grade`'s, unless the headline metric
         asks something else."""

@@ -34,7 +34,7 @@ from dasd_bench.api import (
     ScoredTarget,
     StepRule,
     Target,
-    check_rewrite,
+    check_rewrites,
     keep_option,
     option,
 )
@@ -91,7 +91,7 @@ class Dasd(Method):
         sampling = Sampling(self.temperature)
         rewrite_prompts = [lab.rewrite_prompt(example, self.prompt) for example in examples]
         rewrites = lab.generate(rewrite_prompts, max_new_tokens=budgets, sampling=sampling, label="rewrite")
-        ungated = [self._check(example, rewrite, lab) for example, rewrite in zip(examples, rewrites, strict=True)]
+        ungated = check_rewrites(examples, rewrites, lab, min_ratio=self.min_length_ratio)
         if self.rule == "loss-mask":
             return [
                 target
@@ -101,11 +101,9 @@ class Dasd(Method):
         pure_base = self.rule == "confidence-gate" and self.tau == 0
         kept = frozenset() if pure_base else lab.keep_token_ids(examples, self.keep)
         gated = self._decode(examples, rewrite_prompts, budgets, kept, lab)
+        checks = check_rewrites(examples, gated, lab, min_ratio=self.min_length_ratio)
         targets: list[Target] = []
-        gated_right = 0
-        for example, rewrite, free, gate in zip(examples, rewrites, ungated, gated, strict=True):
-            check = self._check(example, gate, lab)
-            gated_right += check.accepted
+        for example, rewrite, free, gate, check in zip(examples, rewrites, ungated, gated, checks, strict=True):
             notes = {
                 "gated_right": float(check.accepted),
                 "ungated_right": float(free.accepted),
@@ -122,7 +120,7 @@ class Dasd(Method):
                     targets.append(target)
             elif self.on_wrong == "gold":
                 targets.append(lab.reference_target(example, f"gold:{check.reason}", accepted=False, notes=notes))
-        ungated_right = sum(check.accepted for check in ungated)
+        gated_right, ungated_right = (sum(check.accepted for check in made) for made in (checks, ungated))
         if gated_right < 0.8 * ungated_right:
             lab.warn(
                 f"dasd {self.rule} tau={self.tau:g}: the gate leaves {gated_right} of {len(examples)} answers right, "
@@ -136,9 +134,6 @@ class Dasd(Method):
         surprising = -scored.scores.logp > np.log(self.k)
         base_sure = np.exp(scored.scores.top1_logp) >= self.tau
         return (~(surprising & base_sure) | self.keeps(scored.target)).astype(np.float32)
-
-    def _check(self, example: Example, made: Generation | DualGeneration, lab: Lab) -> Acceptance:
-        return check_rewrite(example, made.text, len(made.token_ids), made.finish, lab, min_ratio=self.min_length_ratio)
 
     def _ungated_target(
         self,

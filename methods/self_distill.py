@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dasd_bench.api import Example, Lab, Method, Origin, Sampling, Target, check_rewrite, keep_option, option
+from dasd_bench.api import Example, Lab, Method, Origin, Sampling, Target, check_rewrites, keep_option, option
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,8 @@ class SelfDistill(Method):
             label="rewrite",
         )
         targets = []
-        for example, rewrite in zip(examples, rewrites, strict=True):
-            check = check_rewrite(
-                example, rewrite.text, len(rewrite.token_ids), rewrite.finish, lab, min_ratio=self.min_length_ratio
-            )
+        checks = check_rewrites(examples, rewrites, lab, min_ratio=self.min_length_ratio)
+        for example, rewrite, check in zip(examples, rewrites, checks, strict=True):
             if check.accepted:
                 origin = np.full(len(rewrite.token_ids), Origin.CANDIDATE, dtype=np.uint8)
                 targets.append(lab.target(example, rewrite.token_ids, origin, reason="rewrite", accepted=True))

@@ -153,8 +153,14 @@ class StoreLab:
         """Token ids of the plain prompt: what training, scoring and chat evaluation all see."""
         return self._context.chat.encode(self.plain_prompt(example))
 
-    def grade(self, example: Example, text: str) -> Verdict:
-        return self._task(example).grade(example, text)
+    def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
+        verdicts: dict[int, Verdict] = {}
+        for name in dict.fromkeys(example.task for example in examples):
+            where = [index for index, example in enumerate(examples) if example.task == name]
+            task = self._context.registry.task(name).item
+            graded = task.grade_all([examples[index] for index in where], [texts[index] for index in where])
+            verdicts.update(zip(where, graded, strict=True))
+        return [verdicts[index] for index in range(len(examples))]
 
     def reference_ids(self, example: Example) -> list[int]:
         """Token ids of the gold answer, end-of-turn token included."""

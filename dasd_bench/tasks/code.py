@@ -54,6 +54,11 @@ class CodeTask(LmEvalTask):
         """Runs the program against its tests."""
         return self.verdict(example.extra["row"], text)
 
+    def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
+        """Runs all programs in one go, over all cores."""
+        self.grade_ahead([example.extra["row"] for example in examples], texts)
+        return super().grade_all(examples, texts)
+
     def grade_ahead(self, rows: Sequence[Row], texts: Sequence[str]) -> None:
         """Runs all programs in one go, over all cores."""
         pairs = {(str(row["task_id"]), text): row for row, text in zip(rows, texts, strict=True)}

@@ -29,12 +29,13 @@ class TruthfulQaMc1(StockChoiceTask):
     comparable = False
 
     def choices(self, row: Row) -> list[str]:
-        """The right answer first, then the false ones."""
+        """The right answer first, then the false ones. A list that the hub split after its last semicolon ends in an
+        empty one, which is no answer (and the most likely of all)."""
         if row.get("mc1_targets"):
             return [str(choice) for choice in row["mc1_targets"]["choices"]]
         if "best_answer" not in row or "incorrect_answers" not in row:
             raise DataError("TruthfulQA rows need mc1_targets, or best_answer and incorrect_answers.")
-        return [str(row["best_answer"]), *map(str, row["incorrect_answers"])]
+        return [str(row["best_answer"]), *(str(answer) for answer in row["incorrect_answers"] if str(answer).strip())]
 
     def parts(self, row: Row) -> ChoiceParts:
         """The question alone; lm-eval's prompt has six answered ones before it."""

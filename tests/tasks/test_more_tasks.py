@@ -188,3 +188,12 @@ def test_list_says_which_scores_are_comparable(capsys: pytest.CaptureFixture[str
 def test_without_data_one_sentence(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["run", "--method", "sft", "--tasks", name, "--data-dir", str(tmp_path), "--dry-run"]) == 1
     assert "put the file there" in capsys.readouterr().err
+
+
+def test_truthfulqa_has_no_empty_choice(registry: Registry) -> None:
+    """A list of the hub that ends in an empty string, as some do."""
+    task = registry.task("truthfulqa_mc1").item
+    row = {"question": "Who?", "best_answer": "No one.", "incorrect_answers": ["You.", "Me.", ""]}
+    config = derive.config_of(task)
+    built = derive.build(task, {derive.evaluation_split(config): [row]}, 0, 1234)
+    assert [built.doc_to_choice(doc) for doc in built.validation_docs()] == [["No one.", "You.", "Me."]]
