@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Denominator = Literal["kept", "all"]
 
+BASE = "base"
+"""The untrained model's name: ``--method base`` evaluates it alone, and no method may have it."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OptionRule:

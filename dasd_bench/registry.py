@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Generic, TypeVar
 
 from dasd_bench.errors import PluginError, UsageError, unknown_name
-from dasd_bench.method import Method, validate_method
+from dasd_bench.method import BASE, Method, validate_method
 from dasd_bench.task import Task, validate_task
 
 T = TypeVar("T")
@@ -91,6 +91,8 @@ class Registry:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         for method in methods:
             validate_method(method, str(path))
+            if method.name == BASE:
+                raise PluginError(f"{path}: '{BASE}' is the untrained model's name; give the method another.")
             _claim(self.methods, Plugin(method.name, method, origin, path, digest), "method")
         for task in tasks:
             validate_task(task, str(path))

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from dasd_bench.errors import PluginError, UsageError, unknown_name
-from dasd_bench.method import Method, OptionRule, build_method, check_range, convert, option, option_rules
+from dasd_bench.method import BASE, Method, OptionRule, build_method, check_range, convert, option, option_rules
 from dasd_bench.registry import Plugin, Registry
 from dasd_bench.training.config import TrainingConfig
 
@@ -38,7 +38,9 @@ class RunSpec:
     """Everything that decides a run's results. Field help is the command line's help."""
 
     model: str = option("smollm2-135m", help="Alias, local folder, GGUF file or hub id.")
-    methods: tuple[str, ...] = option(("dasd",), help="Methods, comma-separated; options as dasd+tau=0.7.")
+    methods: tuple[str, ...] = option(
+        ("dasd",), help="Methods, comma-separated; options as dasd+tau=0.7. base: the model as it is."
+    )
     tasks: tuple[str, ...] = option(
         ("auto",), help="Tasks to evaluate on; auto: the paper's, or the built-in ones where no data can be had."
     )
@@ -74,6 +76,11 @@ class RunSpec:
     training_given: tuple[str, ...] = ()
     """Training options that win over the methods' cards, whatever their values; kept under ``budget`` = card only."""
     engine: EngineConfig = field(default_factory=EngineConfig)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train: the base alone is only evaluated."""
+        return self.methods != (BASE,)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -262,10 +269,12 @@ def parse_arm(text: str) -> tuple[str, dict[str, str], dict[str, str]]:
 def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
     """The methods of a run with their options: ``method.X`` for all that have X, ``NAME.X``, then ``NAME+X=...``.
 
-    ``NAME+training.X=...`` trains one arm its own way.
+    ``NAME+training.X=...`` trains one arm its own way. ``base`` is no arm: every run evaluates it.
     """
     parsed = []
     for text in spec.methods:
+        if text == BASE:
+            continue
         name, own, training = parse_arm(text)
         parsed.append((text, registry.method(name), own, training))
     shared = spec.method_options.get("method", {})

@@ -34,7 +34,8 @@ def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
     "methods",
     multiple=True,
     callback=_commas,
-    help='Methods, comma-separated or repeated; options as dasd+tau=0.7, with commas "x+NAME=A,B".',
+    help='Methods, comma-separated or repeated; options as dasd+tau=0.7, with commas "x+NAME=A,B". '
+    "base: the model as it is, nothing trained.",
 )
 @click.option("-t", "--tasks", "--task", multiple=True, callback=_commas, help="Tasks to evaluate on.")
 @click.option("--train-tasks", multiple=True, callback=_commas, help="Tasks to train on [default: those of --tasks].")

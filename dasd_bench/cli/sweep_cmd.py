@@ -13,7 +13,7 @@ import click
 from dasd_bench.cli.models_cmd import show_table
 from dasd_bench.cli.run_cmd import build_spec, check_run_dir, run, run_name, run_spec
 from dasd_bench.console import Console
-from dasd_bench.errors import DasdError
+from dasd_bench.errors import DasdError, UsageError
 from dasd_bench.registry import Registry
 from dasd_bench.spec import RunSpec, arms
 
@@ -73,6 +73,8 @@ def sweep(
     specs = [point_spec(spec, point) for point in points]
     check_axes(specs[0], points[0])
     labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
+    if not labels:
+        raise UsageError("A sweep tunes methods, and 'base' is none; name one with --method.")
     folder = output or Path("sweeps") / run_name(replace(spec, methods=(*spec.methods, *grid)))
     launch = _Launch(folder, store, accept_licence, processes, parallel)
     surface = Surface(points, labels)

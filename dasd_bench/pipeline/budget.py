@@ -32,17 +32,21 @@ def budget_name(context: RunContext) -> str:
     """``equal``, ``card``, or ``own`` where arms were given settings of their own."""
     if context.spec.budget == "card":
         return "card"
-    return "equal" if len({arm.training for arm in context.arms}) == 1 else "own"
+    return "equal" if len({arm.training for arm in context.arms}) <= 1 else "own"
 
 
 def shared_training(context: RunContext) -> dict[str, Any]:
     """The training options that all arms have alike, by name: all of them, but where arms were given their own."""
+    if not context.arms:
+        return {}
     first, *others = [asdict(arm.training) for arm in context.arms]
     return {name: value for name, value in first.items() if all(other[name] == value for other in others)}
 
 
 def train_summary(context: RunContext, rows: Sequence[Arm] = ()) -> TrainSummary:
     """What the captions say of training; ``rows`` are the arms trained so far, whose steps are counted."""
+    if not context.arms:
+        return TrainSummary()
     by_arm = {arm.label: training_line(arm.training, context.dtype) for arm in context.arms}
     name = budget_name(context)
     config = shared_training(context)

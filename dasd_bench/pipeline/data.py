@@ -46,7 +46,7 @@ class TaskData:
 
 def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
     """Rows and examples of every task of a run, in the order named; raises for unknown names and bad rows."""
-    train_names = train_tasks(spec, registry)
+    train_names = train_tasks(spec, registry) if spec.trains or spec.train_tasks else ()
     kept = retention_sets(spec, registry, train_names, console)
     names = [*spec.tasks, *(name for name in train_names if name not in spec.tasks), *kept]
     data_dir = data_folder(spec)

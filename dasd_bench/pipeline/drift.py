@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dasd_bench.evaluation.retention import spread
+from dasd_bench.method import BASE
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
 from dasd_bench.pipeline.lab import StoreLab, score_requests
 from dasd_bench.records import Floats
-from dasd_bench.reporting.collect import BASE
 from dasd_bench.reporting.results import Drift, RunResults, SeedArm
 from dasd_bench.store import Entry, Row, load_ragged, save_ragged, stage_key
 

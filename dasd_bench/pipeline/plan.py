@@ -47,7 +47,7 @@ def make_plan(context: RunContext, data: Sequence[TaskData]) -> list[PlanRow]:
         due = tokens if state == "to do" else 0
         rows.append(PlanRow(name, arm, state, due, due / rates[stage]))
 
-    examples = all_train(list(data))
+    examples = all_train(list(data)) if context.arms else []
     data_key = train_data_key(list(data))
     gold = sum(text_tokens(e.reference) for e in examples)
     prompts = sum(text_tokens(e.prompt) for e in examples)

@@ -15,12 +15,12 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DataError, StoreError, UsageError, unknown_name
 from dasd_bench.evaluation.records import ItemRecord
 from dasd_bench.evaluation.regrade import regrade
+from dasd_bench.method import BASE
 from dasd_bench.pipeline.artifacts import write_samples
 from dasd_bench.pipeline.data import test_rows_of
 from dasd_bench.pipeline.run import task_score
 from dasd_bench.registry import Registry
 from dasd_bench.reporting.catalog import read_manifest
-from dasd_bench.reporting.collect import BASE
 from dasd_bench.reporting.results import RESULTS_FILE, RunResults, TaskScore
 from dasd_bench.reporting.samples import SAMPLES_FILE
 from dasd_bench.spec import RunSpec

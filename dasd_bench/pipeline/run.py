@@ -128,6 +128,8 @@ def _execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None
 
 def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str]) -> list[Prepared]:
     """Targets, scores and weights of every arm and seed, with the base model loaded at most once."""
+    if not context.arms:
+        return []
     examples = all_train(data)
     data_key = train_data_key(data)
     prepared = []

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dasd_bench.errors import DasdError, UsageError, did_you_mean
+from dasd_bench.method import BASE
 from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore
 from dasd_bench.reporting.trained import runs_differ, settings_differ, training_line, training_settings
-
-BASE = "base"
 
 TRAINING_CONDITIONS = ("training", "budget")
 """The conditions of a run that say how its arms were trained."""

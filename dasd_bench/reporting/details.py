@@ -9,8 +9,9 @@ from statistics import fmean, stdev
 
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError, did_you_mean
+from dasd_bench.method import BASE
 from dasd_bench.records import Reason
-from dasd_bench.reporting.collect import BASE, Entry, entries, group_names, pairable, task_infos, usable
+from dasd_bench.reporting.collect import Entry, entries, group_names, pairable, task_infos, usable
 from dasd_bench.reporting.format import bracket, count, number, percent, score
 from dasd_bench.reporting.quartiles import quartiles
 from dasd_bench.reporting.results import RunResults, StageTime, TargetStats, TaskInfo, TaskScore

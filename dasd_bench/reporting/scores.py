@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
+from dasd_bench.method import BASE
 from dasd_bench.records import Reason
 from dasd_bench.reporting import caption as captions
 from dasd_bench.reporting.collect import (
-    BASE,
     Entry,
     conditions_differ,
     entries,

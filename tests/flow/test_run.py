@@ -190,3 +190,54 @@ def test_code_task_runs_whole_once_it_is_allowed(tiny_folder: Callable[[str], Pa
     assert results.base["mini_mbpp"].n == 6
     assert results.base["mini_mbpp"].mean == 0.0
     assert results.arms[0].seeds[0].target_stats.gold_share == 1.0
+
+
+def test_the_base_alone_is_evaluated_and_nothing_is_trained(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys
+) -> None:
+    """Also on a set that can only be evaluated; its answers are those that a run with methods has, or takes up."""
+    model = tiny_folder("llama")
+    data = tmp_path / "data" / "winogrande"
+    data.mkdir(parents=True)
+    row = {"sentence": "The cup did not fit the box as _ was big.", "option1": "the cup", "option2": "the box"}
+    lines = [json.dumps({**row, "answer": str(1 + index % 2)}) for index in range(3)]
+    (data / "validation.jsonl").write_text("\n".join(lines))
+    more = ("--tasks", "winogrande", "--data-dir", str(tmp_path / "data"))
+    planned = command(capsys, *run_args(model, tmp_path, *more, "--dry-run", methods="base"))
+    assert "train" not in planned.out.split("reference nll")[1]
+    result = command(capsys, *run_args(model, tmp_path, *more, methods="base"))
+    assert result.code == 0, result.err
+    run = tmp_path / "run"
+    results = RunResults.load(run)
+    assert (results.status, results.arms, list(results.base)) == (
+        "finished",
+        [],
+        ["mini_gsm", "mini_arc", "winogrande"],
+    )
+    assert "0 training rows" in result.out
+    assert not (run / "arms").exists()
+    assert json.loads((run / "manifest.json").read_text())["arms"] == []
+    for args in (["table", str(run)], ["samples", str(run)], ["score", str(run)], ["report", str(run)]):
+        after = command(capsys, *args)
+        assert after.code == 0, (args, after.err)
+    beside = command(
+        capsys, *run_args(model, tmp_path / "next", "--store", str(tmp_path / "store"), methods="base,sft")
+    )
+    assert beside.code == 0, beside.err
+    assert "[evaluate mini_gsm base] reused from the store" in beside.out
+    assert [arm.label for arm in RunResults.load(tmp_path / "next" / "run").arms] == ["sft"]
+
+
+def test_no_sweep_of_the_base_and_no_method_of_its_name(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys
+) -> None:
+    _, *args = run_args(tiny_folder("llama"), tmp_path, methods="base")
+    swept = command(capsys, "sweep", *args, "--grid", "training.lr=1e-4")
+    assert swept.code == 2
+    assert "'base' is none" in swept.err
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom dasd_bench.api import Method\n\n"
+        "@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'base'\n    summary = 'x'\n"
+    )
+    listed = command(capsys, "list", "methods", "--plugins", str(tmp_path))
+    assert "untrained model's name" in listed.out + listed.err

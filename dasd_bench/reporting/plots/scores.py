@@ -7,7 +7,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dasd_bench.errors import UsageError
-from dasd_bench.reporting.collect import BASE, Entry, entries
+from dasd_bench.method import BASE
+from dasd_bench.reporting.collect import Entry, entries
 from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source, partial_note, series_name
 from dasd_bench.reporting.plots.style import INK, Style, legend_below, panels, styles
