@@ -29,7 +29,7 @@ def score_caption(results: Sequence[RunResults], tests: Tests, baseline: str) ->
     for run in results:
         lines += training_lines(run, named=len(results) > 1)
     lines += comparable_lines(tasks)
-    if any(task.retention for task in task_infos(results)):
+    if any(run.arms for run in results) and any(task.retention for task in task_infos(results)):
         lines.append(
             "TI, BWT: mean relative change to base on the trained tasks and on the others (see the retention table)."
         )

@@ -67,6 +67,8 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     """
     usable([source.results])
     arms = source.results.arms
+    if not arms:
+        raise UsageError(f"Run {source.results.run_id} has no trained row; a card describes a row's adapter.")
     if row is not None and row not in {arm.label for arm in arms}:
         raise unknown_name("row", row, [arm.label for arm in arms])
     found = [

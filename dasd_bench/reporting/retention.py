@@ -34,10 +34,11 @@ def retention_tables(results: Sequence[RunResults]) -> list[Table]:
 
 def _table(run: RunResults, suffix: str) -> Table:
     usable([run])
-    tasks = [task for task in run.tasks if outside(task)]
     listed = entries(run)
     base = listed[0] if listed and listed[0].is_base else None
     arms = [entry for entry in listed if not entry.is_base]
+    # Where nothing was trained every task is outside, and the table of scores has them.
+    tasks = [task for task in run.tasks if (outside(task) if arms else task.retention)]
     tests = _tests(tasks, base, arms)
     marks = dict(zip(tests, map(stars, holm([test.p for test in tests.values()])), strict=True))
     rows = [_set_row(task, base, arms, tests, marks) for task in tasks]
@@ -46,7 +47,13 @@ def _table(run: RunResults, suffix: str) -> Table:
     columns = [Column("n", "items"), Column("base", "base")]
     columns += [Column(entry.label, f"{entry.label}\nchange") for entry in arms]
     return Table(
-        "retention", f"Retention{suffix}", columns, rows, _caption(run, tasks, tests), _warnings(tasks, arms), "set"
+        "retention",
+        f"Retention{suffix}",
+        columns,
+        rows,
+        _caption(run, tasks, tests, arms),
+        _warnings(tasks, arms),
+        "set",
     )
 
 
@@ -174,20 +181,27 @@ def _token_mean(drifts: Sequence[Drift], get: Callable[[Drift], list[float]]) ->
     return math.fsum(summed) / math.fsum(sizes), ratio_bootstrap(summed, sizes)
 
 
-def _caption(run: RunResults, tasks: Sequence[TaskInfo], tests: dict[tuple[str, str], Paired]) -> list[str]:
-    lines = [
-        "Sets outside the training tasks. base: score in percent; methods: change to base in points, paired by item, "
-        "95 % interval over items; means over seeds."
-    ]
+def _caption(
+    run: RunResults, tasks: Sequence[TaskInfo], tests: dict[tuple[str, str], Paired], arms: Sequence[Entry]
+) -> list[str]:
+    lines = (
+        [
+            "Sets outside the training tasks. base: score in percent; methods: change to base in points, paired by "
+            "item, 95 % interval over items; means over seeds."
+        ]
+        if arms
+        else ["Scores in percent with 95 % intervals over items; nothing was trained in this run."]
+    )
     if tests:
         kinds = listing(sorted({test.test for test in tests.values()}))
         lines.append(f"* p < .05, ** p < .01 by {kinds}, after Holm's correction over the {len(tests)} tests here.")
-    lines.append(
-        "BWT: mean over the sets of (method - base) / base. A set at the base's chance level cannot show forgetting "
-        "well: its relative change is noise over a constant."
-    )
-    if left_out := left_out_line(run, tasks):
-        lines.append(left_out)
+    if arms:
+        lines.append(
+            "BWT: mean over the sets of (method - base) / base. A set at the base's chance level cannot show "
+            "forgetting well: its relative change is noise over a constant."
+        )
+        if left_out := left_out_line(run, tasks):
+            lines.append(left_out)
     lines.append(
         "Drift needs no reference answer: perplexity of the base on what the model writes on held-out prompts (base: "
         "its own perplexity on itself), and the mean per token of the square root of the Jensen-Shannon divergence "

@@ -124,6 +124,30 @@ def test_the_table_has_the_sets_and_the_drift(run: Path, capsys: pytest.CaptureF
     assert [row["cells"]["base"]["value"] for row in cells if row["label"] == "JS distance to base"] == [0.0]
 
 
+def test_the_base_alone_has_its_scores_and_its_own_perplexity(
+    run: Path, data: Path, tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--retention", "--retention-limit", "4", "--data-dir", str(data)]
+    result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *more, methods="base"))
+    assert result.code == 0, result.err
+    alone, beside = RunResults.load(tmp_path / "run"), RunResults.load(run)
+    assert {name: score.mean for name, score in alone.base.items()} == {
+        name: score.mean for name, score in beside.base.items()
+    }
+    assert alone.base_drift == beside.base_drift
+    table = command(capsys, "table", str(tmp_path / "run"), "--retention").out
+    assert "hellaswag" in table
+    assert "nothing was trained" in table
+    assert "mini_gsm" not in table
+    for words in ("BWT", "TI,"):
+        assert words not in result.out
+    for args in (["table", "--group-by", "level"], ["diagnose"], ["plot", "-o", str(tmp_path / "plots")], ["report"]):
+        after = command(capsys, args[0], str(tmp_path / "run"), *args[1:])
+        assert after.code == 0, (args, after.err)
+    card = command(capsys, "export", str(tmp_path / "run"), "--to", "hf-card", "-o", str(tmp_path / "card"))
+    assert "no trained row" in card.err
+
+
 def test_scores_can_be_graded_again(run: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = artifacts(run)
     result = command(capsys, "score", str(run), "--task", "winogrande,mmlu,hellaswag")
