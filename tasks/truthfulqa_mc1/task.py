@@ -29,8 +29,8 @@ class TruthfulQaMc1(StockChoiceTask):
     comparable = False
 
     def choices(self, row: Row) -> list[str]:
-        """The right answer first, then the false ones. A list that the hub split after its last semicolon ends in an
-        empty one, which is no answer (and the most likely of all)."""
+        """The right answer first, then the false ones. A list that ends in a semicolon has an empty last one,
+        which is no answer."""
         if row.get("mc1_targets"):
             return [str(choice) for choice in row["mc1_targets"]["choices"]]
         if "best_answer" not in row or "incorrect_answers" not in row:
