@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,3 +47,19 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return made[kind]
 
     return folder
+
+
+@pytest.fixture
+def sandbox_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples each call of the sandbox got, in the order of the calls."""
+    from dasd_bench.sandbox import Sandbox
+
+    batches: list[int] = []
+    run = Sandbox.run
+
+    def counted(sandbox: Sandbox, samples: Any, *rest: Any) -> Any:
+        batches.append(len(samples))
+        return run(sandbox, samples, *rest)
+
+    monkeypatch.setattr(Sandbox, "run", counted)
+    return batches

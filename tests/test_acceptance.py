@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-import pytest
 
 from dasd_bench.acceptance import check_rewrites
 from dasd_bench.lab import Generation
@@ -21,7 +20,7 @@ def rewrite(text: str, finish: Finish = "stop") -> Generation:
     return Generation(ids, np.zeros(len(ids), dtype=np.float32), text, finish)
 
 
-def test_two_tasks_are_graded_in_order_and_all_programs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_tasks_are_graded_in_order_and_all_programs_at_once(sandbox_batches: list[int]) -> None:
     registry = discover()
     code, words = registry.task("mini_mbpp").item, registry.task("mini_gsm").item
     programs = list(examples_of(code, load_rows(code, "train", limit=4), "train"))
@@ -33,14 +32,6 @@ def test_two_tasks_are_graded_in_order_and_all_programs_at_once(monkeypatch: pyt
         encode_reply=lambda text: list(range(len(text.split()))),
     )
     lab = StoreLab(cast("Any", context), seed=0)
-    batches: list[int] = []
-    run = type(code.sandbox).run
-
-    def counted(sandbox: Any, samples: Any, *rest: Any) -> Any:
-        batches.append(len(samples))
-        return run(sandbox, samples, *rest)
-
-    monkeypatch.setattr(type(code.sandbox), "run", counted)
     examples = [one for pair in zip(programs, problems, strict=True) for one in pair]
     rewrites = [
         rewrite(programs[0].reference),
@@ -57,4 +48,4 @@ def test_two_tasks_are_graded_in_order_and_all_programs_at_once(monkeypatch: pyt
         "right", "right", "wrong", "wrong", "truncated", "too_short", "right", "leak",
     ]  # fmt: skip
     assert [check.accepted for check in checks] == [True, True, False, False, False, False, True, False]
-    assert batches == [3]
+    assert sandbox_batches == [3]

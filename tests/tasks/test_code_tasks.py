@@ -173,24 +173,16 @@ def test_mbpp_trains_on_its_train_split(registry: Registry) -> None:
 
 
 def test_all_completions_of_an_evaluation_run_in_one_go_and_each_once(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, sandbox_batches: list[int]
 ) -> None:
     task = registry.task("mini_mbpp").item
     rows = load_rows(task, "test", limit=3).rows
-    batches: list[int] = []
-    run = type(task.sandbox).run
-
-    def counted(sandbox: Any, samples: Any, *rest: Any) -> Any:
-        batches.append(len(samples))
-        return run(sandbox, samples, *rest)
-
-    monkeypatch.setattr(type(task.sandbox), "run", counted)
     texts = [str(row["code"]) for row in rows[:2]] + ["no program"]
     task.grade_ahead([*rows, rows[0]], [*texts, texts[0]])
-    assert batches == [3]
+    assert sandbox_batches == [3]
     score = derive.config_of(task)["process_results"]
     assert [score(row, [text])["pass_at_1"] for row, text in zip(rows, texts, strict=True)] == [1.0, 1.0, 0.0]
-    assert batches == [3]
+    assert sandbox_batches == [3]
 
 
 @needs_data
