@@ -15,8 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import interleaved, linear_flops, load, machine_limit, main, report, rows, warm
-from dasd_bench.engine import Engine, ScoreRequest
+from benchmarks.common import linear_flops, load, machine_limit, main, report, rows, warm, warm_engine
+from benchmarks.sides import Work, compare
+from dasd_bench.engine import ScoreRequest
 
 Request = tuple[list[int], list[int]]
 DOCUMENTS = {0: 64, 25: 8}
@@ -41,39 +42,51 @@ def requests_of(tokenizer: Any, data_dir: str | None, shots: int, count: int) ->
     return documents
 
 
-def measure(shots: int, dtype: str, data_dir: str | None, runs: int, limit: int | None) -> dict[str, Any]:
-    """One line of the table."""
+def peer_side(dtype: str, data_dir: str | None, shots: int, count: int) -> Work:
+    """lm-eval's hf backend: (log-likelihood, is it greedy) of every choice."""
     from lm_eval.models.huggingface import HFLM
 
+    model, tokenizer = load(dtype)
+    flat = [request for document in requests_of(tokenizer, data_dir, shots, count) for request in document]
+    backend = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, max_length=8192)
+    warm(model)
+    return lambda: backend._loglikelihood_tokens([(("", ""), c, t) for c, t in flat], disable_tqdm=True)
+
+
+def our_side(dtype: str, data_dir: str | None, shots: int, count: int) -> Work:
+    """``Engine.loglikelihood``: (log-likelihood, is it greedy) of every choice."""
+    model, tokenizer = load(dtype)
+    flat = [request for document in requests_of(tokenizer, data_dir, shots, count) for request in document]
+    requests = [ScoreRequest(context, target, name=f"request {i}") for i, (context, target) in enumerate(flat)]
+    engine = warm_engine(model, tokenizer)
+    return lambda: [(found.logp, found.greedy) for found in engine.loglikelihood(requests)]
+
+
+def measure(shots: int, dtype: str, data_dir: str | None, runs: int, limit: int | None) -> dict[str, Any]:
+    """One line of the table."""
     model, tokenizer = load(dtype)
     limit_rate = machine_limit(model)
     body, head = linear_flops(model)
     documents = requests_of(tokenizer, data_dir, shots, limit or DOCUMENTS[shots])
-    flat = [request for document in documents for request in document]
-    backend = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, max_length=8192)
-    engine = Engine(model, tokenizer)
-    warm(engine, tokenizer)
-    requests = [ScoreRequest(context, target, name=f"request {i}") for i, (context, target) in enumerate(flat)]
-    peer_seconds, our_seconds, theirs, ours = interleaved(
-        lambda: backend._loglikelihood_tokens([(("", ""), c, t) for c, t in flat], disable_tqdm=True),
-        lambda: engine.loglikelihood(requests),
-        runs,
-    )
     count = len(documents)
+    arguments = (dtype, data_dir, shots, count)
+    theirs, ours = compare([(peer_side, arguments), (our_side, arguments)], runs)
     tokens = sum(len(d[0][0]) + sum(len(t) - 1 for _, t in d) for d in documents)
     heads = sum(1 + sum(len(t) - 1 for _, t in d) for d in documents)
-    difference = max(abs(a[0] - b.logp) for a, b in zip(theirs, ours, strict=True))
+    both = list(zip(theirs.result, ours.result, strict=True))
     return report(
         NAMES[shots],
         dtype,
         "s/doc",
-        peer_seconds / count,
-        our_seconds / count,
+        theirs.seconds / count,
+        ours.seconds / count,
         runs=runs,
         lower_is_better=True,
-        limit_share=round((tokens * body + heads * head) / limit_rate / our_seconds, 3),
-        max_abs_diff=float(f"{difference:.3g}"),
-        identical=f"{sum(a[1] == b.greedy for a, b in zip(theirs, ours, strict=True))}/{len(ours)}",
+        limit_share=round((tokens * body + heads * head) / limit_rate / ours.seconds, 3),
+        max_abs_diff=float(f"{max(abs(peer[0] - mine[0]) for peer, mine in both):.3g}"),
+        identical=f"{sum(peer[1] == mine[1] for peer, mine in both)}/{len(both)}",
+        peer_peak_mib=round(theirs.peak_bytes / 2**20),
+        ours_peak_mib=round(ours.peak_bytes / 2**20),
     )
 
 

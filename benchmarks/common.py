@@ -1,18 +1,15 @@
-"""What the engine's benchmarks share: the model, real or built-in rows, interleaved runs, the machine's own limit."""
+"""What the engine's benchmarks share: the model, real or built-in rows, the machine's own limit, the table's lines."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import statistics
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 
@@ -94,57 +91,17 @@ def machine_limit(model: Any, rows_at_once: int = 512) -> float:
             hidden = torch.randn(rows_at_once, shape[1], dtype=layer.weight.dtype, device=layer.weight.device)
             work = 2.0 * rows_at_once * shape[0] * shape[1]
             for _ in range(20):
-                start = _clock()
+                start = clock()
                 run(hidden)
-                best = max(best, work / (_clock() - start))
+                best = max(best, work / (clock() - start))
     return best
 
 
-def _clock() -> float:
+def clock() -> float:
     """Seconds; on a GPU after all that was asked of it is done."""
     if DEVICE != "cpu":
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-class PeakMemory:
-    """The most resident memory above the start of the block, in bytes, sampled every 5 ms."""
-
-    def __enter__(self) -> PeakMemory:
-        self._process = psutil.Process()
-        self._start = self._process.memory_info().rss
-        self.bytes = 0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.005):
-            self.bytes = max(self.bytes, self._process.memory_info().rss - self._start)
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-
-def interleaved(peer: Callable[[], Any], ours: Callable[[], Any], runs: int) -> tuple[float, float, Any, Any]:
-    """Median seconds of both and their last results; each order as often as the other."""
-    (theirs, their_result), (own, own_result) = rotated([peer, ours], runs)
-    return theirs, own, their_result, own_result
-
-
-def rotated(sides: list[Callable[[], Any]], runs: int) -> list[tuple[float, Any]]:
-    """(median seconds, last result) of each side; every second round goes through them backwards."""
-    times: list[list[float]] = [[] for _ in sides]
-    results: list[Any] = [None] * len(sides)
-    order = list(range(len(sides)))
-    for number in range(runs):
-        for side in order if number % 2 == 0 else order[::-1]:
-            start = _clock()
-            results[side] = sides[side]()
-            times[side].append(_clock() - start)
-    return [(statistics.median(times[side]), results[side]) for side in order]
 
 
 def report(
@@ -167,11 +124,19 @@ def report(
     }
 
 
-def warm(engine: Engine, tokenizer: Any) -> None:
-    """First calls build caches of the libraries: not timed."""
+def warm(model: Any) -> None:
+    """A first pass builds caches of the libraries: not timed."""
+    with torch.inference_mode():
+        model(input_ids=torch.tensor([[1, 2, 3]], device=DEVICE))
+
+
+def warm_engine(model: Any, tokenizer: Any) -> Engine:
+    """An engine whose kernels are loaded and tried."""
     from dasd_bench.engine import GenerateRequest
 
+    engine = Engine(model, tokenizer)
     engine.generate([GenerateRequest(list(tokenizer("Warm up.").input_ids), 2, frozenset())])
+    return engine
 
 
 def main(run: Callable[..., list[dict[str, Any]]], doc: str | None) -> None:

@@ -18,11 +18,24 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DEVICE, chat_ids, interleaved, linear_flops, load, machine_limit, main, report, rows, warm
-from dasd_bench.engine import DualRequest, Engine
+from benchmarks.common import (
+    DEVICE,
+    chat_ids,
+    linear_flops,
+    load,
+    machine_limit,
+    main,
+    report,
+    rows,
+    warm,
+    warm_engine,
+)
+from benchmarks.sides import Work, compare
+from dasd_bench.engine import DualRequest
 from dasd_bench.lab import Choice, DualStep
 from dasd_bench.records import Origin
 
+PROMPTS = 64
 NEW_TOKENS = 200
 PEER_BATCH = 32
 TAU = 0.9
@@ -98,6 +111,37 @@ def peer(model: Any, bases: list[list[int]], references: list[list[int]], stop: 
     return results
 
 
+def prompts_of(tokenizer: Any, data_dir: str | None, count: int) -> tuple[list[list[int]], list[list[int]]]:
+    """The plain and the answer-aware prompts of the first ``count`` train rows."""
+    examples = rows(data_dir, "gsm8k", "train", count)
+    bases = [chat_ids(tokenizer, ("user", row["question"])) for row in examples]
+    references = [
+        chat_ids(tokenizer, ("user", row["question"]), ("assistant", row["answer"]), ("user", REWRITE))
+        for row in examples
+    ]
+    return bases, references
+
+
+def peer_side(dtype: str, data_dir: str | None, count: int) -> Work:
+    """transformers' ``generate`` with the processor."""
+    model, tokenizer = load(dtype)
+    bases, references = prompts_of(tokenizer, data_dir, count)
+    warm(model)
+    return lambda: peer(model, bases, references, int(tokenizer.eos_token_id))
+
+
+def our_side(dtype: str, data_dir: str | None, count: int) -> Work:
+    """``Engine.dual_decode``."""
+    model, tokenizer = load(dtype)
+    stop = frozenset([int(tokenizer.eos_token_id)])
+    requests = [
+        DualRequest(base, reference, NEW_TOKENS, stop, name=f"row {i}")
+        for i, (base, reference) in enumerate(zip(*prompts_of(tokenizer, data_dir, count), strict=True))
+    ]
+    engine = warm_engine(model, tokenizer)
+    return lambda: [found.token_ids.tolist() for found in engine.dual_decode(requests, gate)]
+
+
 def run(
     dtype: str = "fp32", data_dir: str | None = None, runs: int = 3, limit: int | None = None
 ) -> list[dict[str, Any]]:
@@ -105,25 +149,10 @@ def run(
     model, tokenizer = load(dtype)
     limit_rate = machine_limit(model)
     body, head = linear_flops(model)
-    examples = rows(data_dir, "gsm8k", "train", limit or 64)
-    bases = [chat_ids(tokenizer, ("user", row["question"])) for row in examples]
-    references = [
-        chat_ids(tokenizer, ("user", row["question"]), ("assistant", row["answer"]), ("user", REWRITE))
-        for row in examples
-    ]
-    stop = int(tokenizer.eos_token_id)
-    engine = Engine(model, tokenizer)
-    warm(engine, tokenizer)
-    requests = [
-        DualRequest(b, r, NEW_TOKENS, frozenset([stop]), name=f"row {i}")
-        for i, (b, r) in enumerate(zip(bases, references, strict=True))
-    ]
-    peer_seconds, our_seconds, theirs, ours = interleaved(
-        lambda: peer(model, bases, references, stop),
-        lambda: [result.token_ids.tolist() for result in engine.dual_decode(requests, gate)],
-        runs,
-    )
-    tokens = sum(map(len, ours))
+    bases, references = prompts_of(tokenizer, data_dir, limit or PROMPTS)
+    arguments = (dtype, data_dir, len(bases))
+    theirs, ours = compare([(peer_side, arguments), (our_side, arguments)], runs)
+    tokens = sum(map(len, ours.result))
     shared = sum(
         next(i for i, (x, y) in enumerate(zip(b, r, strict=False)) if x != y) if b != r[: len(b)] else len(b)
         for b, r in zip(bases, references, strict=True)
@@ -134,11 +163,13 @@ def run(
             "dual-decode",
             dtype,
             "tok/s",
-            sum(map(len, theirs)) / peer_seconds,
-            tokens / our_seconds,
+            sum(map(len, theirs.result)) / theirs.seconds,
+            tokens / ours.seconds,
             runs=runs,
-            limit_share=round(work / limit_rate / our_seconds, 3),
-            identical=f"{sum(a == b for a, b in zip(theirs, ours, strict=True))}/{len(ours)}",
+            limit_share=round(work / limit_rate / ours.seconds, 3),
+            identical=f"{sum(a == b for a, b in zip(theirs.result, ours.result, strict=True))}/{len(ours.result)}",
+            peer_peak_mib=round(theirs.peak_bytes / 2**20),
+            ours_peak_mib=round(ours.peak_bytes / 2**20),
         )
     ]
 

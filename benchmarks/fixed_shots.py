@@ -16,8 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import interleaved, linear_flops, load, machine_limit, main, report, rows, warm
-from dasd_bench.engine import Engine, GenerateRequest
+from benchmarks.common import linear_flops, load, machine_limit, main, report, rows, warm, warm_engine
+from benchmarks.sides import Work, compare
+from dasd_bench.engine import GenerateRequest
 
 NEW_TOKENS = 128
 ITEMS = 32
@@ -50,53 +51,72 @@ def minerva_math(data_dir: str | None, count: int) -> tuple[list[str], list[str]
     return [shots + text(row["problem"]) for row in rows(data_dir, "math500", "test", count)], ["Problem:"]
 
 
-def run(
-    dtype: str = "fp32", data_dir: str | None = None, runs: int = 3, limit: int | None = None
-) -> list[dict[str, Any]]:
-    """One line per task."""
+TASKS = {"gsm8k_cot": gsm8k_cot, "minerva_math": minerva_math}
+
+
+def peer_side(dtype: str, data_dir: str | None, name: str, count: int) -> Work:
+    """lm-eval's hf backend: the texts."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     model, tokenizer = load(dtype)
+    prompts, until = TASKS[name](data_dir, count)
+    keywords = {"until": until, "max_gen_toks": NEW_TOKENS, "do_sample": False}
+    instances = [Instance("generate_until", {}, (p, dict(keywords)), i) for i, p in enumerate(prompts)]
+    backend = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, max_length=8192)
+    warm(model)
+    return lambda: backend.generate_until(instances, disable_tqdm=True)
+
+
+def our_side(dtype: str, data_dir: str | None, name: str, count: int) -> Work:
+    """``Engine.generate``: (tokens, text up to the first stop string) of every item."""
+    model, tokenizer = load(dtype)
+    prompts, until = TASKS[name](data_dir, count)
+    stop = frozenset([int(tokenizer.eos_token_id)])
+    requests = [
+        GenerateRequest(list(tokenizer(p).input_ids), NEW_TOKENS, stop, tuple(until), name=f"{name} {i}")
+        for i, p in enumerate(prompts)
+    ]
+    engine = warm_engine(model, tokenizer)
+    return lambda: [
+        (len(found.token_ids), min((found.text.split(end)[0] for end in until), key=len))
+        for found in engine.generate(requests)
+    ]
+
+
+def measure(name: str, dtype: str, data_dir: str | None, runs: int, limit: int | None) -> dict[str, Any]:
+    """The line of one task."""
+    model, tokenizer = load(dtype)
     limit_rate = machine_limit(model)
     body, head = linear_flops(model)
-    backend = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, max_length=8192)
-    engine = Engine(model, tokenizer)
-    warm(engine, tokenizer)
-    lines = []
-    for name, task in (("gsm8k_cot", gsm8k_cot), ("minerva_math", minerva_math)):
-        prompts, until = task(data_dir, limit or ITEMS)
-        keywords = {"until": until, "max_gen_toks": NEW_TOKENS, "do_sample": False}
-        instances = [Instance("generate_until", {}, (p, dict(keywords)), i) for i, p in enumerate(prompts)]
-        stops = frozenset([int(tokenizer.eos_token_id)])
-        requests = [
-            GenerateRequest(list(tokenizer(p).input_ids), NEW_TOKENS, stops, tuple(until), name=f"{name} {i}")
-            for i, p in enumerate(prompts)
-        ]
-        peer_seconds, our_seconds, theirs, ours = interleaved(
-            lambda i=instances: backend.generate_until(i, disable_tqdm=True),
-            lambda r=requests: engine.generate(r),
-            runs,
-        )
-        texts = [min((g.text.split(stop)[0] for stop in until), key=len) for g in ours]
-        tokens = sum(len(g.token_ids) for g in ours)
-        ids = [r.prompt_ids for r in requests]
-        shared = next(i for i, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1)
-        work = (shared + sum(len(i) - shared for i in ids) + tokens) * body + tokens * head
-        lines.append(
-            report(
-                f"fixed-shots {name}",
-                dtype,
-                "s/item",
-                peer_seconds / len(prompts),
-                our_seconds / len(prompts),
-                runs=runs,
-                lower_is_better=True,
-                limit_share=round(work / limit_rate / our_seconds, 3),
-                identical=f"{sum(a == b for a, b in zip(theirs, texts, strict=True))}/{len(texts)}",
-            )
-        )
-    return lines
+    prompts, _ = TASKS[name](data_dir, limit or ITEMS)
+    arguments = (dtype, data_dir, name, len(prompts))
+    theirs, ours = compare([(peer_side, arguments), (our_side, arguments)], runs)
+    tokens = sum(count for count, _ in ours.result)
+    ids = [tokenizer(prompt).input_ids for prompt in prompts]
+    shared = next(i for i, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1)
+    work = (shared + sum(len(i) - shared for i in ids) + tokens) * body + tokens * head
+    same = sum(peer == text for peer, (_, text) in zip(theirs.result, ours.result, strict=True))
+    return report(
+        f"fixed-shots {name}",
+        dtype,
+        "s/item",
+        theirs.seconds / len(prompts),
+        ours.seconds / len(prompts),
+        runs=runs,
+        lower_is_better=True,
+        limit_share=round(work / limit_rate / ours.seconds, 3),
+        identical=f"{same}/{len(prompts)}",
+        peer_peak_mib=round(theirs.peak_bytes / 2**20),
+        ours_peak_mib=round(ours.peak_bytes / 2**20),
+    )
+
+
+def run(
+    dtype: str = "fp32", data_dir: str | None = None, runs: int = 3, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """One line per task."""
+    return [measure(name, dtype, data_dir, runs, limit) for name in TASKS]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ its attention reads every sequence's cache for every token, and it had not ended
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,20 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DEVICE, chat_ids, linear_flops, load, machine_limit, main, report, rotated, rows, warm
-from dasd_bench.engine import Engine, GenerateRequest
+from benchmarks.common import (
+    DEVICE,
+    chat_ids,
+    linear_flops,
+    load,
+    machine_limit,
+    main,
+    report,
+    rows,
+    warm,
+    warm_engine,
+)
+from benchmarks.sides import Work, compare
+from dasd_bench.engine import GenerateRequest
 
 NEW_TOKENS = 200
 PEER_BATCH = 32
@@ -67,61 +78,72 @@ def transformers_continuous(model: Any, prompts: list[list[int]], stop: int) -> 
     return [numbered[number] for number in sorted(numbered)]
 
 
+def prompts_of(tokenizer: Any, data_dir: str | None, count: int) -> list[list[int]]:
+    """The questions of the first ``count`` test rows through the chat template."""
+    return [chat_ids(tokenizer, ("user", row["question"])) for row in rows(data_dir, "gsm8k", "test", count)]
+
+
+def generate_side(dtype: str, data_dir: str | None, count: int) -> Work:
+    """transformers' ``generate``."""
+    model, tokenizer = load(dtype)
+    prompts, stop = prompts_of(tokenizer, data_dir, count), int(tokenizer.eos_token_id)
+    warm(model)
+    return lambda: transformers_generate(model, prompts, [stop], stop)
+
+
+def continuous_side(dtype: str, data_dir: str | None, count: int) -> Work:
+    """transformers' continuous batching."""
+    model, tokenizer = load(dtype)
+    prompts = prompts_of(tokenizer, data_dir, count)
+    warm(model)
+    return lambda: transformers_continuous(model, prompts, int(tokenizer.eos_token_id))
+
+
+def our_side(dtype: str, data_dir: str | None, count: int) -> Work:
+    """``Engine.generate``."""
+    model, tokenizer = load(dtype)
+    stop = frozenset([int(tokenizer.eos_token_id)])
+    requests = [
+        GenerateRequest(prompt, NEW_TOKENS, stop, name=f"row {i}")
+        for i, prompt in enumerate(prompts_of(tokenizer, data_dir, count))
+    ]
+    engine = warm_engine(model, tokenizer)
+    return lambda: [found.token_ids.tolist() for found in engine.generate(requests)]
+
+
 def run(
     dtype: str = "fp32", data_dir: str | None = None, runs: int = 3, limit: int | None = None
 ) -> list[dict[str, Any]]:
     """Both lines of the table."""
+    few, many = min(64, limit or 64), min(256, limit or 256)
+    first = run_line("generate", few, dtype, data_dir, runs, continuous=True)
+    slower = first["transformers_continuous"] < first["transformers_generate"]
+    return [first, run_line("generate-refill", many, dtype, data_dir, runs, continuous=not slower)]
+
+
+def run_line(name: str, count: int, dtype: str, data_dir: str | None, runs: int, *, continuous: bool) -> dict[str, Any]:
+    """``count`` prompts by every side."""
     model, tokenizer = load(dtype)
     limit_rate = machine_limit(model)
-    few, many = min(64, limit or 64), min(256, limit or 256)
-    first = run_line("generate", model, tokenizer, few, dtype, data_dir, runs, limit_rate, continuous=True)
-    slower = first["transformers_continuous"] < first["transformers_generate"]
-    second = run_line(
-        "generate-refill", model, tokenizer, many, dtype, data_dir, runs, limit_rate, continuous=not slower
-    )
-    return [first, second]
-
-
-def run_line(
-    name: str,
-    model: Any,
-    tokenizer: Any,
-    count: int,
-    dtype: str,
-    data_dir: str | None,
-    runs: int,
-    limit_rate: float,
-    *,
-    continuous: bool,
-) -> dict[str, Any]:
-    """``count`` prompts by every side."""
     body, head = linear_flops(model)
-    stop = [int(tokenizer.eos_token_id)]
-    prompts = [chat_ids(tokenizer, ("user", row["question"])) for row in rows(data_dir, "gsm8k", "test", count)]
-    engine = Engine(model, tokenizer)
-    warm(engine, tokenizer)
-    requests = [GenerateRequest(p, NEW_TOKENS, frozenset(stop), name=f"row {i}") for i, p in enumerate(prompts)]
-    sides: list[Callable[[], list[list[int]]]] = [
-        lambda: [g.token_ids.tolist() for g in engine.generate(requests)],
-        lambda: transformers_generate(model, prompts, stop, stop[0]),
-    ]
-    if continuous:
-        sides.append(lambda: transformers_continuous(model, prompts, stop[0]))
-    (seconds, ours), (peer_seconds, theirs), *others = rotated(sides, runs)
-    rates = [sum(map(len, theirs)) / peer_seconds, *(sum(map(len, found)) / took for took, found in others)]
-    tokens = sum(map(len, ours))
-    work = (sum(map(len, prompts)) + tokens) * body + tokens * head
+    prepared = [our_side, generate_side, continuous_side][: 3 if continuous else 2]
+    ours, theirs, *others = compare([(side, (dtype, data_dir, count)) for side in prepared], runs)
+    rates = [sum(map(len, found.result)) / found.seconds for found in (theirs, *others)]
+    tokens = sum(map(len, ours.result))
+    work = (sum(map(len, prompts_of(tokenizer, data_dir, count))) + tokens) * body + tokens * head
     return report(
         name,
         dtype,
         "tok/s",
         max(rates),
-        tokens / seconds,
+        tokens / ours.seconds,
         runs=runs,
-        limit_share=round(work / limit_rate / seconds, 3),
-        identical=f"{sum(a == b for a, b in zip(theirs, ours, strict=True))}/{len(ours)}",
+        limit_share=round(work / limit_rate / ours.seconds, 3),
+        identical=f"{sum(a == b for a, b in zip(theirs.result, ours.result, strict=True))}/{len(ours.result)}",
         transformers_generate=round(rates[0], 1),
         transformers_continuous=round(rates[1], 1) if continuous else None,
+        peer_peak_mib=round(theirs.peak_bytes / 2**20),
+        ours_peak_mib=round(ours.peak_bytes / 2**20),
     )
 
 

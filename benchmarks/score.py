@@ -1,14 +1,13 @@
 """Token scores of 256 GSM8K targets (log p, top-1, entropy, rank) against one padded forward per batch of 8.
 
-The peer keeps full logits of the batch, as the usual few lines of transformers code do. Peak memory is what each side
-holds above its start.
+The peer keeps full logits of the batch, as the usual few lines of transformers code do. Peak memory is what each
+side holds above its start.
 
     python benchmarks/score.py --dtype fp32 --data-dir DATA
 """
 
 from __future__ import annotations
 
-import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import (
     DEVICE,
-    PeakMemory,
     chat_ids,
-    interleaved,
     linear_flops,
     load,
     machine_limit,
@@ -30,10 +27,12 @@ from benchmarks.common import (
     report,
     rows,
     warm,
+    warm_engine,
 )
-from dasd_bench.allocator import return_free_memory
-from dasd_bench.engine import Engine, ScoreRequest
+from benchmarks.sides import Work, compare
+from dasd_bench.engine import ScoreRequest
 
+TARGETS = 256
 PEER_BATCH = 8
 
 
@@ -59,6 +58,31 @@ def padded_scores(model: Any, requests: list[ScoreRequest], pad: int) -> list[np
     return results
 
 
+def requests_of(tokenizer: Any, data_dir: str | None, count: int) -> list[ScoreRequest]:
+    """The reference answers of the first ``count`` train rows, each with the end-of-turn token."""
+    stop = int(tokenizer.eos_token_id)
+    return [
+        ScoreRequest(chat_ids(tokenizer, ("user", row["question"])), [*tokenizer(row["answer"]).input_ids, stop])
+        for row in rows(data_dir, "gsm8k", "train", count)
+    ]
+
+
+def peer_side(dtype: str, data_dir: str | None, count: int) -> Work:
+    """Padded forwards of transformers' model."""
+    model, tokenizer = load(dtype)
+    requests = requests_of(tokenizer, data_dir, count)
+    warm(model)
+    return lambda: padded_scores(model, requests, int(tokenizer.eos_token_id))
+
+
+def our_side(dtype: str, data_dir: str | None, count: int) -> Work:
+    """``Engine.score``."""
+    model, tokenizer = load(dtype)
+    requests = requests_of(tokenizer, data_dir, count)
+    engine = warm_engine(model, tokenizer)
+    return lambda: [(found.logp, found.rank) for found in engine.score(requests)]
+
+
 def run(
     dtype: str = "fp32", data_dir: str | None = None, runs: int = 3, limit: int | None = None
 ) -> list[dict[str, Any]]:
@@ -66,41 +90,27 @@ def run(
     model, tokenizer = load(dtype)
     limit_rate = machine_limit(model)
     body, head = linear_flops(model)
-    stop = int(tokenizer.eos_token_id)
-    requests = [
-        ScoreRequest(chat_ids(tokenizer, ("user", row["question"])), [*tokenizer(row["answer"]).input_ids, stop])
-        for row in rows(data_dir, "gsm8k", "train", limit or 256)
-    ]
-    engine = Engine(model, tokenizer)
-    warm(engine, tokenizer)
-    peaks = []
-    for work in (lambda: padded_scores(model, requests[:32], stop), lambda: engine.score(requests[:32])):
-        # What the side before has freed would else be taken up again and not seen.
-        gc.collect()
-        return_free_memory()
-        with PeakMemory() as peak:
-            work()
-        peaks.append(peak.bytes)
-    peer_seconds, our_seconds, theirs, ours = interleaved(
-        lambda: padded_scores(model, requests, stop), lambda: engine.score(requests), runs
-    )
+    requests = requests_of(tokenizer, data_dir, limit or TARGETS)
+    arguments = (dtype, data_dir, len(requests))
+    theirs, ours = compare([(peer_side, arguments), (our_side, arguments)], runs)
     tokens = sum(len(r.target_ids) for r in requests)
     computed = sum(len(r.prompt_ids) for r in requests) + tokens
-    difference = max(float(np.abs(a[0] - b.logp).max()) for a, b in zip(theirs, ours, strict=True))
-    same_rank = sum(int((a[3] == b.rank).sum()) for a, b in zip(theirs, ours, strict=True))
+    both = list(zip(theirs.result, ours.result, strict=True))
+    difference = max(float(np.abs(peer[0] - logp).max()) for peer, (logp, _) in both)
+    same_rank = sum(int((peer[3] == rank).sum()) for peer, (_, rank) in both)
     return [
         report(
             "score",
             dtype,
             "tok/s",
-            tokens / peer_seconds,
-            tokens / our_seconds,
+            tokens / theirs.seconds,
+            tokens / ours.seconds,
             runs=runs,
-            limit_share=round((computed * body + tokens * head) / limit_rate / our_seconds, 3),
+            limit_share=round((computed * body + tokens * head) / limit_rate / ours.seconds, 3),
             max_abs_diff=float(f"{difference:.3g}"),
             identical=f"{same_rank}/{tokens} ranks",
-            peer_peak_mib=round(peaks[0] / 2**20),
-            ours_peak_mib=round(peaks[1] / 2**20),
+            peer_peak_mib=round(theirs.peak_bytes / 2**20),
+            ours_peak_mib=round(ours.peak_bytes / 2**20),
         )
     ]
 

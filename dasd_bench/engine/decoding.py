@@ -21,8 +21,8 @@ from dasd_bench.records import Finish
 Result = TypeVar("Result")
 Made = TypeVar("Made", covariant=True)
 
-REFILL = 8
-"""New items are admitted once this share (1/8) of the slots is free, so that prompts are computed together."""
+REFILL = 16
+"""New items are admitted once this share (1/16) of the slots is free, so that prompts are computed together."""
 
 
 class Recorder(Protocol[Made]):

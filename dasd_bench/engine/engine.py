@@ -60,12 +60,18 @@ class Engine:
             "prefill": "torch" if network.tree_kernel is None else "compiled kernel",
             "decode": self._decode_path(),
             "rows": "compiled kernels" if network.row_kernels is not None else "torch",
-            "linears": f"onednn-packed ({network.packed_linears})" if network.packed_linears else "torch",
+            "linears": self._linear_path(),
             "dtype": str(network.dtype).removeprefix("torch."),
             "device": str(network.device),
             "slots": self.settings.slots,
             "prefill_tokens": self.settings.prefill_tokens,
         }
+
+    def _linear_path(self) -> str:
+        if not self._network.packed_linears:
+            return "torch"
+        kind = "compiled kernel" if self._network.linear_kernel is not None else "onednn-packed"
+        return f"{kind} ({self._network.packed_linears})"
 
     def _decode_path(self) -> str:
         if self._static is not None:

@@ -16,14 +16,12 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from dasd_bench.engine.kernels.linear import LinearKernel
 from dasd_bench.engine.kernels.rows import RowKernels
-from dasd_bench.engine.linears import PackedLinear, can_pack
+from dasd_bench.engine.linears import ACTIVATIONS, GatedBlock, Packer
 
 MEMORY_SHARE = 0.5
 """The share of the free memory that the packed copies may take; a model that needs more runs on torch's own."""
-
-ACTIVATIONS = {"SiLU": ("swish", ""), "SiLUActivation": ("swish", ""), "GELUTanh": ("gelu", "tanh")}
-"""oneDNN's name and variant of an activation, by the name of its class."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """The largest difference to the module, in shares of its largest output, that counts as rounding."""
@@ -31,20 +29,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 ROTARY = "apply_rotary_pos_emb"
 """The name that the function has in transformers' model files."""
-
-
-class GatedBlock(nn.Module):
-    """down(activation(gate(x)) * up(x)) in three products, each with what follows it; inference on CPU only."""
-
-    def __init__(self, gate: PackedLinear, up: PackedLinear, down: PackedLinear, activation: tuple[str, str]) -> None:
-        super().__init__()
-        self.gate, self.up, self.down = gate, up, down
-        self._activation = activation
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """``hidden`` [..., width] to the same shape."""
-        gated = self.gate.activated(hidden, *self._activation)
-        return self.down.forward(self.up.times(hidden, gated))
 
 
 class RowNorm(nn.Module):
@@ -85,48 +69,32 @@ def _rotates(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> bool:
 
 
 class Exchange:
-    """The stand-ins for modules below ``root``, put in place only inside :meth:`active`."""
+    """The stand-ins for modules below ``root``, put in place only inside :meth:`active`.
 
-    def __init__(self, root: nn.Module, kernels: RowKernels | None) -> None:
+    ``count`` is how many linear layers run on packed weights.
+    """
+
+    def __init__(self, root: nn.Module, kernels: RowKernels | None, linear_kernel: LinearKernel | None = None) -> None:
         self._places: list[tuple[nn.Module, str, nn.Module, nn.Module]] = []
-        self._packed: dict[int, PackedLinear] = {}
-        self._pack(root)
         self._functions = [] if kernels is None else _rotations(root, kernels)
+        packer = Packer(linear_kernel)
+        packable = _packable(root, packer)
+        # Blocks first: the layers inside one are not packed a second time.
+        stand_ins: dict[int, nn.Module] = {}
+        inside: set[int] = set()
+        for block in root.modules():
+            found = _gated(block, packer, packable)
+            if found is not None:
+                stand_ins[id(block)] = found
+                inside |= {id(child) for child in block.children()}
+        self.count = len(packable)
         for parent in root.modules():
             for name, child in parent.named_children():
-                stand_in = self._packed.get(id(child)) or self._gated(child) or _norm(child, kernels)
+                if id(child) in packable and id(child) not in inside and id(child) not in stand_ins:
+                    stand_ins[id(child)] = packer.linear(packable[id(child)])
+                stand_in = stand_ins.get(id(child)) or _norm(child, kernels)
                 if stand_in is not None:
                     self._places.append((parent, name, child, stand_in))
-
-    def _pack(self, root: nn.Module) -> None:
-        linears = [module for module in root.modules() if type(module) is nn.Linear]
-        weights = {id(linear.weight): linear.weight for linear in linears}
-        if sum(weight.nbytes for weight in weights.values()) > psutil.virtual_memory().available * MEMORY_SHARE:
-            return
-        fits: dict[tuple[torch.device, torch.dtype], bool] = {}
-        for linear in linears:
-            kind = (linear.weight.device, linear.weight.dtype)
-            if kind not in fits:
-                fits[kind] = can_pack(linear.weight)
-            if fits[kind]:
-                self._packed[id(linear)] = PackedLinear(linear)
-
-    def _gated(self, block: nn.Module) -> GatedBlock | None:
-        """A stand-in for a block that has the parts of Llama's feed-forward block and gives what they mean there."""
-        parts = block._modules
-        linears = [self._packed.get(id(parts.get(name))) for name in ("gate_proj", "up_proj", "down_proj")]
-        activation = ACTIVATIONS.get(type(parts.get("act_fn")).__name__)
-        gate, up, down = linears
-        if gate is None or up is None or down is None or activation is None:
-            return None
-        stand_in = GatedBlock(gate, up, down, activation)
-        dtype = gate.weight.dtype
-        return stand_in if _difference(block, stand_in, gate.in_features, dtype) <= TOLERANCE[dtype] else None
-
-    @property
-    def count(self) -> int:
-        """How many linear layers run on packed weights."""
-        return len(self._packed)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -142,6 +110,27 @@ class Exchange:
                 names[ROTARY] = rotation.original
             for parent, name, module, _ in self._places:
                 parent._modules[name] = module
+
+
+def _packable(root: nn.Module, packer: Packer) -> dict[int, nn.Linear]:
+    """The linear layers to pack, by ``id``: none where the copies would take too much memory."""
+    linears = [module for module in root.modules() if type(module) is nn.Linear]
+    weights = {id(linear.weight): linear.weight for linear in linears}
+    if sum(weight.nbytes for weight in weights.values()) > psutil.virtual_memory().available * MEMORY_SHARE:
+        return {}
+    return {id(linear): linear for linear in linears if packer.fits(linear)}
+
+
+def _gated(block: nn.Module, packer: Packer, packable: dict[int, nn.Linear]) -> GatedBlock | None:
+    """A stand-in for a block that has the parts of Llama's feed-forward block and gives what they mean there."""
+    parts = block._modules
+    gate, up, down = (packable.get(id(parts.get(name))) for name in ("gate_proj", "up_proj", "down_proj"))
+    activation = type(parts.get("act_fn")).__name__
+    if gate is None or up is None or down is None or activation not in ACTIVATIONS:
+        return None
+    stand_in = GatedBlock(packer.gated(gate, up, activation), packer.linear(down))
+    dtype = gate.weight.dtype
+    return stand_in if _difference(block, stand_in, gate.in_features, dtype) <= TOLERANCE[dtype] else None
 
 
 def _rotations(root: nn.Module, kernels: RowKernels) -> list[tuple[dict[str, Any], Rotation]]:

@@ -21,6 +21,7 @@ from dasd_bench.engine import attention
 from dasd_bench.engine.attention import Plan
 from dasd_bench.engine.exchange import Exchange
 from dasd_bench.engine.kernels.decode import DecodeKernel, load_decode_kernel
+from dasd_bench.engine.kernels.linear import LinearKernel, load_linear_kernel
 from dasd_bench.engine.kernels.rows import RowKernels, load_row_kernels
 from dasd_bench.engine.kernels.tree import TreeKernel, load_tree_kernel
 from dasd_bench.engine.vocabulary import Vocabulary
@@ -65,12 +66,14 @@ class Network:
         self.kernel: DecodeKernel | None = None
         self.tree_kernel: TreeKernel | None = None
         self.row_kernels: RowKernels | None = None
+        self.linear_kernel: LinearKernel | None = None
         if self.packed:
             attention.register()
             self.kernel = load_decode_kernel(self.device, self.dtype, self.head_dim)
             self.tree_kernel = load_tree_kernel(self.device, self.dtype, self.head_dim)
             self.row_kernels = load_row_kernels(self.device, self.dtype)
-            self._exchange = Exchange(causal, self.row_kernels)
+            self.linear_kernel = load_linear_kernel(self.device, self.dtype)
+            self._exchange = Exchange(causal, self.row_kernels, self.linear_kernel)
         self.vocabulary = Vocabulary(self.row_kernels)
 
     def _fits(self, causal: PreTrainedModel) -> bool:
@@ -81,7 +84,7 @@ class Network:
     def unpack(self) -> None:
         """Leaves the model to its own code altogether."""
         self.packed, self._exchange = False, None
-        self.kernel, self.tree_kernel, self.row_kernels = None, None, None
+        self.kernel, self.tree_kernel, self.row_kernels, self.linear_kernel = None, None, None, None
         self.vocabulary = Vocabulary(None)
 
     @property

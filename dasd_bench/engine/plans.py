@@ -338,6 +338,7 @@ class StepPlan:
         self.positions = starts + lengths
         self._count = lengths.numel()
         self._longest = int(lengths.max()) + 1
+        self._held = int(lengths.sum())
         self._range = torch.arange(self._count, device=lengths.device)
         self._keys_at = torch.arange(self._longest, device=lengths.device)
         self._masks: dict[tuple[torch.dtype, int | None], Tensor] = {}
@@ -365,7 +366,8 @@ class StepPlan:
         keys, values = self._rows.keys[layer], self._rows.values[layer]
         key, value, queries = key.transpose(0, 1), value.transpose(0, 1), query.transpose(0, 1)
         if self._kernel is not None:
-            return self._kernel(queries, key, value, keys, values, self._lengths, how, self._common, self._width)
+            common, width, held = self._common, self._width, self._held
+            return self._kernel(queries, key, value, keys, values, self._lengths, how, common, width, held)
         keys[self._range, :, self._lengths] = key
         values[self._range, :, self._lengths] = value
         heads, _, dim = query.shape

@@ -10,9 +10,9 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from dasd_bench.engine.exchange import Exchange, GatedBlock, Rotation, RowNorm
+from dasd_bench.engine.exchange import Exchange, Rotation, RowNorm
 from dasd_bench.engine.kernels.rows import RowKernels, load_row_kernels
-from dasd_bench.engine.linears import PackedLinear
+from dasd_bench.engine.linears import GatedBlock, PackedLinear
 from dasd_bench.engine.vocabulary import Vocabulary
 from tests.engine.conftest import KINDS, pair
 

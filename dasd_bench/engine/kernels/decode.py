@@ -41,13 +41,14 @@ class DecodeKernel:
         how: Scale,
         shared: Tensor,
         width: int = 1,
+        held: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Appends ``key`` and ``value`` to the rows and attends.
 
         ``query`` [B, H, D], ``key`` and ``value`` [B, Hkv, D]; ``keys`` and ``values`` [rows, Hkv, capacity, D],
         contiguous; ``lengths`` int64 [B], tokens held before. ``width`` rows are one item, and the first ``shared[b]``
         (int64 [B]) tokens of a row are read where the item's first row holds them. Gives output [B, H, D], log-sum-exp
-        float32 [B, H]. A window counts from the row's own first token.
+        float32 [B, H]. A window counts from the row's own first token. ``held``: the sum of ``lengths``, where known.
         """
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         rows, heads, dim = query.shape
@@ -58,7 +59,7 @@ class DecodeKernel:
             int(query.dtype == torch.bfloat16), query.data_ptr(), key.data_ptr(), value.data_ptr(),
             keys.data_ptr(), values.data_ptr(), keys.shape[2], lengths.data_ptr(), shared.data_ptr(), rows, width,
             groups, heads // groups, how.window or 0, how.scaling, how.softcap or 0.0, out.data_ptr(), lse.data_ptr(),
-            threads(heads * dim * int(lengths.sum()), ONE_THREAD),
+            threads(heads * dim * (int(lengths.sum()) if held is None else held), ONE_THREAD),
         )  # fmt: skip
         return out, lse
 
