@@ -2,8 +2,8 @@
 
 In fp32, ``torch.nn.functional.linear`` goes to MKL, which on AMD processors reaches less than half of what oneDNN
 does with a weight it has packed; in bf16 packing saves the reordering of the weight at every call. Where the compiled
-kernel is there (fp32, AVX-512) it takes oneDNN's place: at the few dozen rows of a decoding step it gains another tenth
-to a third, at a thousand both are as fast as the machine. The packed copy is taken when the engine is made, so an
+kernel is there (AVX-512) it takes oneDNN's place: at the few dozen rows of a decoding step it gains another tenth to a
+third, at a thousand both are as fast as the machine. The packed copy is taken when the engine is made, so an
 engine must be made after the weights last changed.
 """
 
@@ -55,7 +55,7 @@ class PackedLinear(nn.Module):
 
 
 class PanelLinear(nn.Module):
-    """The compiled kernel's product. Computes what the :class:`torch.nn.Linear` it was made from does; float32."""
+    """The compiled kernel's product. Computes what the :class:`torch.nn.Linear` it was made from does."""
 
     def __init__(self, linear: nn.Linear, kernel: LinearKernel) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Packer:
 
     def linear(self, linear: nn.Linear) -> PackedLinear | PanelLinear:
         """The stand-in for one layer that fits."""
-        if self._kernel is not None and linear.weight.dtype == torch.float32:
+        if self._kernel is not None and self._kernel.fits(linear.weight):
             return PanelLinear(linear, self._kernel)
         return PackedLinear(linear)
 
@@ -109,7 +109,7 @@ class Packer:
         """activation(gate(x)) * up(x); ``activation`` is a key of ``ACTIVATIONS``."""
         names, number = ACTIVATIONS[activation]
         kernel = self._kernel
-        if kernel is not None and gate.weight.dtype == torch.float32:
+        if kernel is not None and kernel.fits(gate.weight):
             panels = pack_gated(gate.weight, up.weight, gate.bias, up.bias)
             return lambda hidden: kernel(hidden, panels, number)
         first, second = PackedLinear(gate), PackedLinear(up)
