@@ -2,7 +2,12 @@
 // to that row's keys only. Grouped queries share each key that is read. The rows of one item come one after the other,
 // and what they have in common lies in the first of them: the others find it in the cache. Sums are fp32; no value
 // depends on the number of threads, as each (row, key-value head) is computed by one thread from first key to last.
+#include <type_traits>
 #include <vector>
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 #include "attention.h"
 
@@ -16,11 +21,37 @@ struct Span {
     int64_t first, last;
 };
 
+// How many numbers of a query meet a key's at once, and how: their products are added to sixteen sums.
+template <typename Q, typename T>
+struct Meeting {
+    static constexpr int STEP = LANES;
+    static Floats add(Floats sum, const float* q, const T* key) { return sum + load(q) * load(key); }
+};
+
+#ifdef __AVX512BF16__
+template <>
+struct Meeting<uint16_t, uint16_t> {
+    static constexpr int STEP = 2 * LANES;
+    static Floats add(Floats sum, const uint16_t* q, const uint16_t* key) {
+        return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_loadu_si512(q),
+                                        (__m512bh)_mm512_loadu_si512(key));
+    }
+};
+constexpr bool PAIRS = true;
+#else
+constexpr bool PAIRS = false;
+#endif
+
+// What queries are held as: bfloat16 stays as it is where the processor multiplies it.
+template <typename T, int D>
+using Held = std::conditional_t<PAIRS && sizeof(T) == 2 && D % (2 * LANES) == 0, T, float>;
+
 // Takes size <= BLOCK more keys and values, stride numbers apart, into the state of the queries q [REP, D].
-template <typename T, int D, int REP>
-inline void absorb(const float* q, const T* keys, const T* values, int64_t stride, int size, float softcap,
+template <typename T, int D, int REP, typename Q>
+inline void absorb(const Q* q, const T* keys, const T* values, int64_t stride, int size, float scaling, float softcap,
                    State<D, REP>& state) {
     constexpr int PARTS = D / LANES;
+    using Meet = Meeting<Q, T>;
     alignas(64) float score[REP][BLOCK];
     Floats product[REP][LANES] = {};
     for (int some = 0; some < size; some += LANES) {
@@ -29,18 +60,16 @@ inline void absorb(const float* q, const T* keys, const T* values, int64_t strid
             const T* key = keys + (some + t) * stride;
             Floats dot[REP];
 #pragma GCC unroll 4
-            for (int r = 0; r < REP; ++r) dot[r] = load(q + r * D) * load(key);
+            for (int r = 0; r < REP; ++r) dot[r] = Floats{};
 #pragma GCC unroll 16
-            for (int p = 1; p < PARTS; ++p) {
-                const Floats part = load(key + p * LANES);
+            for (int at = 0; at < D; at += Meet::STEP)
 #pragma GCC unroll 4
-                for (int r = 0; r < REP; ++r) dot[r] += load(q + r * D + p * LANES) * part;
-            }
+                for (int r = 0; r < REP; ++r) dot[r] = Meet::add(dot[r], q + r * D + at, key + at);
 #pragma GCC unroll 4
             for (int r = 0; r < REP; ++r) product[r][t] = dot[r];
         }
         for (int r = 0; r < REP; ++r) {
-            const Floats dots = sums(product[r]);
+            const Floats dots = sums(product[r]) * scaling;
             std::memcpy(score[r] + some, &dots, sizeof dots);
         }
     }
@@ -59,33 +88,38 @@ inline void absorb(const float* q, const T* keys, const T* values, int64_t strid
     std::memcpy(state.sum, sum, sizeof sum);
 }
 
-template <typename T, int D, int REP>
-void attend(const float* q, const Span<T>* spans, int count, float softcap, T* out, float* lse) {
+template <typename T, int D, int REP, typename Q>
+void attend(const Q* q, const Span<T>* spans, int count, float scaling, float softcap, T* out, float* lse) {
     State<D, REP> state;
     state.clear();
     for (const Span<T>* span = spans; span < spans + count; ++span)
         for (int64_t start = span->first; start < span->last; start += BLOCK) {
             const int64_t left = span->last - start;
             absorb<T, D, REP>(q, span->keys + start * D, span->values + start * D, D,
-                              static_cast<int>(left < BLOCK ? left : BLOCK), softcap, state);
+                              static_cast<int>(left < BLOCK ? left : BLOCK), scaling, softcap, state);
         }
     finish<T, D, REP>(state, out, lse);
 }
 
-template <typename T, int D>
-void attend_some(int rep, const float* q, const Span<T>* spans, int count, float softcap, T* out, float* lse) {
+template <typename T, int D, typename Q>
+void attend_some(int rep, const Q* q, const Span<T>* spans, int count, float scaling, float softcap, T* out,
+                 float* lse) {
     while (rep > 0) {
         int taken;
-        if (rep >= 4) { attend<T, D, 4>(q, spans, count, softcap, out, lse); taken = 4; }
-        else if (rep == 3) { attend<T, D, 3>(q, spans, count, softcap, out, lse); taken = 3; }
-        else if (rep == 2) { attend<T, D, 2>(q, spans, count, softcap, out, lse); taken = 2; }
-        else { attend<T, D, 1>(q, spans, count, softcap, out, lse); taken = 1; }
+        if (rep >= 4) { attend<T, D, 4>(q, spans, count, scaling, softcap, out, lse); taken = 4; }
+        else if (rep == 3) { attend<T, D, 3>(q, spans, count, scaling, softcap, out, lse); taken = 3; }
+        else if (rep == 2) { attend<T, D, 2>(q, spans, count, scaling, softcap, out, lse); taken = 2; }
+        else { attend<T, D, 1>(q, spans, count, scaling, softcap, out, lse); taken = 1; }
         rep -= taken;
         q += taken * D;
         out += taken * D;
         lse += taken;
     }
 }
+
+template <typename T>
+inline void hold(T x, T* out) { *out = x; }
+inline void hold(uint16_t x, float* out) { *out = widen(x); }
 
 template <typename T, int D>
 void step(const T* query, const T* key, const T* value, T* keys, T* values, int64_t capacity, const int64_t* lengths,
@@ -95,7 +129,7 @@ void step(const T* query, const T* key, const T* value, T* keys, T* values, int6
     for (int64_t part = 0; part < rows / width * groups; ++part) {
         const int64_t leader = part / groups * width;
         const int64_t group = part % groups;
-        std::vector<float> q(rep * D);
+        std::vector<Held<T, D>> q(rep * D);
         for (int64_t row = leader; row < leader + width; ++row) {
             const int64_t item = row * groups + group;
             const int64_t at = lengths[row];
@@ -108,8 +142,8 @@ void step(const T* query, const T* key, const T* value, T* keys, T* values, int6
             const int64_t lead = (leader * groups + group) * capacity * D;
             const Span<T> spans[2] = {{keys + lead, values + lead, first, common},
                                       {own_keys, own_values, first > common ? first : common, at + 1}};
-            for (int64_t i = 0; i < rep * D; ++i) q[i] = widen(query[item * rep * D + i]) * scaling;
-            attend_some<T, D>(static_cast<int>(rep), q.data(), spans, 2, softcap, out + item * rep * D,
+            for (int64_t i = 0; i < rep * D; ++i) hold(query[item * rep * D + i], &q[i]);
+            attend_some<T, D>(static_cast<int>(rep), q.data(), spans, 2, scaling, softcap, out + item * rep * D,
                               lse + item * rep);
         }
     }
