@@ -54,6 +54,19 @@ def make_records(
     return records
 
 
+def task_metrics(records: Sequence[ItemRecord], aggregated: Mapping[str, Any]) -> dict[str, float]:
+    """Every metric of a task as ``metric,filter``: the mean over its items.
+
+    ``aggregated`` are lm-eval's results for the task: a metric that is no number per item (IFEval's has one value per
+    instruction) is what lm-eval's own aggregation gives.
+    """
+    metrics = {name: sum(record.metrics[name] for record in records) / len(records) for name in records[0].metrics}
+    for name, value in aggregated.items():
+        if "," in name and "_stderr," not in name and isinstance(value, (int, float)):
+            metrics.setdefault(name, float(value))
+    return metrics
+
+
 def _text_record(
     task: Task,
     example: Example,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lm_eval.api.model import LM
 
 from dasd_bench.errors import DataError
-from dasd_bench.evaluation.items import make_records
+from dasd_bench.evaluation.items import make_records, task_metrics
 from dasd_bench.evaluation.records import ItemRecord
 from dasd_bench.evaluation.run import quiet
 from dasd_bench.task import Row, Task
@@ -69,7 +69,15 @@ class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
         )
 
 
-def regrade(task: Task, rows: Sequence[Row], records: Sequence[ItemRecord]) -> list[ItemRecord]:
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """Records after grading again, and the task's metrics over them, named ``metric,filter``."""
+
+    records: list[ItemRecord]
+    metrics: dict[str, float]
+
+
+def regrade(task: Task, rows: Sequence[Row], records: Sequence[ItemRecord]) -> Graded:
     """New records of the same answers under the task's grader as it is now; prompts stay as they were recorded.
 
     ``rows`` are the evaluated rows, ``records`` one per row in order. Raises :class:`DataError` where they do not
@@ -91,7 +99,10 @@ def regrade(task: Task, rows: Sequence[Row], records: Sequence[ItemRecord]) -> l
             confirm_run_unsafe_code=task.unsafe_code,
         )
     graded = make_records(task, built, rows, results["samples"][task.name], lm.answers)
-    return [_with_prompt(new, old) for new, old in zip(graded, records, strict=True)]
+    return Graded(
+        [_with_prompt(new, old) for new, old in zip(graded, records, strict=True)],
+        task_metrics(graded, results["results"][task.name]),
+    )
 
 
 def _with_prompt(new: ItemRecord, old: ItemRecord) -> ItemRecord:

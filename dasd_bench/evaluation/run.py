@@ -11,7 +11,7 @@ from typing import Any
 
 from dasd_bench.console import Console
 from dasd_bench.errors import DataError, PluginError, UsageError
-from dasd_bench.evaluation.items import make_records
+from dasd_bench.evaluation.items import make_records, task_metrics
 from dasd_bench.evaluation.records import EvalSettings, MemoryShards, ShardStore, TaskResult
 from dasd_bench.task import Row, Task
 from dasd_bench.tasks import derive
@@ -88,7 +88,13 @@ def evaluate(
         except TemplateError as error:
             raise derive.template_fault(task, config, error) from error
     records = make_records(task, built, scored, results["samples"][task.name], lm.answers)
-    metrics = _means(task, records)
+    metrics = task_metrics(records, results["results"][task.name])
+    headline = f"{task.metric},{task.filter}"
+    if headline not in metrics:
+        raise PluginError(
+            f"Task '{task.name}': its YAML gives no '{task.metric}' under filter '{task.filter}'; it gives "
+            f"{', '.join(sorted(metrics))}."
+        )
     return TaskResult(
         task=task.name,
         metric=task.metric,
@@ -230,17 +236,6 @@ def _explain_length(task: Task, built: Any, lm: Any, shots: int, settings: EvalS
         f"Task '{task.name}': with {shots} shots a prompt has {error.tokens} tokens, and {error.room} fit the model's "
         f"context; at most {low} shots fit (--num-fewshot {low})."
     )
-
-
-def _means(task: Task, records: Sequence[Any]) -> dict[str, float]:
-    metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in records[0].metrics}
-    headline = f"{task.metric},{task.filter}"
-    if headline not in metrics:
-        raise PluginError(
-            f"Task '{task.name}': its YAML gives no '{task.metric}' under filter '{task.filter}'; it gives "
-            f"{', '.join(sorted(metrics))}."
-        )
-    return metrics
 
 
 def _note(task: Task, shots: int, settings: EvalSettings, truncated: int) -> str:

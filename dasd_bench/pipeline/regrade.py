@@ -113,13 +113,13 @@ def regrade_run(
         with console.progress(f"grade {name}", len(mine), "files") as meter:
             for one in mine:
                 before = read_records(one.path)
-                after = regrade(task, rows, before)
-                done.append(_difference(one, before, after))
+                graded = regrade(task, rows, before)
+                done.append(_difference(one, before, graded.records))
                 if write:
-                    lines = [record.to_json(timings=True) for record in after]
+                    lines = [record.to_json(timings=True) for record in graded.records]
                     write_samples(one.path, lines)
                     if results is not None:
-                        _put(results, one, lines)
+                        _put(results, one, lines, graded.metrics)
                 meter.advance()
     if write:
         if results is not None:
@@ -179,7 +179,7 @@ def _difference(answers: Answers, before: Sequence[ItemRecord], after: Sequence[
     return Regraded(answers, size, means[0], means[1], changes)
 
 
-def _put(results: RunResults, answers: Answers, rows: list[Row]) -> None:
+def _put(results: RunResults, answers: Answers, rows: list[Row], metrics: dict[str, float]) -> None:
     """The new score in place of the old one, with what does not hang on verdicts kept."""
     scores: dict[str, TaskScore] | None = None
     if answers.seed is None:
@@ -190,9 +190,6 @@ def _put(results: RunResults, answers: Answers, rows: list[Row]) -> None:
                 scores = one.scores
     if scores is None or answers.task not in scores:
         return
-    metrics: dict[str, float] = {}
-    for name in rows[0]["metrics"]:
-        metrics[name] = sum(row["metrics"][name] for row in rows) / len(rows)
     scores[answers.task] = task_score(rows, {"metrics": metrics}, scores[answers.task].reference_nll)
 
 

@@ -63,7 +63,7 @@ def record(task: Task | str, row: Row, engine: Fixed) -> ItemRecord:
     task = discover().task(task).item if isinstance(task, str) else task
     settings = EvalSettings(chat_template=False, num_fewshot=0)
     (made,) = evaluate(task, engine, TOKENIZER, rows=[row], settings=settings).records
-    (again,) = regrade(task, [row], [made])
+    (again,) = regrade(task, [row], [made]).records
     assert again.to_json() == made.to_json()
     return made
 

@@ -281,5 +281,5 @@ def test_every_sample_of_an_item_is_kept_and_graded_again() -> None:
     assert sum(record.tokens for record in records) == sum(
         len(TOKENIZER.encode(text, add_special_tokens=False)) + 1 for r in records for text in r.completions or []
     )
-    again = regrade(task, gold(2), records)
+    again = regrade(task, gold(2), records).records
     assert [record.to_json() for record in again] == [record.to_json() for record in records]
