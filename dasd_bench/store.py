@@ -28,10 +28,10 @@ from dasd_bench.locks import FileLock
 Row = dict[str, Any]
 
 FORMAT = {
-    "generate": 1,
-    "dual": 1,
+    "generate": 2,
+    "dual": 2,
     "targets": 2,
-    "score": 1,
+    "score": 2,
     "nll": 2,
     "train": 2,
     "evaluate": 3,
@@ -178,9 +178,14 @@ def load_ragged(path: Path) -> tuple[dict[str, list[npt.NDArray[Any]]], list[Row
 
 
 def shards_of(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Cuts items into fixed shards: indices sorted by length (longest first, then by position), ``size`` at a time."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    """Cuts items into fixed shards of at most ``size``: indices by length (longest first, then by position)."""
+    return even_shards(sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)), size)
+
+
+def even_shards(order: Sequence[int], size: int) -> list[list[int]]:
+    """``order`` in as few pieces of at most ``size`` as there must be, all of one size but for one item."""
+    count = -(-len(order) // size)
+    return [list(order[len(order) * i // count : len(order) * (i + 1) // count]) for i in range(count)]
 
 
 def gather(count: int, pieces: Iterable[tuple[Sequence[int], Sequence[Any]]]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from pathlib import Path
 
@@ -103,7 +104,8 @@ def test_shards_hold_every_item_once_longest_first(lengths, size) -> None:
     flat = [i for shard in shards for i in shard]
     assert sorted(flat) == list(range(len(lengths)))
     assert [lengths[i] for i in flat] == sorted(lengths, reverse=True)
-    assert all(len(shard) <= size for shard in shards)
+    assert len(shards) == math.ceil(len(lengths) / size)
+    assert all(len(shard) in (len(lengths) // len(shards), -(-len(lengths) // len(shards))) for shard in shards)
     assert gather(len(lengths), [(shard, [lengths[i] for i in shard]) for shard in shards]) == lengths
 
 
@@ -126,7 +128,7 @@ def test_killed_work_goes_on_at_the_unfinished_shard(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run()
     results, reused = run()
-    assert computed == [(0, 1), (2, 3), "stop", (4,)]
+    assert computed == [(0,), (1, 2), "stop", (3, 4)]
     assert [len(r.logp) for r in results] == lengths
     assert not reused
     assert run()[1]

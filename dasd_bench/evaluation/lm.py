@@ -25,10 +25,14 @@ from dasd_bench.evaluation.confidence import answer_confidence
 from dasd_bench.evaluation.records import ShardStore
 from dasd_bench.lab import Generation, Sampling
 from dasd_bench.records import Message
+from dasd_bench.store import even_shards
 from dasd_bench.task import Row
 
 SHARD = 64
-"""Requests per shard, at least; the choices of one question stay together."""
+"""Log-likelihoods per shard, at least; the choices of one question stay together."""
+
+DECODED_SHARD = 256
+"""Completions per shard, at most. The end of a shard is decoded with slots left free, so there should be few ends."""
 
 GEN_DEFAULT = 256
 """lm-eval's generation budget where a task names none."""
@@ -180,7 +184,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             )
             stops.append(until)
         order = sorted(range(len(asked)), key=lambda i: (-len(asked[i].prompt_ids), list(asked[i].prompt_ids), i))
-        shards = [order[i : i + SHARD] for i in range(0, len(order), SHARD)]
+        shards = even_shards(order, DECODED_SHARD)
 
         def compute(batch: Sequence[GenerateRequest], report: Callable[..., None]) -> list[Row]:
             made = self.engine.generate(batch, on_result=report)

@@ -136,5 +136,5 @@ class RunContext:
 
     @property
     def shard_size(self) -> int:
-        """Requests per shard: two full sets of slots, so that freed slots are filled again."""
-        return 2 * self.spec.engine.slots
+        """Requests per shard, at most: four full sets of slots, so that few ends are decoded with slots left free."""
+        return 4 * self.spec.engine.slots

@@ -56,13 +56,13 @@ def undisturbed(tiny_folder: Callable[[str], Path], tmp_path_factory) -> tuple[P
     ("point", "count"),
     [
         ("inside", 2),  # in the first generation
-        ("engine", 4),  # between two shards
+        ("engine", 5),  # between two shards
         ("inside", 25),  # in dual decoding, scoring or evaluation
         ("write", 9),  # with a temporary file written and not renamed
         ("write", 30),
         ("step", 3),  # between two checkpoints of the first adapter
         ("step", 11),  # in the second adapter
-        ("engine", 19),  # in the evaluation of an adapter
+        ("engine", 16),  # in the evaluation of an adapter
     ],
 )
 def test_killed_run_goes_on(point: str, count: int, undisturbed, tiny_folder, tmp_path: Path) -> None:

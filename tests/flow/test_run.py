@@ -88,9 +88,9 @@ def test_shared_stages_are_computed_once_and_a_second_run_computes_nothing(
     args = run_args(tiny_folder("llama"), tmp_path, "--seeds", "0,1", methods="sft,low-ppl,profit")
     first = command(capsys, *args)
     assert first.code == 0, first.err
-    # Gold targets are scored once for three methods and two seeds: 10 rows in shards of 4 are 3 calls.
+    # Gold targets are scored once for three methods and two seeds: 10 rows in shards of 5 are 2 calls.
     # Reference nll: base and 6 adapters on 2 tasks are 14 calls.
-    assert calls.count("score") == 3 + 14
+    assert calls.count("score") == 2 + 14
     assert first.out.count("] reused from the store") == 5 + 5
     before = artifacts(tmp_path / "run")
     calls.clear()
@@ -177,8 +177,8 @@ def test_random_gate_decodes_the_gate_it_is_compared_with_once(
     methods = "dasd,dasd+rule=random-gate"
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, "--seeds", "0,1", methods=methods))
     assert result.code == 0, result.err
-    # 10 rows in shards of 4 are 3 calls: the gate once for both methods and seeds, the random gate for each seed.
-    assert len(calls) == 3 + 2 * 3
+    # 10 rows in shards of 5 are 2 calls: the gate once for both methods and seeds, the random gate for each seed.
+    assert len(calls) == 2 + 2 * 2
 
 
 def test_code_task_runs_whole_once_it_is_allowed(tiny_folder: Callable[[str], Path], tmp_path: Path, capsys) -> None:
