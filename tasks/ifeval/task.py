@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +11,26 @@ from dasd_bench.errors import DataError
 from dasd_bench.records import Example, Verdict
 from dasd_bench.task import DataSource, Row, Task, verdict_of
 from dasd_bench.tasks import derive
+
+Score = Callable[[Row, list[str]], dict[str, Any]]
+
+
+def repeatable(score: Score) -> Score:
+    """``score`` with the same random numbers at every call, and Python's generator left as it was.
+
+    lm-eval's checkers draw what they do not find among a row's arguments. Some rows count the letter ``#`` or ``!``,
+    which is none to the checker: it counts another one, which would be a different one each time.
+    """
+
+    def scored(row: Row, texts: list[str]) -> dict[str, Any]:
+        before = random.getstate()
+        random.seed(0)
+        try:
+            return score(row, texts)
+        finally:
+            random.setstate(before)
+
+    return scored
 
 
 class IfEval(Task):
@@ -58,14 +80,14 @@ class IfEval(Task):
         return derive.config_of(self)
 
     def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The YAML as it is; language detection made repeatable."""
+        """The YAML as it is; its checkers made repeatable."""
         if (missing := self.lacking()) is not None:
             raise DataError(f"Task 'ifeval' {missing}.")
         import langdetect
 
         # langdetect draws random numbers: the same text would be English once and not the next time.
         langdetect.DetectorFactory.seed = 0
-        return config
+        return {**config, "process_results": repeatable(config["process_results"])}
 
     def grade(self, example: Example, text: str) -> Verdict:
         """Right where every instruction is kept, by lm-eval's strict rule."""

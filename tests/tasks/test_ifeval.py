@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,20 @@ def test_verdicts(task: Task, instructions: list[tuple[str, dict[str, Any]]], te
         verdict = task.grade(example, text)
         assert verdict.correct is kept
         assert verdict.reason is (Reason.CORRECT if kept else Reason.WRONG)
+
+
+def test_a_letter_that_is_none_gets_the_same_verdict_each_time(task: Task) -> None:
+    """lm-eval's checker draws another letter in its place; half of them are in the text."""
+    hashes = ("keywords:letter_frequency", {"letter": "#", "let_relation": "at least", "let_frequency": 4})
+    example = task.example(row(hashes), "test", 0)
+    random.seed(7)
+    expected = [random.random() for _ in range(24)]
+    random.seed(7)
+    verdicts = set()
+    for value in expected:
+        verdicts.add(task.grade(example, "abcdefghijklm " * 5).correct)
+        assert random.random() == value
+    assert len(verdicts) == 1
 
 
 def test_nothing_written_is_no_answer(task: Task) -> None:
