@@ -254,7 +254,9 @@ def write_stock_yaml(task: Task, data_dir: Path, path: Path) -> None:
     source = yaml_path(task)
     config = read_config(source)
     splits = {evaluation_split(config), fewshot_split(config)} - {None}
-    files = {str(split): str(data_dir / task.data.folder / f"{split}.jsonl") for split in splits}
+    # A set without a train split is scored without shots: stock asks for the split's rows all the same.
+    paths = {str(split): data_dir / task.data.folder / f"{split}.jsonl" for split in splits}
+    files = {split: str(path) for split, path in paths.items() if path.is_file()}
     names = {"test_split", "validation_split", "training_split", "fewshot_split"}
     off = {name: None for name in names if config.get(name) and config[name] not in files}
     text = {"include": str(source), "task": task.name.partition("@")[0], "dataset_path": "json", "dataset_name": None}
