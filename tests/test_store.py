@@ -104,6 +104,7 @@ def test_shards_hold_every_item_once_longest_first(lengths, size) -> None:
     flat = [i for shard in shards for i in shard]
     assert sorted(flat) == list(range(len(lengths)))
     assert [lengths[i] for i in flat] == sorted(lengths, reverse=True)
+    assert all(len(shard) <= size for shard in shards)
     assert len(shards) == math.ceil(len(lengths) / size)
     assert all(len(shard) in (len(lengths) // len(shards), -(-len(lengths) // len(shards))) for shard in shards)
     assert gather(len(lengths), [(shard, [lengths[i] for i in shard]) for shard in shards]) == lengths

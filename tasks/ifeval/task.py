@@ -13,6 +13,7 @@ from dasd_bench.task import DataSource, Row, Task, verdict_of
 from dasd_bench.tasks import derive
 
 Score = Callable[[Row, list[str]], dict[str, Any]]
+"""lm-eval's metrics of a row, by name, from what the model wrote."""
 
 
 def repeatable(score: Score) -> Score:
