@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from dasd_bench.methods.context import Lab, LiveTokens
 
-Denominator = Literal["kept", "all"]
+Denominator = Literal["kept", "all", "rows"]
+Scope = Literal["token", "batch"]
 
 BASE = "base"
 """The untrained model's name: ``--method base`` evaluates it alone, and no method may have it."""
@@ -53,8 +54,11 @@ def option(
 class Method:
     """Base class of method plugins. The defaults of the three functions are plain SFT.
 
-    ``denominator`` says what the loss is divided by: ``kept`` (sum of non-zero static weights' tokens) or
-    ``all`` target tokens of the global batch. ``needs_entropy`` asks the trainer for the live entropy. ``card`` holds
+    ``denominator`` says what the loss is divided by: ``kept`` (tokens whose weight is above zero) or ``all`` target
+    tokens of the global batch; ``rows`` takes the mean over a row's kept tokens, then over the batch's rows.
+    ``needs_entropy`` asks the trainer for the live entropy. ``scope`` says what ``online_weights`` sees in one call: a
+    piece of the batch, so that it must judge each token by itself (``token``), or the whole batch of an optimiser step,
+    which costs one more forward pass (``batch``). ``card`` holds
     the training options of the authors, by name, for runs with ``--budget card``.
     """
 
@@ -64,6 +68,7 @@ class Method:
     denominator: ClassVar[Denominator] = "kept"
     online: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
+    scope: ClassVar[Scope] = "token"
     card: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def stochastic(self) -> bool:
@@ -114,8 +119,12 @@ def validate_method(method: type[Method], where: str) -> None:
         raise PluginError(f"{where}: class {method.__name__} needs a name of letters, digits and dashes.")
     if not method.summary:
         raise PluginError(f"{where}: method '{method.name}' needs a one-line summary.")
-    if method.denominator not in ("kept", "all"):
-        raise PluginError(f"{where}: method '{method.name}' has denominator '{method.denominator}'; use kept or all.")
+    for attribute, allowed in (("denominator", get_args(Denominator)), ("scope", get_args(Scope))):
+        value = getattr(method, attribute)
+        if value not in allowed:
+            raise PluginError(
+                f"{where}: method '{method.name}' has {attribute} '{value}'; use one of {', '.join(allowed)}."
+            )
     params = getattr(method, "__dataclass_params__", None)
     if params is None or not params.frozen or "__dataclass_params__" not in method.__dict__:
         raise PluginError(f"{where}: method '{method.name}' must be decorated with @dataclass(frozen=True).")
@@ -127,6 +136,8 @@ def validate_method(method: type[Method], where: str) -> None:
         raise PluginError(
             f"{where}: method '{method.name}' must set online = True and define online_weights, or neither."
         )
+    if method.scope == "batch" and not method.online:
+        raise PluginError(f"{where}: method '{method.name}' has scope 'batch' but no online_weights to use it.")
     build_method(method, {})
 
 

@@ -5,8 +5,8 @@ The contract only; the pipeline builds the real lab (:mod:`dasd_bench.run.method
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -100,11 +100,12 @@ StepRule = Callable[[DualStep], Choice]
 class LiveTokens:
     """What an online rule sees: N target tokens of a piece of the batch under the live model, all without gradient.
 
-    Pieces are cut to save memory, so a rule must decide token by token.
+    Pieces are cut to save memory, so a rule must decide token by token. Tokens of static weight 0 are not among them.
 
     ``logp`` float32 [N]; ``entropy`` float32 [N] in nats, or None unless the method sets ``needs_entropy``;
     ``static`` float32 [N], the weights from ``select``; ``keep`` bool [N]; ``progress`` in [0, 1], the share of
-    optimiser steps done.
+    optimiser steps done; ``row`` int64 [N], which target of the optimiser step's batch the token belongs to;
+    ``position`` int64 [N], its index in that target; ``columns`` float32 [N] by name, as the targets gave them.
     """
 
     logp: Tensor
@@ -112,6 +113,9 @@ class LiveTokens:
     static: Tensor
     keep: Tensor
     progress: float
+    row: Tensor
+    position: Tensor
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Lab(Protocol):

@@ -113,6 +113,9 @@ def power_line(tasks: list[TaskInfo], tests: Tests, power: float = 0.8) -> str:
     )
 
 
+_DIVISORS = {"kept": "kept target tokens", "all": "all target tokens", "rows": "kept tokens of each row, then rows"}
+
+
 def training_lines(run: RunResults, *, named: bool) -> list[str]:
     """What the arms share and where they differ in their denominators."""
     about = "; ".join(part for part in (run.train.line, run.train.budget) if part)
@@ -128,10 +131,10 @@ def training_lines(run: RunResults, *, named: bool) -> list[str]:
         if arm.denominator:
             kinds.setdefault(arm.denominator, []).append(arm.label)
     if len(kinds) == 1:
-        lines.append(f"Loss divided by {next(iter(kinds))} target tokens.")
+        lines.append(f"Loss divided by {_DIVISORS[next(iter(kinds))]}.")
     elif kinds:
-        parts = "; ".join(f"{kind} ({', '.join(arms)})" for kind, arms in kinds.items())
-        lines.append(f"Loss divided by target tokens, {parts}.")
+        parts = "; ".join(f"{_DIVISORS[kind]} ({', '.join(arms)})" for kind, arms in kinds.items())
+        lines.append(f"Loss divided by {parts}.")
     return lines
 
 

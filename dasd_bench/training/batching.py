@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,9 @@ class TrainExample:
     """One prompt and its target, with the static weight of every target token.
 
     ``prompt_ids`` int32 [P], ``target_ids`` int32 [T], ``weights`` float32 [T] (finite, not negative; 0 masks the
-    token), ``keep`` bool [T]: tokens that an online rule may not push below their static weight.
+    token), ``keep`` bool [T]: tokens that an online rule may not push below their static weight. ``columns``: further
+    numbers per token by name, float32 [T], for the method's online rule or loss; the same names in all examples.
+    ``example_id`` may repeat: an example may have several targets.
     """
 
     example_id: str
@@ -30,6 +32,7 @@ class TrainExample:
     target_ids: Ints
     weights: Floats
     keep: Bools
+    columns: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,9 @@ class Row:
     """One example as the model sees it: only as many tokens as its last trained one needs.
 
     ``input_ids`` int64 [L]; ``positions`` int64 [N], the inputs whose next token is trained, with ``labels`` int64,
-    ``static`` float32 and ``keep`` bool, all [N]; ``target_tokens`` counts all target tokens, masked ones too.
-    ``input_ids`` is empty where no token has a weight.
+    ``static`` float32 and ``keep`` bool, all [N]; ``target_positions`` int64 [N], their indices in the target;
+    ``columns`` float32 [N] by name. ``target_tokens`` counts all target tokens, masked ones too. ``index`` is the row's
+    place in the batch of its step. ``input_ids`` is empty where no token has a weight.
     """
 
     example_id: str
@@ -47,8 +51,11 @@ class Row:
     labels: Longs
     static: Floats
     keep: Bools
+    target_positions: Longs
+    columns: Mapping[str, Floats]
     target_tokens: int
     truncated: bool
+    index: int = 0
 
 
 def build_row(example: TrainExample, max_length: int) -> Row:
@@ -63,6 +70,12 @@ def build_row(example: TrainExample, max_length: int) -> Row:
             f"Example {example.example_id}: target has {len(target)} tokens but {len(example.weights)} weights and "
             f"{len(example.keep)} keep marks; give one of each per token."
         )
+    for name, values in example.columns.items():
+        if len(values) != len(target):
+            raise TrainingError(
+                f"Example {example.example_id}: column '{name}' has {len(values)} values for {len(target)} target "
+                "tokens; give one per token."
+            )
     if len(prompt) == 0:
         raise TrainingError(f"Example {example.example_id} has an empty prompt; give at least the BOS token.")
     if not np.all(np.isfinite(example.weights)) or np.any(example.weights < 0):
@@ -79,9 +92,33 @@ def build_row(example: TrainExample, max_length: int) -> Row:
         labels=target[trained].astype(np.int64),
         static=example.weights[trained].astype(np.float32),
         keep=example.keep[trained].astype(np.bool_),
+        target_positions=trained.astype(np.int64),
+        columns={name: values[trained].astype(np.float32) for name, values in sorted(example.columns.items())},
         target_tokens=cut,
         truncated=cut < len(target),
     )
+
+
+def check_alike(examples: Sequence[TrainExample]) -> None:
+    """Raises :class:`TrainingError` for a column with a bad name, and an example whose columns are not the first's."""
+    for name in examples[0].columns if examples else ():
+        if not name.isidentifier():
+            raise TrainingError(f"'{name}' is no name for a column; use letters, digits and underscores.")
+    for example in examples:
+        if example.columns.keys() != examples[0].columns.keys():
+            raise TrainingError(
+                f"Example {example.example_id} has the columns {_listed(example.columns)} and example "
+                f"{examples[0].example_id} has {_listed(examples[0].columns)}; give every target the same columns."
+            )
+
+
+def _listed(columns: Mapping[str, Floats]) -> str:
+    return ", ".join(sorted(columns)) or "(none)"
+
+
+def numbered(rows: Sequence[Row]) -> list[Row]:
+    """The rows of a batch, each with its place in it."""
+    return [replace(row, index=index) for index, row in enumerate(rows)]
 
 
 def step_count(examples: int, batch_size: int, epochs: float) -> int:
@@ -116,8 +153,9 @@ def batches(examples: int, batch_size: int, epochs: float, seed: int) -> Iterato
 class Pack:
     """Several rows laid end to end: attention stays inside each, positions start again at 0.
 
-    ``input_ids`` and ``position_ids`` int64 [L]; ``lengths`` of the rows; ``positions``, ``labels``, ``static`` and
-    ``keep`` [N] as in :class:`Row`, with positions counted from the start of the pack.
+    ``input_ids`` and ``position_ids`` int64 [L]; ``lengths`` of the rows; ``positions``, ``labels``, ``static``,
+    ``keep``, ``target_positions`` and ``columns`` [N] as in :class:`Row`, with positions counted from the start of the
+    pack; ``row`` int64 [N], the token's row as its place in the batch.
     """
 
     example_ids: tuple[str, ...]
@@ -128,6 +166,9 @@ class Pack:
     labels: Longs
     static: Floats
     keep: Bools
+    row: Longs
+    target_positions: Longs
+    columns: Mapping[str, Floats]
 
 
 def make_packs(rows: Sequence[Row], limit: int, *, together: bool = True) -> list[Pack]:
@@ -162,6 +203,9 @@ def _pack(rows: Sequence[Row]) -> Pack:
         labels=np.concatenate([row.labels for row in rows]),
         static=np.concatenate([row.static for row in rows]),
         keep=np.concatenate([row.keep for row in rows]),
+        row=np.concatenate([np.full(len(row.labels), row.index, dtype=np.int64) for row in rows]),
+        target_positions=np.concatenate([row.target_positions for row in rows]),
+        columns={name: np.concatenate([row.columns[name] for row in rows]) for name in rows[0].columns},
     )
 
 
@@ -180,11 +224,27 @@ def share(rows: Sequence[Row], processes: int) -> list[list[Row]]:
     return shares
 
 
-def empty_pack(token: int = 0) -> Pack:
-    """A pack of one token that trains nothing: what a process runs where the others still have work."""
+def empty_pack(like: Row) -> Pack:
+    """A pack of one token that trains nothing: what a process runs where the others still have work.
+
+    It has the columns of ``like``.
+    """
     none = np.zeros(0, dtype=np.int64)
-    one = np.array([token], dtype=np.int64)
-    return Pack((), (1,), one, one * 0, none, none, none.astype(np.float32), none.astype(np.bool_))
+    nothing = none.astype(np.float32)
+    one = np.zeros(1, dtype=np.int64)
+    return Pack(
+        example_ids=(),
+        lengths=(1,),
+        input_ids=one,
+        position_ids=one,
+        positions=none,
+        labels=none,
+        static=nothing,
+        keep=none.astype(np.bool_),
+        row=none,
+        target_positions=none,
+        columns=dict.fromkeys(like.columns, nothing),
+    )
 
 
 def held_out(count: int, fraction: float, seed: int) -> list[int]:
@@ -197,7 +257,7 @@ def held_out(count: int, fraction: float, seed: int) -> list[int]:
 
 
 def examples_digest(examples: Sequence[TrainExample]) -> str:
-    """sha256 (hex) of the examples' ids and arrays, in order."""
+    """sha256 (hex) of the examples' ids and arrays, in order; what an example leaves out does not count."""
     sha = hashlib.sha256()
     for example in examples:
         sha.update(f"{example.example_id}\0{len(example.prompt_ids)}\0{len(example.target_ids)}\0".encode())
@@ -208,4 +268,7 @@ def examples_digest(examples: Sequence[TrainExample]) -> str:
             (example.keep, np.bool_),
         ):
             sha.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+        for name, values in sorted(example.columns.items()):
+            sha.update(f"\0column {name}\0".encode())
+            sha.update(np.ascontiguousarray(values, dtype=np.float32).tobytes())
     return sha.hexdigest()

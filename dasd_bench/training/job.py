@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.methods.base import Method, build_method
@@ -17,13 +19,15 @@ from dasd_bench.models.load import load_model
 from dasd_bench.registry import discover
 from dasd_bench.store.atomic import write_json
 from dasd_bench.store.store import load_ragged, save_ragged
-from dasd_bench.training.batching import TrainExample
+from dasd_bench.training.batching import TrainExample, check_alike
 from dasd_bench.training.distributed import Processes
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.quantize import quantize
 from dasd_bench.training.trainer import TrainResult, train
 
 ARRAYS = ("prompt_ids", "target_ids", "weights", "keep")
+COLUMN = "column:"
+"""What precedes a column's name in an examples file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,9 @@ def write_job(folder: Path, job: TrainJob, examples: Sequence[TrainExample]) -> 
     """Writes a job and its examples to ``folder``."""
     write_json(folder / "job.json", asdict(job))
     arrays = {name: [getattr(example, name) for example in examples] for name in ARRAYS}
+    check_alike(examples)
+    for name in examples[0].columns if examples else ():
+        arrays[COLUMN + name] = [np.asarray(example.columns[name], dtype=np.float32) for example in examples]
     save_ragged(folder / "examples.safetensors", arrays, [{"id": example.example_id} for example in examples])
 
 
@@ -98,7 +105,18 @@ def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
     fields["training"] = TrainingConfig(**fields["training"])
     fields["plugins"] = tuple(fields["plugins"])
     arrays, rows = load_ragged(folder / "examples.safetensors")
-    examples = [TrainExample(row["id"], *(arrays[name][i] for name in ARRAYS)) for i, row in enumerate(rows)]
+    columns = [name for name in arrays if name.startswith(COLUMN)]
+    examples = [
+        TrainExample(
+            row["id"],
+            arrays["prompt_ids"][i],
+            arrays["target_ids"][i],
+            arrays["weights"][i],
+            arrays["keep"][i],
+            {name.removeprefix(COLUMN): arrays[name][i] for name in columns},
+        )
+        for i, row in enumerate(rows)
+    ]
     return TrainJob(**fields), examples
 
 
