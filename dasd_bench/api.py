@@ -11,10 +11,12 @@ from dasd_bench.methods.context import (
     DualStep,
     Generation,
     Lab,
+    LiveLogits,
     LiveTokens,
     Sampling,
     StepRule,
 )
+from dasd_bench.methods.divergences import forward_kl, generalized_jsd, reverse_kl, sampled_reverse_kl
 from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
 from dasd_bench.types import (
     Example,
@@ -39,6 +41,7 @@ __all__ = [
     "Example",
     "Generation",
     "Lab",
+    "LiveLogits",
     "LiveTokens",
     "Mark",
     "Message",
@@ -54,8 +57,12 @@ __all__ = [
     "TokenScores",
     "Verdict",
     "check_rewrites",
+    "forward_kl",
+    "generalized_jsd",
     "keep_option",
     "kept",
     "option",
+    "reverse_kl",
+    "sampled_reverse_kl",
     "verdict_of",
 ]

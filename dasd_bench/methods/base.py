@@ -18,10 +18,11 @@ from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, kept
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dasd_bench.methods.context import Lab, LiveTokens
+    from dasd_bench.methods.context import Lab, LiveLogits, LiveTokens
 
 Denominator = Literal["kept", "all", "rows"]
 Scope = Literal["token", "batch"]
+Teacher = Literal["none", "base", "live", "ema"]
 
 BASE = "base"
 """The untrained model's name: ``--method base`` evaluates it alone, and no method may have it."""
@@ -58,7 +59,9 @@ class Method:
     tokens of the global batch; ``rows`` takes the mean over a row's kept tokens, then over the batch's rows.
     ``needs_entropy`` asks the trainer for the live entropy. ``scope`` says what ``online_weights`` sees in one call: a
     piece of the batch, so that it must judge each token by itself (``token``), or the whole batch of an optimiser step,
-    which costs one more forward pass (``batch``). ``card`` holds
+    which costs one more forward pass (``batch``). ``teacher`` names the weights of the teachers that ``token_loss`` and
+    ``online_weights`` see: the model without its adapter (``base``), as it is now (``live``), or an exponential moving
+    average of its trained weights (``ema``). ``card`` holds
     the training options of the authors, by name, for runs with ``--budget card``.
     """
 
@@ -69,6 +72,7 @@ class Method:
     online: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
     scope: ClassVar[Scope] = "token"
+    teacher: ClassVar[Teacher] = "none"
     card: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def stochastic(self) -> bool:
@@ -90,6 +94,23 @@ class Method:
     def online_weights(self, live: LiveTokens) -> Tensor:
         """Weights float32 [N] on the live model's probabilities (no gradient); used where ``online`` is True."""
         raise PluginError(f"Method '{self.name}' sets online = True but does not define online_weights.")
+
+    def token_loss(self, live: LiveLogits) -> Tensor:
+        """The loss of each token [N], with gradient, before weights and denominator. Default: the nll.
+
+        Overriding it sends the gradient through autograd, which takes more memory and time than the default.
+        """
+        return live.nll()
+
+    @property
+    def teacher_decay(self) -> float:
+        """The share of itself that an ``ema`` teacher keeps at an update; a method may make it an option."""
+        return 0.99
+
+    @property
+    def teacher_every(self) -> int:
+        """Optimiser steps between two updates of an ``ema`` teacher; a method may make it an option."""
+        return 1
 
     def describe(self) -> dict[str, Any]:
         """The options and their values, for the manifest and for cache keys."""
@@ -119,7 +140,11 @@ def validate_method(method: type[Method], where: str) -> None:
         raise PluginError(f"{where}: class {method.__name__} needs a name of letters, digits and dashes.")
     if not method.summary:
         raise PluginError(f"{where}: method '{method.name}' needs a one-line summary.")
-    for attribute, allowed in (("denominator", get_args(Denominator)), ("scope", get_args(Scope))):
+    for attribute, allowed in (
+        ("denominator", get_args(Denominator)),
+        ("scope", get_args(Scope)),
+        ("teacher", get_args(Teacher)),
+    ):
         value = getattr(method, attribute)
         if value not in allowed:
             raise PluginError(
@@ -138,7 +163,16 @@ def validate_method(method: type[Method], where: str) -> None:
         )
     if method.scope == "batch" and not method.online:
         raise PluginError(f"{where}: method '{method.name}' has scope 'batch' but no online_weights to use it.")
+    if method.teacher != "none" and not method.online and not has_token_loss(method):
+        raise PluginError(
+            f"{where}: method '{method.name}' has a teacher but neither token_loss nor online_weights to use it."
+        )
     build_method(method, {})
+
+
+def has_token_loss(method: type[Method]) -> bool:
+    """True where a method has a loss of its own in place of the nll."""
+    return method.token_loss is not Method.token_loss
 
 
 def build_method(method: type[Method], values: dict[str, Any]) -> Method:

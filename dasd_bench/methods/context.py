@@ -105,7 +105,8 @@ class LiveTokens:
     ``logp`` float32 [N]; ``entropy`` float32 [N] in nats, or None unless the method sets ``needs_entropy``;
     ``static`` float32 [N], the weights from ``select``; ``keep`` bool [N]; ``progress`` in [0, 1], the share of
     optimiser steps done; ``row`` int64 [N], which target of the optimiser step's batch the token belongs to;
-    ``position`` int64 [N], its index in that target; ``columns`` float32 [N] by name, as the targets gave them.
+    ``position`` int64 [N], its index in that target; ``columns`` float32 [N] by name, as the targets gave them;
+    ``teacher_logp`` float32 [K, N], the same tokens under the method's K teachers, or None without one.
     """
 
     logp: Tensor
@@ -116,6 +117,38 @@ class LiveTokens:
     row: Tensor
     position: Tensor
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_logp: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLogits:
+    """What ``token_loss`` sees: N target tokens of a piece of the batch; it must judge each token by itself.
+
+    ``logits`` float32 [N, V] of the trained model, with gradient; ``teacher_logits`` float32 [K, N, V] without gradient
+    (K is 0 without a teacher); ``labels``, ``row`` and ``position`` int64 [N], ``columns`` and ``progress`` as in
+    :class:`LiveTokens`.
+    """
+
+    logits: Tensor
+    teacher_logits: Tensor
+    labels: Tensor
+    row: Tensor
+    position: Tensor
+    columns: Mapping[str, Tensor]
+    progress: float
+
+    def logp(self) -> Tensor:
+        """Log-probability of the labels, float32 [N], with gradient."""
+        return self.logits.log_softmax(-1).gather(-1, self.labels[:, None])[:, 0]
+
+    def teacher_logp(self) -> Tensor:
+        """Log-probability of the labels under each teacher, float32 [K, N]."""
+        labels = self.labels.expand(self.teacher_logits.shape[:-1])[..., None]
+        return self.teacher_logits.log_softmax(-1).gather(-1, labels)[..., 0]
+
+    def nll(self) -> Tensor:
+        """Negative log-likelihood of the labels in nats, float32 [N], with gradient."""
+        return -self.logp()
 
 
 class Lab(Protocol):

@@ -27,7 +27,8 @@ from dasd_bench.training.trainer import TrainResult, train
 
 ARRAYS = ("prompt_ids", "target_ids", "weights", "keep")
 COLUMN = "column:"
-"""What precedes a column's name in an examples file."""
+TEACHER = "teacher:"
+"""What precedes a column's name and a teacher's number in an examples file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ def write_job(folder: Path, job: TrainJob, examples: Sequence[TrainExample]) -> 
     check_alike(examples)
     for name in examples[0].columns if examples else ():
         arrays[COLUMN + name] = [np.asarray(example.columns[name], dtype=np.float32) for example in examples]
+    for k in range(len(examples[0].teacher_prompts) if examples else 0):
+        arrays[f"{TEACHER}{k}"] = [example.teacher_prompts[k] for example in examples]
     save_ragged(folder / "examples.safetensors", arrays, [{"id": example.example_id} for example in examples])
 
 
@@ -106,6 +109,7 @@ def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
     fields["plugins"] = tuple(fields["plugins"])
     arrays, rows = load_ragged(folder / "examples.safetensors")
     columns = [name for name in arrays if name.startswith(COLUMN)]
+    teachers = [f"{TEACHER}{k}" for k in range(sum(name.startswith(TEACHER) for name in arrays))]
     examples = [
         TrainExample(
             row["id"],
@@ -114,6 +118,7 @@ def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
             arrays["weights"][i],
             arrays["keep"][i],
             {name.removeprefix(COLUMN): arrays[name][i] for name in columns},
+            tuple(arrays[name][i] for name in teachers),
         )
         for i, row in enumerate(rows)
     ]

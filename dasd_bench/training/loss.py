@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from dasd_bench.errors import TrainingError
-from dasd_bench.methods.context import LiveTokens
+from dasd_bench.methods.context import LiveLogits, LiveTokens
 
 CHUNK_ROWS = 128
 """Rows of logits held at once: the fastest on CPU of 32 to 256; a chunk of a 128k vocabulary is 67 MB in float32."""
 
 OnlineRule = Callable[[LiveTokens], Tensor]
+TokenLossRule = Callable[[LiveLogits], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,27 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
+class TeacherStates:
+    """Last hidden states [N, D] of K teachers at the trained positions, and the head that makes their logits."""
+
+    hidden: tuple[Tensor, ...]
+    head: Callable[[Tensor], Tensor]
+
+    @torch.no_grad()
+    def logits(self) -> Tensor:
+        """Float32 [K, N, V]: for a chunk of rows only."""
+        return torch.stack([self.head(hidden) for hidden in self.hidden])
+
+    def part(self, rows: slice) -> TeacherStates:
+        """Some of the positions."""
+        return TeacherStates(tuple(hidden[rows] for hidden in self.hidden), self.head)
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """The trained positions of a pack, all [N]: ``labels`` int64, ``static`` float32, ``keep`` bool, ``row`` int64 (the
-    target's place in the batch), ``position`` int64 (the index in the target), ``columns`` float32 by name."""
+    target's place in the batch), ``position`` int64 (the index in the target), ``columns`` float32 by name; ``teacher``
+    where the method has one."""
 
     labels: Tensor
     static: Tensor
@@ -62,6 +81,7 @@ class Tokens:
     row: Tensor
     position: Tensor
     columns: Mapping[str, Tensor]
+    teacher: TeacherStates | None = None
 
     def part(self, rows: slice) -> Tokens:
         """Some of them."""
@@ -72,6 +92,7 @@ class Tokens:
             self.row[rows],
             self.position[rows],
             {name: values[rows] for name, values in self.columns.items()},
+            None if self.teacher is None else self.teacher.part(rows),
         )
 
 
@@ -89,7 +110,7 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class TokenLoss:
-    """Sums over ``tokens``: weighted ``loss``, ``kept`` tokens whose weight is above zero, unweighted ``nll`` in nats."""
+    """Sums over ``tokens``: weighted ``loss``, ``kept`` tokens with a weight above zero, unweighted ``nll`` in nats."""
 
     loss: float = 0.0
     kept: int = 0
@@ -127,7 +148,8 @@ def backward_tokens(
         with torch.no_grad():
             z = head.shape(raw.detach().float())
             logp, entropy, probs = token_statistics(z, y, needs_entropy=objective.needs_entropy)
-            weights = token_weights(objective, own, Statistics(logp, entropy), progress)
+            live = Statistics(logp, entropy, teacher_logp(own))
+            weights = token_weights(objective, own, live, progress)
             sums += token_sums(weights, -logp, logp)
             # d(w * nll)/dz = w * (softmax(z) - onehot(y)), built in the buffer of the probabilities.
             probs.mul_(weights[:, None])
@@ -190,6 +212,7 @@ def token_weights(objective: Objective, tokens: Tokens, live: Statistics, progre
         LiveTokens(
             logp=live.logp,
             entropy=live.entropy,
+            teacher_logp=live.teacher_logp,
             static=static,
             keep=tokens.keep,
             progress=progress,
@@ -233,13 +256,26 @@ def live_statistics(
     """What the rule sees of all ``tokens``, from ``hidden`` [N, D] in chunks of logits."""
     logp = torch.empty(len(hidden), device=hidden.device)
     entropy = torch.empty_like(logp) if objective.needs_entropy else None
+    teachers = []
     for start in range(0, len(hidden), chunk_rows):
         rows = slice(start, start + chunk_rows)
         z = head.logits(hidden[rows])
         logp[rows], own, _ = token_statistics(z, tokens.labels[rows], needs_entropy=objective.needs_entropy)
         if entropy is not None and own is not None:
             entropy[rows] = own
-    return Statistics(logp, entropy)
+        teachers.append(teacher_logp(tokens.part(rows)))
+    if tokens.teacher is None:
+        return Statistics(logp, entropy)
+    none = torch.empty(len(tokens.teacher.hidden), 0, device=logp.device)
+    return Statistics(logp, entropy, torch.cat([none, *(part for part in teachers if part is not None)], dim=1))
+
+
+def teacher_logp(tokens: Tokens, logits: Tensor | None = None) -> Tensor | None:
+    """The teachers' logp of the labels [K, N], from their ``logits`` [K, N, V] where those are there already."""
+    if tokens.teacher is None:
+        return None
+    every = tokens.teacher.logits() if logits is None else logits
+    return torch.stack([token_statistics(z, tokens.labels, needs_entropy=False)[0] for z in every])
 
 
 def row_means(weights: Tensor, row: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dasd_bench.errors import TrainingError
 from dasd_bench.training.attention import IMPLEMENTATION
+from dasd_bench.training.batching import Inputs
 from dasd_bench.training.loss import Head
 
 PROBE_LENGTHS = (23, 14)
@@ -48,6 +49,14 @@ class PackedModel:
         )
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
+
+    def trained(self, inputs: Inputs) -> Tensor:
+        """Last hidden states [N, D] at the trained positions of ``inputs``."""
+        ids, places, positions = (
+            torch.from_numpy(array).to(self.device)
+            for array in (inputs.input_ids, inputs.position_ids, inputs.positions)
+        )
+        return self.hidden(ids, places, inputs.lengths)[positions]
 
     def __enter__(self) -> PackedModel:
         return self

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dasd_bench.methods.base import Method
+from dasd_bench.methods.base import Method, has_token_loss
 from dasd_bench.training.batch_scope import weigh_batch
 from dasd_bench.training.batching import Pack
 from dasd_bench.training.distributed import Processes
+from dasd_bench.training.live_loss import backward_live
 from dasd_bench.training.loss import (
     Objective,
     TokenLoss,
@@ -24,16 +25,24 @@ from dasd_bench.training.loss import (
 )
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.model import PackedModel
+from dasd_bench.training.teacher import Teacher
 
 
 class Passes:
     """What one process runs on its packs. ``model`` is ``packed`` with its adapter."""
 
     def __init__(
-        self, packed: PackedModel, model: nn.Module, method: Method, processes: Processes, memory: Memory
+        self,
+        packed: PackedModel,
+        model: nn.Module,
+        method: Method,
+        teacher: Teacher | None,
+        processes: Processes,
+        memory: Memory,
     ) -> None:
         self.packed, self.model, self.processes, self.memory = packed, model, processes, memory
-        self.head = packed.head()
+        self.head, self.teacher = packed.head(), teacher
+        self.token_loss = method.token_loss if has_token_loss(type(method)) else None
         self.rule = Objective(method.online_weights if method.online else None, method.needs_entropy)
         self.by_batch = method.scope == "batch"
         self.by_row = method.denominator == "rows"
@@ -46,22 +55,28 @@ class Passes:
         self.model.eval()
         with torch.no_grad():
             for pack in packs:
-                tokens = self._tokens(pack)
-                pieces.append((tokens, live_statistics(self._trained(pack), tokens, self.head, self.rule)))
+                tokens = self._taught(pack)
+                pieces.append((tokens, live_statistics(self.packed.trained(pack), tokens, self.head, self.rule)))
         self.model.train()
         weights = weigh_batch(pieces, self.rule, self.processes, progress)
         return [replace(pack, static=own) for pack, own in zip(packs, weights, strict=True)]
 
     def backward(self, pack: Pack, progress: float) -> TokenLoss:
         """Adds the gradient of the pack's summed loss to the parameters."""
-        tokens, objective = self._tokens(pack), Objective() if self.by_batch else self.rule
-        trained = self._trained(pack)
+        objective = Objective() if self.by_batch else self.rule
+        # A batch rule has seen the teacher already.
+        taught = objective.rule is not None or self.token_loss is not None
+        tokens = self._taught(pack) if taught else self._tokens(pack)
+        trained = self.packed.trained(pack)
         self.memory.sample()
         if self.by_row:
             # How many tokens of a row are kept is known only when the rule has seen all of them.
             weights = decide_weights(trained.detach(), tokens, self.head, objective, progress)
             tokens, objective = replace(tokens, static=row_means(weights, tokens.row)), Objective()
-        loss, gradient = backward_tokens(trained.detach(), tokens, self.head, objective, progress)
+        if self.token_loss is None:
+            loss, gradient = backward_tokens(trained.detach(), tokens, self.head, objective, progress)
+        else:
+            loss, gradient = backward_live(trained, tokens, self.head, objective, self.token_loss, progress)
         if trained.requires_grad:
             torch.autograd.backward(trained, gradient)
         self.memory.sample()
@@ -74,18 +89,14 @@ class Passes:
         loss = weight = 0.0
         for pack in packs:
             tokens = self._tokens(pack)
-            loss += forward_tokens(self._trained(pack), tokens.labels, tokens.static, self.head)
+            loss += forward_tokens(self.packed.trained(pack), tokens.labels, tokens.static, self.head)
             weight += float(tokens.static.double().sum())
         self.model.train()
         return loss, weight
 
-    def _trained(self, pack: Pack) -> Tensor:
-        """Hidden states of the pack's trained positions."""
-        device = self.packed.device
-        hidden = self.packed.hidden(
-            torch.from_numpy(pack.input_ids).to(device), torch.from_numpy(pack.position_ids).to(device), pack.lengths
-        )
-        return hidden[torch.from_numpy(pack.positions).to(device)]
+    def _taught(self, pack: Pack) -> Tokens:
+        """The pack's trained positions with what the teacher says of them."""
+        return replace(self._tokens(pack), teacher=None if self.teacher is None else self.teacher.states(pack))
 
     def _tokens(self, pack: Pack) -> Tokens:
         """The pack's trained positions on the device."""

@@ -44,6 +44,7 @@ from dasd_bench.training.memory import Memory
 from dasd_bench.training.model import PackedModel, set_checkpointing
 from dasd_bench.training.passes import Passes
 from dasd_bench.training.schedule import learning_rate, make_optimizer
+from dasd_bench.training.teacher import check_teacher, make_teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -121,10 +122,11 @@ def train(
     keep_freed_memory()
     processes = processes or Processes(device=model.device)
     memory = memory or Memory(processes.device)
-    rows = _rows(examples, max_length)
+    check_teacher(method, config)
+    rows = _rows(examples, max_length, taught=method.teacher != "none")
     fingerprint = digest(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
-        [method.name, method.denominator, method.scope, method.describe()],
+        [method.name, method.denominator, method.scope, method.teacher, method.describe()],
         [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), processes.device.type],
     )
     devices = [processes.device] if processes.device.type == "cuda" else []
@@ -150,11 +152,11 @@ def train(
             run.close()
 
 
-def _rows(examples: Sequence[TrainExample], max_length: int) -> list[Row]:
+def _rows(examples: Sequence[TrainExample], max_length: int, *, taught: bool) -> list[Row]:
     if not examples:
         raise TrainingError("There is no training example; check the train split and the filters of the task.")
     check_alike(examples)
-    rows = [build_row(example, max_length) for example in examples]
+    rows = [build_row(example, max_length, taught=taught) for example in examples]
     if not any(len(row.input_ids) for row in rows):
         raise TrainingError(
             f"No token of the {len(rows)} examples has a weight above zero within {max_length} tokens; "
@@ -196,7 +198,8 @@ class _Run:
         self.changed = adapter.accelerate(self.model, dora=config.dora) if config.lora_rank else []
         self.weights = Weights(self.model, processes)
         self.optimizer = make_optimizer(self.weights.own.values(), config)
-        self.passes = Passes(packed, self.model, method, processes, memory)
+        self.teacher = make_teacher(method, packed, self.model, self.weights)
+        self.passes = Passes(packed, self.model, method, self.teacher, processes, memory)
         self.checkpoints = Checkpoints(out_dir / "checkpoints", fingerprint, config.keep_checkpoints)
         self.total = step_count(len(self.rows), config.batch_size, config.epochs)
         self.memory = memory
@@ -255,6 +258,8 @@ class _Run:
             self.weights.load(state["parameters"])
             self.weights.load_optimizer(self.optimizer, state["optimizer"])
             self.best = {name: self.weights.part(name, whole) for name, whole in state["best"].items()}
+            if self.teacher:
+                self.teacher.load(state["teacher"])
             self.console.say(f"Training goes on after step {self.position.step} of {self.total}.")
         self.processes.wait()
         if self.processes.first:
@@ -335,6 +340,8 @@ class _Run:
             raise self._diverged(step, mean, tuple(row.example_id for row in rows))
         rate = learning_rate(self.config, step, self.total)
         norm = self._update(rate, divided_by, step, rows) if summed.kept else 0.0
+        if self.teacher:
+            self.teacher.after_step(step + 1)
         clipped = 0 < self.config.grad_clip < norm
         self.position.add(summed, mean, clipped=clipped, targets=targets, peak_memory_gib=max(peak))
         line = {
@@ -395,6 +402,7 @@ class _Run:
             "parameters": self.weights.state(),
             "optimizer": self.weights.optimizer_state(self.optimizer),
             "best": self.weights.wholes(self.best),
+            "teacher": self.teacher.state() if self.teacher else {},
         }
         if self.processes.first:
             os.fsync(log.fileno())
