@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 Support = Literal["student", "teacher"]
 Estimator = Literal["k1", "k3"]
 
-LARGEST_LOG = -1e-7
-"""Above this the mass outside the support is rounding: its logarithm would be minus infinity."""
-
 
 def forward_kl(
     teacher: Tensor,
@@ -100,15 +97,18 @@ def _cut(
     if not 0 < top_k < log_s.shape[-1]:
         return log_t, log_s
     indices = (log_s if support == "student" else log_t).detach().topk(top_k, dim=-1).indices
-    shape = (*log_t.shape[:-1], top_k)
-    log_t = log_t.gather(-1, indices.expand(shape))
-    log_s = log_s.expand(*shape[:-1], -1).gather(-1, indices.expand(shape))
-    return (_with_tail(log_t), _with_tail(log_s)) if tail else (log_t.log_softmax(-1), log_s.log_softmax(-1))
+    shape = log_t.shape
+    indices = indices.expand(*shape[:-1], top_k)
+    return _on(log_t, indices, tail), _on(log_s.expand(shape), indices, tail)
 
 
-def _with_tail(log_p: Tensor) -> Tensor:
-    mass = log_p.logsumexp(-1, keepdim=True).clamp(max=LARGEST_LOG)
-    rest = (-mass.expm1()).log()
-    # cat in the tensors' own methods: one more place, and the rest written into it.
-    wide = log_p.new_zeros(*log_p.shape[:-1], log_p.shape[-1] + 1)
-    return wide.slice_scatter(log_p, -1, 0, log_p.shape[-1]).slice_scatter(rest, -1, log_p.shape[-1])
+def _on(log_p: Tensor, indices: Tensor, tail: bool) -> Tensor:
+    """``log_p`` [..., V] on the support ``indices`` [..., k], renormalised or with the rest as token k."""
+    chosen = log_p.gather(-1, indices)
+    if not tail:
+        return chosen.log_softmax(-1)
+    # Summed over the tokens left out: 1 minus the chosen mass would be rounding alone where that is nearly 1.
+    rest = log_p.scatter(-1, indices, -math.inf).logsumexp(-1, keepdim=True)
+    k = indices.shape[-1]
+    wide = chosen.new_zeros(*chosen.shape[:-1], k + 1)
+    return wide.slice_scatter(chosen, -1, 0, k).slice_scatter(rest, -1, k)

@@ -1,4 +1,4 @@
-"""Losses on live logits and teachers: against plain peft with whole logits, and against other cuts of the same batch."""
+"""Losses on live logits and teachers: against plain peft with whole logits, and other cuts of the same batch."""
 
 from __future__ import annotations
 
@@ -129,9 +129,10 @@ def naive_run(
     losses = []
     for batch in batches(len(examples), 4, 2.0, 0):
         rows = []
-        for i in batch:
+        said = [teachers(examples[i]) for i in batch]
+        for i, taught_by in zip(batch, said, strict=True):
             e = examples[i]
-            taught_by, own = teachers(e), logits(e.prompt_ids, e)
+            own = logits(e.prompt_ids, e)
             label = torch.tensor(e.target_ids.astype(np.int64))
             gap = (taught_by.log_softmax(-1) - own.log_softmax(-1)).detach().mean(0)
             rows += [
