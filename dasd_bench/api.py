@@ -13,11 +13,13 @@ from dasd_bench.methods.context import (
     Lab,
     LiveLogits,
     LiveTokens,
+    RolloutLab,
     Sampling,
     StepRule,
 )
 from dasd_bench.methods.divergences import forward_kl, generalized_jsd, reverse_kl, sampled_reverse_kl
 from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
+from dasd_bench.training.batching import TrainExample
 from dasd_bench.types import (
     Example,
     Mark,
@@ -48,6 +50,7 @@ __all__ = [
     "Method",
     "Origin",
     "Reason",
+    "RolloutLab",
     "Row",
     "Sampling",
     "ScoredTarget",
@@ -55,6 +58,7 @@ __all__ = [
     "Target",
     "Task",
     "TokenScores",
+    "TrainExample",
     "Verdict",
     "check_rewrites",
     "forward_kl",

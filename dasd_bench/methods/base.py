@@ -18,7 +18,8 @@ from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, kept
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dasd_bench.methods.context import Lab, LiveLogits, LiveTokens
+    from dasd_bench.methods.context import Lab, LiveLogits, LiveTokens, RolloutLab
+    from dasd_bench.training.batching import TrainExample
 
 Denominator = Literal["kept", "all", "rows"]
 Scope = Literal["token", "batch"]
@@ -61,7 +62,8 @@ class Method:
     piece of the batch, so that it must judge each token by itself (``token``), or the whole batch of an optimiser step,
     which costs one more forward pass (``batch``). ``teacher`` names the weights of the teachers that ``token_loss`` and
     ``online_weights`` see: the model without its adapter (``base``), as it is now (``live``), or an exponential moving
-    average of its trained weights (``ema``). ``card`` holds
+    average of its trained weights (``ema``). ``rollouts`` asks for targets drawn from the live model at every optimiser
+    step by ``rollout``. ``card`` holds
     the training options of the authors, by name, for runs with ``--budget card``.
     """
 
@@ -73,6 +75,7 @@ class Method:
     needs_entropy: ClassVar[bool] = False
     scope: ClassVar[Scope] = "token"
     teacher: ClassVar[Teacher] = "none"
+    rollouts: ClassVar[bool] = False
     card: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def stochastic(self) -> bool:
@@ -101,6 +104,10 @@ class Method:
         Overriding it sends the gradient through autograd, which takes more memory and time than the default.
         """
         return live.nll()
+
+    def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+        """What one optimiser step trains on in place of its batch; used where ``rollouts`` is True."""
+        raise PluginError(f"Method '{self.name}' sets rollouts = True but does not define rollout.")
 
     @property
     def teacher_decay(self) -> float:
@@ -163,6 +170,8 @@ def validate_method(method: type[Method], where: str) -> None:
         )
     if method.scope == "batch" and not method.online:
         raise PluginError(f"{where}: method '{method.name}' has scope 'batch' but no online_weights to use it.")
+    if method.rollouts != (method.rollout is not Method.rollout):
+        raise PluginError(f"{where}: method '{method.name}' must set rollouts = True and define rollout, or neither.")
     if method.teacher != "none" and not method.online and not has_token_loss(method):
         raise PluginError(
             f"{where}: method '{method.name}' has a teacher but neither token_loss nor online_weights to use it."

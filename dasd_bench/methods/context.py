@@ -16,6 +16,8 @@ from dasd_bench.types import Bytes, Example, Finish, Floats, Ints, Message, Targ
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dasd_bench.training.batching import TrainExample
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -149,6 +151,25 @@ class LiveLogits:
     def nll(self) -> Tensor:
         """Negative log-likelihood of the labels in nats, float32 [N], with gradient."""
         return -self.logp()
+
+
+class RolloutLab(Protocol):
+    """What ``rollout`` may ask of the model as it is at this optimiser step.
+
+    ``step`` counts from 0; ``progress`` in [0, 1] is the share of steps done.
+    """
+
+    step: int
+    progress: float
+
+    def generate(
+        self, examples: Sequence[TrainExample], *, max_new_tokens: int, sampling: Sampling = GREEDY
+    ) -> list[Generation]:
+        """One completion of each example's prompt under the live weights, in order. Give an example several times for
+        several draws. Seeds come from the run's seed, the step and the place in the list."""
+
+    def target(self, example: TrainExample, generation: Generation) -> TrainExample:
+        """The example with the completion as its target: weight 1 everywhere, no columns, the same teacher prompts."""
 
 
 class Lab(Protocol):

@@ -146,6 +146,7 @@ def train_arm(
             out_dir=str(entry.path.resolve()),
             base_model_name=context.spec.model,
             sharded=context.parallel == "fsdp",
+            stop_ids=tuple(sorted(context.stop_ids)),
         )
         if context.processes > 1:
             result = launch(job, examples, context.processes, context.console)

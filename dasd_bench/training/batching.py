@@ -53,8 +53,8 @@ class Row:
     ``input_ids`` int64 [L]; ``positions`` int64 [N], the inputs whose next token is trained, with ``labels`` int64,
     ``static`` float32 and ``keep`` bool, all [N]; ``target_positions`` int64 [N], their indices in the target;
     ``columns`` float32 [N] by name; ``teachers``, the same tokens as each teacher sees them. ``target_tokens`` counts
-    all target tokens, masked ones too. ``index`` is the row's place in the batch of its step. ``input_ids`` is empty
-    where no token has a weight.
+    all target tokens, masked ones too. ``index`` is the row's place in the batch of its step, ``source``
+    its example's among all. ``input_ids`` is empty where no token has a weight.
     """
 
     example_id: str
@@ -69,6 +69,7 @@ class Row:
     target_tokens: int
     truncated: bool
     index: int = 0
+    source: int = 0
 
 
 def build_row(example: TrainExample, max_length: int, *, taught: bool = False) -> Row:

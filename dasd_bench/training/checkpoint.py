@@ -40,6 +40,7 @@ class Position:
     nll: float = 0.0
     nll_tokens: int = 0
     clipped_steps: int = 0
+    generated_tokens: int = 0
     best_loss: float = math.inf
     best_step: int = 0
     rounds_without_gain: int = 0

@@ -15,7 +15,7 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.methods.base import Method, build_method
 from dasd_bench.models.files import TOKENIZER_FILES
-from dasd_bench.models.load import load_model
+from dasd_bench.models.load import load_model, load_tokenizer
 from dasd_bench.registry import discover
 from dasd_bench.store.atomic import write_json
 from dasd_bench.store.store import load_ragged, save_ragged
@@ -23,6 +23,7 @@ from dasd_bench.training.batching import TrainExample, check_alike
 from dasd_bench.training.distributed import Processes
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.quantize import quantize
+from dasd_bench.training.rollouts import Decoding
 from dasd_bench.training.trainer import TrainResult, train
 
 ARRAYS = ("prompt_ids", "target_ids", "weights", "keep")
@@ -36,7 +37,8 @@ class TrainJob:
     """Everything a training run depends on, in plain values; ``examples`` travel beside it.
 
     ``model`` is a folder; ``device`` ``cpu`` or ``cuda``; ``method`` and ``options`` name a plugin that ``plugins``
-    folders (and those installed) hold. ``sharded`` cuts the layers over the processes.
+    folders (and those installed) hold. ``sharded`` cuts the layers over the processes. ``stop_ids``
+    end a completion, for methods that draw their own.
     """
 
     model: str
@@ -50,6 +52,7 @@ class TrainJob:
     out_dir: str
     base_model_name: str
     sharded: bool = False
+    stop_ids: tuple[int, ...] = ()
 
 
 def do_job(
@@ -62,6 +65,9 @@ def do_job(
     model = load_model(Path(job.model), dtype=job.dtype, device=str(processes.device) if early else "cpu")
     if job.training.qlora:
         quantize(model, processes.device)
+    decoding = None
+    if method.rollouts:
+        decoding = Decoding(load_tokenizer(Path(job.model)), frozenset(job.stop_ids))
     result = train(
         model,
         examples,
@@ -75,6 +81,7 @@ def do_job(
         processes=processes,
         sharded=job.sharded,
         memory=memory,
+        decoding=decoding,
     )
     if job.training.lora_rank == 0 and processes.first:
         # All weights were trained: with the tokenizer the result is a model folder like any other.
@@ -107,6 +114,7 @@ def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
     fields = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     fields["training"] = TrainingConfig(**fields["training"])
     fields["plugins"] = tuple(fields["plugins"])
+    fields["stop_ids"] = tuple(fields["stop_ids"])
     arrays, rows = load_ragged(folder / "examples.safetensors")
     columns = [name for name in arrays if name.startswith(COLUMN)]
     teachers = [f"{TEACHER}{k}" for k in range(sum(name.startswith(TEACHER) for name in arrays))]

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ from dasd_bench.training.loss import TokenLoss, divisor
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.model import PackedModel, set_checkpointing
 from dasd_bench.training.passes import Passes
+from dasd_bench.training.rollouts import Decoding, Rollouts, check_rollouts
 from dasd_bench.training.schedule import learning_rate, make_optimizer
 from dasd_bench.training.teacher import check_teacher, make_teacher
 
@@ -64,11 +65,11 @@ class TrainResult:
 
     ``target_tokens`` seen in all steps, masked ones too; ``kept_tokens`` of them with a weight above zero; ``nll``,
     the unweighted mean over all steps' tokens with a static weight, in nats; ``clipped_steps``, those whose gradient
-    norm was above the limit; ``seconds`` of training, over all sittings; ``final_loss`` of the last step;
-    ``peak_memory_gib`` that training took (see :class:`Memory`), in the largest process where there are several;
-    ``skipped`` ids of examples without any weight within ``max_length``; ``truncated`` ids of examples whose target
-    was cut there. With early stopping ``held_out`` are the ids never trained on, ``best_step`` the step whose weights
-    were kept and ``best_loss`` its held-out loss.
+    norm was above the limit; ``generated_tokens`` drawn while training; ``seconds`` of training, over all sittings;
+    ``final_loss`` of the last step; ``peak_memory_gib`` that training took (see :class:`Memory`), in the largest
+    process where there are several; ``skipped`` ids of examples without any weight within ``max_length``;
+    ``truncated`` ids of examples whose target was cut there. With early stopping ``held_out`` are the ids never
+    trained on, ``best_step`` the step whose weights were kept and ``best_loss`` its held-out loss.
     """
 
     adapter_dir: Path
@@ -82,6 +83,7 @@ class TrainResult:
     truncated: tuple[str, ...]
     nll: float = 0.0
     clipped_steps: int = 0
+    generated_tokens: int = 0
     held_out: tuple[str, ...] = ()
     best_step: int | None = None
     best_loss: float | None = None
@@ -101,6 +103,7 @@ def train(
     processes: Processes | None = None,
     sharded: bool = False,
     memory: Memory | None = None,
+    decoding: Decoding | None = None,
 ) -> TrainResult:
     """Trains ``model`` (a plain base, freshly loaded, on its device) and writes ``out_dir/adapter`` last.
 
@@ -110,6 +113,8 @@ def train(
     with the same arguments it goes on from the newest checkpoint, and the adapter is byte for byte that of an
     undisturbed run on the same machine. The model's weights are changed where ``config.lora_rank`` is 0; else it is
     left with the adapter attached.
+
+    ``decoding`` is for methods that draw targets from the live model; the examples' own serve early stopping then.
 
     ``memory`` was made before the model was loaded, so that the model counts in the peak; without it, it does not.
 
@@ -123,6 +128,7 @@ def train(
     processes = processes or Processes(device=model.device)
     memory = memory or Memory(processes.device)
     check_teacher(method, config)
+    check_rollouts(method, sharded=sharded)
     rows = _rows(examples, max_length, taught=method.teacher != "none")
     fingerprint = digest(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
@@ -146,6 +152,10 @@ def train(
             sharded,
             memory,
         )
+        if method.rollouts:
+            assert decoding is not None
+            run.rollouts = Rollouts(method, run.model, decoding, processes, seed, max_length)
+            run.examples = examples
         try:
             return run.go()
         finally:
@@ -156,7 +166,9 @@ def _rows(examples: Sequence[TrainExample], max_length: int, *, taught: bool) ->
     if not examples:
         raise TrainingError("There is no training example; check the train split and the filters of the task.")
     check_alike(examples)
-    rows = [build_row(example, max_length, taught=taught) for example in examples]
+    rows = [
+        replace(build_row(example, max_length, taught=taught), source=place) for place, example in enumerate(examples)
+    ]
     if not any(len(row.input_ids) for row in rows):
         raise TrainingError(
             f"No token of the {len(rows)} examples has a weight above zero within {max_length} tokens; "
@@ -205,6 +217,8 @@ class _Run:
         self.memory = memory
         self.position = Position()
         self.best: dict[str, Tensor] = {}
+        self.rollouts: Rollouts | None = None
+        self.examples: Sequence[TrainExample] = ()
         if config.dora and packed.model.dtype != torch.float32:
             console.warn("DoRA on a base that is not float32 loses small updates to rounding; use float32.")
         self.model.train()
@@ -299,6 +313,7 @@ class _Run:
             truncated=tuple(row.example_id for row in every if row.truncated),
             nll=self.position.nll / max(1, self.position.nll_tokens),
             clipped_steps=self.position.clipped_steps,
+            generated_tokens=self.position.generated_tokens,
             held_out=tuple(row.example_id for row in self.held_out),
             best_step=self.position.best_step if self.held_out else None,
             best_loss=self.position.best_loss if self.held_out else None,
@@ -319,6 +334,10 @@ class _Run:
         # Each step has a seed of its own: a continued run needs no stored random state, whatever its processes.
         torch.manual_seed(int(digest(self.seed, step, self.processes.rank)[:15], 16))
         progress = step / self.total
+        generated = 0
+        if self.rollouts:
+            rows, generated = self.rollouts.rows([self.examples[row.source] for row in rows], step, progress)
+            self.position.generated_tokens += generated
         own = TokenLoss()
         bad: tuple[str, ...] = ()
         for pack in self.passes.weigh(self.packs(rows), progress):
@@ -354,6 +373,8 @@ class _Run:
             "clipped": clipped,
             "lr": rate,
         }
+        if self.rollouts:
+            line["generated_tokens"] = generated
         return line, sum(len(row.input_ids) for row in rows)
 
     def backward(self, pack: Pack, progress: float) -> TokenLoss:
