@@ -66,7 +66,7 @@ def test_name_collision_is_an_error(tmp_path: Path) -> None:
         ('option(0.5, help="A floor.", minimum=0, maximum=1)', "0.5", "has no help text"),
         ("option(0.5,", "option(2.5,", "out of range"),
         ('summary = "Mine."', 'summary = "Mine."\n    online = True', "online_weights"),
-        ('summary = "Mine."', 'summary = "Mine."\n    denominator = "some"', "use kept or all"),
+        ('summary = "Mine."', 'summary = "Mine."\n    denominator = "some"', "use one of kept, all, rows"),
         ("class Mine(Method)", "class Mine", "no class derives"),
     ],
 )

@@ -10,7 +10,7 @@ import click
 
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
-from dasd_bench.methods.base import Method, option_rules
+from dasd_bench.methods.base import Method, has_token_loss, option_rules
 from dasd_bench.registry import Plugin, Registry, discover
 from dasd_bench.tasks.base import Task
 
@@ -112,8 +112,16 @@ def _show_method(plugin: Plugin[type[Method]], console: Console) -> None:
     console.result(f"{method.name}: {method.summary}")
     if method.paper:
         console.result(f"paper: {method.paper}")
-    online = "; weights from the live model" if method.online else ""
-    console.result(f"loss denominator: {method.denominator} tokens{online}")
+    parts = [f"divided by {'rows' if method.denominator == 'rows' else f'{method.denominator} tokens'}"]
+    if has_token_loss(method):
+        parts.insert(0, "its own, on the live logits")
+    if method.online:
+        parts.append(f"weights from the live model{', over the whole batch' if method.scope == 'batch' else ''}")
+    if method.teacher != "none":
+        parts.append(f"teacher: {method.teacher}")
+    if method.rollouts:
+        parts.append("targets drawn from the live model at every step")
+    console.result(f"loss: {'; '.join(parts)}")
     console.result(f"from: {plugin.origin}, {plugin.path.name}")
     defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(method)}
     for name, rule in option_rules(method).items():

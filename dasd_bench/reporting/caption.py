@@ -113,7 +113,8 @@ def power_line(tasks: list[TaskInfo], tests: Tests, power: float = 0.8) -> str:
     )
 
 
-_DIVISORS = {"kept": "kept target tokens", "all": "all target tokens", "rows": "kept tokens of each row, then rows"}
+_SHORT = {"rows": "kept in each row, then by rows"}
+"""What needs more words than its name in "Loss divided by target tokens, ..."."""
 
 
 def training_lines(run: RunResults, *, named: bool) -> list[str]:
@@ -130,11 +131,11 @@ def training_lines(run: RunResults, *, named: bool) -> list[str]:
     for arm in run.arms:
         if arm.denominator:
             kinds.setdefault(arm.denominator, []).append(arm.label)
-    if len(kinds) == 1:
-        lines.append(f"Loss divided by {_DIVISORS[next(iter(kinds))]}.")
-    elif kinds:
-        parts = "; ".join(f"{_DIVISORS[kind]} ({', '.join(arms)})" for kind, arms in kinds.items())
-        lines.append(f"Loss divided by {parts}.")
+    if len(kinds) <= 1 and "rows" not in kinds:
+        lines += [f"Loss divided by {kind} target tokens." for kind in kinds]
+    else:
+        parts = "; ".join(f"{_SHORT.get(kind, kind)} ({', '.join(arms)})" for kind, arms in kinds.items())
+        lines.append(f"Loss divided by target tokens, {parts}.")
     return lines
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from dasd_bench.console import format_seconds
+from dasd_bench.methods.base import has_token_loss
 from dasd_bench.results.schema import RESULTS_FILE
 from dasd_bench.run.artifacts import command_line, environment
 from dasd_bench.run.budget import budget_name, shared_training
@@ -83,6 +84,10 @@ def write_manifest(
                 "options": arm.method.describe(),
                 "denominator": arm.method.denominator,
                 "online": arm.method.online,
+                "scope": arm.method.scope,
+                "token_loss": "nll" if not has_token_loss(type(arm.method)) else "own",
+                "teacher": arm.method.teacher,
+                "rollouts": arm.method.rollouts,
                 "training": asdict(arm.training),
                 "plugin": arm.plugin.origin,
                 "plugin_sha256": arm.plugin.sha256,

@@ -162,6 +162,9 @@ def train_arm(
                     seconds=result.seconds,
                     final_loss=result.final_loss,
                     peak_memory_gib=result.peak_memory_gib,
+                    nll=result.nll,
+                    clipped_steps=result.clipped_steps,
+                    generated_tokens=result.generated_tokens,
                 )
             ),
             "skipped": list(result.skipped),
