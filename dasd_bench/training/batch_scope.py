@@ -27,6 +27,8 @@ def weigh_batch(
     """The weights float32 [N] of each of this process's ``pieces``; all processes call this together."""
     every = processes.gather_objects([_arrays(tokens, live) for tokens, live in pieces])
     flat = [piece for own in every for piece in own]
+    if not any(len(piece["row"]) for piece in flat):
+        return [tokens.static.cpu().numpy() for tokens, _ in pieces]
     batch = {name: np.concatenate([piece[name] for piece in flat], axis=-1) for name in flat[0]}
     order = np.lexsort((batch["position"], batch["row"]))
     tokens, live = _tensors({name: values[..., order] for name, values in batch.items()}, processes.device)

@@ -137,6 +137,13 @@ def test_a_batch_rule_is_called_once_a_step_in_the_order_of_the_rows(tmp_path: P
     assert sum(map(len, calls)) == sum(int((e.weights > 0).sum()) for e in examples)
 
 
+def test_a_batch_without_weight_is_not_shown_to_a_rule(tmp_path: Path) -> None:
+    """A rule may take medians and the like, which an empty batch has not."""
+    examples = [replace(e, weights=e.weights * (i == 0)) for i, e in enumerate(examples_for(4, seed=1))]
+    run(soft_model("llama"), examples, tmp_path, TopShare(), batch_size=1)
+    assert sorted(line["kept_tokens"] > 0 for line in metrics(tmp_path)) == [False, False, False, True]
+
+
 def test_a_row_without_weight_counts_as_zero(tmp_path: Path) -> None:
     """So the share of each target is the same whatever a rule masks elsewhere."""
     examples = make_examples(4, seed=1)
