@@ -194,6 +194,7 @@ def run_spec(
     from dasd_bench.reporting.tracking import Tracking, check_trackers
     from dasd_bench.run.build import build_context, check_training, plan_unfetched
     from dasd_bench.run.data import load_data
+    from dasd_bench.run.graph import build_graph
     from dasd_bench.run.manifest import closing_lines, interrupted_line
     from dasd_bench.run.plan import learn_rates, make_plan, plan_lines
     from dasd_bench.run.runner import execute
@@ -214,7 +215,8 @@ def run_spec(
         return 0
     context = build_context(spec, registry, console, run_dir, store, accept_licences, processes, parallel)
     check_training(context)
-    plan = make_plan(context, data)
+    graph = build_graph(context, data)
+    plan = make_plan(context, graph)
     if dry_run:
         console.result(f"Plan of run {run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
         console.result("\n".join(plan_lines(plan)), plan=plan)
@@ -222,7 +224,7 @@ def run_spec(
     console.say(plan_lines(plan)[-1])
     with FileLock(run_dir / ".lock", on_wait=console.say):
         try:
-            results = execute(context, data, Tracking(trackers, run_dir, console).arm_done)
+            results = execute(context, data, graph, Tracking(trackers, run_dir, console).arm_done)
         except KeyboardInterrupt:
             console.result(interrupted_line(context))
             return 130

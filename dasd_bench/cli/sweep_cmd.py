@@ -103,6 +103,7 @@ class _Launch:
 def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console: Console, launch: _Launch) -> int:
     """Runs every point and adds it to the surface; 130 where interrupted. A point that fails ends no sweep."""
     from dasd_bench.run.build import build_context, check_training
+    from dasd_bench.run.graph import build_graph
     from dasd_bench.run.runner import execute
     from dasd_bench.run.sweep import add_failure, add_run, save_surface
     from dasd_bench.run.validation import load_validation
@@ -127,7 +128,7 @@ def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console
         with FileLock(run_dir / ".lock", on_wait=console.say):
             try:
                 check_training(context)
-                add_run(surface, execute(context, data), spec.seeds)
+                add_run(surface, execute(context, data, build_graph(context, data)), spec.seeds)
             except DasdError as error:
                 console.warn(f"point {point.name} failed: {error}")
                 add_failure(surface)

@@ -110,6 +110,11 @@ class ArmSpec:
     plugin: Plugin[type[Method]]
     training: TrainingConfig
 
+    @property
+    def folder(self) -> str:
+        """Its folder's name under ``arms/``."""
+        return self.label
+
 
 def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Checks the keys of one layer (a file, a preset) and gives a plain nested dictionary."""

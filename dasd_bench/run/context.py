@@ -14,6 +14,7 @@ from dasd_bench.allocator import return_free_memory
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.registry import Registry
+from dasd_bench.results.directory import RunDirectory
 from dasd_bench.run.recorder import Recorder
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.store import Store
@@ -53,6 +54,11 @@ class RunContext:
     _adapter: Path | None = field(default=None, repr=False)
     engine_path: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def directory(self) -> RunDirectory:
+        """The paths of the run's folder."""
+        return RunDirectory(self.run_dir)
 
     @property
     def model_key(self) -> dict[str, Any]:

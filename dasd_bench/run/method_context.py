@@ -11,18 +11,25 @@ from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, Sampl
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
-from dasd_bench.store.store import stage_key
 from dasd_bench.tasks.base import Task
 from dasd_bench.types import Bytes, Example, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 
 if TYPE_CHECKING:
     from dasd_bench.engine import ScoreRequest
 
+VERSIONS = {"generate": 2, "dual": 2, "score": 2}
+"""The form of each kind of stored engine work; raising one makes its old entries unreachable."""
+
 GUIDE = (
     "{prompt}\n\nA reference answer is given below.\n\n{reference}\n\n"
     "Use the reference as a guide and write your own full answer to the question."
 )
 """The one-turn rewrite prompt (``prompt=guide``): SDFT's idea in this project's words."""
+
+
+def work_key(kind: str, *parts: object) -> str:
+    """The store's key of engine work that is stored by its content."""
+    return digest(kind, VERSIONS[kind], *parts)
 
 
 class StoreLab:
@@ -68,7 +75,9 @@ class StoreLab:
             GenerateRequest(ids, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
             for index, (ids, budget, seed) in enumerate(zip(encoded, max_new_tokens, seeds, strict=True))
         ]
-        key = stage_key("generate", self._context.model_key, encoded, list(max_new_tokens), sampling, seeds)
+        key = digest(
+            "generate", VERSIONS["generate"], self._context.model_key, encoded, list(max_new_tokens), sampling, seeds
+        )
 
         def compute(indices: Sequence[int], report: Report) -> list[Generation]:
             return self._context.engine().generate(
@@ -111,7 +120,7 @@ class StoreLab:
                 zip(base_ids, reference_ids, max_new_tokens, seeds, strict=True)
             )
         ]
-        key = stage_key(
+        key = work_key(
             "dual",
             self._context.model_key,
             base_ids,
@@ -256,7 +265,9 @@ class StoreLab:
 
 def score_requests(context: RunContext, requests: Sequence[ScoreRequest], label: str) -> tuple[list[TokenScores], bool]:
     """Token scores under the base, stored by content: equal targets of two methods are scored once."""
-    key = stage_key("score", context.model_key, [(list(r.prompt_ids), list(r.target_ids)) for r in requests])
+    key = digest(
+        "score", VERSIONS["score"], context.model_key, [(list(r.prompt_ids), list(r.target_ids)) for r in requests]
+    )
 
     def compute(indices: Sequence[int], report: Report) -> list[TokenScores]:
         return context.engine().score(

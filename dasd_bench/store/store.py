@@ -22,28 +22,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from dasd_bench.errors import StoreError
-from dasd_bench.store.atomic import digest, disk_errors, write_bytes, write_json
+from dasd_bench.store.atomic import disk_errors, write_bytes, write_json
 from dasd_bench.store.locks import FileLock
 
 Row = dict[str, Any]
-
-FORMAT = {
-    "generate": 2,
-    "dual": 2,
-    "targets": 2,
-    "score": 2,
-    "nll": 2,
-    "train": 2,
-    "evaluate": 3,
-    "outputs": 1,
-    "drift": 2,
-}
-"""The version of each stage's stored format and code; raising one makes its old entries unreachable."""
-
-
-def stage_key(stage: str, *parts: Any) -> str:
-    """The key of a stage: sha256 of its name, its format version and ``parts`` (configuration, keys of inputs)."""
-    return digest(stage, FORMAT[stage], *parts)
 
 
 @dataclass(frozen=True, slots=True)

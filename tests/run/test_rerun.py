@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +15,8 @@ import pytest
 from dasd_bench.cli.main import run_cli
 from dasd_bench.results.runs import load_run
 from dasd_bench.results.schema import RunResults, TrainStats
-from dasd_bench.run import runner as pipeline_run
-from dasd_bench.run.left_out import CUT, NO_ROOM, NO_WEIGHT, left_out
-from dasd_bench.run.stages import Trained
-from dasd_bench.types import Example, ScoredTarget, Target, TokenScores
+from dasd_bench.run.stages.train import CUT, NO_ROOM, NO_WEIGHT, Train, Trained, left_out
+from dasd_bench.types import Example, ScoredTarget, Target, TokenScores, WeightedTarget
 from tests.run.helpers import artifacts, command, run_args
 from tests.run.test_resume import start
 from tests.tiny_models import tiny_model
@@ -59,14 +56,14 @@ def again(finished: Path, tmp_path: Path) -> Path:
 
 def interrupt_training(monkeypatch: pytest.MonkeyPatch, arm: int) -> None:
     """Ctrl-C where the training stage of the arm with this number begins."""
-    original, calls = pipeline_run.train_arm, iter(range(9))
+    original, calls = Train.run, iter(range(9))
 
-    def train_arm(*rest: Any) -> Any:
+    def run(stage: Train) -> None:
         if next(calls) == arm:
             signal.raise_signal(signal.SIGINT)
-        return original(*rest)
+        original(stage)
 
-    monkeypatch.setattr(pipeline_run, "train_arm", train_arm)
+    monkeypatch.setattr(Train, "run", run)
 
 
 @pytest.mark.parametrize(("arm", "without"), [(0, ""), (1, ""), (0, "train")])
@@ -167,7 +164,7 @@ def test_every_example_has_one_reason(tmp_path: Path) -> None:
         scored.append(ScoredTarget(Example(e.example_id, "t", "", ""), target, scores))
     stats = TrainStats(result.steps, 0, 0, 0.0, 0.0, 0.0)
     trained = Trained(result.adapter_dir, tmp_path, stats, list(result.skipped), list(result.truncated))
-    assert left_out(scored, [e.weights for e in examples], trained) == {
+    assert left_out([WeightedTarget.of(one, e.weights) for one, e in zip(scored, examples, strict=True)], trained) == {
         NO_WEIGHT: [examples[0].example_id, examples[2].example_id],
         NO_ROOM: [examples[1].example_id],
         CUT: cut,

@@ -1,45 +1,80 @@
-"""The nll stage: teacher-forced nll of the test references and of the base's right answers, finer than accuracy."""
+"""The reference nll stage: teacher-forced nll of the test references and of the base's right answers.
+
+Finer than accuracy: it moves where accuracy is stuck.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.results.samples import ItemRecord
 from dasd_bench.results.schema import OwnNll, ReferenceNll
 from dasd_bench.run.context import RunContext
-from dasd_bench.run.data import TaskData
-from dasd_bench.run.keys import evaluate_key, nll_key
 from dasd_bench.run.method_context import StoreLab
-from dasd_bench.store.store import Entry, Row, read_lines
+from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.evaluate import Evaluate
+from dasd_bench.store.store import Entry, Row
 from dasd_bench.types import Bools, Reason, TokenScores
 
 if TYPE_CHECKING:
     from dasd_bench.engine import ScoreRequest
 
 
-def reference_nll(
-    context: RunContext, data: TaskData, adapter: Path | None, adapter_key: str | None
-) -> tuple[ReferenceNll, bool]:
-    """Teacher-forced nll of the test references and of the base's own right answers, in nats per token.
+@dataclass(eq=False)
+class NllOfReferences(Stage[ReferenceNll]):
+    """Teacher-forced nll of one model on one task, in nats per token.
 
-    References follow the plain prompt, as in training. The base's own answers follow the prompt they were written for;
-    for multiple choice they are the references of the items that the base got right.
+    References follow the plain prompt, as in training. The base's own right answers follow the prompt they were
+    written for; for multiple choice they are the references of the items that the base got right. ``evaluated`` is
+    the same model's evaluation, ``base`` the untrained model's.
     """
 
-    def make(entry: Entry) -> Row:
+    evaluated: Evaluate
+    base: Evaluate
+
+    kind = "nll"
+    version = 2
+
+    @property
+    def name(self) -> str:
+        return f"reference nll {self.evaluated.data.name}"
+
+    @property
+    def arm(self) -> ArmSpec | None:
+        return self.evaluated.arm
+
+    def parts(self) -> Sequence[object]:
+        data, train = self.evaluated.data, self.evaluated.train
+        return (
+            self.context.model_key,
+            None if train is None else train.key,
+            data.name,
+            data.plugin_sha256,
+            data.test_key,
+            self.context.spec.limit,
+            self.base.key,
+        )
+
+    def tokens(self) -> int:
+        return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.evaluated.data.test)
+
+    def make(self, entry: Entry) -> Row:
         from dasd_bench.engine import ScoreRequest
 
+        context, data = self.context, self.evaluated.data
         lab = StoreLab(context, 0)
         requests = [ScoreRequest(lab.prompt_ids(e), lab.reference_ids(e), name=e.id) for e in data.test]
-        right = [index for index, row in enumerate(base_rows(context, data)) if row["reason"] == Reason.CORRECT.value]
-        written = own_requests(context, data, right)
-        with context.console.progress(f"reference nll {data.name}", len(requests) + len(written)) as meter:
-            scores = context.engine(adapter).score(
+        records = self.base.value.records
+        right = [index for index, record in enumerate(records) if record.reason is Reason.CORRECT]
+        written = own_requests(context, records, right) if data.task.max_new_tokens is not None else {}
+        with context.console.progress(self.name, len(requests) + len(written)) as meter:
+            scores = context.engine(self.evaluated.adapter).score(
                 [*requests, *written.values()], on_result=lambda _, done: meter.advance(1, len(done.logp))
             )
         nll = summarise_nll(scores[: len(requests)], [_numeric(context, list(r.target_ids)) for r in requests])
@@ -49,37 +84,27 @@ def reference_nll(
             nll.own = own_nll(right, [scores[index] for index in right])
         return asdict(nll)
 
-    key = nll_key(context, data, adapter_key)
-    entry, reused = context.store.get_or_make("nll", key, make, context.console.say)
-    found = entry.meta()
-    own = found.pop("own")
-    return ReferenceNll(**found, own=None if own is None else OwnNll(**own)), reused
+    def read(self, entry: Entry) -> ReferenceNll:
+        found = entry.meta()
+        own = found.pop("own")
+        return ReferenceNll(**found, own=None if own is None else OwnNll(**own))
 
 
-def base_rows(context: RunContext, data: TaskData) -> list[Row]:
-    """The base's records of a task, from its evaluation in the store."""
-    path = context.store.entry("evaluate", evaluate_key(context, data, None)).path / "samples.jsonl"
-    return read_lines(path)
-
-
-def own_requests(context: RunContext, data: TaskData, right: Sequence[int]) -> dict[int, ScoreRequest]:
-    """The base's right answers by item, each after the very prompt it was written for; none for multiple choice."""
+def own_requests(context: RunContext, records: Sequence[ItemRecord], right: Sequence[int]) -> dict[int, ScoreRequest]:
+    """The base's right answers by item, each after the very prompt it was written for."""
     from dasd_bench.engine import ScoreRequest
 
-    if data.task.max_new_tokens is None:
-        return {}
     tokenizer = context.tokenizer
     bos = tokenizer.bos_token
-    rows = base_rows(context, data)
     found = {}
     for index in right:
-        prompt, completion = str(rows[index]["prompt"]), str(rows[index]["completion"])
+        prompt, completion = records[index].prompt, records[index].completion
         # A chat template's text holds its own beginning-of-sequence token, as in evaluation.
         special = not (bos and prompt.startswith(bos))
         answer = tokenizer(completion, add_special_tokens=False)["input_ids"]
         if answer:
             prompt_ids = tokenizer(prompt, add_special_tokens=special)["input_ids"]
-            found[index] = ScoreRequest(prompt_ids, answer, name=str(rows[index]["id"]))
+            found[index] = ScoreRequest(prompt_ids, answer, name=records[index].id)
     return found
 
 

@@ -1,0 +1,79 @@
+"""The score stage: an arm's targets under the frozen base, and the static weights its method gives their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.errors import PluginError
+from dasd_bench.run.artifacts import write_pieces, write_targets
+from dasd_bench.run.method_context import StoreLab, score_requests
+from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.targets import Targets
+from dasd_bench.store.store import Entry, Row
+from dasd_bench.types import ScoredTarget, TokenScores, WeightedTarget
+
+
+@dataclass(eq=False)
+class Scores(Stage[list[WeightedTarget]]):
+    """Targets with token scores and weights.
+
+    The scores themselves are stored by content (see :func:`score_requests`), so that equal targets of two methods are
+    scored once; this entry says that they are there.
+    """
+
+    targets: Targets
+
+    kind = "scores"
+    version = 1
+    name = "score"
+
+    @property
+    def arm(self) -> ArmSpec:
+        return self.targets.own_arm
+
+    def parts(self) -> Sequence[object]:
+        return self.targets.key, self.context.model_key
+
+    def tokens(self) -> int:
+        return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.targets.examples)
+
+    def make(self, entry: Entry) -> Row:
+        return {"targets": len(self._scores())}
+
+    def read(self, entry: Entry) -> list[WeightedTarget]:
+        examples = {example.id: example for example in self.targets.examples}
+        return [
+            weigh(self.arm, ScoredTarget(examples[target.example_id], target, scores))
+            for target, scores in zip(self.targets.value, self._scores(), strict=True)
+        ]
+
+    def publish(self) -> None:
+        folder = self.context.directory.arm(self.arm.folder, int(self.seed or 0))
+        write_targets(folder, self.value)
+        write_pieces(folder, self.value, self.context.tokenizer)
+
+    def _scores(self) -> list[TokenScores]:
+        from dasd_bench.engine import ScoreRequest
+
+        lab = StoreLab(self.context, 0)
+        examples = {example.id: example for example in self.targets.examples}
+        requests = [
+            ScoreRequest(lab.prompt_ids(examples[one.example_id]), one.token_ids.tolist(), name=one.example_id)
+            for one in self.targets.value
+        ]
+        return score_requests(self.context, requests, "score targets")[0]
+
+
+def weigh(arm: ArmSpec, scored: ScoredTarget) -> WeightedTarget:
+    """A target with the method's static weights, checked: float32, one per token, finite and not negative."""
+    weights = np.asarray(arm.method.select(scored), dtype=np.float32)
+    if weights.shape != (len(scored.target.token_ids),) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise PluginError(
+            f"Method '{arm.label}': select() must give one finite weight of at least 0 per token "
+            f"(example {scored.target.example_id})."
+        )
+    return WeightedTarget.of(scored, weights)

@@ -1,0 +1,90 @@
+"""The targets stage: what each example is trained on, made by the method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.errors import PluginError, TrainingError
+from dasd_bench.methods.base import Method
+from dasd_bench.run.method_context import StoreLab
+from dasd_bench.run.sharded import pack, unpack
+from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.store.store import Entry, Row, load_ragged, save_ragged
+from dasd_bench.types import Example, Target
+
+
+@dataclass(eq=False)
+class Targets(Stage[list[Target]]):
+    """An arm's targets. ``data_key`` is the hash of ``examples`` and of the code that made them."""
+
+    own_arm: ArmSpec
+    examples: Sequence[Example]
+    data_key: str
+
+    kind = "targets"
+    version = 2
+    name = "targets"
+
+    @property
+    def arm(self) -> ArmSpec:
+        return self.own_arm
+
+    @property
+    def drawn_with(self) -> int:
+        """The seed targets are drawn with: the arm's where the method draws at all, else 0, shared by all seeds."""
+        return int(self.seed or 0) if self.own_arm.method.stochastic() else 0
+
+    def parts(self) -> Sequence[object]:
+        context, arm = self.context, self.own_arm
+        if not makes_own_targets(arm.method):
+            # Gold answers depend on what turns text into tokens alone: every dtype, device and method shares them.
+            return "reference", {"model": context.model.sha256, "template": context.chat.hash}, self.data_key
+        return (
+            arm.plugin.sha256,
+            arm.method.describe(),
+            context.model_key,
+            context.spec.max_new_tokens,
+            self.data_key,
+            self.drawn_with,
+        )
+
+    def tokens(self) -> int:
+        if not makes_own_targets(self.own_arm.method):
+            return 0
+        return 2 * sum(text_tokens(example.reference) for example in self.examples)
+
+    def make(self, entry: Entry) -> Row:
+        console = self.context.console
+        before = len(console.warnings)
+        targets = self.own_arm.method.make_targets(self.examples, StoreLab(self.context, self.drawn_with))
+        check_targets(targets, self.examples, self.own_arm)
+        save_ragged(entry.path / "targets.safetensors", *pack(targets))
+        return {"method": self.label, "targets": len(targets), "warnings": console.warnings[before:]}
+
+    def read(self, entry: Entry) -> list[Target]:
+        for warning in entry.meta()["warnings"]:
+            if warning not in self.context.console.warnings:
+                self.context.console.warn(warning)
+        return unpack(Target, *load_ragged(entry.path / "targets.safetensors"))
+
+
+def makes_own_targets(method: Method) -> bool:
+    """False where a method trains on the gold answers: such methods share targets and scores."""
+    return type(method).make_targets is not Method.make_targets
+
+
+def check_targets(targets: Sequence[Target], examples: Sequence[Example], arm: ArmSpec) -> None:
+    """Holds a plugin to its contract: known examples, one target each at most, arrays of one length, none empty."""
+    known = {example.id for example in examples}
+    seen: set[str] = set()
+    for target in targets:
+        lengths = {len(target.token_ids), len(target.origin), len(target.marks)}
+        if target.example_id not in known or target.example_id in seen:
+            raise PluginError(f"Method '{arm.label}' gave a second or unknown target for '{target.example_id}'.")
+        if len(lengths) != 1 or 0 in lengths:
+            raise PluginError(f"Method '{arm.label}' gave an empty or uneven target for '{target.example_id}'.")
+        seen.add(target.example_id)
+    if not targets:
+        raise TrainingError(f"Method '{arm.label}' made no target at all; every example was dropped.")
