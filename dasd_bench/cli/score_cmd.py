@@ -42,7 +42,8 @@ def score_command(
     from dasd_bench.config.spec import read_file, resolve
     from dasd_bench.errors import StoreError
     from dasd_bench.registry import discover
-    from dasd_bench.results.runs import SPEC_FILE, find_run
+    from dasd_bench.results.directory import SPEC_FILE
+    from dasd_bench.results.runs import find_run
     from dasd_bench.run.regrade import regrade_run
     from dasd_bench.store.locks import FileLock
 

@@ -1,4 +1,4 @@
-"""The run specification: what one run does, from defaults, preset, file and command line, in rising order of right.
+"""The run specification: what one run does, from defaults, preset, file and command line, in increasing precedence.
 
 The resolved specification is written to ``spec.yaml`` in the run directory; ``run -c spec.yaml`` repeats the run.
 """
@@ -16,7 +16,8 @@ import yaml
 
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import PluginError, UsageError, unknown_name
-from dasd_bench.methods.base import BASE, Method, OptionRule, build_method, check_range, convert, option, option_rules
+from dasd_bench.methods.base import BASE, Method, build_method
+from dasd_bench.options import build_options, check_range, convert, option, option_rules
 from dasd_bench.registry import Plugin, Registry
 
 
@@ -37,19 +38,28 @@ class EngineConfig:
 class RunSpec:
     """Everything that decides a run's results. Field help is the command line's help."""
 
-    model: str = option("smollm2-135m", help="Alias, local folder, GGUF file or hub id.")
+    model: str = option(
+        "smollm2-135m", help="Alias, local folder, GGUF file or hub id (see: dasd-bench list models).", flags=("-m",)
+    )
     methods: tuple[str, ...] = option(
-        ("dasd",), help="Methods, comma-separated; options as dasd+tau=0.7. base: the model as it is."
+        ("dasd",),
+        help='Methods; options as dasd+tau=0.7, with commas "x+NAME=A,B". base: the model as it is, nothing trained.',
+        flags=("--method",),
     )
     tasks: tuple[str, ...] = option(
-        ("auto",), help="Tasks to evaluate on; auto: the paper's, or the built-in ones where no data can be had."
+        ("auto",),
+        help="Tasks to evaluate on; auto: the paper's, or the built-in ones where no data can be had.",
+        flags=("-t", "--task"),
     )
     train_tasks: tuple[str, ...] = option((), help="Tasks to train on; default: those of --tasks with a train split.")
     train_limit: int = option(0, help="Training rows per task, the first ones; 0 for all.", minimum=0)
-    limit: int = option(0, help="Evaluated rows per task, the first ones; 0 for all.", minimum=0)
-    seeds: tuple[int, ...] = option((0,), help="Seeds, comma-separated.")
+    limit: int = option(0, help="Evaluated rows per task, the first ones; 0 for all.", minimum=0, flags=("-L",))
+    seeds: tuple[int, ...] = option((0,), help="Seeds; every method is trained once with each.", flags=("--seed",))
     num_fewshot: int = option(
-        -1, help="Few-shot examples; -1 keeps each task's own number. NAME@K in --tasks sets one task's.", minimum=-1
+        -1,
+        help="Few-shot examples; -1 keeps each task's own number. NAME@K in --tasks sets one task's.",
+        minimum=-1,
+        flags=("-f",),
     )
     chat_template: str = option(
         "auto", help="auto (the model's own), plain (ours, for base models) or off.", choices=("auto", "plain", "off")
@@ -68,7 +78,9 @@ class RunSpec:
     )
     offline: bool = option(False, help="Never ask the hub.")
     plugins: tuple[str, ...] = option((), help="Folders with more methods and tasks.")
-    retention: tuple[str, ...] = option((), help="Sets outside the training tasks to look for forgetting on, or all.")
+    retention: tuple[str, ...] = option(
+        (), help="Evaluate forgetting on these sets; without a value, on all that are available.", bare="all"
+    )
     retention_limit: int = option(100, help="Rows per retention set, at even distances; 0 for all.", minimum=0)
     confirm_run_unsafe_code: bool = option(False, help="Allow tasks that run model-written code (in the sandbox).")
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -181,7 +193,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolve(*layers: Mapping[str, Any]) -> RunSpec:
-    """The specification from layers in rising order of right; every value converted and range-checked."""
+    """The specification from layers in increasing precedence; every value converted and range-checked."""
     values = merge(*layers)
     built: dict[str, Any] = {}
     for f in dataclasses.fields(RunSpec):
@@ -189,9 +201,9 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
             continue
         value = values[f.name]
         if f.name == "training":
-            built["training"] = _section(TrainingConfig, value, "training")
+            built["training"] = build_options(TrainingConfig, value, "training option", "training.")
         elif f.name == "engine":
-            built["engine"] = _section(EngineConfig, value, "engine")
+            built["engine"] = build_options(EngineConfig, value, "engine option", "engine.")
         elif f.name == "method_options":
             built["method_options"] = {k: dict(v) for k, v in value.items()}
         elif f.name == "seeds":
@@ -200,7 +212,8 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
         elif isinstance(f.default, tuple):
             built[f.name] = tuple(str(part) for part in convert(value, tuple, f.name))
         else:
-            built[f.name] = _checked(f, value, f.name)
+            built[f.name] = convert(value, type(f.default), f.name)
+            check_range(built[f.name], f.metadata["option"], f.name)
     given = set[str]().union(*map(_training_given, layers))
     spec = RunSpec(**built, training_given=tuple(sorted(given)) if built.get("budget") == "card" else ())
     for name in ("methods", "tasks", "seeds"):
@@ -222,23 +235,6 @@ def _training_given(values: Mapping[str, Any]) -> set[str]:
         # Saved before specifications said it: only what is no default can have been asked for.
         return {key for key, value in named.items() if value != standard[key]}
     return set(named)
-
-
-def _section(kind: type[Any], values: Mapping[str, Any], name: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    built = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise unknown_name(f"{name} option", key, fields)
-        built[key] = _checked(fields[key], value, f"{name}.{key}")
-    return kind(**built)
-
-
-def _checked(f: dataclasses.Field[Any], value: Any, label: str) -> Any:
-    rule: OptionRule = f.metadata["option"]
-    value = convert(value, type(f.default), label)
-    check_range(value, rule, label)
-    return value
 
 
 def split_commas(text: str) -> list[str]:
@@ -313,13 +309,12 @@ def arm_training(spec: RunSpec, plugin: Plugin[type[Method]], own: Mapping[str, 
     if spec.budget == "card":
         standard = dataclasses.asdict(TrainingConfig())
         try:
-            _section(TrainingConfig, plugin.item.card, "training")
+            build_options(TrainingConfig, plugin.item.card, "training option", "training.")
         except UsageError as error:
             raise PluginError(f"{plugin.path}: the card of method '{plugin.name}' is wrong: {error}") from None
         open_keys = {key for key in values.keys() - set(spec.training_given) if values[key] == standard[key]}
         values |= {key: value for key, value in plugin.item.card.items() if key in open_keys}
-    built: TrainingConfig = _section(TrainingConfig, values | dict(own), "training")
-    return built
+    return build_options(TrainingConfig, values | dict(own), "training option", "training.")
 
 
 def to_yaml(spec: RunSpec) -> str:

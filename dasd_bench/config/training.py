@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dasd_bench.methods.base import option
+from dasd_bench.options import option
 
 
 @dataclass(frozen=True, slots=True)

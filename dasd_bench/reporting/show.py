@@ -14,9 +14,10 @@ from dasd_bench.reporting.render.terminal import renderables, terminal_text
 from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.samples import Sample
 from dasd_bench.reporting.scores import run_table
-from dasd_bench.reporting.table import Table
-from dasd_bench.results.runs import list_runs, load_run, manifest_lines, read_manifest, runs_table
-from dasd_bench.results.schema import RESULTS_FILE, RunResults
+from dasd_bench.reporting.table import MISSING, Cell, Column, Row, Table
+from dasd_bench.results.directory import RESULTS_FILE
+from dasd_bench.results.runs import RunSummary, list_runs, load_run, manifest_lines, read_manifest
+from dasd_bench.results.schema import RunResults
 
 PIPED_WIDTH = 110
 """Columns of a table that does not go to a terminal."""
@@ -120,3 +121,28 @@ def _column(sample: Sample, name: str, width: int) -> list[str]:
     if len(body) > len(shown):
         shown[-1] = f"[{len(body) - len(shown) + 1} more lines]"
     return lines + shown
+
+
+def runs_table(runs: list[RunSummary], folder: Path) -> Table:
+    """``list runs`` as a table."""
+    columns = [Column(key, key) for key in ("status", "model", "methods", "tasks", "created")]
+    rows = [
+        Row(
+            run.name,
+            {
+                "status": Cell(run.status),
+                "model": Cell(run.model or MISSING),
+                "methods": Cell(_joined(run.methods)),
+                "tasks": Cell(_joined(run.tasks)),
+                "created": Cell(run.created[:16].replace("T", " ") or MISSING),
+            },
+        )
+        for run in runs
+    ]
+    problems = [run.problem for run in runs if run.problem]
+    return Table("runs", f"Runs in {folder}", columns, rows, warnings=problems, row_title="run")
+
+
+def _joined(names: list[str], limit: int = 32) -> str:
+    text = ", ".join(names) or MISSING
+    return text if len(text) <= limit else f"{len(names)}: {text[: limit - 6]}..."

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import DasdError, StoreError, UsageError, did_you_mean
-from dasd_bench.reporting.table import MISSING, Cell, Column, Row, Table
-from dasd_bench.results.schema import RESULTS_FILE, RunResults
+from dasd_bench.results.directory import MANIFEST_FILE, MARKS, RESULTS_FILE, SPEC_FILE
+from dasd_bench.results.schema import RunResults
 
-MANIFEST_FILE = "manifest.json"
-SPEC_FILE = "spec.yaml"
-MARKS = (RESULTS_FILE, MANIFEST_FILE, SPEC_FILE)
+MISSING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,31 +116,6 @@ def summarize(run: Path) -> RunSummary:
 def list_runs(folder: Path) -> list[RunSummary]:
     """All runs directly under ``folder``, newest first where they say when they were made."""
     return sorted((summarize(run) for run in run_dirs(folder)), key=lambda run: (run.created, run.name), reverse=True)
-
-
-def runs_table(runs: list[RunSummary], folder: Path) -> Table:
-    """``list runs`` as a table."""
-    columns = [Column(key, key) for key in ("status", "model", "methods", "tasks", "created")]
-    rows = [
-        Row(
-            run.name,
-            {
-                "status": Cell(run.status),
-                "model": Cell(run.model or MISSING),
-                "methods": Cell(_joined(run.methods)),
-                "tasks": Cell(_joined(run.tasks)),
-                "created": Cell(run.created[:16].replace("T", " ") or MISSING),
-            },
-        )
-        for run in runs
-    ]
-    problems = [run.problem for run in runs if run.problem]
-    return Table("runs", f"Runs in {folder}", columns, rows, warnings=problems, row_title="run")
-
-
-def _joined(names: list[str], limit: int = 32) -> str:
-    text = ", ".join(names) or MISSING
-    return text if len(text) <= limit else f"{len(names)}: {text[: limit - 6]}..."
 
 
 def manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import StoreError
+from dasd_bench.results.directory import RESULTS_FILE
 from dasd_bench.results.json_codec import DecodeError, decode, dumps
 from dasd_bench.store.atomic import write_text
 
 SCHEMA_VERSION = 1
-RESULTS_FILE = "results.json"
 STATUSES = ("finished", "partial", "cancelled")
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 
 from dasd_bench.console import format_seconds
-from dasd_bench.results.schema import RESULTS_FILE
+from dasd_bench.results.directory import RESULTS_FILE
+from dasd_bench.results.schema import RunResults
 from dasd_bench.run.artifacts import command_line, environment
 from dasd_bench.run.budget import budget_name, shared_training
 from dasd_bench.run.context import RunContext
@@ -170,12 +171,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def closing_lines(context: RunContext, seconds: float) -> list[str]:
-    """What a reader needs after the table: reuse, time, memory, where everything lies."""
-    reused, computed = context.recorder.reuse_counts()
+def closing_lines(results: RunResults, run_dir: Path, seconds: float) -> list[str]:
+    """What a reader needs after the table: reuse, time, memory, where everything is."""
+    reused = sum(stage.reused for stage in results.stages)
+    computed = len(results.stages) - reused
     return [
         f"Stages: {computed} computed, {reused} reused from the store. "
         f"{format_seconds(seconds)} in all, peak memory {peak_memory_gib():.2f} GiB of "
         f"{psutil.virtual_memory().total / GIB:.0f} GiB.",
-        f"Everything lies in {context.run_dir}  (table again: dasd-bench table {context.run_dir})",
+        f"Results saved to {run_dir}  (table again: dasd-bench table {run_dir})",
     ]

@@ -15,10 +15,10 @@ from dasd_bench.errors import DataError, StoreError, UsageError, unknown_name
 from dasd_bench.evaluation.regrade import Graded, regrade
 from dasd_bench.methods.base import BASE
 from dasd_bench.registry import Registry
-from dasd_bench.results.directory import RunDirectory
+from dasd_bench.results.directory import RESULTS_FILE, RunDirectory
 from dasd_bench.results.runs import read_manifest
 from dasd_bench.results.samples import ItemRecord, read_records, write_records
-from dasd_bench.results.schema import RESULTS_FILE, RunResults, TaskScore
+from dasd_bench.results.schema import RunResults, TaskScore
 from dasd_bench.run.collect import task_score
 from dasd_bench.run.data import test_rows_of
 from dasd_bench.store.atomic import write_json

@@ -13,13 +13,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dasd_bench.config.spec import RunSpec, layer, parse_arm, parse_set, resolve, split_commas
-from dasd_bench.errors import UsageError
-from dasd_bench.methods.base import option_rules
+from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_commas
+from dasd_bench.console import Console
+from dasd_bench.errors import DasdError, UsageError
+from dasd_bench.options import option_rules
 from dasd_bench.registry import Registry
 from dasd_bench.results.schema import RunResults, SeedArm
+from dasd_bench.run.options import RunOptions
 from dasd_bench.stats.paired import compare
-from dasd_bench.store.atomic import write_json
+from dasd_bench.store.atomic import digest, write_json
 
 SCHEMA_VERSION = 1
 VALIDATION_ROWS = 128
@@ -117,7 +119,56 @@ def parse_grid(items: Sequence[str]) -> list[Point]:
         axes[name.strip()] = values
     if not axes:
         raise UsageError("A sweep needs a grid: --grid training.lora_rank=8,64 --grid training.lr=5e-5,2e-4.")
+    return grid_points(axes)
+
+
+def grid_points(axes: Mapping[str, Sequence[str]]) -> list[Point]:
+    """All combinations of the values of ``axes``, the last name varying fastest."""
     return [Point(dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+
+
+def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: RunOptions, console: Console) -> Surface:
+    """Runs every point of the grid and gives the surface; a point that fails ends no sweep.
+
+    ``options.output`` is the sweep's folder: points under ``points/``, the surface so far in ``sweep.json``. Raises
+    :class:`UsageError` where the grid cannot be run, before the first point, and :class:`RunInterrupted` on Ctrl-C.
+    """
+    from dasd_bench.run.prepare import load
+    from dasd_bench.run.session import RunInterrupted, run_session
+
+    # Every point is checked before the first one is trained.
+    specs = [point_spec(spec, point) for point in points]
+    check_axes(specs[0], points[0])
+    labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
+    if not labels:
+        raise UsageError("A sweep tunes methods, and 'base' is none; name one with --method.")
+    folder = options.output or sweep_folder(spec, points)
+    surface = Surface(points, labels)
+    data = load(specs[0], registry, console)
+    for number, (point, one) in enumerate(zip(points, specs, strict=True), 1):
+        console.say(f"[sweep] point {number} of {len(specs)}: {point.name}")
+        place = replace(options, output=folder / "points" / point.name, track=())
+        try:
+            add_run(surface, run_session(one, place, registry, console.branch(), data), one.seeds)
+        except RunInterrupted:
+            raise RunInterrupted(f"Interrupted. Run the same command again to resume ({folder}).") from None
+        except DasdError as error:
+            if isinstance(error, UsageError):
+                raise
+            console.warn(f"point {point.name} failed: {error}")
+            add_failure(surface)
+        save_surface(folder / "sweep.json", one, surface, "partial")
+    if all(cell.failed for cells in surface.cells.values() for cell in cells):
+        raise DasdError("No arm finished at any point of the grid; look at the warnings above.")
+    return surface
+
+
+def sweep_folder(spec: RunSpec, points: Sequence[Point]) -> Path:
+    """The default folder of a sweep."""
+    from dasd_bench.run.prepare import run_name
+
+    grid = digest([dict(point.settings) for point in points])
+    return Path("sweeps") / run_name(replace(spec, methods=(*spec.methods, grid[:12])))
 
 
 def check_axes(spec: RunSpec, point: Point) -> None:
