@@ -11,8 +11,8 @@ from dasd_bench.lab import (
     Generation,
     Lab,
     LiveTokens,
+    Rule,
     Sampling,
-    StepRule,
 )
 from dasd_bench.method import Method, keep_option, option
 from dasd_bench.records import (
@@ -46,9 +46,9 @@ __all__ = [
     "Origin",
     "Reason",
     "Row",
+    "Rule",
     "Sampling",
     "ScoredTarget",
-    "StepRule",
     "Target",
     "Task",
     "TokenScores",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -93,7 +93,24 @@ class Choice:
 
 
 StepRule = Callable[[DualStep], Choice]
-"""A per-step rule of dual-context decoding: a pure function of one :class:`DualStep`."""
+"""What the engine asks at each step of dual-context decoding."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Base class of the rules of dual-context decoding: a frozen dataclass whose fields are the rule's parameters.
+
+    ``__call__`` must be a pure function of the step and the fields. Stored results are keyed by the plugin's source,
+    the class and its fields; fields are plain values (numbers, texts, tuples or sets of them). Define the class at the
+    top level of a module, never inside a function. A rule that reads :attr:`DualStep.uniform` sets ``uses_draws``: each
+    seed then decodes for itself, while greedy results of other rules are shared by all seeds.
+    """
+
+    uses_draws: ClassVar[bool] = False
+
+    def __call__(self, step: DualStep) -> Choice:
+        """Which token each live example takes."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +132,10 @@ class LiveTokens:
 
 
 class Lab(Protocol):
-    """The only door from a method to the engine. Calls with equal arguments are answered from the store."""
+    """The only door from a method to the engine. Calls with equal arguments are answered from the store.
+
+    What draws random numbers draws anew in each call of one ``make_targets``, also where two calls are equal.
+    """
 
     end_token_id: int
 
@@ -146,18 +166,13 @@ class Lab(Protocol):
         self,
         base: Sequence[Sequence[Message]],
         reference: Sequence[Sequence[Message]],
-        rule: StepRule,
+        rule: Rule,
         *,
-        rule_key: Sequence[object],
         max_new_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
-        draws: bool = False,
         label: str = "dual decode",
     ) -> list[DualGeneration]:
-        """One completion per pair of contexts; ``rule_key`` names the rule and its parameters in the cache key.
-
-        ``draws`` says that the rule uses :attr:`DualStep.uniform`; else greedy results are shared by all seeds.
-        """
+        """One completion per pair of contexts, in order; ``rule`` chooses every token."""
 
     def score(self, targets: Sequence[Target], examples: Sequence[Example]) -> list[TokenScores]:
         """Token scores of targets under the frozen base, given the plain prompt."""

@@ -87,7 +87,7 @@ class Method:
         raise PluginError(f"Method '{self.name}' sets online = True but does not define online_weights.")
 
     def describe(self) -> dict[str, Any]:
-        """The options and their values, for the manifest and for cache keys."""
+        """The options and their values as the manifest shows them."""
         return dataclasses.asdict(self)
 
 

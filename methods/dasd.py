@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,14 +31,17 @@ from dasd_bench.api import (
     Lab,
     Method,
     Origin,
+    Rule,
     Sampling,
     ScoredTarget,
-    StepRule,
     Target,
     check_rewrites,
     keep_option,
     option,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RULES = (
     "confidence-gate",
@@ -170,10 +174,8 @@ class Dasd(Method):
             plain,
             rewrite_prompts,
             make_rule(self.rule, tau=self.tau, alpha=self.alpha, rate=rate, kept=kept),
-            rule_key=("dasd", self.rule, self.tau, self.alpha, rate, sorted(kept)),
             max_new_tokens=budgets,
             sampling=Sampling(self.temperature),
-            draws=self.rule == "random-gate",
             label=f"dual decode ({self.rule})",
         )
 
@@ -190,36 +192,95 @@ def replacement_rate(decoded: Sequence[DualGeneration]) -> float:
     return replaced / disagree if disagree else 0.0
 
 
-def make_rule(rule: str, *, tau: float, alpha: float, rate: float, kept: frozenset[int]) -> StepRule:
-    """The per-step rule. ``kept`` candidates are never replaced; ``rate`` is random-gate's replacement probability."""
-    import torch
+@dataclass(frozen=True)
+class GateRule(Rule):
+    """One of the rules above: candidate c or another token, by the two distributions. ``kept`` candidates stay."""
 
-    kept_ids = torch.tensor(sorted(kept), dtype=torch.int64)
+    kept: tuple[int, ...] = ()
 
-    def step_rule(step: DualStep) -> Choice:
-        base, reference = step.base_logp, step.reference_logp
-        b, c = step.base_token, step.reference_token
-        conf = base.amax(-1).exp()
-        p_c = base.gather(-1, c[:, None]).squeeze(-1).exp()
-        other = b
-        if rule == "confidence-gate":
-            take = conf < tau
-        elif rule == "reversed-gate":
-            take = conf >= tau
-        elif rule == "random-gate":
-            take = step.uniform >= rate
-        elif rule == "candidate-floor":
-            take = p_c >= tau
-        elif rule == "relative-floor":
-            floor = alpha * conf
-            take = p_c >= floor
-            allowed = base.exp() >= floor[:, None]
-            other = reference.masked_fill(~allowed, -torch.inf).argmax(-1)
-        else:  # reference-sure
-            take = reference.amax(-1).exp() >= conf
-        take = take | torch.isin(c, kept_ids.to(c.device)) | (other == c)
-        token = torch.where(take, c, other)
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        """Bool [B]: where the candidate is taken. ``p_c`` is the base's probability of it, ``conf`` its largest."""
+        raise NotImplementedError
+
+    def other(self, step: DualStep, conf: Tensor) -> Tensor:
+        """Int64 [B]: the token that stands in for a refused candidate; the base's own by default."""
+        return step.base_token
+
+    def __call__(self, step: DualStep) -> Choice:
+        import torch
+
+        candidate = step.reference_token
+        conf = step.base_logp.amax(-1).exp()
+        p_c = step.base_logp.gather(-1, candidate[:, None]).squeeze(-1).exp()
+        other = self.other(step, conf)
+        kept = torch.isin(candidate, torch.tensor(self.kept, dtype=torch.int64, device=candidate.device))
+        take = self.take(step, p_c, conf) | kept | (other == candidate)
         origin = torch.where(take, int(Origin.CANDIDATE), int(Origin.BASE)).to(torch.uint8)
-        return Choice(token, origin)
+        return Choice(torch.where(take, candidate, other), origin)
 
-    return step_rule
+
+@dataclass(frozen=True)
+class ConfidenceGate(GateRule):
+    tau: float = 0.9
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return conf < self.tau
+
+
+@dataclass(frozen=True)
+class ReversedGate(GateRule):
+    tau: float = 0.9
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return conf >= self.tau
+
+
+@dataclass(frozen=True)
+class RandomGate(GateRule):
+    """Refuses a candidate that the base would not have written with probability ``rate``."""
+
+    uses_draws = True
+    rate: float = 0.0
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return step.uniform >= self.rate
+
+
+@dataclass(frozen=True)
+class CandidateFloor(GateRule):
+    tau: float = 0.4
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return p_c >= self.tau
+
+
+@dataclass(frozen=True)
+class RelativeFloor(GateRule):
+    alpha: float = 0.1
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return p_c >= self.alpha * conf
+
+    def other(self, step: DualStep, conf: Tensor) -> Tensor:
+        allowed = step.base_logp.exp() >= self.alpha * conf[:, None]
+        return step.reference_logp.masked_fill(~allowed, float("-inf")).argmax(-1)
+
+
+@dataclass(frozen=True)
+class ReferenceSure(GateRule):
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return step.reference_logp.amax(-1).exp() >= conf
+
+
+def make_rule(rule: str, *, tau: float, alpha: float, rate: float, kept: frozenset[int]) -> GateRule:
+    """The rule of that name; ``kept`` candidates stay, ``rate`` is random-gate's replacement probability."""
+    ids = tuple(sorted(kept))
+    made: dict[str, GateRule] = {
+        "confidence-gate": ConfidenceGate(ids, tau),
+        "reversed-gate": ReversedGate(ids, tau),
+        "random-gate": RandomGate(ids, rate),
+        "candidate-floor": CandidateFloor(ids, tau),
+        "relative-floor": RelativeFloor(ids, alpha),
+        "reference-sure": ReferenceSure(ids),
+    }
+    return made[rule]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dasd_bench.atomic import digest
@@ -43,7 +43,8 @@ def targets_key(context: RunContext, arm: ArmSpec, seed: int, data_key: str) -> 
     return stage_key(
         "targets",
         arm.plugin.sha256,
-        arm.method.describe(),
+        arm.method.name,
+        asdict(arm.method),
         context.model_key,
         context.spec.max_new_tokens,
         data_key,
@@ -64,7 +65,7 @@ def arm_keys(context: RunContext, arm: ArmSpec, seed: int, data_key: str) -> Arm
         targets,
         arm.plugin.sha256,
         arm.method.name,
-        arm.method.describe(),
+        asdict(arm.method),
         context.model_key,
         arm.training,
         seed,

@@ -32,7 +32,7 @@ def make_targets(
     """An arm's targets, made by the method or taken from the store."""
 
     def make(entry: Entry) -> Row:
-        lab = StoreLab(context, target_seed(arm, seed))
+        lab = StoreLab(context, target_seed(arm, seed), arm.plugin.sha256)
         before = len(context.console.warnings)
         targets = arm.method.make_targets(examples, lab)
         check_targets(targets, examples, arm)
@@ -139,7 +139,7 @@ def train_arm(
             dtype=context.dtype,
             device=context.device,
             method=arm.plugin.name,
-            options=arm.method.describe(),
+            options=asdict(arm.method),
             plugins=tuple(str(Path(folder).expanduser().resolve()) for folder in context.spec.plugins),
             training=arm.training,
             seed=seed,

@@ -117,7 +117,7 @@ def train(
     rows = _rows(examples, max_length)
     fingerprint = digest(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
-        [method.name, method.denominator, method.describe()],
+        [method.name, method.denominator, asdict(method)],
         [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), processes.device.type],
     )
     devices = [processes.device] if processes.device.type == "cuda" else []
