@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from dasd_bench.errors import PluginError, UsageError, unknown_name
+from dasd_bench.plugin_calls import call, file_of
 from dasd_bench.records import Bools, Example, Floats, ScoredTarget, Target, kept
 
 if TYPE_CHECKING:
@@ -86,10 +87,6 @@ class Method:
         """Weights float32 [N] on the live model's probabilities (no gradient); used where ``online`` is True."""
         raise PluginError(f"Method '{self.name}' sets online = True but does not define online_weights.")
 
-    def describe(self) -> dict[str, Any]:
-        """The options and their values as the manifest shows them."""
-        return dataclasses.asdict(self)
-
 
 def option_rules(method: type[Method]) -> dict[str, OptionRule]:
     """The documented options of a method class, by name."""
@@ -133,7 +130,8 @@ def validate_method(method: type[Method], where: str) -> None:
 def build_method(method: type[Method], values: dict[str, Any]) -> Method:
     """An instance with ``values`` (strings are converted to the option's type), range-checked.
 
-    Raises :class:`UsageError` for an unknown option or a value out of range.
+    Raises :class:`UsageError` for an unknown option, a value out of range, or values that do not go together: what the
+    method's ``__post_init__`` raises as :class:`ValueError`.
     """
     rules = option_rules(method)
     fields = {f.name: f for f in dataclasses.fields(method)}
@@ -141,11 +139,20 @@ def build_method(method: type[Method], values: dict[str, Any]) -> Method:
     for name, value in values.items():
         if name not in rules:
             raise unknown_name(f"option of method {method.name}", name, rules)
-        converted[name] = convert(value, type(fields[name].default), f"{method.name}.{name}")
-    built = method(**converted)
+        label = f"{method.name}.{name}"
+        converted[name] = convert(value, type(fields[name].default), label)
+        check_range(converted[name], rules[name], label)
+    built = call("the options", file_of(method), _construct, method, converted)
     for name, rule in rules.items():
         check_range(getattr(built, name), rule, f"{method.name}.{name}")
     return built
+
+
+def _construct(method: type[Method], values: dict[str, Any]) -> Method:
+    try:
+        return method(**values)
+    except ValueError as error:
+        raise UsageError(f"{method.name}: {error}") from error
 
 
 def convert(value: Any, kind: type, label: str) -> Any:

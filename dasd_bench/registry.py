@@ -20,8 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from dasd_bench.errors import PluginError, UsageError, unknown_name
+from dasd_bench.errors import DasdError, PluginError, UsageError, unknown_name
 from dasd_bench.method import BASE, Method, validate_method
+from dasd_bench.plugin_calls import call
 from dasd_bench.plugin_source import fresh_package, import_plugin, source_files, source_hash
 from dasd_bench.task import Task, validate_task
 
@@ -97,7 +98,7 @@ class Registry:
             _claim(self.methods, Plugin(method.name, method, origin, path, digest), "method")
         for task in tasks:
             validate_task(task, str(path))
-            instance = task()
+            instance = call(f"task '{task.name}'", path, task)
             instance.folder = path.parent
             _claim(self.tasks, Plugin(task.name, instance, origin, path, _folder_hash(path.parent)), "task")
 
@@ -132,7 +133,7 @@ def discover(plugin_dirs: tuple[Path, ...] = ()) -> Registry:
     for folder, paths in _by_folder(shipped_files()):
         package = fresh_package(folder)
         for path in paths:
-            registry._add(import_plugin(path, package), path, "shipped")
+            registry._add(*_load_file(path, package), "shipped")
     for given in plugin_dirs:
         if not given.is_dir():
             raise PluginError(f"The plugin folder {given} does not exist; give --plugins an existing folder.")
@@ -162,11 +163,11 @@ def _load_folder(registry: Registry, given: Path, folder: Path, paths: Sequence[
 
 
 def _load_file(path: Path, package: str) -> tuple[ModuleType, Path]:
-    return import_plugin(path, package), path
+    return call("the plugin", path, import_plugin, path, package), path
 
 
 def _load_entry(entry: EntryPoint) -> tuple[ModuleType, Path]:
-    module = _entry_module(entry)
+    module = call(f"the plugin {entry.value}", Path(entry.module), _entry_module, entry)
     return module, Path(str(module.__file__))
 
 
@@ -178,9 +179,9 @@ def _tolerant(
         registry._add(module, path, origin)
     except NameCollision:
         raise
-    except Exception as error:
+    except DasdError as error:
         if not (helper and isinstance(error, _NoPluginError)):
-            registry.broken.append(BrokenPlugin(origin, f"{type(error).__name__}: {error}", traceback.format_exc()))
+            registry.broken.append(BrokenPlugin(origin, str(error), traceback.format_exc()))
 
 
 def _entry_module(entry: EntryPoint) -> ModuleType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench import __version__
-from dasd_bench.atomic import write_json, write_text
+from dasd_bench.atomic import digest, write_json, write_text
 from dasd_bench.records import Floats, ScoredTarget
 from dasd_bench.store import save_ragged
 
@@ -29,6 +30,21 @@ PACKAGES = (
     "torch",
     "transformers",
 )
+
+
+LONGEST_FOLDER = 120
+"""Characters of a folder name, well under the 255 bytes that file systems allow."""
+
+
+def folder_name(label: str) -> str:
+    """The folder of an arm: its label where that is a plain name, else a readable part of it and a hash.
+
+    A label holds option values, so it may be long, hold slashes or spell ``..``.
+    """
+    if len(label) <= LONGEST_FOLDER and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+=,@-]*", label):
+        return label
+    readable = re.sub(r"\.{2,}|[^A-Za-z0-9._+=,@-]+", "-", label)[: LONGEST_FOLDER - 9].strip("-.")
+    return f"{readable}-{digest(label)[:8]}"
 
 
 def write_targets(folder: Path, scored: Sequence[ScoredTarget], weights: Sequence[Floats]) -> None:

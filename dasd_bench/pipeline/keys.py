@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dasd_bench import plugin_calls
 from dasd_bench.atomic import digest
 from dasd_bench.method import Method
 from dasd_bench.pipeline.context import RunContext
@@ -28,7 +29,7 @@ def train_data_key(data: list[TaskData]) -> str:
 
 def target_seed(arm: ArmSpec, seed: int) -> int:
     """The seed targets are drawn with: the arm's where the method draws at all, else 0, shared by all seeds."""
-    return seed if arm.method.stochastic() else 0
+    return seed if plugin_calls.draws(arm.method) else 0
 
 
 def makes_own_targets(method: Method) -> bool:

@@ -16,6 +16,7 @@ from dasd_bench.errors import PluginError
 from dasd_bench.lab import GREEDY, DualGeneration, Generation, Rule, Sampling
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.sharded import Report, run_sharded
+from dasd_bench.plugin_calls import step_rule
 from dasd_bench.plugin_source import source_hash
 from dasd_bench.records import Bytes, Example, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 from dasd_bench.store import stage_key
@@ -131,9 +132,11 @@ class StoreLab:
             seeds,
         )
 
+        contained = step_rule(rule)
+
         def compute(indices: Sequence[int], report: Report) -> list[DualGeneration]:
             return self._context.engine().dual_decode(
-                [requests[i] for i in indices], rule, on_result=lambda _, made: report(1, len(made.token_ids))
+                [requests[i] for i in indices], contained, on_result=lambda _, made: report(1, len(made.token_ids))
             )
 
         results, _ = run_sharded(

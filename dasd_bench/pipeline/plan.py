@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dasd_bench.atomic import write_json
+from dasd_bench.errors import PluginError
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData, all_train
 from dasd_bench.pipeline.keys import arm_keys, evaluate_key, makes_own_targets, nll_key, train_data_key
@@ -51,32 +53,26 @@ def make_plan(context: RunContext, data: Sequence[TaskData]) -> list[PlanRow]:
     data_key = train_data_key(list(data))
     gold = sum(text_tokens(e.reference) for e in examples)
     prompts = sum(text_tokens(e.prompt) for e in examples)
+    planned_arms = []
     for arm in context.arms:
         for seed in context.spec.seeds:
-            keys = arm_keys(context, arm, seed, data_key)
-            generated = 2 * gold if makes_own_targets(arm.method) else 0
-            add("targets", "targets", f"{arm.label} seed {seed}", keys.targets, generated)
+            # An arm whose plugin fails here is not planned; the run reports it.
+            with contextlib.suppress(PluginError):
+                planned_arms.append((arm, f"{arm.label} seed {seed}", arm_keys(context, arm, seed, data_key)))
+    for arm, who, keys in planned_arms:
+        add("targets", "targets", who, keys.targets, 2 * gold if makes_own_targets(arm.method) else 0)
     tested = [one for one in data if one.test]
     for one in tested:
         add("evaluate", f"evaluate {one.name}", "base", evaluate_key(context, one, None), evaluate_tokens(one))
         if not one.retention:
             add("nll", f"reference nll {one.name}", "base", nll_key(context, one, None), nll_tokens(one.test))
-    for arm in context.arms:
-        for seed in context.spec.seeds:
-            who = f"{arm.label} seed {seed}"
-            keys = arm_keys(context, arm, seed, data_key)
-            add("train", "train", who, keys.train, int((gold + prompts) * arm.training.epochs))
-            for one in tested:
-                add(
-                    "evaluate",
-                    f"evaluate {one.name}",
-                    who,
-                    evaluate_key(context, one, keys.train),
-                    evaluate_tokens(one),
-                )
-                if one.retention:
-                    continue
-                add("nll", f"reference nll {one.name}", who, nll_key(context, one, keys.train), nll_tokens(one.test))
+    for arm, who, keys in planned_arms:
+        add("train", "train", who, keys.train, int((gold + prompts) * arm.training.epochs))
+        for one in tested:
+            add("evaluate", f"evaluate {one.name}", who, evaluate_key(context, one, keys.train), evaluate_tokens(one))
+            if one.retention:
+                continue
+            add("nll", f"reference nll {one.name}", who, nll_key(context, one, keys.train), nll_tokens(one.test))
     return rows
 
 

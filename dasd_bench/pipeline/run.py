@@ -13,7 +13,7 @@ import numpy as np
 
 from dasd_bench.atomic import remove_leftovers, write_bytes, write_text
 from dasd_bench.errors import DasdError
-from dasd_bench.pipeline.artifacts import piece_text, write_pieces, write_samples, write_targets
+from dasd_bench.pipeline.artifacts import folder_name, piece_text, write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.budget import train_summary
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData, all_train
@@ -135,8 +135,8 @@ def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str])
     prepared = []
     for arm in context.arms:
         for seed in context.spec.seeds:
-            keys = arm_keys(context, arm, seed, data_key)
             try:
+                keys = arm_keys(context, arm, seed, data_key)
                 with context.recorder.stage("targets", arm.label, seed) as stage:
                     targets, stage.reused = make_targets(context, arm, seed, examples, keys.targets)
                 with context.recorder.stage("score", arm.label, seed) as stage:
@@ -206,7 +206,7 @@ def score_model(
     if not data.retention:
         with context.recorder.stage(f"reference nll {data.name}", label, seed) as stage:
             nll, stage.reused = reference_nll(context, data, adapter, key)
-    where = context.run_dir / "base" if seed is None else context.run_dir / "arms" / label / f"seed{seed}"
+    where = context.run_dir / "base" if seed is None else context.run_dir / "arms" / folder_name(label) / f"seed{seed}"
     write_samples(where / "eval" / data.name / "samples.jsonl", rows)
     info = task_info(data, summary)
     if context.spec.validation:
@@ -262,7 +262,7 @@ def task_info(data: TaskData, summary: Row) -> TaskInfo:
 
 def arm_row(arm: ArmSpec) -> Arm:
     """The table row of an arm."""
-    options = arm.method.describe()
+    options = asdict(arm.method)
     rule = ""
     if "rule" in options:
         numbers = [f"{name}={options[name]:g}" for name in ("tau",) if name in options]
@@ -274,15 +274,15 @@ def arm_row(arm: ArmSpec) -> Arm:
         seeds=[],
         rule=rule,
         denominator=arm.method.denominator,
-        folder=arm.label,
+        folder=folder_name(arm.label),
         training=asdict(arm.training),
         online=arm.method.online,
     )
 
 
 def arm_folder(context: RunContext, arm: ArmSpec, seed: int) -> Path:
-    """``arms/<label>/seed<k>`` of the run directory."""
-    return context.run_dir / "arms" / arm.label / f"seed{seed}"
+    """``arms/<folder>/seed<k>`` of the run directory."""
+    return context.run_dir / "arms" / folder_name(arm.label) / f"seed{seed}"
 
 
 def copy_tree(source: Path, target: Path) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dasd_bench.errors import PluginError, TrainingError
+from dasd_bench import plugin_calls
+from dasd_bench.errors import TrainingError
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
 from dasd_bench.pipeline.keys import evaluate_key, target_seed
@@ -34,8 +35,9 @@ def make_targets(
     def make(entry: Entry) -> Row:
         lab = StoreLab(context, target_seed(arm, seed), arm.plugin.sha256)
         before = len(context.console.warnings)
-        targets = arm.method.make_targets(examples, lab)
-        check_targets(targets, examples, arm)
+        targets = plugin_calls.targets(arm.method, examples, lab, context.vocabulary_size)
+        if not targets:
+            raise TrainingError(f"Method '{arm.label}' made no target at all; every example was dropped.")
         save_ragged(entry.path / "targets.safetensors", *pack(targets))
         return {"method": arm.label, "targets": len(targets), "warnings": context.console.warnings[before:]}
 
@@ -44,21 +46,6 @@ def make_targets(
         for warning in entry.meta()["warnings"]:
             context.console.warn(warning)
     return unpack(Target, *load_ragged(entry.path / "targets.safetensors")), reused
-
-
-def check_targets(targets: Sequence[Target], examples: Sequence[Example], arm: ArmSpec) -> None:
-    """Holds a plugin to its contract: known examples, one target each at most, arrays of one length, none empty."""
-    known = {example.id for example in examples}
-    seen: set[str] = set()
-    for target in targets:
-        lengths = {len(target.token_ids), len(target.origin), len(target.marks)}
-        if target.example_id not in known or target.example_id in seen:
-            raise PluginError(f"Method '{arm.label}' gave a second or unknown target for '{target.example_id}'.")
-        if len(lengths) != 1 or 0 in lengths:
-            raise PluginError(f"Method '{arm.label}' gave an empty or uneven target for '{target.example_id}'.")
-        seen.add(target.example_id)
-    if not targets:
-        raise TrainingError(f"Method '{arm.label}' made no target at all; every example was dropped.")
 
 
 def score_targets(
@@ -80,17 +67,8 @@ def score_targets(
 
 
 def select_weights(arm: ArmSpec, scored: Sequence[ScoredTarget]) -> list[Floats]:
-    """The method's static weights, checked: float32, one per token, finite and not negative."""
-    weights = []
-    for item in scored:
-        weight = np.asarray(arm.method.select(item), dtype=np.float32)
-        if weight.shape != (len(item.target.token_ids),) or not np.isfinite(weight).all() or (weight < 0).any():
-            raise PluginError(
-                f"Method '{arm.label}': select() must give one finite weight of at least 0 per token "
-                f"(example {item.target.example_id})."
-            )
-        weights.append(weight)
-    return weights
+    """The method's static weights."""
+    return [plugin_calls.weights(arm.method, item) for item in scored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +108,7 @@ def train_arm(
                 prompt_ids=np.array(lab.prompt_ids(item.example), dtype=np.int32),
                 target_ids=item.target.token_ids,
                 weights=weight,
-                keep=arm.method.keeps(item.target),
+                keep=plugin_calls.keeps(arm.method, item.target),
             )
             for item, weight in zip(scored, weights, strict=True)
         ]

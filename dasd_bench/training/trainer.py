@@ -19,6 +19,7 @@ from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.errors import TrainingError
 from dasd_bench.method import Method
+from dasd_bench.plugin_calls import online_rule
 from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
     Pack,
@@ -189,7 +190,7 @@ class _Run:
         self.weights = Weights(self.model, processes)
         self.optimizer = make_optimizer(self.weights.own.values(), config)
         self.head = packed.head()
-        self.objective = Objective(method.online_weights if method.online else None, method.needs_entropy)
+        self.objective = Objective(online_rule(method) if method.online else None, method.needs_entropy)
         self.checkpoints = Checkpoints(out_dir / "checkpoints", fingerprint, config.keep_checkpoints)
         self.total = step_count(len(self.rows), config.batch_size, config.epochs)
         self.memory = memory
