@@ -52,7 +52,8 @@ class DualGeneration:
 
     ``origin`` uint8 (:class:`~dasd_bench.records.Origin`); ``base_logp`` and ``reference_logp`` float32 of the
     chosen token under each context; ``base_entropy`` nats and ``base_top1_logp`` of the base context;
-    ``base_token`` and ``reference_token`` int32: what each stream proposed.
+    ``base_token`` and ``reference_token`` int32: what each stream proposed; ``keep`` uint8: 1 where ``keep`` protected
+    the candidate.
     """
 
     token_ids: Ints
@@ -63,6 +64,7 @@ class DualGeneration:
     base_top1_logp: Floats
     base_token: Ints
     reference_token: Ints
+    keep: Bytes
     text: str
     finish: Finish
 
@@ -73,7 +75,8 @@ class DualStep:
 
     ``base_logp`` and ``reference_logp`` float32 [B, V], normalised; ``base_token`` and ``reference_token`` int64
     [B], each stream's own greedy or sampled proposal; ``uniform`` float32 [B], one draw per example from its own
-    seeded generator; ``position`` int64 [B], the index of the token about to be chosen.
+    seeded generator; ``position`` int64 [B], the index of the token about to be chosen; ``keep`` bool [B]: the
+    candidate ``reference_token`` is one that ``keep`` protects here.
     """
 
     base_logp: Tensor
@@ -82,6 +85,7 @@ class DualStep:
     reference_token: Tensor
     uniform: Tensor
     position: Tensor
+    keep: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +174,16 @@ class Lab(Protocol):
         *,
         max_new_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
+        examples: Sequence[Example] = (),
+        keep: str = "none",
         label: str = "dual decode",
     ) -> list[DualGeneration]:
-        """One completion per pair of contexts, in order; ``rule`` chooses every token."""
+        """One completion per pair of contexts, in order; ``rule`` chooses every token.
+
+        ``keep`` decides :attr:`DualStep.keep`: ``end`` protects tokens that end the answer, ``end+format`` also those
+        that write a part of a task's answer markers; it takes the tasks from ``examples``, one per pair. A candidate
+        that begins a marker counts, though what follows is not known yet.
+        """
 
     def score(self, targets: Sequence[Target], examples: Sequence[Example]) -> list[TokenScores]:
         """Token scores of targets under the frozen base, given the plain prompt."""
@@ -201,9 +212,6 @@ class Lab(Protocol):
         proposals: Ints | None = None,
     ) -> Target:
         """A target from generated tokens; the end-of-turn token is appended where it is missing."""
-
-    def keep_token_ids(self, examples: Sequence[Example], keep: str) -> frozenset[int]:
-        """Token ids that ``keep`` protects while decoding: the end-of-turn token, and the tasks' answer markers."""
 
     def reference_length(self, example: Example) -> int:
         """Tokens of the gold answer, end-of-turn token included."""

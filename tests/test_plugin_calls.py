@@ -314,7 +314,7 @@ def step() -> DualStep:
     with torch.inference_mode():
         logp = torch.log_softmax(torch.randn(2, 9), -1)
         token = logp.argmax(-1)
-        return DualStep(logp, logp.clone(), token, token.clone(), torch.zeros(2), torch.zeros(2))
+        return DualStep(logp, logp.clone(), token, token.clone(), *(torch.zeros(2),) * 2, token < 0)
 
 
 ORIGIN = torch.full((2,), int(Origin.BASE), dtype=torch.uint8)
@@ -382,7 +382,7 @@ def test_bad_plugins_fail_their_arms_and_the_others_go_on(
         (plugins / f"{name}.py").write_text(METHOD.format(name=name, body=body))
     for name in ("exit", "KeyboardInterrupt"):
         (plugins / f"load_{name}.py").write_text(f"raise {name if name != 'exit' else 'SystemExit(0)'}\n")
-    few = ["--limit", "2", "--train-limit", "2", "--tasks", "mini_gsm", "--plugins", str(plugins), "--json"]
+    few = ["--limit", "2", "--train-limit", "2", "--plugins", str(plugins), "--json"]
     methods = ",".join(["sft", *BODIES])
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *few, methods=methods))
     assert result.code == 3, result.err
@@ -442,7 +442,7 @@ def test_a_label_with_a_path_in_it_stays_inside_the_run(
     inside = "sft+training.lora_targets=q_proj,v_proj-X"
     assert folder_name(label.replace('"', "")).startswith(inside)
     long = "sft+" + "+".join(["training.lr=0.0002"] * 20)
-    few = ["--limit", "2", "--train-limit", "2", "--tasks", "mini_gsm"]
+    few = ["--limit", "2", "--train-limit", "2"]
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *few, methods=long))
     assert result.code == 0, result.err
     (arm,) = RunResults.load(tmp_path / "run").arms

@@ -56,7 +56,7 @@ def write(folder: Path, *, shift: str = "0", imports: str = "", name: str = "shi
 
 def tokens(folder: Path, model: Path, capsys, name: str = "shifted") -> str:
     """The targets of a small run with the folder's plugin; everything before may be reused."""
-    few = ["--limit", "2", "--train-limit", "2", "--tasks", "mini_gsm", "--plugins", str(folder / "plugins")]
+    few = ["--limit", "2", "--train-limit", "2", "--plugins", str(folder / "plugins")]
     out = folder / f"out{len(list(folder.iterdir()))}"
     result = command(capsys, *run_args(model, folder, *few, "--output", str(out), methods=name))
     assert result.code == 0, result.err

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import click
 
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
-from dasd_bench.method import Method, option_rules
+from dasd_bench.method import Method, build_method, option_rules
 from dasd_bench.registry import Plugin, Registry, discover
 from dasd_bench.task import Task
 
@@ -115,7 +114,7 @@ def _show_method(plugin: Plugin[type[Method]], console: Console) -> None:
     online = "; weights from the live model" if method.online else ""
     console.result(f"loss denominator: {method.denominator} tokens{online}")
     console.result(f"from: {plugin.origin}, {plugin.path.name}")
-    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(method)}
+    defaults = dataclasses.asdict(build_method(method, {}))
     for name, rule in option_rules(method).items():
         choices = f" One of: {', '.join(rule.choices)}." if rule.choices else ""
         console.result(f"  {name} = {defaults[name]}  {rule.help}{choices}")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dasd_bench.atomic import digest
-from dasd_bench.errors import PluginError
+from dasd_bench.errors import PluginError, unknown_name
 from dasd_bench.lab import GREEDY, DualGeneration, Generation, Rule, Sampling
+from dasd_bench.method import KEEP_CHOICES
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.sharded import Report, run_sharded
 from dasd_bench.plugin_calls import step_rule
@@ -109,6 +110,8 @@ class StoreLab:
         *,
         max_new_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
+        examples: Sequence[Example] = (),
+        keep: str = "none",
         label: str = "dual decode",
     ) -> list[DualGeneration]:
         from dasd_bench.engine import DualRequest
@@ -116,10 +119,23 @@ class StoreLab:
         base_ids = [self._context.chat.encode(prompt) for prompt in base]
         reference_ids = [self._context.chat.encode(prompt) for prompt in reference]
         pairs = list(zip(base_ids, reference_ids, strict=True))
+        markers = self._keep_texts(examples, keep, len(pairs))
         seeds = self._sample_seeds(pairs, label, drawn=rule.uses_draws or sampling.temperature > 0)
         requests = [
-            DualRequest(b, r, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
-            for index, ((b, r), budget, seed) in enumerate(zip(pairs, max_new_tokens, seeds, strict=True))
+            DualRequest(
+                b,
+                r,
+                budget,
+                self._stop_ids,
+                sampling=sampling,
+                seed=seed,
+                name=f"{label} {index}",
+                keep_ids=frozenset() if keep == "none" else self._stop_ids,
+                keep_texts=marked,
+            )
+            for index, ((b, r), budget, seed, marked) in enumerate(
+                zip(pairs, max_new_tokens, seeds, markers, strict=True)
+            )
         ]
         key = stage_key(
             "dual",
@@ -127,6 +143,8 @@ class StoreLab:
             base_ids,
             reference_ids,
             rule_key(rule, self._source),
+            keep,
+            markers,
             list(max_new_tokens),
             sampling,
             seeds,
@@ -241,16 +259,15 @@ class StoreLab:
         decode = self._context.tokenizer.decode
         return [len(decode(ids[: i + 1].tolist(), skip_special_tokens=True)) for i in range(len(ids))]
 
-    def keep_token_ids(self, examples: Sequence[Example], keep: str) -> frozenset[int]:
-        if keep == "none":
-            return frozenset()
-        ids = set(self._stop_ids)
-        if keep == "end+format":
-            markers = {marker for example in examples for marker in self._task(example).answer_markers}
-            for marker in markers:
-                for text in (marker, " " + marker, "\n" + marker):
-                    ids.update(self._context.tokenizer.encode(text, add_special_tokens=False))
-        return frozenset(ids)
+    def _keep_texts(self, examples: Sequence[Example], keep: str, count: int) -> list[tuple[str, ...]]:
+        """The answer markers that ``keep`` protects in each of ``count`` answers."""
+        if keep not in KEEP_CHOICES:
+            raise unknown_name("value of keep", keep, KEEP_CHOICES)
+        if keep != "end+format":
+            return [()] * count
+        if len(examples) != count:
+            raise PluginError(f"dual_decode with keep=end+format needs one example per pair, not {len(examples)}.")
+        return [tuple(self._task(example).answer_markers) for example in examples]
 
     def rng(self, *key: object) -> np.random.Generator:
         return np.random.default_rng(self._seed_of(*key))
