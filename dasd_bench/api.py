@@ -1,4 +1,4 @@
-"""Everything a method or task plugin may import. Nothing here imports torch."""
+"""What method and task plugins import: all that the documentation uses. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ from dasd_bench.records import (
     kept,
 )
 from dasd_bench.task import DataSource, Row, Task, verdict_of
+from dasd_bench.tasks.code import CodeTask
+from dasd_bench.tasks.families import ChoiceTask, MathTask, NumberTask
 
 __all__ = [
     "GREEDY",
     "Acceptance",
     "Choice",
+    "ChoiceTask",
+    "CodeTask",
     "DataSource",
     "DualGeneration",
     "DualStep",
@@ -41,8 +45,10 @@ __all__ = [
     "Lab",
     "LiveTokens",
     "Mark",
+    "MathTask",
     "Message",
     "Method",
+    "NumberTask",
     "Origin",
     "Reason",
     "Row",

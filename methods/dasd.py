@@ -100,8 +100,8 @@ class Dasd(Method):
             object.__setattr__(self, "tau", 0.4 if floor else 0.9)
         if floor and self.tau >= 0.5:
             raise ValueError(
-                f"tau={self.tau:g} with rule=candidate-floor only ever takes the base's own token: a candidate with half "
-                "of the base's probability is the base's choice already. Use a tau below 0.5 (default 0.4)."
+                f"tau={self.tau:g} with rule=candidate-floor only ever takes the base's own token: a candidate with "
+                "half of the base's probability is the base's choice already. Use a tau below 0.5 (default 0.4)."
             )
 
     @property
