@@ -366,7 +366,8 @@ BODIES = {
     "writes": "def select(self, scored): scored.target.token_ids[:] = 1; return super().select(scored)",
     "nothing": "def select(self, scored): pass",
     "yields": "def make_targets(self, examples, lab): yield lab.reference_target(examples[0])",
-    "unsure": "def stochastic(self): raise RuntimeError('hm')",
+    "unsure": "def stochastic(self): raise RuntimeError('hm')\n"
+    "    def make_targets(self, examples, lab): return super().make_targets(examples, lab)",
     "keepless": "def keeps(self, target): return [True]",
     "prints": "def select(self, scored): print('noise'); return super().select(scored)",
     "live": "online = True\n    def online_weights(self, live): raise KeyError('x')",

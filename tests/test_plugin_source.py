@@ -22,7 +22,7 @@ from dasd_bench.api import Choice, Method, Origin, Rule
 {imports}
 
 @dataclass(frozen=True)
-class Shifted(Rule):
+class Shift(Rule):
     """Takes the candidate's id plus a number."""
 
     def __call__(self, step):
@@ -38,7 +38,7 @@ class {cls}(Method):
         made = lab.dual_decode(
             [lab.plain_prompt(e) for e in examples],
             [lab.rewrite_prompt(e) for e in examples],
-            Shifted(),
+            Shift(),
             max_new_tokens=[4] * len(examples),
         )
         return [
@@ -101,23 +101,9 @@ def test_two_methods_of_one_file_make_their_own_targets(
     """Equal options and one source: only the name tells them apart."""
     plugins = tmp_path / "plugins"
     write(plugins, shift="1")
-    more = """
-
-@dataclass(frozen=True)
-class Other(Shifted):
-    def __call__(self, step):
-        chosen = super().__call__(step)
-        return Choice(chosen.token + 1, chosen.origin)
-
-@dataclass(frozen=True)
-class Second(globals()["Shifted_method"]):
-    name = "second"
-    def make_targets(self, examples, lab):
-        return [lab.reference_target(e) for e in examples]
-"""
-    file = plugins / "shifted.py"
-    text = file.read_text().replace("class Shifted(Method)", "class Shifted_method(Method)")
-    file.write_text(text + more)
+    more = "\n@dataclass(frozen=True)\nclass Second(Shifted):\n    name = 'second'\n"
+    more += "    def make_targets(self, examples, lab):\n        return [lab.reference_target(e) for e in examples]\n"
+    (plugins / "shifted.py").write_text((plugins / "shifted.py").read_text() + more)
     assert tokens(tmp_path, tiny_folder("llama"), capsys) != tokens(tmp_path, tiny_folder("llama"), capsys, "second")
 
 

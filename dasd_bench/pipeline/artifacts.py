@@ -43,7 +43,7 @@ def folder_name(label: str) -> str:
     """
     if len(label) <= LONGEST_FOLDER and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+=,@-]*", label):
         return label
-    readable = re.sub(r"\.{2,}|[^A-Za-z0-9._+=,@-]+", "-", label)[: LONGEST_FOLDER - 9].strip("-.")
+    readable = re.sub(r"(\.{2,}|[^A-Za-z0-9._+=,@-])+", "-", label)[: LONGEST_FOLDER - 9].strip("-.")
     return f"{readable}-{digest(label)[:8]}"
 
 

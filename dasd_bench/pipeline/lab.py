@@ -116,6 +116,7 @@ class StoreLab:
     ) -> list[DualGeneration]:
         from dasd_bench.engine import DualRequest
 
+        decided_by = rule_key(rule, self._source)
         base_ids = [self._context.chat.encode(prompt) for prompt in base]
         reference_ids = [self._context.chat.encode(prompt) for prompt in reference]
         pairs = list(zip(base_ids, reference_ids, strict=True))
@@ -142,7 +143,7 @@ class StoreLab:
             self._context.model_key,
             base_ids,
             reference_ids,
-            rule_key(rule, self._source),
+            decided_by,
             keep,
             markers,
             list(max_new_tokens),
