@@ -27,13 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dasd_bench.errors import DasdError, PluginError
-from dasd_bench.lab import Choice, DualStep, Lab, LiveTokens, Rule, StepRule
-from dasd_bench.records import Bools, Example, Floats, Mark, Origin, ScoredTarget, Target
+from dasd_bench.methods.context import Choice, DualStep, Lab, LiveTokens, Rule, StepRule
+from dasd_bench.types import Bools, Example, Floats, Mark, Origin, ScoredTarget, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dasd_bench.method import Method
+    from dasd_bench.methods.base import Method
 
 T = TypeVar("T")
 

@@ -105,7 +105,7 @@ def test_the_page_s_files_and_commands_work(
 
 def test_what_the_pages_say_of_numbers_and_names() -> None:
     """Statements that were false once."""
-    from dasd_bench.lab import Lab
+    from dasd_bench.methods.context import Lab
     from dasd_bench.training.loss import CHUNK_ROWS
 
     training = (ROOT / "docs/training.md").read_text(encoding="utf-8")

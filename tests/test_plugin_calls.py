@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from dasd_bench import plugin_calls
 from dasd_bench.errors import PluginError, UsageError
-from dasd_bench.lab import Choice, DualStep, LiveTokens, Rule
-from dasd_bench.method import Method, build_method
-from dasd_bench.pipeline.artifacts import LONGEST_FOLDER, folder_name
-from dasd_bench.records import Example, Origin, ScoredTarget, Target, TokenScores
+from dasd_bench.methods.base import Method, build_method
+from dasd_bench.methods.context import Choice, DualStep, LiveTokens, Rule
 from dasd_bench.registry import discover
-from dasd_bench.reporting.results import RunResults
-from tests.flow.helpers import command, run_args
+from dasd_bench.results.schema import RunResults
+from dasd_bench.run.artifacts import LONGEST_FOLDER, folder_name
+from dasd_bench.types import Example, Origin, ScoredTarget, Target, TokenScores
+from tests.run.helpers import command, run_args
 
 EXAMPLE = Example("t/train/0", "t", "q", "r", extra={"choices": ["a"]})
 HERE = Path(__file__)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from dasd_bench.errors import PluginError
-from dasd_bench.lab import Choice, DualStep, Rule
-from dasd_bench.pipeline.lab import rule_key
+from dasd_bench.methods.context import Choice, DualStep, Rule
 from dasd_bench.plugin_source import source_files, source_hash
 from dasd_bench.registry import discover
-from tests.flow.helpers import command, run_args
+from dasd_bench.run.method_context import rule_key
+from tests.run.helpers import command, run_args
 
 METHOD = '''
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dasd_bench.lab import GREEDY, Sampling
+from dasd_bench.methods.context import GREEDY, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class GenerateRequest:
 class DualRequest:
     """One example to decode with two contexts that share every generated token.
 
-    ``keep_ids`` and ``keep_texts`` say which candidates a rule is told to keep (:attr:`~dasd_bench.lab.DualStep.keep`):
+    ``keep_ids`` and ``keep_texts`` say which candidates a rule is told to keep (:attr:`~dasd_bench.methods.context.DualStep.keep`):
     these tokens, and those that write a part of these texts.
     """
 
