@@ -19,7 +19,10 @@ from dasd_bench.registry import discover
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/add-a-method.md", "docs/tasks.md")
 BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SMALL = "--limit 2 --train-limit 2 --max-new-tokens 8 --tasks {tasks} --set training.epochs=1 --set training.lora_rank=2 --quiet"
+SMALL = (
+    "--limit 2 --train-limit 2 --max-new-tokens 8 --tasks {tasks} --quiet "
+    "--set training.epochs=1 --set training.lora_rank=2 --set engine.slots=2"
+)
 
 
 @dataclass(frozen=True)
