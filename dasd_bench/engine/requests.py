@@ -48,7 +48,7 @@ class GenerateRequest:
 class DualRequest:
     """One example to decode with two contexts that share every generated token.
 
-    ``keep_ids`` and ``keep_texts`` say which candidates a rule is told to keep (:attr:`~dasd_bench.methods.context.DualStep.keep`):
+    ``keep_ids`` and ``keep_texts`` say which candidates a rule is told to keep (``DualStep.keep``):
     these tokens, and those that write a part of these texts.
     """
 

@@ -367,7 +367,7 @@ class _Run:
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
-        """Mean nll of the held-out targets under their static weights, the same measure for every method."""
+        """Mean nll of the held-out targets under their static weights: the arm's own targets and weights."""
         self.model.eval()
         loss = weight = 0.0
         for pack in self.packs(self.held_out):
