@@ -23,14 +23,16 @@ from dasd_bench.methods.context import (
     Generation,
     Lab,
     LiveTokens,
+    Rule,
     Sampling,
-    StepRule,
 )
 from dasd_bench.options import option
 from dasd_bench.registry import Registry, discover
 from dasd_bench.results.schema import RunResults
 from dasd_bench.run.options import RunOptions
 from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
+from dasd_bench.tasks.code import CodeTask
+from dasd_bench.tasks.families import ChoiceTask, MathTask, NumberTask
 from dasd_bench.types import (
     Example,
     Mark,
@@ -127,6 +129,8 @@ __all__ = [
     "GREEDY",
     "Acceptance",
     "Choice",
+    "ChoiceTask",
+    "CodeTask",
     "DataSource",
     "DualGeneration",
     "DualStep",
@@ -135,17 +139,19 @@ __all__ = [
     "Lab",
     "LiveTokens",
     "Mark",
+    "MathTask",
     "Message",
     "Method",
+    "NumberTask",
     "Origin",
     "Reason",
     "Row",
+    "Rule",
     "RunOptions",
     "RunResults",
     "RunSpec",
     "Sampling",
     "ScoredTarget",
-    "StepRule",
     "Target",
     "Task",
     "TokenScores",

@@ -63,20 +63,25 @@ def option_rules(kind: type[Any]) -> dict[str, OptionRule]:
 
 
 def build_options(kind: type[T], values: Mapping[str, Any], what: str, prefix: str) -> T:
-    """An instance of the dataclass ``kind`` with ``values``, text converted to the options' types, range-checked.
+    """An instance of the dataclass ``kind`` with ``values``: see :func:`convert_options`."""
+    return kind(**convert_options(kind, values, what, prefix))
+
+
+def convert_options(kind: type[Any], values: Mapping[str, Any], what: str, prefix: str) -> dict[str, Any]:
+    """``values`` of options of the dataclass ``kind``, text converted to the options' types, range-checked.
 
     ``what`` names the kind of option and ``prefix`` goes before a name in errors. Raises :class:`UsageError` for an
     unknown option or a value out of range.
     """
     rules = option_rules(kind)
-    defaults = {f.name: f.default for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    defaults = {f.name: f.default for f in dataclasses.fields(kind)}
     converted: dict[str, Any] = {}
     for name, value in values.items():
         if name not in rules:
             raise unknown_name(what, name, rules)
         converted[name] = convert(value, type(defaults[name]), f"{prefix}{name}")
         check_range(converted[name], rules[name], f"{prefix}{name}")
-    return kind(**converted)
+    return converted
 
 
 def convert(value: Any, kind: type, label: str) -> Any:

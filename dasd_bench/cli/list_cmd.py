@@ -15,7 +15,7 @@ from dasd_bench.config.spec import PRESETS, EngineConfig, RunSpec
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
-from dasd_bench.methods.base import Method
+from dasd_bench.methods.base import Method, build_method
 from dasd_bench.options import option_rules
 from dasd_bench.registry import Plugin, Registry, discover
 from dasd_bench.tasks.base import Task
@@ -140,7 +140,7 @@ def _show_method(plugin: Plugin[type[Method]], console: Console) -> None:
     online = "; weights from the live model" if method.online else ""
     console.result(f"loss denominator: {method.denominator} tokens{online}")
     console.result(f"from: {plugin.origin}, {plugin.path.name}")
-    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(method)}
+    defaults = dataclasses.asdict(build_method(method, {}))
     for name, rule in option_rules(method).items():
         choices = f" One of: {', '.join(rule.choices)}." if rule.choices else ""
         console.result(f"  {name} = {defaults[name]}  {rule.help}{choices}")

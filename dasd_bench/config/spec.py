@@ -19,6 +19,7 @@ from dasd_bench.errors import PluginError, UsageError, unknown_name
 from dasd_bench.methods.base import BASE, Method, build_method
 from dasd_bench.options import build_options, check_range, convert, option, option_rules
 from dasd_bench.registry import Plugin, Registry
+from dasd_bench.results.directory import folder_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class ArmSpec:
     @property
     def folder(self) -> str:
         """Its folder's name under ``arms/``."""
-        return self.label
+        return folder_name(self.label)
 
 
 def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,14 @@ class TrainingConfig:
     micro_tokens: int = option(
         1024, help="Tokens per forward pass; a batch is cut into packs of at most this size.", minimum=16
     )
+    max_length: int = option(
+        0, help="Tokens of prompt and target beyond which a target is cut; 0 for the model's context.", minimum=0
+    )
     lr: float = option(2e-4, help="Peak learning rate.", minimum=0.0, maximum=10.0)
     schedule: str = option("cosine", help="Learning-rate schedule.", choices=("cosine", "linear", "constant"))
-    warmup: float = option(0.05, help="Share of the steps spent warming up.", minimum=0.0, maximum=1.0)
+    warmup: float = option(
+        0.05, help="Share of the steps spent warming up; above 1, their number.", minimum=0.0, maximum=1e9
+    )
     weight_decay: float = option(0.0, help="AdamW weight decay.", minimum=0.0, maximum=10.0)
     grad_clip: float = option(1.0, help="Largest gradient norm; 0 switches clipping off.", minimum=0.0)
     adam_beta1: float = option(0.9, help="AdamW beta 1.", minimum=0.0, maximum=1.0)
@@ -47,4 +52,4 @@ class TrainingConfig:
 
     def warmup_steps(self, total: int) -> int:
         """Steps of ``total`` spent warming up; the first of them has learning rate 0."""
-        return math.ceil(self.warmup * total)
+        return math.ceil(self.warmup * total) if self.warmup <= 1 else min(math.ceil(self.warmup), total)

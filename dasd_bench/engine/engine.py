@@ -97,7 +97,7 @@ class Engine:
         """Completions decoded with two contexts; ``rule`` picks each token from both distributions."""
         requests = check_dual(requests, self.context_length)
         prompts = [[np.array(r.base_ids, dtype=np.int64), np.array(r.reference_ids, dtype=np.int64)] for r in requests]
-        return self._decode(requests, prompts, DualRecorder(rule, self._network.vocabulary), on_result)
+        return self._decode(requests, prompts, DualRecorder(rule, self._network.vocabulary, self._tokenizer), on_result)
 
     def score(
         self,

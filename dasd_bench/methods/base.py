@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from dasd_bench.errors import PluginError
-from dasd_bench.options import build_options, option
+from dasd_bench.errors import PluginError, UsageError
+from dasd_bench.methods.plugin_calls import call, file_of
+from dasd_bench.options import check_range, convert_options, option, option_rules
 from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, kept
 
 if TYPE_CHECKING:
@@ -64,10 +65,6 @@ class Method:
         """Weights float32 [N] on the live model's probabilities (no gradient); used where ``online`` is True."""
         raise PluginError(f"Method '{self.name}' sets online = True but does not define online_weights.")
 
-    def describe(self) -> dict[str, Any]:
-        """The options and their values, for the manifest and for cache keys."""
-        return dataclasses.asdict(self)
-
 
 KEEP_CHOICES = ("none", "end", "end+format")
 
@@ -106,6 +103,18 @@ def validate_method(method: type[Method], where: str) -> None:
 def build_method(method: type[Method], values: dict[str, Any]) -> Method:
     """An instance with ``values`` (strings are converted to the option's type), range-checked.
 
-    Raises :class:`UsageError` for an unknown option or a value out of range.
+    Raises :class:`UsageError` for an unknown option, a value out of range, or values that do not go together: what the
+    method's ``__post_init__`` raises as :class:`ValueError`.
     """
-    return build_options(method, values, f"option of method {method.name}", f"{method.name}.")
+    values = convert_options(method, values, f"option of method {method.name}", f"{method.name}.")
+    built = call("the options", file_of(method), _construct, method, values)
+    for name, rule in option_rules(method).items():
+        check_range(getattr(built, name), rule, f"{method.name}.{name}")
+    return built
+
+
+def _construct(method: type[Method], values: dict[str, Any]) -> Method:
+    try:
+        return method(**values)
+    except ValueError as error:
+        raise UsageError(f"{method.name}: {error}") from error

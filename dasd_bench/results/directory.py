@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from dasd_bench.store.atomic import digest
 
 RESULTS_FILE = "results.json"
 MANIFEST_FILE = "manifest.json"
@@ -12,6 +15,20 @@ MARKS = (RESULTS_FILE, MANIFEST_FILE, SPEC_FILE)
 """A folder that holds one of these holds a run."""
 
 SAMPLES_FILE = "samples.jsonl"
+
+LONGEST_FOLDER = 120
+"""Characters of a folder name, well under the 255 bytes that file systems allow."""
+
+
+def folder_name(label: str) -> str:
+    """The folder of an arm: its label where that is a plain name, else a readable part of it and a hash.
+
+    A label holds option values, so it may be long, hold slashes or spell ``..``.
+    """
+    if len(label) <= LONGEST_FOLDER and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+=,@-]*", label):
+        return label
+    readable = re.sub(r"(\.{2,}|[^A-Za-z0-9._+=,@-])+", "-", label)[: LONGEST_FOLDER - 9].strip("-.")
+    return f"{readable}-{digest(label)[:8]}"
 
 
 @dataclass(frozen=True, slots=True)

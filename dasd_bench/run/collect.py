@@ -74,7 +74,7 @@ def seed_arm(stages: ArmStages) -> SeedArm:
 
 def arm_row(arm: ArmSpec) -> Arm:
     """The table row of an arm, without its seeds."""
-    options: dict[str, Any] = arm.method.describe()
+    options: dict[str, Any] = asdict(arm.method)
     rule = ""
     if "rule" in options:
         numbers = [f"{name}={options[name]:g}" for name in ("tau",) if name in options]

@@ -123,6 +123,14 @@ class RunContext:
         return_free_memory()
 
     @cached_property
+    def vocabulary_size(self) -> int:
+        """Rows of the model's embedding: token ids are below it."""
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(self.model.path)
+        return int(config.get_text_config().vocab_size)
+
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a completion: the end-of-turn token, and what transformers' ``generate`` would stop at."""
         ids = {self.chat.end_token_id, self.tokenizer.eos_token_id}

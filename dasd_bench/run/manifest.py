@@ -81,7 +81,7 @@ def write_manifest(
             {
                 "label": arm.label,
                 "method": arm.method.name,
-                "options": arm.method.describe(),
+                "options": asdict(arm.method),
                 "denominator": arm.method.denominator,
                 "online": arm.method.online,
                 "training": asdict(arm.training),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dasd_bench.console import format_seconds
+from dasd_bench.errors import PluginError
 from dasd_bench.results.schema import StageTime
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.graph import Graph
@@ -49,7 +50,12 @@ def make_plan(context: RunContext, graph: Graph) -> list[PlanRow]:
     rows: list[PlanRow] = []
     planned: set[tuple[str, str]] = set()
     for stage in graph.walk():
-        if stage.entry.finished():
+        try:
+            stored = stage.entry.finished()
+        except PluginError:
+            # The arm's plugin fails where keys are made: the run reports it, and there is nothing to plan.
+            continue
+        if stored:
             state = "in store"
         elif (stage.kind, stage.key) in planned:
             state = "shared"

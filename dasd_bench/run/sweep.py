@@ -1,7 +1,9 @@
 """A sweep: every arm on the same grid of settings, scored on validation rows; the best per arm and the whole surface.
 
 Each point of the grid is an ordinary run over the shared store, so targets and scores are made once. The test split is
-not read: settings are chosen by accuracy on rows held back from the train split, ties by the nll of their references.
+not read: settings are chosen by accuracy on rows held back from the train split. Ties go to the lowest nll of the
+base's own right answers, so to what changed the model least: the nll of the references would favour settings under
+which an arm comes to write like gold answers, which is what plain SFT trains for.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class Point:
 class Cell:
     """One arm at one point: mean score over tasks and seeds, mean reference nll in nats, score by task.
 
-    ``items`` has every item's score, one list per seed. ``failed`` is True where a seed has no result.
+    ``own_nll`` is the mean nll of the base's own right answers, None where it has none. ``items`` has every item's
+    score, one list per seed. ``failed`` is True where a seed has no result.
     """
 
     score: float = 0.0
@@ -55,6 +58,7 @@ class Cell:
     by_task: dict[str, float] = field(default_factory=dict)
     items: list[list[float]] = field(default_factory=list)
     failed: bool = False
+    own_nll: float | None = None
 
 
 @dataclass(slots=True)
@@ -68,8 +72,8 @@ class Surface:
     rows: dict[str, int] = field(default_factory=dict)
 
     def best(self, arm: str) -> int | None:
-        """The index of the arm's best point: highest score, then lowest nll, then first; None where all failed."""
-        alive = [(-cell.score, cell.nll, i) for i, cell in enumerate(self.cells[arm]) if not cell.failed]
+        """The index of the arm's best point: highest score, then lowest ``own_nll``, then first; None if all failed."""
+        alive = [(-cell.score, cell.own_nll or 0.0, i) for i, cell in enumerate(self.cells[arm]) if not cell.failed]
         return min(alive)[2] if alive else None
 
     def indistinct(self, arm: str) -> int:
@@ -218,7 +222,9 @@ def _cell(seeds: Sequence[SeedArm]) -> Cell:
     names = list(seeds[0].scores)
     by_task = {name: fmean(one.scores[name].mean for one in seeds) for name in names}
     nlls = [one.scores[name].reference_nll for one in seeds for name in names]
+    own = [nll.own.mean for nll in nlls if nll is not None and nll.own is not None]
     return Cell(
+        own_nll=fmean(own) if own else None,
         score=fmean(by_task.values()),
         nll=fmean(nll.all_tokens_mean for nll in nlls if nll is not None),
         by_task=by_task,
@@ -257,6 +263,7 @@ def save_surface(path: Path, spec: RunSpec, surface: Surface, status: str, comma
                 "settings": dict(surface.points[index].settings),
                 "score": cell.score,
                 "nll": cell.nll,
+                "own_nll": cell.own_nll,
                 "indistinct_points": surface.indistinct(arm),
                 "at_edge": surface.at_edge(arm),
             }
@@ -265,7 +272,7 @@ def save_surface(path: Path, spec: RunSpec, surface: Surface, status: str, comma
         {
             "schema": SCHEMA_VERSION,
             "status": status,
-            "selected_by": "mean score on validation rows of the train split, then lowest reference nll",
+            "selected_by": "mean score on validation rows, then lowest nll of the base's own right answers",
             "seeds": list(spec.seeds),
             "validation_rows": surface.rows,
             "base": surface.base,
@@ -287,4 +294,4 @@ def save_surface(path: Path, spec: RunSpec, surface: Surface, status: str, comma
 def _plain(cell: Cell) -> dict[str, Any]:
     if cell.failed:
         return {"failed": True}
-    return {"score": cell.score, "nll": cell.nll, "by_task": cell.by_task}
+    return {"score": cell.score, "nll": cell.nll, "own_nll": cell.own_nll, "by_task": cell.by_task}

@@ -6,14 +6,10 @@ prompt, so training and evaluation see the same words.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
 from functools import cached_property
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
+from dasd_bench.methods.plugin_source import import_sibling
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import (
     extract_number,
@@ -44,7 +40,7 @@ class LmEvalTask(Task):
     def _builtin(self) -> dict[str, list[Row]]:
         if not (self.folder / "rows.py").is_file():
             return {}
-        made: dict[str, list[Row]] = sibling(self.folder, "rows").make_rows()
+        made: dict[str, list[Row]] = import_sibling(self.folder, "rows").make_rows()
         return made
 
     def builtin_rows(self, split: str) -> list[Row]:
@@ -169,17 +165,3 @@ class ChoiceTask(LmEvalTask):
         choices, labels = example.extra["choices"], example.extra["labels"]
         lettered = letters_shown(example.prompt, choices, labels)
         return grade_choice(text, choices, labels, example.extra["gold"], lettered)
-
-
-def sibling(folder: Path, name: str) -> ModuleType:
-    """The module ``<folder>/<name>.py`` of a plugin folder, which is not on ``sys.path``; imported once."""
-    path = (folder / f"{name}.py").resolve()
-    key = f"_dasd_bench_{name}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if key not in sys.modules:
-        spec = importlib.util.spec_from_file_location(key, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[key] = module
-        spec.loader.exec_module(module)
-    return sys.modules[key]

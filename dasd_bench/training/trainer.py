@@ -19,6 +19,7 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.errors import TrainingError
 from dasd_bench.methods.base import Method
+from dasd_bench.methods.plugin_calls import online_rule
 from dasd_bench.store.atomic import digest
 from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
@@ -117,7 +118,7 @@ def train(
     rows = _rows(examples, max_length)
     fingerprint = digest(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
-        [method.name, method.denominator, method.describe()],
+        [method.name, method.denominator, asdict(method)],
         [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), processes.device.type],
     )
     devices = [processes.device] if processes.device.type == "cuda" else []
@@ -189,7 +190,7 @@ class _Run:
         self.weights = Weights(self.model, processes)
         self.optimizer = make_optimizer(self.weights.own.values(), config)
         self.head = packed.head()
-        self.objective = Objective(method.online_weights if method.online else None, method.needs_entropy)
+        self.objective = Objective(online_rule(method) if method.online else None, method.needs_entropy)
         self.checkpoints = Checkpoints(out_dir / "checkpoints", fingerprint, config.keep_checkpoints)
         self.total = step_count(len(self.rows), config.batch_size, config.epochs)
         self.memory = memory
@@ -366,7 +367,7 @@ class _Run:
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
-        """Mean nll of the held-out targets under their static weights, the same measure for every method."""
+        """Mean nll of the held-out targets under their static weights: the arm's own targets and weights."""
         self.model.eval()
         loss = weight = 0.0
         for pack in self.packs(self.held_out):

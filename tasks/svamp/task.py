@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dasd_bench.methods.plugin_source import import_sibling
 from dasd_bench.tasks.base import DataSource, Row
-from dasd_bench.tasks.families import NumberTask, sibling
+from dasd_bench.tasks.families import NumberTask
 from dasd_bench.types import Example
 
 
@@ -20,12 +21,12 @@ class Svamp(NumberTask):
 
     def example(self, row: Row, split: str, index: int) -> Example:
         """The row's operations as reference."""
-        equation = sibling(self.folder, "equation")
+        equation = import_sibling(self.folder, "equation")
         return super().example({**row, "answer": equation.worked(row)}, split, index)
 
     def level_of(self, row: Row) -> str | None:
         """The number of operations."""
-        return str(sibling(self.folder, "equation").operations(row))
+        return str(import_sibling(self.folder, "equation").operations(row))
 
     def subject_of(self, row: Row) -> str | None:
         """The kind of the last operation, as published (a misspelling put right)."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.errors import PluginError
+from dasd_bench.methods import plugin_calls
 from dasd_bench.run.artifacts import write_pieces, write_targets
 from dasd_bench.run.method_context import StoreLab, score_requests
 from dasd_bench.run.stages.base import Stage, text_tokens
@@ -47,8 +45,11 @@ class Scores(Stage[list[WeightedTarget]]):
     def read(self, entry: Entry) -> list[WeightedTarget]:
         examples = {example.id: example for example in self.targets.examples}
         return [
-            weigh(self.arm, ScoredTarget(examples[target.example_id], target, scores))
-            for target, scores in zip(self.targets.value, self._scores(), strict=True)
+            WeightedTarget.of(item, plugin_calls.weights(self.arm.method, item))
+            for item in (
+                ScoredTarget(examples[target.example_id], target, scores)
+                for target, scores in zip(self.targets.value, self._scores(), strict=True)
+            )
         ]
 
     def publish(self) -> None:
@@ -66,14 +67,3 @@ class Scores(Stage[list[WeightedTarget]]):
             for one in self.targets.value
         ]
         return score_requests(self.context, requests, "score targets")[0]
-
-
-def weigh(arm: ArmSpec, scored: ScoredTarget) -> WeightedTarget:
-    """A target with the method's static weights, checked: float32, one per token, finite and not negative."""
-    weights = np.asarray(arm.method.select(scored), dtype=np.float32)
-    if weights.shape != (len(scored.target.token_ids),) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise PluginError(
-            f"Method '{arm.label}': select() must give one finite weight of at least 0 per token "
-            f"(example {scored.target.example_id})."
-        )
-    return WeightedTarget.of(scored, weights)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.errors import PluginError, TrainingError
+from dasd_bench.errors import TrainingError
+from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method
 from dasd_bench.run.method_context import StoreLab
 from dasd_bench.run.sharded import pack, unpack
@@ -34,7 +35,7 @@ class Targets(Stage[list[Target]]):
     @property
     def drawn_with(self) -> int:
         """The seed targets are drawn with: the arm's where the method draws at all, else 0, shared by all seeds."""
-        return int(self.seed or 0) if self.own_arm.method.stochastic() else 0
+        return int(self.seed or 0) if plugin_calls.draws(self.own_arm.method) else 0
 
     def parts(self) -> Sequence[object]:
         context, arm = self.context, self.own_arm
@@ -43,7 +44,8 @@ class Targets(Stage[list[Target]]):
             return "reference", {"model": context.model.sha256, "template": context.chat.hash}, self.data_key
         return (
             arm.plugin.sha256,
-            arm.method.describe(),
+            arm.method.name,
+            asdict(arm.method),
             context.model_key,
             context.spec.max_new_tokens,
             self.data_key,
@@ -58,8 +60,10 @@ class Targets(Stage[list[Target]]):
     def make(self, entry: Entry) -> Row:
         console = self.context.console
         before = len(console.warnings)
-        targets = self.own_arm.method.make_targets(self.examples, StoreLab(self.context, self.drawn_with))
-        check_targets(targets, self.examples, self.own_arm)
+        lab = StoreLab(self.context, self.drawn_with, self.own_arm.plugin.sha256)
+        targets = plugin_calls.targets(self.own_arm.method, self.examples, lab, self.context.vocabulary_size)
+        if not targets:
+            raise TrainingError(f"Method '{self.label}' made no target at all; every example was dropped.")
         save_ragged(entry.path / "targets.safetensors", *pack(targets))
         return {"method": self.label, "targets": len(targets), "warnings": console.warnings[before:]}
 
@@ -73,18 +77,3 @@ class Targets(Stage[list[Target]]):
 def makes_own_targets(method: Method) -> bool:
     """False where a method trains on the gold answers: such methods share targets and scores."""
     return type(method).make_targets is not Method.make_targets
-
-
-def check_targets(targets: Sequence[Target], examples: Sequence[Example], arm: ArmSpec) -> None:
-    """Holds a plugin to its contract: known examples, one target each at most, arrays of one length, none empty."""
-    known = {example.id for example in examples}
-    seen: set[str] = set()
-    for target in targets:
-        lengths = {len(target.token_ids), len(target.origin), len(target.marks)}
-        if target.example_id not in known or target.example_id in seen:
-            raise PluginError(f"Method '{arm.label}' gave a second or unknown target for '{target.example_id}'.")
-        if len(lengths) != 1 or 0 in lengths:
-            raise PluginError(f"Method '{arm.label}' gave an empty or uneven target for '{target.example_id}'.")
-        seen.add(target.example_id)
-    if not targets:
-        raise TrainingError(f"Method '{arm.label}' made no target at all; every example was dropped.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
+from dasd_bench.methods import plugin_calls
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.artifacts import copy_tree
 from dasd_bench.run.method_context import StoreLab
@@ -60,7 +61,7 @@ class Train(Stage[Trained]):
             self.scores.targets.key,
             arm.plugin.sha256,
             arm.method.name,
-            arm.method.describe(),
+            asdict(arm.method),
             context.model_key,
             arm.training,
             self.seed,
@@ -88,7 +89,7 @@ class Train(Stage[Trained]):
                 prompt_ids=np.array(lab.prompt_ids(item.example), dtype=np.int32),
                 target_ids=item.target.token_ids,
                 weights=item.weights,
-                keep=arm.method.keeps(item.target),
+                keep=plugin_calls.keeps(arm.method, item.target),
             )
             for item in self.scores.value
         ]
@@ -97,7 +98,7 @@ class Train(Stage[Trained]):
             dtype=context.dtype,
             device=context.device,
             method=arm.plugin.name,
-            options=arm.method.describe(),
+            options=asdict(arm.method),
             plugins=tuple(str(Path(folder).expanduser().resolve()) for folder in context.spec.plugins),
             training=arm.training,
             seed=int(self.seed or 0),
