@@ -19,12 +19,12 @@ import resource
 import signal
 import socket
 import struct
-import symtable
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from .flow import questions_use_answers
+from .names import module_names
 from .proxy import CannotCross, RemoteName, Session
 from .zygote import FRAME_BYTES
 
@@ -94,8 +94,8 @@ def prepare(problem: dict[str, Any]) -> Tests:
         text = "\n".join([problem["setup"], *problem["tests"], problem["test"]])
     try:
         setup, tree = ast.parse(setup_text), ast.parse(text)
-        bound, used = _names(text)
-        bound |= _names(setup_text)[0]
+        bound, used = module_names(text)
+        bound |= module_names(setup_text)[0]
     except (SyntaxError, ValueError) as error:
         raise Unusable(f"the tests are no valid Python ({error})") from None
     entry = problem["entry_point"]
@@ -126,23 +126,6 @@ def _complete(prompt: str) -> str:
     except SyntaxError:
         return prompt + "\n    pass\n"
     return prompt
-
-
-def _names(text: str) -> tuple[set[str], set[str]]:
-    """Names that the code binds at module level, and names that it looks up there, from any depth."""
-    bound, used = set(), set()
-    top = symtable.symtable(text, "<tests>", "exec")
-    tables = [top]
-    while tables:
-        table = tables.pop()
-        tables += table.get_children()
-        for symbol in table.get_symbols():
-            binds = symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
-            if binds and (table is top or symbol.is_declared_global()):
-                bound.add(symbol.get_name())
-            if symbol.is_referenced() and symbol.is_global():
-                used.add(symbol.get_name())
-    return bound, used
 
 
 def _statements(node: ast.AST) -> Iterator[ast.stmt]:
