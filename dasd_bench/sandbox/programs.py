@@ -58,7 +58,7 @@ def tidy(body: str, *, cut_off: bool) -> str:
     lines = body.split("\n")
     if lines[0].strip().lower() in ("python", "python3", "py"):  # the language, on a line of its own
         body = "\n".join(lines[1:])
-    if any(_SESSION.match(line) for line in lines):
+    if _SESSION.match(lines[0]) or is_session(body):
         return session_program(body)
     body = without_commands(body)
     if "`" in body and not body_of(body):
@@ -154,8 +154,8 @@ def session_program(text: str) -> str:
 
 
 def is_session(text: str) -> bool:
-    """Whether the text shows a definition typed at the interpreter's prompt."""
-    return any(_SESSION.match(line) and DEFINITION.match(line.split(" ", 1)[-1]) for line in text.split("\n"))
+    """Whether the text shows a definition typed at the interpreter's prompt, and none otherwise."""
+    return not DEFINITION.search(text) and any(_SESSION.match(line) and DEFINITION.match(line.split(" ", 1)[-1]) for line in text.split("\n"))
 
 
 def dedent(code: str) -> str:

@@ -75,6 +75,7 @@ RIGHT = {
     "indented by a tab": "".join(f"\t{line}\n" for line in fenced(FOO).splitlines()),
     "fence in the docstring": '```python\ndef foo():\n    """One.\n\n    ```python\n    foo()\n    ```\n    """\n    return 1\n```',
     "fence in the docstring, cut": '```python\ndef foo():\n    """One.\n\n    ```\n    foo()\n    ```\n    """\n    return 1\n\nprint(fo',
+    "examples in the docstring, cut": '```python\ndef foo():\n    """One.\n    >>> foo()\n    1\n    """\n    return 1\n\nprint(foo(',
     "codellama's marks": f"[PYTHON]\n{FOO}[/PYTHON]\n[TESTS]\nassert foo() == 1\n[/TESTS]",
     "tags on the program's lines": f"<pre><code>{FOO.rstrip()}</code></pre>\nDone.",
     "three quotes for a fence": f"Here:\n'''python\n{FOO}'''\nDone.",
