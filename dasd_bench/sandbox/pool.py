@@ -133,7 +133,9 @@ class Sandbox:
         held: dict[int, list[tuple[Job, ExecResult]]] = {}
 
         def finish(job: Job, result: ExecResult) -> None:
-            if job.is_reference:
+            if job.passed is not None:
+                result = result if result.outcome is Outcome.WRONG_ANSWER else job.passed
+            elif job.is_reference:
                 self._calibrate(job, result)
                 for late, outcome in held.pop(job.key):
                     finish(late, outcome)
@@ -254,7 +256,11 @@ class Sandbox:
                     if slot.flights and now > slot.flights[0].stop_at:
                         slot.stop_program()
                     while flight := slot.finished():
-                        finish(flight.job, self._conclude(flight))
+                        job, result = flight.job, self._conclude(flight)
+                        if flight.verdict and flight.verdict.get("unsure") and result.passed and not job.is_reference:
+                            waiting.add(job.key, replace(job, passed=result), first=True)
+                        else:
+                            finish(job, result)
                     feed(slot)
         finally:
             selector.close()

@@ -155,7 +155,9 @@ def session_program(text: str) -> str:
 
 def is_session(text: str) -> bool:
     """Whether the text shows a definition typed at the interpreter's prompt, and none otherwise."""
-    return not DEFINITION.search(text) and any(_SESSION.match(line) and DEFINITION.match(line.split(" ", 1)[-1]) for line in text.split("\n"))
+    return not DEFINITION.search(text) and any(
+        _SESSION.match(line) and DEFINITION.match(line.split(" ", 1)[-1]) for line in text.split("\n")
+    )
 
 
 def dedent(code: str) -> str:
