@@ -60,6 +60,10 @@ class IsolationLevel(str, Enum):  # noqa: UP042
             raise UsageError(f"Unknown isolation level '{name}': use one of {names}.") from None
 
 
+#: Above any limit that makes sense, below what the system's calls can take.
+_MOST = 1e9
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one program may use.
@@ -68,7 +72,7 @@ class Limits:
     ``wall_seconds``: time the tests may spend waiting for it.
     ``memory_gib``: address space per process and, where it can be measured, resident memory of all its processes.
     ``output_bytes``: what it may print. ``file_bytes``: one file, and its whole working folder. ``processes``:
-    processes and threads together. Raises UsageError for a value that is not positive.
+    processes and threads together. Raises UsageError for a value that is not positive, or no number in practice.
     """
 
     cpu_seconds: float = 5.0
@@ -80,8 +84,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
-                raise UsageError(f"Sandbox limit {name} must be above zero, not {value}.")
+            if not 0 < value <= _MOST:
+                raise UsageError(f"Sandbox limit {name} must be above zero and at most {_MOST:g}, not {value}.")
 
 
 @dataclass(frozen=True)

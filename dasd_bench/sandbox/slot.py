@@ -30,8 +30,8 @@ _NEVER = float("inf")
 
 @dataclass
 class Job:
-    """A sample on its way: ``attempt`` counts tries, ``scale`` multiplies the time limits. ``passed``: what the judge said
-    of it, where now the tests run in the program's own process, too."""
+    """A sample on its way: ``attempt`` counts tries, ``scale`` multiplies the time limits. ``passed``: what the judge
+    said of it, where now the tests run in the program's own process, too."""
 
     index: int
     sample: Sample
