@@ -40,13 +40,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def load_problems(path: Path) -> list[Problem]:
     """The problems of a file, without duplicates. Raises DataError naming file and row."""
-    from dasd_bench.sandbox import problem_from_row
+    from dasd_bench.sandbox import ProblemError, problem_from_row
 
     problems: dict[str, Problem] = {}
     for number, row in enumerate(read_jsonl(path), 1):
         try:
             problem = problem_from_row(row)
-        except DataError as error:
+        except ProblemError as error:
             raise DataError(f"{path}, row {number}: {error}") from None
         if problem.task_id in problems:
             raise DataError(f"{path}, row {number}: task_id '{problem.task_id}' is there twice.")
@@ -164,6 +164,7 @@ def exec_command(
     from dasd_bench.sandbox import IsolationLevel, Limits, Sample, Sandbox, extract_code
     from dasd_bench.sandbox import self_test as run_self_test
     from dasd_bench.store.destination import check_destination
+    from dasd_bench.tasks.code import sandbox_errors
 
     if not confirm_run_unsafe_code:
         raise UsageError("This executes code that a model wrote: add --confirm-run-unsafe-code to agree.")
@@ -191,7 +192,8 @@ def exec_command(
     if file.known:
         notes["resumed"] = f"{file.known} of {len(rows)} results were in {output} already (--fresh runs all anew)."
     if file.missing or self_test:
-        with Sandbox(workers, limits, allow_unsafe=allow_unsafe_code, isolation=isolation) as sandbox, file:
+        box = Sandbox(workers, limits, allow_unsafe=allow_unsafe_code, isolation=isolation)
+        with sandbox_errors(), box as sandbox, file:
             if self_test:
                 notes["self_test"] = run_self_test(sandbox, known).sentence
             missing = file.missing

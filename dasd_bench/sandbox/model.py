@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dasd_bench.errors import UsageError
+from .errors import SettingError
 
 
 class Outcome(str, Enum):  # noqa: UP042 (StrEnum is 3.11)
@@ -52,12 +52,12 @@ class IsolationLevel(str, Enum):  # noqa: UP042
 
     @classmethod
     def parse(cls, name: str) -> IsolationLevel:
-        """The level of that name. Raises UsageError."""
+        """The level of that name. Raises SettingError."""
         try:
             return cls(name)
         except ValueError:
             names = ", ".join(level.value for level in cls)
-            raise UsageError(f"Unknown isolation level '{name}': use one of {names}.") from None
+            raise SettingError(f"Unknown isolation level '{name}': use one of {names}.") from None
 
 
 #: Above any limit that makes sense, below what the system's calls can take.
@@ -72,7 +72,7 @@ class Limits:
     ``wall_seconds``: time the tests may spend waiting for it.
     ``memory_gib``: address space per process and, where it can be measured, resident memory of all its processes.
     ``output_bytes``: what it may print. ``file_bytes``: one file, and its whole working folder. ``processes``:
-    processes and threads together. Raises UsageError for a value that is not positive, or no number in practice.
+    processes and threads together. Raises SettingError for a value that is not positive, or no number in practice.
     """
 
     cpu_seconds: float = 5.0
@@ -85,7 +85,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 < value <= _MOST:
-                raise UsageError(f"Sandbox limit {name} must be above zero and at most {_MOST:g}, not {value}.")
+                raise SettingError(f"Sandbox limit {name} must be above zero and at most {_MOST:g}, not {value}.")
 
 
 @dataclass(frozen=True)

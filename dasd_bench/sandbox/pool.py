@@ -11,9 +11,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from dasd_bench.errors import DasdError, DataError, UsageError
-
 from .container import ENGINES
+from .errors import ProblemError, SandboxError, SettingError
 from .inside.judge import OVERTIME
 from .launch import StartError, WorkerProcess, importable_packages, receive, receive_report
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
@@ -34,7 +33,7 @@ class Sandbox:
     ``workers``: programs at once (default: this process's cores). ``isolation``: ``"auto"`` takes the best level that
     works without a container; a level's name takes that one; ``container:docker`` and ``container:bubblewrap`` also say
     which container. ``required_level``: the weakest level that will do; below
-    it, entering raises UsageError unless ``allow_unsafe``. ``packages``: installed packages a program may import
+    it, entering raises SettingError unless ``allow_unsafe``. ``packages``: installed packages a program may import
     beside the standard library.
     """
 
@@ -48,7 +47,7 @@ class Sandbox:
         packages: tuple[str, ...] = ("numpy",),
     ) -> None:
         if workers is not None and workers < 1:
-            raise UsageError(f"The sandbox needs at least one worker, not {workers}.")
+            raise SettingError(f"The sandbox needs at least one worker, not {workers}.")
         self.limits = limits or Limits()
         self.workers = workers or _cores()
         self._required = (
@@ -57,7 +56,9 @@ class Sandbox:
         self._allow_unsafe = allow_unsafe
         self._isolation, _, self._engine = isolation.partition(":")
         if self._engine and (self._isolation != "container" or self._engine not in ENGINES):
-            raise UsageError(f"Unknown isolation level '{isolation}': only container:bubblewrap and container:docker.")
+            raise SettingError(
+                f"Unknown isolation level '{isolation}': only container:bubblewrap and container:docker."
+            )
         self._packages = importable_packages(packages)
         self._slots: list[Slot] = []
         self.level: IsolationLevel | None = None
@@ -74,7 +75,7 @@ class Sandbox:
         for level in levels:
             if level.rank > self._required.rank and not self._allow_unsafe:
                 reasons = f" ({'; '.join(refused)})" if refused else ""
-                raise UsageError(
+                raise SettingError(
                     f"Model-written code would run at isolation level '{level.value}', below the required "
                     f"'{self._required.value}'{reasons}: pass --allow-unsafe-code to accept that, or use a machine "
                     "that allows user namespaces or Landlock."
@@ -86,7 +87,7 @@ class Sandbox:
                 continue
             self.level = level
             return self
-        raise UsageError(f"No isolation level could be started: {'; '.join(refused)}.")
+        raise SettingError(f"No isolation level could be started: {'; '.join(refused)}.")
 
     def _open(self, level: IsolationLevel) -> None:
         """Starts all slots side by side."""
@@ -116,9 +117,9 @@ class Sandbox:
         on_result: Callable[[int, ExecResult], None] | None = None,
     ) -> list[ExecResult]:
         """One result per sample, in the samples' order. ``on_result(index, result)`` is called as each one is ready,
-        in the order of finishing. Raises DataError for a sample whose task_id no problem has."""
+        in the order of finishing. Raises ProblemError for a sample whose task_id no problem has."""
         if not self._slots:
-            raise UsageError("Use the sandbox as a context manager: with Sandbox() as sandbox.")
+            raise SettingError("Use the sandbox as a context manager: with Sandbox() as sandbox.")
         listed = problems.values() if isinstance(problems, Mapping) else problems
         by_id = {problem.task_id: problem for problem in listed}
         keys = {task_id: _key(problem) for task_id, problem in by_id.items()}
@@ -126,7 +127,7 @@ class Sandbox:
         for index, sample in enumerate(samples):
             problem = by_id.get(sample.task_id)
             if problem is None:
-                raise DataError(f"Sample {index + 1} names task_id '{sample.task_id}', which no problem has.")
+                raise ProblemError(f"Sample {index + 1} names task_id '{sample.task_id}', which no problem has.")
             key = keys[sample.task_id]
             waiting.add(key, Job(index, sample, problem, key, scale=self._scale(problem)))
         results: list[ExecResult | None] = [None] * len(samples)
@@ -190,7 +191,7 @@ class Sandbox:
                 for job in reversed(slot.restart()):
                     waiting.add(job.key, job, first=True)
             except StartError as error:
-                raise DasdError(f"A sandbox process died and could not be started again: {error}.") from None
+                raise SandboxError(f"A sandbox process died and could not be started again: {error}.") from None
             watch(slot)
 
         def feed(slot: Slot) -> None:

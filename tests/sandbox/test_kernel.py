@@ -99,7 +99,7 @@ try:
 except OSError:
     print("[]")
     raise SystemExit
-from dasd_bench.errors import UsageError
+from dasd_bench.sandbox.errors import SettingError
 from dasd_bench.sandbox import Limits, Sample, Sandbox
 from tests.sandbox.hostile import PROBLEM, PROGRAMS, RIGHT
 kill = next(program for program in PROGRAMS if program.name == "kill_parent")
@@ -109,7 +109,7 @@ try:
         worker = sandbox._slots[0].worker
         results = sandbox.run(samples, [PROBLEM])
         same = worker is sandbox._slots[0].worker
-except UsageError:
+except SettingError:
     print("[]")
     raise SystemExit
 print(json.dumps([same, [r.outcome.value for r in results], kill.outcomes]))
