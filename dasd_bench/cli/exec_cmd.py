@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dasd_bench.errors import DataError, UsageError
+from dasd_bench.sandbox.model import IsolationLevel
 
 if TYPE_CHECKING:
     from dasd_bench.sandbox import ExecResult, Problem
@@ -113,9 +114,7 @@ class _Limit(click.FloatRange):
     "--isolation",
     default="auto",
     show_default=True,
-    type=click.Choice(
-        ["auto", "container", "container:bubblewrap", "container:docker", "namespaces", "landlock", "rlimits"]
-    ),
+    type=click.Choice(IsolationLevel.choices()),
     help="Isolation level to use; auto is the best that needs no container.",
 )
 @click.option("--allow-unsafe-code", is_flag=True, help="Go on where nothing better than resource limits is available.")
@@ -161,7 +160,7 @@ def exec_command(
     after an interruption the same command goes on where it stopped.
     """
     from dasd_bench.cli.exec_results import ResultFile, run_key, settings_key
-    from dasd_bench.sandbox import IsolationLevel, Limits, Sample, Sandbox, extract_code
+    from dasd_bench.sandbox import Limits, Sample, Sandbox, extract_code
     from dasd_bench.sandbox import self_test as run_self_test
     from dasd_bench.store.destination import check_destination
     from dasd_bench.tasks.code import sandbox_errors

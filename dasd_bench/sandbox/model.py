@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from .errors import SettingError
+from .inside.levels import Level, named
 
 
 class Outcome(str, Enum):  # noqa: UP042 (StrEnum is 3.11)
@@ -37,18 +38,25 @@ class IsolationLevel(str, Enum):  # noqa: UP042
         return list(IsolationLevel).index(self)
 
     @property
+    def made_by(self) -> Level:
+        """The class that builds it."""
+        return named(self.value)
+
+    @property
     def is_sandbox(self) -> bool:
         """Whether files, network and other processes are out of a program's reach."""
-        return self is not IsolationLevel.RLIMITS
+        return self.made_by.is_sandbox
 
     @property
     def description(self) -> str:
-        return {
-            IsolationLevel.CONTAINER: "container (bubblewrap or Docker), Landlock, seccomp, rlimits",
-            IsolationLevel.NAMESPACES: "user+pid+net+mount+ipc+uts namespaces, seccomp, rlimits",
-            IsolationLevel.LANDLOCK: "Landlock, seccomp, rlimits",
-            IsolationLevel.RLIMITS: "rlimits only: not a sandbox",
-        }[self]
+        """What it is made of."""
+        return self.made_by.description
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """All that the sandbox's ``isolation`` can be."""
+        engines = {level: [f"{level.value}:{engine}" for engine in level.made_by.engines] for level in cls}
+        return ["auto", *(name for level in cls for name in (level.value, *engines[level]))]
 
     @classmethod
     def parse(cls, name: str) -> IsolationLevel:

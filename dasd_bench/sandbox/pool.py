@@ -11,7 +11,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from .container import ENGINES
 from .errors import ProblemError, SandboxError, SettingError
 from .inside.judge import OVERTIME
 from .launch import StartError, WorkerProcess, importable_packages, receive, receive_report
@@ -55,10 +54,9 @@ class Sandbox:
         )
         self._allow_unsafe = allow_unsafe
         self._isolation, _, self._engine = isolation.partition(":")
-        if self._engine and (self._isolation != "container" or self._engine not in ENGINES):
-            raise SettingError(
-                f"Unknown isolation level '{isolation}': only container:bubblewrap and container:docker."
-            )
+        if isolation not in IsolationLevel.choices():
+            names = ", ".join(IsolationLevel.choices())
+            raise SettingError(f"Unknown isolation level '{isolation}': use one of {names}.")
         self._packages = importable_packages(packages)
         self._slots: list[Slot] = []
         self.level: IsolationLevel | None = None
@@ -68,7 +66,7 @@ class Sandbox:
 
     def __enter__(self) -> Sandbox:
         if self._isolation == "auto":
-            levels = [level for level in IsolationLevel if level.value != "container"]
+            levels = [level for level in IsolationLevel if level.made_by.by_default]
         else:
             levels = [IsolationLevel.parse(self._isolation)]
         refused: list[str] = []
@@ -360,5 +358,5 @@ def probe_isolation() -> IsolationReport:
         else:
             worker.close()
             available.append(level)
-    best = next(level for level in available if level.value != "container")
+    best = next(level for level in available if level.made_by.by_default)
     return IsolationReport(best, tuple(available), refused)

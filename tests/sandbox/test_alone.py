@@ -16,7 +16,8 @@ def test_it_imports_nothing_of_the_rest() -> None:
     program = (
         "import sys, types\n"
         # The package's own __init__ is no part of the sandbox.
-        f"top = types.ModuleType('dasd_bench'); top.__path__ = [{str(FOLDER.parent)!r}]; sys.modules['dasd_bench'] = top\n"
+        f"top = types.ModuleType('dasd_bench'); top.__path__ = [{str(FOLDER.parent)!r}]\n"
+        "sys.modules['dasd_bench'] = top\n"
         "import dasd_bench.sandbox\n"
         "print([n for n in sys.modules if n.startswith('dasd_bench.') and not n.startswith('dasd_bench.sandbox')])"
     )

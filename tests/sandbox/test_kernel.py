@@ -92,10 +92,11 @@ def test_before_linux_5_12_every_mount_is_read_only_too() -> None:
 #: Another user's place: whoever runs this is user 1000 there, so a program keeps its zygote's user id.
 AS_USER = """
 import json, os
-from dasd_bench.sandbox.inside import jail, kernel
+from dasd_bench.sandbox.inside import kernel
+from dasd_bench.sandbox.inside.levels import namespaces
 try:
     maps = f"1000 {os.getuid()} 1\\n", f"1000 {os.getgid()} 1\\n"
-    jail._unshare_and_map(kernel.CLONE_NEWUSER, os.getpid(), maps)
+    namespaces._unshare_and_map(kernel.CLONE_NEWUSER, os.getpid(), maps)
 except OSError:
     print("[]")
     raise SystemExit
