@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,6 +47,12 @@ def extract_code(text: str, entry_point: str | None = None) -> str:
     prompt opened. What a program's last statement lacks where the answer was cut off is dropped with it, but never a
     part of a definition. A completion that is only a function body (as HumanEval's) comes back unchanged.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the parser, on escapes and the like: they are the program's own affair
+        return _extract(text, entry_point)
+
+
+def _extract(text: str, entry_point: str | None) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     text = _to_done(_untagged(_unquoted(text)))
     blocks: list[Block] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import codeop
 import itertools
 import re
 
@@ -33,6 +34,8 @@ _PROSE = re.compile(
 )
 #: Two words side by side that are no keywords: Python has none, whatever the line starts with.
 _TWO_WORDS = re.compile(rf"\b(?!{_OPERATORS})[a-z]+ (?!{_OPERATORS})[a-z]+\b")
+_QUOTE = re.compile(r"[\"']")
+_LAST_WORD = re.compile(r"(\w+)\s*$")
 _HEAD = "def _():\n"
 #: Characters parsed in the search for code among prose, beside three times the text: about a tenth of a second.
 _PARSED_CHARACTERS = 100_000
@@ -80,10 +83,22 @@ def without_prose(code: str, *, cut_off: bool) -> str:
         return code
     edges = [(0, 0), *found, (len(lines), len(lines))]
     gaps = [lines[before[1] : after[0]] for before, after in itertools.pairwise(edges)]
-    if not all(_is_prose(gap) for gap in gaps[:-1]) or not (cut_off or _is_prose(gaps[-1])):
+    if not all(map(_is_prose, gaps[:-1])) or not (_is_prose(gaps[-1]) or (cut_off and _is_cut(gaps[-1]))):
         return code
     kept = "\n".join("\n".join(lines[start:end]).rstrip("\n") + "\n" for start, end in found)
     return without_stray_words(kept, cut_off=False)
+
+
+def _is_cut(lines: list[str]) -> bool:
+    """Whether the lines, less prose that they start with, are one statement that lacks its end."""
+    start = next((i for i in range(len(lines)) if not _is_prose(lines[: i + 1])), len(lines))
+    text = "\n".join(lines[start:]).rstrip()
+    try:
+        return codeop.compile_command(text, symbol="exec") is None
+    except SyntaxError as error:
+        return (error.lineno or 0) > text.count("\n")
+    except (ValueError, OverflowError, RecursionError, MemoryError):
+        return False
 
 
 def _is_prose(lines: list[str]) -> bool:
@@ -92,7 +107,8 @@ def _is_prose(lines: list[str]) -> bool:
     for line in lines:
         text = line.strip()
         keyword = _KEYWORD.match(text)
-        if text and fresh and not (_TWO_WORDS.search(text, keyword.end()) if keyword else _PROSE.match(text)):
+        unquoted = _QUOTE.split(text, 1)[0]
+        if text and fresh and not (_TWO_WORDS.search(unquoted, keyword.end()) if keyword else _PROSE.match(text)):
             return False
         fresh = not text
     return True
@@ -100,19 +116,23 @@ def _is_prose(lines: list[str]) -> bool:
 
 def without_stray_words(code: str, *, cut_off: bool) -> str:
     """A program without words of prose that happen to be Python (``Explanation``, ``Note: simple``, ``This is it``):
-    statements that could only raise NameError. Where the text was ``cut_off``, without a last statement of that kind,
-    too, such as the first half of an example."""
+    statements that could only raise NameError. Where the text was ``cut_off``, without a last statement that ends in
+    the first letters of a name, either."""
     tree = tree_of(code)
     if tree is None or not DEFINITION.search(code):
         return code
     words = [node for node in tree.body if _may_be_words(node)]
     last = tree.body[-1]
-    if cut_off and isinstance(last, (ast.Expr, ast.Assign, ast.AugAssign, ast.Assert)) and last not in words:
-        words.append(last)
-    if not words:
+    may_be_cut = cut_off and isinstance(last, (ast.Expr, ast.Assign, ast.AugAssign, ast.Assert)) and last not in words
+    if not (words or may_be_cut):
         return code
     known = set(dir(builtins)) | module_names(code)[0]
     stray = [node for node in words if module_names(ast.unparse(node))[1] - known]
+    word = _LAST_WORD.search(code)
+    if may_be_cut and word and word.group(1) not in known:
+        begun = word.group(1)
+        if begun in module_names(ast.unparse(last))[1] and any(name.startswith(begun) for name in known):
+            stray.append(last)
     lines = code.split("\n")
     for node in reversed(stray):
         del lines[node.lineno - 1 : node.end_lineno]
@@ -122,7 +142,11 @@ def without_stray_words(code: str, *, cut_off: bool) -> str:
 def _may_be_words(node: ast.stmt) -> bool:
     if isinstance(node, ast.AnnAssign):
         return node.value is None
-    return isinstance(node, ast.Expr) and isinstance(node.value, (ast.Name, ast.Tuple, ast.Compare, ast.BoolOp))
+    if not isinstance(node, ast.Expr):
+        return False
+    if isinstance(node.value, ast.Compare):
+        return all(isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.value.ops)
+    return isinstance(node.value, (ast.Name, ast.Tuple, ast.BoolOp))
 
 
 def without_commands(code: str) -> str:

@@ -41,6 +41,7 @@ RIGHT = {
     "cut in a later version": f"{fenced(FOO)}Shorter:\n```python\ndef foo():\n    return (",
     "cut in a comment": f"```python\n{FOO}\n# Exam",
     "cut in an open text of three quotes": f'```python\n{FOO}\n"""\nExample: foo()',
+    "an escape that warns": fenced(f'import re\nPATTERN = re.compile("\\d+")\n{FOO}'),
     "cut without a fence": f"{FOO}\nprint(foo(",
     # Prose in fences
     "prose in an open fence": f"```python\n{FOO}\nThis function returns one.",
@@ -139,6 +140,10 @@ NOT_RIGHT = {
     "cut in the function's list": "```python\ndef foo():\n    if True:\n        return 1\n    x = [\n        1,",
     "a line that is no Python in a closed fence": fenced(f"{FOO}\nprint(foo(\n"),
     "a wrong assignment in front": fenced(f"y = = 3\n{FOO}"),
+    "a line that is no Python before the cut": f"```python\n{FOO}\ny = = 3\nprint(foo(",
+    "a text without an end in a closed fence": fenced(f'{FOO}\nprint("some words\n'),
+    "a name that is nowhere": f"```python\n{FOO}\nx == 1\n",
+    "a statement that fails, not cut": f"{FOO}\nresult = foo(n)\n",
     "an unfinished block behind": fenced(f"{FOO}\nfor i in range(3):\n"),
     "only a stub": fenced("def foo(): ...\n"),
     "only a class": fenced("class Solution:\n    def foo(self):\n        return 1\n"),
