@@ -30,11 +30,11 @@ Row = dict[str, Any]
 FORMAT = {
     "generate": 2,
     "dual": 2,
-    "targets": 2,
+    "targets": 3,
     "score": 2,
     "nll": 2,
     "train": 2,
-    "evaluate": 3,
+    "evaluate": 4,
     "outputs": 1,
     "drift": 2,
 }
