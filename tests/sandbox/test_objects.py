@@ -113,6 +113,14 @@ def test_the_verdict_is_plain_pythons(name: str, box: Sandbox) -> None:
         assert all(result.outcome in (Outcome.PASSED, Outcome.WRONG_ANSWER, Outcome.EXCEPTION) for result in results)
 
 
+def test_what_the_tests_import_is_there_in_the_second_run_too(box: Sandbox) -> None:
+    tests = "v = [4.0]\nassert m.isclose(f(v), sqrt(4))\nassert v == [4.0]"
+    problem = Problem("t", "mbpp", entry_point="f", test=tests, imports="import math as m\nfrom math import sqrt")
+    programs = ["def f(v): return m.sqrt(v[0])", "def f(v): return v.pop() / 2"]
+    results = box.run([Sample("t", program) for program in programs], [problem])
+    assert [result.passed for result in results] == [True, False]
+
+
 #: What would pass in plain Python, and is a forgery: the program rewrites what its answer is checked against.
 FORGED = {
     "the input": ("v = [3, 1]\nassert f(v) == sorted(v)", "def f(v):\n    v.clear()\n    return []"),

@@ -167,7 +167,7 @@ class Guest:
             exec(compile(text, "<tests>", "exec", dont_inherit=True), space)
             if entry is not None:
                 space["check"](space[entry])
-        except (ImportError, MemoryError, RecursionError):
+        except (ImportError, NameError, MemoryError, RecursionError):
             return "unknown", ""
         except Exception as error:
             return "failed", f"{type(error).__name__}: {error}"[:200]

@@ -122,7 +122,7 @@ def prepare(problem: dict[str, Any]) -> Tests:
         compile(setup, _SETUP, "exec", dont_inherit=True),
         compile(tree, _TESTS, "exec", dont_inherit=True),
         remote, modules, entry if humaneval else None, imports if not humaneval or classes else "", classes, sent_ahead,
-        text, sees_objects,
+        text if humaneval else f"{setup_text}\n{text}", sees_objects,
     )  # fmt: skip
 
 
