@@ -118,7 +118,7 @@ def test_files_in_a_nested_folder_count_against_the_limit(level: str) -> None:
 def test_a_sandbox_closes_over_a_folder_nested_too_deep_to_be_removed_by_name() -> None:
     worker = WorkerProcess(IsolationLevel.RLIMITS, Limits(), [])
     worker.wait()
-    assert worker._folder is not None
-    nest(Path(worker._folder.name) / "work", 1500)
+    workdir = Path(worker._place.workdir)
+    nest(workdir, 1500)
     worker.close()
-    assert not os.path.exists(worker._folder.name)
+    assert not os.path.exists(workdir.parent)
