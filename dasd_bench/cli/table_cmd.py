@@ -74,9 +74,12 @@ def table_command(
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
     from dasd_bench.reporting.table import choose_columns, sort_rows
-    from dasd_bench.store.atomic import write_text
+    from dasd_bench.results.runs import run_inputs
+    from dasd_bench.store.destination import check_destination, write_destination
 
     console = console_of(context)
+    if output is not None:
+        check_destination(output, run_inputs(_paths(runs, runs_dir)))
     which = "retention" if retention else which
     default = "scores" if paper or form == "csv" else "all"
     tables = _tables(_load(runs, runs_dir), group_by, which, default, baseline)
@@ -98,15 +101,20 @@ def table_command(
         return
     for warning in (warning for table in tables for warning in table.warnings):
         console.warn(warning)
-    write_text(output, text)
+    write_destination(output, text)
     console.say(f"Wrote {output}.", path=str(output))
 
 
 def _load(runs: tuple[str, ...], folder: Path) -> list[RunResults]:
-    from dasd_bench.results.runs import find_run, load_run, newest_run
+    from dasd_bench.results.runs import load_run
 
-    paths = [find_run(name, folder) for name in runs] or [newest_run(folder)]
-    return [load_run(path) for path in dict.fromkeys(paths)]
+    return [load_run(path) for path in _paths(runs, folder)]
+
+
+def _paths(runs: tuple[str, ...], folder: Path) -> list[Path]:
+    from dasd_bench.results.runs import find_run, newest_run
+
+    return list(dict.fromkeys([find_run(name, folder) for name in runs] or [newest_run(folder)]))
 
 
 def _tables(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,11 @@ class RunSummary:
 def is_run(path: Path) -> bool:
     """True for a folder that holds a run, finished or not."""
     return path.is_dir() and any((path / name).is_file() for name in MARKS)
+
+
+def run_inputs(runs: Iterable[Path]) -> list[Path]:
+    """The files that tables, figures and pages of runs are made from: no output may replace them."""
+    return [run / name for run in runs for name in MARKS]
 
 
 def run_dirs(folder: Path) -> list[Path]:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from dasd_bench.cli.diagnose_cmd import diagnose_command
+from dasd_bench.cli.report_cmd import report_command
 from dasd_bench.cli.table_cmd import compare_command, list_runs, print_run_tables, show_run, table_command
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, StoreError, UsageError
@@ -291,3 +293,22 @@ def test_the_documented_schema_names_every_field(build: SimpleNamespace) -> None
     written = names(json.loads(build.run().to_json())) - {"gsm8k"}
     assert {name for name in written if f"{name}" not in text} == set()
     assert len(written) > 70
+
+
+def test_an_output_is_written_through_and_never_over_a_run(runs: Path, tmp_path: Path) -> None:
+    link, there = tmp_path / "link.md", tmp_path / "there.md"
+    link.symlink_to(there)
+    for command, options in (
+        (table_command, ["-f", "md"]),
+        (diagnose_command, ["--table", "outcomes", "-f", "md"]),
+        (report_command, []),
+    ):
+        ok(command, runs / "alpha", *options, "-o", link)
+        assert link.is_symlink()
+        assert there.stat().st_size > 100
+        there.unlink()
+        ok(command, runs / "alpha", *options, "-o", "/dev/null")
+        assert Path("/dev/null").is_char_device()
+        refused = error(command, runs / "alpha", *options, "-o", runs / "alpha" / "results.json")
+        assert "would overwrite the input" in str(refused)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.md", "runs"]

@@ -35,7 +35,7 @@ class Evaluate(Stage[Evaluation]):
     train: Train | None
 
     kind = "evaluate"
-    version = 3
+    version = 4
 
     @property
     def name(self) -> str:

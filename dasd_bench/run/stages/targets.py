@@ -25,7 +25,7 @@ class Targets(Stage[list[Target]]):
     data_key: str
 
     kind = "targets"
-    version = 2
+    version = 3
     name = "targets"
 
     @property
