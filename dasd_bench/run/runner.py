@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dasd_bench.config.spec import ArmSpec, to_yaml
-from dasd_bench.errors import DasdError
+from dasd_bench.errors import DasdError, PluginError
 from dasd_bench.results.schema import Arm, RunResults, SeedArm, TaskInfo, TaskScore
 from dasd_bench.results.target_stats import target_stats
 from dasd_bench.results.token_classes import TokenClasses
@@ -68,6 +68,8 @@ def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None 
     except KeyboardInterrupt:
         close_interrupted(context, data, earlier)
         raise
+    except SystemExit as error:
+        raise PluginError(f"A task plugin or a package that it uses called sys.exit({error.code!r}).") from error
 
 
 def _execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None) -> RunResults:

@@ -47,8 +47,8 @@ class Point:
 class Cell:
     """One arm at one point: mean score over tasks and seeds, mean reference nll in nats, score by task.
 
-    ``own_nll`` is the mean nll of the base's own right answers, None where it has none. ``items`` has every item's score,
-    one list per seed. ``failed`` is True where a seed has no result.
+    ``own_nll`` is the mean nll of the base's own right answers, None where it has none. ``items`` has every item's
+    score, one list per seed. ``failed`` is True where a seed has no result.
     """
 
     score: float = 0.0
