@@ -90,12 +90,11 @@ class Registry:
         tasks = [c for c in classes if issubclass(c, Task) and c.name]
         if not methods and not tasks:
             raise _NoPluginError(f"{path}: no class derives from dasd_bench.api.Method or dasd_bench.api.Task.")
-        digest = source_hash(path)
         for method in methods:
             validate_method(method, str(path))
             if method.name == BASE:
                 raise PluginError(f"{path}: '{BASE}' is the untrained model's name; give the method another.")
-            _claim(self.methods, Plugin(method.name, method, origin, path, digest), "method")
+            _claim(self.methods, Plugin(method.name, method, origin, path, source_hash(path)), "method")
         for task in tasks:
             validate_task(task, str(path))
             instance = call(f"task '{task.name}'", path, task)
@@ -133,7 +132,8 @@ def discover(plugin_dirs: tuple[Path, ...] = ()) -> Registry:
     for folder, paths in _by_folder(shipped_files()):
         package = fresh_package(folder)
         for path in paths:
-            registry._add(*_load_file(path, package), "shipped")
+            module, _ = _load_file(path, package)
+            call("the plugin", path, registry._add, module, path, "shipped")
     for given in plugin_dirs:
         if not given.is_dir():
             raise PluginError(f"The plugin folder {given} does not exist; give --plugins an existing folder.")
@@ -176,7 +176,7 @@ def _tolerant(
 ) -> None:
     try:
         module, path = load()
-        registry._add(module, path, origin)
+        call("the plugin", path, registry._add, module, path, origin)
     except NameCollision:
         raise
     except DasdError as error:

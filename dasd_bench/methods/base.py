@@ -80,6 +80,10 @@ def keep_option(default: str = "end") -> Any:
 
 def validate_method(method: type[Method], where: str) -> None:
     """Checks a plugin class when it is registered; raises :class:`PluginError` naming the file."""
+    for attribute, kind in (("name", str), ("summary", str), ("paper", str), ("card", Mapping), ("online", bool)):
+        if not isinstance(getattr(method, attribute), kind):
+            wrong = type(getattr(method, attribute)).__name__
+            raise PluginError(f"{where}: {method.__name__}.{attribute} must be a {kind.__name__}, not a {wrong}.")
     if not method.name or not method.name.replace("-", "").replace("_", "").isalnum():
         raise PluginError(f"{where}: class {method.__name__} needs a name of letters, digits and dashes.")
     if not method.summary:
@@ -92,6 +96,8 @@ def validate_method(method: type[Method], where: str) -> None:
     for f in dataclasses.fields(method):
         if "option" not in f.metadata:
             raise PluginError(f"{where}: option '{f.name}' of '{method.name}' has no help text: use option(...).")
+        if not isinstance(f.default, (bool, int, float, str)):
+            raise PluginError(f"{where}: option '{f.name}' of '{method.name}' must be a bool, int, float or str.")
     overrides_online = method.online_weights is not Method.online_weights
     if method.online != overrides_online:
         raise PluginError(

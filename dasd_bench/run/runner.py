@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dasd_bench.config.spec import to_yaml
-from dasd_bench.errors import DasdError
+from dasd_bench.errors import DasdError, PluginError
 from dasd_bench.results.schema import Arm, RunResults, SeedArm
 from dasd_bench.run.budget import train_summary
 from dasd_bench.run.collect import arm_row, model_scores, seed_arm
@@ -33,6 +33,8 @@ def execute(context: RunContext, data: list[TaskData], graph: Graph, arm_done: A
     except KeyboardInterrupt:
         close_interrupted(context, data, earlier)
         raise
+    except SystemExit as error:
+        raise PluginError(f"A task plugin or a package that it uses called sys.exit({error.code!r}).") from error
 
 
 class _Execution:

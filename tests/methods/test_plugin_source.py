@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +78,7 @@ def test_an_edited_rule_decodes_anew(tmp_path: Path, tiny_folder: Callable[[str]
     assert first != second
     assert tokens(tmp_path, tiny_folder("llama"), capsys) == first
     assert len(list((tmp_path / "store" / "dual").iterdir())) == 2
-    assert len(list((tmp_path / "store" / "evaluate").iterdir())) == 3  # the base's is shared
+    assert len(list((tmp_path / "store" / "evaluate").iterdir())) == 3 * 2  # of two tasks; the base's are shared
     assert not list(plugins.glob("__pycache__"))
 
 
@@ -105,6 +107,39 @@ def test_two_methods_of_one_file_make_their_own_targets(
     more += "    def make_targets(self, examples, lab):\n        return [lab.reference_target(e) for e in examples]\n"
     (plugins / "shifted.py").write_text((plugins / "shifted.py").read_text() + more)
     assert tokens(tmp_path, tiny_folder("llama"), capsys) != tokens(tmp_path, tiny_folder("llama"), capsys, "second")
+
+
+TWICE = """
+from dataclasses import dataclass
+import numpy as np
+from dasd_bench.api import Method, Origin, Sampling
+
+@dataclass(frozen=True)
+class Twice(Method):
+    name = "twice"
+    summary = "Asks the same twice."
+
+    def stochastic(self):
+        return True
+
+    def make_targets(self, examples, lab):
+        prompts = [lab.plain_prompt(examples[0])] * 3
+        one, two = (
+            lab.generate(prompts, max_new_tokens=[8] * 3, sampling=Sampling(1.0), label="sample") for _ in range(2)
+        )
+        different = len({tuple(made.token_ids.tolist()) for made in [*one, *two]})
+        return [lab.reference_target(example, notes={"different": different}) for example in examples]
+"""
+
+
+def test_equal_sampled_calls_draw_differently(tmp_path: Path, tiny_folder: Callable[[str], Path], capsys) -> None:
+    """Within a call and between calls; and the same again in another run, from an empty store."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "twice.py").write_text(TWICE)
+    first = tokens(tmp_path, tiny_folder("llama"), capsys, "twice")
+    assert {json.loads(line)["notes"]["different"] for line in first.splitlines()} == {6.0}
+    shutil.rmtree(tmp_path / "store")
+    assert tokens(tmp_path, tiny_folder("llama"), capsys, "twice") == first
 
 
 def test_source_files_are_what_the_plugin_imports_or_names(tmp_path: Path) -> None:
