@@ -18,7 +18,7 @@ from dasd_bench.console import Console
 from dasd_bench.errors import StoreError
 from dasd_bench.pipeline.sharded import run_sharded
 from dasd_bench.records import TokenScores
-from dasd_bench.store import DiskShards, Store, gather, load_ragged, save_ragged, shards_of, stage_key
+from dasd_bench.store import EntryShards, Store, gather, load_ragged, save_ragged, shards_of, stage_key
 
 KEY = "a" * 64
 SEPARATORS = "\u2028\u2029\x85\x1c\x1d\x1e\x0b\x0c\r\n"
@@ -39,7 +39,7 @@ def test_made_once_then_reused(tmp_path: Path) -> None:
     first, reused_first = store.get_or_make("score", KEY, make, print)
     second, reused_second = store.get_or_make("score", KEY, make, print)
     assert (reused_first, reused_second, len(calls)) == (False, True, 1)
-    assert second.meta() == {"answer": 42}
+    assert second.meta == {"answer": 42}
     assert first.path == second.path
 
 
@@ -141,7 +141,7 @@ def scores(n: int) -> TokenScores:
 
 
 def test_disk_shards(tmp_path: Path) -> None:
-    shards = DiskShards(tmp_path)
+    shards = EntryShards(Store(tmp_path).entry("evaluate", KEY))
     assert shards.get("a") is None
     shards.put("a", [{"x": 1.5}, {"x": "é"}])
     assert shards.get("a") == [{"x": 1.5}, {"x": "é"}]
@@ -158,6 +158,6 @@ def test_keys_differ_by_every_part_and_not_by_order_of_names() -> None:
 @given(st.lists(st.dictionaries(st.sampled_from("ab"), st.text("ab" + SEPARATORS, max_size=6), max_size=2), max_size=4))
 def test_shards_hold_any_text(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -> None:
     """Line separators other than the newline too, which JSON leaves as they are."""
-    shards = DiskShards(tmp_path_factory.mktemp("shards"))
+    shards = EntryShards(Store(tmp_path_factory.mktemp("shards")).entry("evaluate", KEY))
     shards.put("one", rows)
     assert shards.get("one") == rows

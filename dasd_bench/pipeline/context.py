@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from dasd_bench.console import Console
 from dasd_bench.pipeline.record import Recorder
 from dasd_bench.registry import Registry
 from dasd_bench.spec import ArmSpec, RunSpec
-from dasd_bench.store import Store
+from dasd_bench.store import Entry, Finished, Row, Store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,6 +65,10 @@ class RunContext:
             "device": self.device.split(":")[0],
             "engine": digest(self.spec.engine),
         }
+
+    def get_or_make(self, stage: str, key: str, make: Callable[[Entry], Row]) -> tuple[Finished, bool]:
+        """The stored result of a stage, made where it is not there yet, and whether it was there."""
+        return self.store.get_or_make(stage, key, make, self.console.notice)
 
     def engine(self, adapter: Path | None = None) -> InferenceEngine:
         """The engine on the base (``adapter`` None) or on the base with that adapter merged; loaded once in a row."""

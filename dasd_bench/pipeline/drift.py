@@ -21,7 +21,7 @@ from dasd_bench.pipeline.data import TaskData
 from dasd_bench.pipeline.lab import StoreLab, score_requests
 from dasd_bench.records import Floats
 from dasd_bench.reporting.results import Drift, RunResults, SeedArm
-from dasd_bench.store import Entry, Row, load_ragged, save_ragged, stage_key
+from dasd_bench.store import Entry, Row, parse_ragged, ragged_bytes, stage_key
 
 if TYPE_CHECKING:
     from dasd_bench.engine import ScoreRequest
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 PROMPTS = 64
 """Held-out prompts in all, drawn evenly from every evaluated task."""
+
+OUTPUTS = "outputs.safetensors"
 
 TOKENS = 128
 """Tokens written on each, at most; fewer where ``--max-new-tokens`` is lower."""
@@ -101,12 +103,12 @@ def make_outputs(
         if base_outputs is not None:
             states = context.distributions(adapter).hidden_states(_requests(held, base_outputs))
             arrays["hidden"] = [state.reshape(-1) for state in states]
-        save_ragged(entry.path / "outputs.safetensors", arrays, [{} for _ in made])
+        entry.put(OUTPUTS, ragged_bytes(arrays, [{} for _ in made]))
         return {"prompts": len(made)}
 
     key = outputs_key(context, held, adapter_key)
-    entry, reused = context.store.get_or_make("outputs", key, make, context.console.say)
-    arrays, _ = load_ragged(entry.path / "outputs.safetensors")
+    entry, reused = context.get_or_make("outputs", key, make)
+    arrays, _ = parse_ragged(entry.read(OUTPUTS), entry.path / OUTPUTS)
     tokens = [array.tolist() for array in arrays["tokens"]]
     hidden = None
     if base_outputs is not None:
@@ -146,8 +148,8 @@ def measure(
         return asdict(drift)
 
     key = stage_key("drift", outputs_key(context, held, adapter_key), outputs_key(context, held, None))
-    entry, reused = context.store.get_or_make("drift", key, make, context.console.say)
-    return Drift(**entry.meta()), reused
+    entry, reused = context.get_or_make("drift", key, make)
+    return Drift(**entry.meta), reused
 
 
 def _requests(held: HeldOut, outputs: Sequence[Sequence[int]]) -> list[ScoreRequest]:
@@ -188,7 +190,7 @@ class DriftRun:
 
     def collect(self, label: str, arm: SeedArm, train_key: str) -> None:
         """Makes one arm's outputs while its model is loaded."""
-        adapter = self.context.store.entry("train", train_key).path / "adapter"
+        adapter = self.context.store.finished("train", train_key).path / "adapter"
         with self.context.recorder.stage("held-out outputs", label, arm.seed) as stage:
             own, stage.reused = make_outputs(self.context, self.held, adapter, train_key, self.base.tokens)
         self.arms.append((label, arm, adapter, train_key, own))

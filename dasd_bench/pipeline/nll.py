@@ -16,7 +16,7 @@ from dasd_bench.pipeline.keys import evaluate_key, nll_key
 from dasd_bench.pipeline.lab import StoreLab
 from dasd_bench.records import Bools, Reason, TokenScores
 from dasd_bench.reporting.results import OwnNll, ReferenceNll
-from dasd_bench.store import Entry, Row, read_lines
+from dasd_bench.store import Entry, Row, parse_lines
 
 if TYPE_CHECKING:
     from dasd_bench.engine import ScoreRequest
@@ -50,16 +50,15 @@ def reference_nll(
         return asdict(nll)
 
     key = nll_key(context, data, adapter_key)
-    entry, reused = context.store.get_or_make("nll", key, make, context.console.say)
-    found = entry.meta()
+    entry, reused = context.get_or_make("nll", key, make)
+    found = dict(entry.meta)
     own = found.pop("own")
     return ReferenceNll(**found, own=None if own is None else OwnNll(**own)), reused
 
 
 def base_rows(context: RunContext, data: TaskData) -> list[Row]:
     """The base's records of a task, from its evaluation in the store."""
-    path = context.store.entry("evaluate", evaluate_key(context, data, None)).path / "samples.jsonl"
-    return read_lines(path)
+    return parse_lines(context.store.finished("evaluate", evaluate_key(context, data, None)).read("samples.jsonl"))
 
 
 def own_requests(context: RunContext, data: TaskData, right: Sequence[int]) -> dict[int, ScoreRequest]:

@@ -6,7 +6,6 @@ Each takes what the stage before gave, asks the store first, and says whether it
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dasd_bench.atomic import remove
 from dasd_bench.errors import PluginError, TrainingError
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
@@ -23,7 +23,10 @@ from dasd_bench.pipeline.sharded import pack, unpack
 from dasd_bench.records import Example, Floats, ScoredTarget, Target
 from dasd_bench.reporting.results import TrainStats
 from dasd_bench.spec import ArmSpec
-from dasd_bench.store import DiskShards, Entry, Row, load_ragged, read_lines, save_ragged
+from dasd_bench.store import Entry, EntryShards, Row, parse_lines, parse_ragged, ragged_bytes
+
+TARGETS = "targets.safetensors"
+SAMPLES = "samples.jsonl"
 
 
 def make_targets(
@@ -36,14 +39,14 @@ def make_targets(
         before = len(context.console.warnings)
         targets = arm.method.make_targets(examples, lab)
         check_targets(targets, examples, arm)
-        save_ragged(entry.path / "targets.safetensors", *pack(targets))
+        entry.put(TARGETS, ragged_bytes(*pack(targets)))
         return {"method": arm.label, "targets": len(targets), "warnings": context.console.warnings[before:]}
 
-    entry, reused = context.store.get_or_make("targets", key, make, context.console.say)
+    entry, reused = context.get_or_make("targets", key, make)
     if reused:
-        for warning in entry.meta()["warnings"]:
+        for warning in entry.meta["warnings"]:
             context.console.warn(warning)
-    return unpack(Target, *load_ragged(entry.path / "targets.safetensors")), reused
+    return unpack(Target, *parse_ragged(entry.read(TARGETS), entry.path / TARGETS)), reused
 
 
 def check_targets(targets: Sequence[Target], examples: Sequence[Example], arm: ArmSpec) -> None:
@@ -170,8 +173,8 @@ def train_arm(
             "best_loss": result.best_loss,
         }
 
-    entry, reused = context.store.get_or_make("train", key, make, context.console.say)
-    meta = entry.meta()
+    entry, reused = context.get_or_make("train", key, make)
+    meta = entry.meta
     trained = Trained(
         entry.path / "adapter", entry.path, TrainStats(**meta["stats"]), meta["skipped"], meta["truncated"]
     )
@@ -186,7 +189,6 @@ def evaluate_model(
     def make(entry: Entry) -> Row:
         from dasd_bench.evaluation import evaluate
 
-        shards = entry.path / ".shards"
         result = evaluate(
             data.task,
             context.engine(adapter),
@@ -195,19 +197,21 @@ def evaluate_model(
             settings=eval_settings(context, data),
             chat=context.chat,
             stop_ids=context.stop_ids,
-            shards=DiskShards(shards),
+            shards=EntryShards(entry),
             console=context.console,
         )
         # Validation items keep the names that their rows have in the train split.
         records = [replace(record, id=data.test[record.index].id) for record in result.records]
         lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) for record in records]
-        (entry.path / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        shutil.rmtree(shards, ignore_errors=True)
-        return result.summary()
+        entry.put(SAMPLES, ("\n".join(lines) + "\n").encode("utf-8"))
+        remove(entry.path / EntryShards.FOLDER)
+        return result.summary() | {"engine": context.engine_path}
 
     key = evaluate_key(context, data, adapter_key)
-    entry, reused = context.store.get_or_make("evaluate", key, make, context.console.say)
-    return read_lines(entry.path / "samples.jsonl"), entry.meta(), reused
+    entry, reused = context.get_or_make("evaluate", key, make)
+    # A run that takes everything from the store still says which engine its numbers come from.
+    context.engine_path = context.engine_path or entry.meta["engine"]
+    return parse_lines(entry.read(SAMPLES)), entry.meta, reused
 
 
 def eval_settings(context: RunContext, data: TaskData) -> Any:
