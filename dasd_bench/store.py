@@ -152,8 +152,12 @@ class Entry:
     def put(self, name: str, data: bytes) -> None:
         """Writes a file of the stage, atomically and with its sha256 beside it: :meth:`get` finds it after a kill."""
         path = self.path / name
-        if is_plain_folder(path):
-            self.set_aside(path)
+        for place in (path, _sidecar(path)):
+            if is_plain_folder(place):
+                self.set_aside(place)
+        for folder in reversed(path.relative_to(self.path).parents[:-1]):
+            if not is_plain_folder(self.path / folder):
+                self.set_aside(self.path / folder)
         # The hash goes first: killed between the two, the part is missing, and not one that nothing vouches for.
         write_text(_sidecar(path), hashlib.sha256(data).hexdigest())
         write_bytes(path, data)

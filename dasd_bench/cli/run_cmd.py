@@ -195,7 +195,7 @@ def run_spec(
     from dasd_bench.pipeline.data import load_data
     from dasd_bench.pipeline.manifest import closing_lines, interrupted_line
     from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
-    from dasd_bench.pipeline.run import execute
+    from dasd_bench.pipeline.run import LOCK_FILE, execute
     from dasd_bench.pipeline.validation import load_validation
     from dasd_bench.reporting.show import print_tables, run_tables
     from dasd_bench.reporting.tracking import Tracking, check_trackers
@@ -220,9 +220,11 @@ def run_spec(
         console.result("\n".join(plan_lines(plan)), plan=plan)
         return 0
     console.say(plan_lines(plan)[-1])
-    with FileLock(run_dir / ".lock", on_wait=console.say):
+    with FileLock(run_dir / LOCK_FILE, on_wait=console.notice) as lock:
+        # Again: another run may have had the folder until now.
+        check_run_dir(run_dir, spec)
         try:
-            results = execute(context, data, Tracking(trackers, run_dir, console).arm_done)
+            results = execute(context, data, Tracking(trackers, run_dir, console).arm_done, lambda: lock.held)
         except KeyboardInterrupt:
             console.result(interrupted_line(context))
             return 130
@@ -241,7 +243,7 @@ def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
     if saved.is_file():
         if read_file(saved) != read_spec_text(to_yaml(spec)):
             raise UsageError(f"{run_dir} holds a run with other settings; choose another folder with --output.")
-    elif run_dir.is_dir() and any(run_dir.iterdir()) and not (run_dir / ".lock").exists():
+    elif run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
         raise UsageError(f"--output {run_dir} is not empty and holds no run; name an empty or a new folder.")
 
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 class RunContext:
     """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged.
 
-    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key.
+    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
+    True once a file of the run directory holds something newly computed.
     """
 
     spec: RunSpec
@@ -54,6 +55,7 @@ class RunContext:
     _adapter: Path | None = field(default=None, repr=False)
     engine_path: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
+    overwritten: bool = False
 
     @property
     def model_key(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dasd_bench.atomic import remove_leftovers, write_bytes, write_text
-from dasd_bench.errors import DasdError
+from dasd_bench.atomic import disk_errors, remove, remove_leftovers, write_bytes, write_text
+from dasd_bench.errors import DasdError, StoreError
 from dasd_bench.pipeline.artifacts import piece_text, write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.budget import train_summary
 from dasd_bench.pipeline.context import RunContext
@@ -21,7 +22,14 @@ from dasd_bench.pipeline.drift import start_drift
 from dasd_bench.pipeline.keys import arm_keys, train_data_key
 from dasd_bench.pipeline.lab import StoreLab
 from dasd_bench.pipeline.left_out import left_out
-from dasd_bench.pipeline.manifest import LeftOut, close_interrupted, conditions, take_manifest, write_manifest
+from dasd_bench.pipeline.manifest import (
+    Earlier,
+    LeftOut,
+    conditions,
+    take_manifest,
+    write_cancelled,
+    write_manifest,
+)
 from dasd_bench.pipeline.nll import reference_nll
 from dasd_bench.pipeline.stages import (
     evaluate_model,
@@ -31,6 +39,7 @@ from dasd_bench.pipeline.stages import (
     train_arm,
 )
 from dasd_bench.records import Floats, ScoredTarget
+from dasd_bench.reporting.catalog import SPEC_FILE
 from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore
 from dasd_bench.reporting.target_stats import target_stats
 from dasd_bench.reporting.token_classes import TokenClasses
@@ -51,29 +60,90 @@ class Prepared:
     train_key: str
 
 
+LOCK_FILE = ".lock"
+
 ArmDone = Callable[[RunResults, Arm, SeedArm], None]
 """Told of every finished arm and seed."""
 
 
-def execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None = None) -> RunResults:
+def execute(
+    context: RunContext,
+    data: list[TaskData],
+    arm_done: ArmDone | None = None,
+    owned: Callable[[], bool] = lambda: True,
+) -> RunResults:
     """Runs every stage. Arms that fail are reported and left out; the status then is ``partial``.
 
     The base model works first (targets, scores, base evaluation), then each arm trains and is evaluated, so that one
-    model is in memory at a time. While it works the run directory has no manifest; interrupted, it gets one that says
-    so, or its earlier one back where nothing was computed yet.
+    model is in memory at a time. While it works the run directory has no manifest. Where it ends early, or some arms
+    failed, before a file there was overwritten with anything new, a finished run that was repeated gets its manifest
+    and its results back. ``owned`` says whether the directory still is this run's; raises :class:`StoreError` where it
+    was removed, in whole or in part, while the run worked.
     """
     earlier = take_manifest(context.run_dir)
     try:
-        return _execute(context, data, arm_done)
+        results = _execute(context, data, arm_done, owned)
     except KeyboardInterrupt:
-        close_interrupted(context, data, earlier)
+        if not _put_back(context, data, earlier, owned):
+            write_cancelled(context)
         raise
+    except BaseException as error:
+        if isinstance(error, OSError):
+            check_owned(context, owned)
+        _put_back(context, data, earlier, owned)
+        raise
+    if results.status == "partial" and _put_back(context, data, earlier, owned):
+        context.console.notice(f"The results of the earlier run in {context.run_dir} were kept.")
+    return results
 
 
-def _execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None) -> RunResults:
+def _put_back(context: RunContext, data: list[TaskData], earlier: Earlier | None, owned: Callable[[], bool]) -> bool:
+    """Gives the run directory the manifest and results of the run before, where nothing else there has changed."""
+    if earlier is None or context.overwritten or not owned() or not earlier.holds_under(conditions(context, data)):
+        return False
+    earlier.put_back(context.run_dir)
+    return True
+
+
+def check_owned(context: RunContext, owned: Callable[[], bool]) -> None:
+    """Raises :class:`StoreError` where the run directory was removed, or is another run's by now."""
+    if owned():
+        return
+    spec = context.run_dir / SPEC_FILE
+    if not os.path.lexists(spec) and not os.path.lexists(context.run_dir / LOCK_FILE):
+        # What was written since lies in a folder of the same name: with this file the same command goes on there.
+        write_text(spec, to_yaml(context.spec))
+    raise StoreError(
+        f"{context.run_dir} was removed or taken by another run while this one worked; what was computed is in the "
+        "store: run the same command again to have it all there."
+    )
+
+
+def check_complete(context: RunContext, results: RunResults) -> None:
+    """Raises :class:`StoreError` where a file of the finished run is not there."""
+    folders = [context.run_dir / "base"]
+    wanted = []
+    for arm in results.arms:
+        for one in arm.seeds:
+            folder = context.run_dir / "arms" / arm.directory / f"seed{one.seed}"
+            folders.append(folder)
+            wanted += [folder / name for name in ("targets.jsonl", "tokens.safetensors", "pieces.json", "adapter")]
+            wanted.append(folder / "train" / "metrics.jsonl")
+    wanted += [folder / "eval" / task.name / "samples.jsonl" for folder in folders for task in results.tasks]
+    lost = [path for path in [context.run_dir / SPEC_FILE, *wanted] if not path.exists()]
+    if lost:
+        raise StoreError(
+            f"{lost[0]} was removed while the run worked ({len(lost)} of {len(wanted) + 1} files are gone); what was "
+            "computed is in the store: run the same command again to have it all there."
+        )
+
+
+def _execute(
+    context: RunContext, data: list[TaskData], arm_done: ArmDone | None, owned: Callable[[], bool]
+) -> RunResults:
     spec, console = context.spec, context.console
     remove_leftovers(context.run_dir)
-    write_text(context.run_dir / "spec.yaml", to_yaml(spec))
+    write_text(context.run_dir / SPEC_FILE, to_yaml(spec))
     tested = [one for one in data if one.test]
     results = RunResults(
         run_id=context.run_dir.name,
@@ -97,6 +167,7 @@ def _execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None
     drift = start_drift(context, tested)
     by_label: dict[str, Arm] = {}
     for item in prepared:
+        check_owned(context, owned)
         label = item.arm.label
         try:
             seed_arm, omitted = run_arm(context, item, tested)
@@ -122,7 +193,10 @@ def _execute(context: RunContext, data: list[TaskData], arm_done: ArmDone | None
     results.warnings = list(dict.fromkeys(console.warnings))
     results.status = "partial" if failures else "finished"
     results.save(context.run_dir)
+    check_owned(context, owned)
+    check_complete(context, results)
     write_manifest(context, data, results.status, failures, not_trained)
+    check_owned(context, owned)
     return results
 
 
@@ -139,13 +213,16 @@ def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str])
             try:
                 with context.recorder.stage("targets", arm.label, seed) as stage:
                     targets, stage.reused = make_targets(context, arm, seed, examples, keys.targets)
+                    fresh = not stage.reused
                 with context.recorder.stage("score", arm.label, seed) as stage:
                     scored, stage.reused = score_targets(context, targets, examples)
+                    fresh |= not stage.reused
                 weights = select_weights(arm, scored)
             except DasdError as error:
                 failures.append(f"{arm.label} seed {seed}: {error}")
                 context.console.warn(f"{arm.label} seed {seed} failed: {error}")
                 continue
+            context.overwritten |= fresh
             write_targets(arm_folder(context, arm, seed), scored, weights)
             write_pieces(arm_folder(context, arm, seed), scored, context.tokenizer)
             prepared.append(Prepared(arm, seed, scored, weights, len(examples), keys.train))
@@ -162,12 +239,13 @@ def run_arm(context: RunContext, item: Prepared, tested: list[TaskData]) -> tupl
     lab = StoreLab(context, 0)
     with context.recorder.stage("train", arm.label, seed) as stage:
         trained, stage.reused = train_arm(context, arm, seed, item.scored, item.weights, item.train_key)
+        context.overwritten |= not stage.reused
     omitted = left_out(item.scored, item.weights, trained)
     for reason, ids in omitted.items():
         context.console.warn(
             f"{arm.label} seed {seed}: {len(ids)} of {len(item.scored)} training examples were {reason}."
         )
-    copy_tree(trained.adapter, folder / "adapter")
+    link_tree(trained.adapter, folder / "adapter")
     write_bytes(folder / "train" / "metrics.jsonl", (trained.folder / "metrics.jsonl").read_bytes())
     scores = {}
     for one in tested:
@@ -201,6 +279,7 @@ def score_model(
     """Evaluates one model on one task and adds the reference nll; writes its ``samples.jsonl``."""
     with context.recorder.stage(f"evaluate {data.name}", label, seed) as stage:
         rows, summary, stage.reused = evaluate_model(context, data, adapter, key)
+        context.overwritten |= not stage.reused
     context.evaluation[data.name] = summary["config"]
     nll = None
     if not data.retention:
@@ -285,13 +364,24 @@ def arm_folder(context: RunContext, arm: ArmSpec, seed: int) -> Path:
     return context.run_dir / "arms" / arm.label / f"seed{seed}"
 
 
-def copy_tree(source: Path, target: Path) -> None:
-    """Copies a folder in place of the one that is there; an interruption leaves the one or the other whole."""
+def link_tree(source: Path, target: Path) -> None:
+    """Puts a folder of the store in place of the one that is there; an interruption leaves the one or the other whole.
+
+    Files are hard links, so that weights lie on the disk once; copies where the run directory is on another device.
+    """
     partial, old = (target.with_name(f".{target.name}.{name}") for name in ("partial", "old"))
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(source, partial)
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    with disk_errors(target):
+        for leftover in (partial, old):
+            remove(leftover)
+        shutil.copytree(source, partial, copy_function=_link_or_copy)
+        if os.path.lexists(target):
+            target.rename(old)
+        partial.rename(target)
+        remove(old)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
