@@ -39,6 +39,7 @@ from dasd_bench.atomic import (
 )
 from dasd_bench.errors import StoreError
 from dasd_bench.locks import FileLock
+from dasd_bench.store_journal import RunJournal
 
 Row = dict[str, Any]
 
@@ -225,14 +226,22 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The folder of all entries, as one run sees it: ``used`` names the entries that the run read or made so far."""
+    """The folder of all entries, as one run sees it.
+
+    ``used`` names the entries that the run read or made so far; ``journal`` tells others of them.
+    """
 
     root: Path
+    journal: RunJournal | None = None
     used: list[str] = field(default_factory=list, compare=False)
 
     def entry(self, stage: str, key: str) -> Entry:
         """The entry of a stage and key, finished or not."""
         return Entry(stage, key, self.root / stage / key[:40])
+
+    def lock_path(self, stage: str, folder: str) -> Path:
+        """The lock file of the entry in ``<stage>/<folder>``."""
+        return self.root / "locks" / f"{stage}-{folder}.lock"
 
     def finished(self, stage: str, key: str) -> Finished:
         """A finished entry that an earlier stage of this run made; raises :class:`StoreError` where it is gone."""
@@ -252,8 +261,14 @@ class Store:
         process makes an entry, others wait for it. ``say`` gets a sentence on a wait, and on damaged files, which are
         made again.
         """
-        found, reused = self._get_or_make(self.entry(stage, key), make, say)
-        self.used.extend([*found.inputs, f"{stage}/{found.path.name}"])
+        entry = self.entry(stage, key)
+        name = f"{stage}/{entry.path.name}"
+        if self.journal is not None:
+            self.journal.add([name])
+        found, reused = self._get_or_make(entry, make, say)
+        self.used.extend([*found.inputs, name])
+        if self.journal is not None and reused:
+            self.journal.add(found.inputs)
         if reused:
             # The time of last use, which ``store prune`` goes by; a store that may only be read does without.
             with contextlib.suppress(OSError):
@@ -269,7 +284,7 @@ class Store:
         stage, key = entry.stage, entry.key
         for folder in (self.root / stage, self.root / "locks"):
             _clear_for_folder(folder, say)
-        with FileLock(self.root / "locks" / f"{stage}-{key[:40]}.lock", on_wait=say), disk_errors(entry.path):
+        with FileLock(self.lock_path(stage, entry.path.name), on_wait=say), disk_errors(entry.path):
             found = entry.finished()
             if found is not None and not found.damaged():
                 return found, True

@@ -195,10 +195,11 @@ def run_spec(
     from dasd_bench.pipeline.data import load_data
     from dasd_bench.pipeline.manifest import closing_lines, interrupted_line
     from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
-    from dasd_bench.pipeline.run import LOCK_FILE, execute
+    from dasd_bench.pipeline.run import execute
     from dasd_bench.pipeline.validation import load_validation
     from dasd_bench.reporting.show import print_tables, run_tables
     from dasd_bench.reporting.tracking import Tracking, check_trackers
+    from dasd_bench.store_journal import RUN_LOCK
 
     trackers = check_trackers(track)
     run_dir = output or Path("runs") / run_name(spec)
@@ -220,7 +221,7 @@ def run_spec(
         console.result("\n".join(plan_lines(plan)), plan=plan)
         return 0
     console.say(plan_lines(plan)[-1])
-    with FileLock(run_dir / LOCK_FILE, on_wait=console.notice) as lock:
+    with FileLock(run_dir / RUN_LOCK, on_wait=console.notice) as lock:
         # Again: another run may have had the folder until now.
         check_run_dir(run_dir, spec)
         try:

@@ -104,9 +104,10 @@ def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console
     """Runs every point and adds it to the surface; 130 where interrupted. A point that fails ends no sweep."""
     from dasd_bench.locks import FileLock
     from dasd_bench.pipeline.build import build_context, check_training
-    from dasd_bench.pipeline.run import LOCK_FILE, execute
+    from dasd_bench.pipeline.run import execute
     from dasd_bench.pipeline.sweep import add_failure, add_run, save_surface
     from dasd_bench.pipeline.validation import load_validation
+    from dasd_bench.store_journal import RUN_LOCK
 
     data = load_validation(specs[0], registry, console)
     shared = console.branch()
@@ -124,7 +125,7 @@ def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console
             launch.processes,
             launch.parallel,
         )
-        with FileLock(run_dir / LOCK_FILE, on_wait=console.notice) as lock:
+        with FileLock(run_dir / RUN_LOCK, on_wait=console.notice) as lock:
             try:
                 check_run_dir(run_dir, spec)
                 check_training(context)

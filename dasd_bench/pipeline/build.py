@@ -14,6 +14,7 @@ from dasd_bench.pipeline.record import Recorder
 from dasd_bench.registry import Registry
 from dasd_bench.spec import RunSpec, arms
 from dasd_bench.store import Store
+from dasd_bench.store_journal import RunJournal
 
 
 def check_training(context: RunContext) -> None:
@@ -50,6 +51,7 @@ def build_context(
     model = resolve_model(
         spec.model, offline=spec.offline, cache_dir=cache, console=console, accept_licences=accept_licences
     )
+    root = store or cache / "store"
     device = resolve_device(spec.device)
     dtype = "bf16" if str(resolve_dtype(spec.dtype, device, console)).endswith("bfloat16") else "fp32"
     tokenizer = load_tokenizer(model.path)
@@ -58,7 +60,7 @@ def build_context(
         registry=registry,
         arms=chosen,
         console=console,
-        store=Store(store or cache / "store"),
+        store=Store(root, RunJournal(root, run_dir.resolve())),
         recorder=Recorder(console),
         run_dir=run_dir,
         model=model,

@@ -45,6 +45,7 @@ from dasd_bench.reporting.target_stats import target_stats
 from dasd_bench.reporting.token_classes import TokenClasses
 from dasd_bench.spec import ArmSpec, to_yaml
 from dasd_bench.store import Row
+from dasd_bench.store_journal import RUN_LOCK
 from dasd_bench.training.batching import planned_steps
 
 
@@ -59,8 +60,6 @@ class Prepared:
     n_examples: int
     train_key: str
 
-
-LOCK_FILE = ".lock"
 
 ArmDone = Callable[[RunResults, Arm, SeedArm], None]
 """Told of every finished arm and seed."""
@@ -110,7 +109,7 @@ def check_owned(context: RunContext, owned: Callable[[], bool]) -> None:
     if owned():
         return
     spec = context.run_dir / SPEC_FILE
-    if not os.path.lexists(spec) and not os.path.lexists(context.run_dir / LOCK_FILE):
+    if not os.path.lexists(spec) and not os.path.lexists(context.run_dir / RUN_LOCK):
         # What was written since lies in a folder of the same name: with this file the same command goes on there.
         write_text(spec, to_yaml(context.spec))
     raise StoreError(
@@ -196,6 +195,8 @@ def _execute(
     check_owned(context, owned)
     check_complete(context, results)
     write_manifest(context, data, results.status, failures, not_trained)
+    if context.store.journal is not None:
+        context.store.journal.replace(context.store.used)
     check_owned(context, owned)
     return results
 

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dasd_bench.atomic import remove
 from dasd_bench.cli.main import run_cli
+from dasd_bench.errors import DasdError
+from dasd_bench.locks import FileLock
 from dasd_bench.pipeline import run as pipeline_run
 from dasd_bench.pipeline.left_out import CUT, NO_ROOM, NO_WEIGHT, left_out
 from dasd_bench.pipeline.stages import Trained
@@ -98,6 +101,110 @@ def test_ctrl_c_after_new_work_is_a_cancelled_run(
     monkeypatch.undo()
     assert command(capsys, *args).code == 0
     assert load_run(again / "run").status == "finished"
+
+
+@pytest.mark.parametrize("error", [OSError("no more"), MemoryError(), DasdError("failed"), SystemExit(0)])
+def test_a_failed_repetition_leaves_the_run_as_it_was(
+    error: BaseException, again: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Whatever ends it, as long as nothing new was written: also where the first stage to be made again fails."""
+    manifest, results = ((again / "run" / name).read_bytes() for name in ("manifest.json", "results.json"))
+    shutil.rmtree(again / "store" / "nll")
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline_run, "reference_nll", fail)
+    args = run_args(tiny_folder("llama"), again, *FEW, methods="sft,low-ppl")
+    if isinstance(error, SystemExit):
+        with pytest.raises(SystemExit):
+            run_cli(args)
+    else:
+        assert command(capsys, *args).code == 1
+    assert (again / "run" / "manifest.json").read_bytes() == manifest
+    assert (again / "run" / "results.json").read_bytes() == results
+
+
+def test_arms_that_fail_in_a_repetition_take_nothing_from_the_run(
+    again: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    manifest, results = ((again / "run" / name).read_bytes() for name in ("manifest.json", "results.json"))
+    original = pipeline_run.train_arm
+
+    def train_arm(context: Any, arm: Any, *rest: Any) -> Any:
+        if arm.label == "low-ppl":
+            raise DasdError("no memory")
+        return original(context, arm, *rest)
+
+    monkeypatch.setattr(pipeline_run, "train_arm", train_arm)
+    result = command(capsys, *run_args(tiny_folder("llama"), again, *FEW, methods="sft,low-ppl"))
+    assert result.code == 3
+    assert "were kept" in result.out
+    assert (again / "run" / "manifest.json").read_bytes() == manifest
+    assert (again / "run" / "results.json").read_bytes() == results
+
+
+def test_a_repetition_still_names_the_engine(again: Path, tiny_folder: Callable[[str], Path], capsys) -> None:
+    engine = json.loads((again / "run" / "manifest.json").read_text())["engine"]
+    for folder in ("run", "another"):
+        args = run_args(tiny_folder("llama"), again, *FEW, "--output", str(again / folder), methods="sft,low-ppl")
+        assert command(capsys, *args).code == 0
+        manifest = json.loads((again / folder / "manifest.json").read_text())
+        assert manifest["engine"] == engine
+        assert manifest["stages"]["computed"] == 0
+        assert all((again / "store" / name / "done.json").is_file() for name in manifest["store_entries"])
+
+
+@pytest.mark.parametrize("part", ["", "arms/sft", "base/eval/mini_gsm/samples.jsonl"])
+def test_a_run_directory_removed_meanwhile_is_no_finished_run(
+    part: str, again: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    expected = artifacts(again / "run")
+    original = pipeline_run.train_arm
+
+    def train_arm(context: Any, arm: Any, *rest: Any) -> Any:
+        made = original(context, arm, *rest)
+        if arm.label == "low-ppl":
+            remove(context.run_dir / part)
+        return made
+
+    monkeypatch.setattr(pipeline_run, "train_arm", train_arm)
+    args = run_args(tiny_folder("llama"), again, *FEW, methods="sft,low-ppl")
+    result = command(capsys, *args)
+    assert result.code == 1
+    assert "removed" in result.err
+    assert not (again / "run" / "manifest.json").exists()
+    monkeypatch.undo()
+    assert command(capsys, *args).code == 0
+    assert artifacts(again / "run") == expected
+
+
+def test_the_folder_is_looked_at_under_the_lock(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Another run with other settings takes the new folder while this one is getting ready."""
+    other = run_args(tiny_folder("llama"), tmp_path, *FEW, methods="sft")
+    original = FileLock.acquire
+
+    def acquire(lock: FileLock) -> None:
+        if lock.path.parent == tmp_path / "run":
+            with monkeypatch.context() as patch:
+                patch.setattr(FileLock, "acquire", original)
+                assert run_cli([*other, "--quiet"]) == 0
+        original(lock)
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *FEW, methods="low-ppl"))
+    assert result.code == 2
+    assert "holds a run with other settings" in result.err
+    assert [arm.label for arm in load_run(tmp_path / "run").arms] == ["sft"]
+
+
+def test_weights_lie_on_the_disk_once(again: Path, tiny_folder: Callable[[str], Path], capsys) -> None:
+    args = run_args(tiny_folder("llama"), again, *FEW, methods="sft,low-ppl")
+    assert command(capsys, *args).code == 0
+    for path in (again / "run" / "arms").rglob("adapter_model.safetensors"):
+        assert path.stat().st_nlink == 2
 
 
 def test_a_killed_repetition_is_not_taken_for_a_finished_run(again: Path, tiny_folder: Callable[[str], Path]) -> None:
