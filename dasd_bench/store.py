@@ -39,6 +39,7 @@ from dasd_bench.atomic import (
 )
 from dasd_bench.errors import StoreError
 from dasd_bench.locks import FileLock
+from dasd_bench.store_journal import FOLDER as JOURNALS
 from dasd_bench.store_journal import RunJournal
 
 Row = dict[str, Any]
@@ -66,6 +67,7 @@ def stage_key(stage: str, *parts: Any) -> str:
 
 
 DONE = "done.json"
+LOCKS = "locks"
 DAMAGED = ".damaged"
 """The folder of a stage where damaged files are moved to."""
 
@@ -241,7 +243,7 @@ class Store:
 
     def lock_path(self, stage: str, folder: str) -> Path:
         """The lock file of the entry in ``<stage>/<folder>``."""
-        return self.root / "locks" / f"{stage}-{folder}.lock"
+        return self.root / LOCKS / f"{stage}-{folder}.lock"
 
     def finished(self, stage: str, key: str) -> Finished:
         """A finished entry that an earlier stage of this run made; raises :class:`StoreError` where it is gone."""
@@ -263,6 +265,8 @@ class Store:
         """
         entry = self.entry(stage, key)
         name = f"{stage}/{entry.path.name}"
+        for folder in (stage, LOCKS, JOURNALS):
+            _clear_for_folder(self.root / folder, say)
         if self.journal is not None:
             self.journal.add([name])
         found, reused = self._get_or_make(entry, make, say)
@@ -282,8 +286,6 @@ class Store:
         if found is not None and not found.damaged():
             return found, True
         stage, key = entry.stage, entry.key
-        for folder in (self.root / stage, self.root / "locks"):
-            _clear_for_folder(folder, say)
         with FileLock(self.lock_path(stage, entry.path.name), on_wait=say), disk_errors(entry.path):
             found = entry.finished()
             if found is not None and not found.damaged():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dasd_bench.atomic import digest, is_plain_file, remove, write_text
+from dasd_bench.errors import StoreError
 from dasd_bench.locks import LockOwner, is_dead, read_owner
 
 FOLDER = "runs"
@@ -34,7 +35,7 @@ class RunJournal:
 
     def add(self, names: Iterable[str]) -> None:
         """Notes entries. A store that cannot be written does without: it can be read all the same."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreError):
             if not is_plain_file(self.path):
                 remove(self.path)
                 self.replace(())
@@ -43,7 +44,7 @@ class RunJournal:
 
     def replace(self, names: Iterable[str]) -> None:
         """Writes the whole journal again: these entries and no others."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreError):
             lines = [{"run": str(self.run)}, *sorted(set(names))]
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
 

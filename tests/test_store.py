@@ -16,8 +16,8 @@ from dasd_bench import atomic
 from dasd_bench.atomic import canonical, digest, write_text
 from dasd_bench.console import Console
 from dasd_bench.errors import StoreError
-from dasd_bench.pipeline.sharded import run_sharded
-from dasd_bench.records import TokenScores
+from dasd_bench.pipeline.sharded import pack, run_sharded, unpack
+from dasd_bench.records import Target, TokenScores
 from dasd_bench.store import EntryShards, Store, gather, load_ragged, save_ragged, shards_of, stage_key
 
 KEY = "a" * 64
@@ -90,6 +90,32 @@ def test_ragged_arrays_survive(tmp_path_factory, items) -> None:
             assert np.array_equal(back, original)
     save_ragged(path, {"ints": ints, "floats": floats}, rows)
     assert path.read_bytes() == first
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), max_size=6))
+def test_items_with_and_without_an_array_survive_packing(items) -> None:
+    none = np.zeros(0, dtype=np.uint8)
+    made = [
+        Target(
+            str(i), np.arange(n, dtype=np.int32), none, none, "é", True, "gold", {}, np.ones(n, np.int32) if p else None
+        )
+        for i, (p, n) in enumerate(items)
+    ]
+    arrays, rows = pack(made)
+    back = unpack(Target, arrays, rows)
+    assert [(t.example_id, t.token_ids.tolist()) for t in back] == [(t.example_id, t.token_ids.tolist()) for t in made]
+    for old, new in zip(made, back, strict=True):
+        assert (old.proposals is None) == (new.proposals is None)
+        assert old.proposals is None or np.array_equal(old.proposals, new.proposals)
+
+
+def test_packing_makes_nothing_that_grows_with_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty array per field is enough, however many items there are."""
+    made, zeros = [scores(2) for _ in range(500)], np.zeros
+    calls: list[object] = []
+    monkeypatch.setattr(np, "zeros", lambda *rest, **more: calls.append(rest) or zeros(*rest, **more))
+    pack(made)
+    assert len(calls) <= 4
 
 
 def test_damaged_arrays_name_the_file(tmp_path: Path) -> None:

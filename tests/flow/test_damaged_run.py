@@ -44,7 +44,7 @@ def kill(monkeypatch: pytest.MonkeyPatch, args: list[str], point: str, count: in
             run_cli(args)
 
 
-@pytest.mark.parametrize(("point", "count"), [("", 0), ("", 1), ("put", 1), ("put", 4), ("step", 2)])
+@pytest.mark.parametrize(("point", "count"), [("", 0), ("", 1), ("put", 1), ("put", 4), ("step", 1)])
 def test_a_damaged_store_gives_the_same_artifacts(
     point: str, count: int, finished: Path, tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch, capsys
 ) -> None:
