@@ -100,6 +100,12 @@ def _put_back(context: RunContext, data: list[TaskData], earlier: Earlier | None
     """Gives the run directory the manifest and results of the run before, where nothing else there has changed."""
     if earlier is None or context.overwritten or not owned() or not earlier.holds_under(conditions(context, data)):
         return False
+    try:
+        results = RunResults.from_json(earlier.results.decode("utf-8"))
+    except (StoreError, UnicodeDecodeError):
+        return False
+    if missing_files(context.run_dir, results):
+        return False
     earlier.put_back(context.run_dir)
     return True
 
@@ -118,23 +124,18 @@ def check_owned(context: RunContext, owned: Callable[[], bool]) -> None:
     )
 
 
-def check_complete(context: RunContext, results: RunResults) -> None:
-    """Raises :class:`StoreError` where a file of the finished run is not there."""
-    folders = [context.run_dir / "base"]
+def missing_files(run_dir: Path, results: RunResults) -> list[Path]:
+    """What a finished run with these results should hold and does not."""
+    folders = [run_dir / "base"]
     wanted = []
     for arm in results.arms:
         for one in arm.seeds:
-            folder = context.run_dir / "arms" / arm.directory / f"seed{one.seed}"
+            folder = run_dir / "arms" / arm.directory / f"seed{one.seed}"
             folders.append(folder)
             wanted += [folder / name for name in ("targets.jsonl", "tokens.safetensors", "pieces.json", "adapter")]
             wanted.append(folder / "train" / "metrics.jsonl")
     wanted += [folder / "eval" / task.name / "samples.jsonl" for folder in folders for task in results.tasks]
-    lost = [path for path in [context.run_dir / SPEC_FILE, *wanted] if not path.exists()]
-    if lost:
-        raise StoreError(
-            f"{lost[0]} was removed while the run worked ({len(lost)} of {len(wanted) + 1} files are gone); what was "
-            "computed is in the store: run the same command again to have it all there."
-        )
+    return [path for path in [run_dir / SPEC_FILE, *wanted] if not path.exists()]
 
 
 def _execute(
@@ -193,7 +194,12 @@ def _execute(
     results.status = "partial" if failures else "finished"
     results.save(context.run_dir)
     check_owned(context, owned)
-    check_complete(context, results)
+    missing = missing_files(context.run_dir, results)
+    if missing:
+        raise StoreError(
+            f"{missing[0]} was removed while the run worked ({len(missing)} files are missing); what was computed is "
+            "in the store: run the same command again to have it all there."
+        )
     write_manifest(context, data, results.status, failures, not_trained)
     if context.store.journal is not None:
         context.store.journal.replace(context.store.used)
