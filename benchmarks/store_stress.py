@@ -30,11 +30,11 @@ import numpy as np
 
 from dasd_bench.console import Console
 from dasd_bench.errors import StoreError
-from dasd_bench.pipeline.sharded import run_sharded
-from dasd_bench.records import TokenScores
-from dasd_bench.store import Entry, EntryShards, Row, Store, stage_key
-from dasd_bench.store_journal import RunJournal
-from dasd_bench.store_usage import prune, scan
+from dasd_bench.run.sharded import run_sharded
+from dasd_bench.store.journal import RunJournal
+from dasd_bench.store.store import Entry, EntryShards, Row, Store, stage_key
+from dasd_bench.store.usage import prune, scan
+from dasd_bench.types import TokenScores
 
 CHAINS = 12
 ITEMS = 24

@@ -14,7 +14,7 @@ from dasd_bench.cli.models_cmd import show_table
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
-    from dasd_bench.store_usage import Share
+    from dasd_bench.store.usage import Share
 
 store_option = click.option(
     "--store", type=click.Path(path_type=Path), help="Folder of shared results  [default: the user's cache]."
@@ -44,8 +44,8 @@ def store_group(context: click.Context, store: Path | None, json_events: bool) -
     if context.invoked_subcommand is not None:
         context.obj = store
         return
-    from dasd_bench.store_journal import read_journals
-    from dasd_bench.store_usage import by_age, by_run, by_stage, scan
+    from dasd_bench.store.journal import read_journals
+    from dasd_bench.store.usage import by_age, by_run, by_stage, scan
 
     console = Console(json_events=json_events)
     root = store_root(store)
@@ -93,7 +93,7 @@ def prune_command(
     """
     from dasd_bench.errors import UsageError
     from dasd_bench.models.files import format_bytes
-    from dasd_bench.store_usage import by_stage, candidates, parse_age, prune
+    from dasd_bench.store.usage import by_stage, candidates, parse_age, prune
 
     if older_than is None and not unused:
         raise UsageError("Say what may go: --older-than 30d, --unused, or both.")

@@ -17,7 +17,15 @@ from typing import Any
 
 import torch
 
-from dasd_bench.atomic import digest, disk_errors, is_plain_file, is_plain_folder, make_scratch, remove, write_text
+from dasd_bench.store.atomic import (
+    digest,
+    disk_errors,
+    is_plain_file,
+    is_plain_folder,
+    make_scratch,
+    remove,
+    write_text,
+)
 from dasd_bench.training.adapter import sync, sync_tree
 
 
