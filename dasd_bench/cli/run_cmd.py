@@ -225,7 +225,7 @@ def run_spec(
         # Again: another run may have had the folder until now.
         check_run_dir(run_dir, spec)
         try:
-            results = execute(context, data, Tracking(trackers, run_dir, console).arm_done, lambda: lock.held)
+            results = execute(context, data, Tracking(trackers, run_dir, console).arm_done, lambda: not lock.lost)
         except KeyboardInterrupt:
             console.result(interrupted_line(context))
             return 130

@@ -129,7 +129,7 @@ def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console
             try:
                 check_run_dir(run_dir, spec)
                 check_training(context)
-                add_run(surface, execute(context, data, owned=lambda: lock.held), spec.seeds)
+                add_run(surface, execute(context, data, owned=lambda: not lock.lost), spec.seeds)
             except DasdError as error:
                 console.warn(f"point {point.name} failed: {error}")
                 add_failure(surface)

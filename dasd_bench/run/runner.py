@@ -201,7 +201,8 @@ def _execute(
             "in the store: run the same command again to have it all there."
         )
     write_manifest(context, data, results.status, failures, not_trained)
-    if context.store.journal is not None:
+    if context.store.journal is not None and not failures:
+        # What was noted by earlier sessions and is not used any more may be pruned; failed arms still need theirs.
         context.store.journal.replace(context.store.used)
     check_owned(context, owned)
     return results

@@ -140,6 +140,14 @@ class FileLock:
         owner = read_owner(self.path)
         return owner is not None and owner.token == self._owner.token
 
+    @property
+    def lost(self) -> bool:
+        """True after the lock file was removed or taken over; a file that cannot be read just now is not lost."""
+        owner = read_owner(self.path)
+        if owner is None or self._owner is None:
+            return not os.path.lexists(self.path)
+        return owner.token != self._owner.token
+
     def acquire(self) -> None:
         """Waits for the lock and takes it."""
         started = time.monotonic()
