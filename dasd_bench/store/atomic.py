@@ -17,10 +17,7 @@ from typing import Any
 
 from dasd_bench.errors import StoreError
 
-UNWRITABLE = (
-    errno.EACCES,
-    errno.EROFS,
-    errno.EPERM,
+IN_THE_WAY = (
     errno.EISDIR,
     errno.ENOTDIR,
     errno.EEXIST,
@@ -30,11 +27,12 @@ UNWRITABLE = (
     errno.EFBIG,
     errno.EIO,
 )
+"""What else can keep a single file from being written."""
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns the operating system's write errors into one sentence."""
+def disk_errors(path: Path, *more: int) -> Iterator[None]:
+    """Turns the operating system's write errors, those with the numbers ``more`` too, into one sentence."""
     try:
         yield
     except OSError as error:
@@ -42,7 +40,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise StoreError(
                 f"No space left while writing {path}; free some disk and run the same command again to go on."
             ) from error
-        if error.errno in UNWRITABLE:
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, *more):
             raise StoreError(f"Cannot write {path}: {error.strerror}; choose another folder with --output.") from error
         raise
 
@@ -52,7 +50,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     A link in the file's place is replaced, never followed.
     """
-    with disk_errors(path):
+    with disk_errors(path, *IN_THE_WAY):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:

@@ -207,6 +207,12 @@ def test_weights_lie_on_the_disk_once(again: Path, tiny_folder: Callable[[str], 
         assert path.stat().st_nlink == 2
 
 
+def test_all_files_of_a_run_and_its_store_have_the_permissions_of_new_files(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("")
+    wanted = (tmp_path / "new").stat().st_mode
+    assert {path.stat().st_mode for path in finished.rglob("*") if path.is_file()} == {wanted}
+
+
 def test_a_killed_repetition_is_not_taken_for_a_finished_run(again: Path, tiny_folder: Callable[[str], Path]) -> None:
     code, _ = start("write", 4, again, tiny_folder("llama"), *FEW, methods="sft,low-ppl")
     assert code == -signal.SIGKILL
