@@ -174,11 +174,18 @@ class Entry:
         return data if hashlib.sha256(data).hexdigest() == _noted_sha256(path) else None
 
     def finish(self, meta: Row, inputs: Sequence[str] = ()) -> Finished:
-        """Marks the entry complete: everything in its folder now is what the stage made, hidden files aside."""
+        """Marks the entry complete: everything in its folder now is what the stage made, hidden files aside.
+
+        Raises :class:`StoreError` where a part that :meth:`put` wrote is gone.
+        """
         files = {}
         for path in sorted(self.path.rglob("*")):
             name = path.relative_to(self.path).as_posix()
-            if is_plain_file(path) and name != DONE and not any(part.startswith(".") for part in name.split("/")):
+            hidden = any(part.startswith(".") for part in name.split("/")[:-1])
+            if not hidden and path.name.startswith(".") and path.name.endswith(".sha256"):
+                if not is_plain_file(_part(path)):
+                    raise StoreError(f"{_part(path)} was removed while in use; run the same command again to mend it.")
+            elif not hidden and not path.name.startswith(".") and is_plain_file(path) and name != DONE:
                 # A part damaged since it was written must not be recorded as right.
                 files[name] = [path.stat().st_size, _noted_sha256(path) or _sha256(path)]
         facts = {"stage": self.stage, "key": self.key, "files": files, "meta": meta, "inputs": inputs}
@@ -210,7 +217,7 @@ class Entry:
         elif os.path.lexists(self._done):
             strange.append(self._done)
         for note in self.path.rglob(".*.sha256"):
-            part = note.with_name(note.name[1:].removesuffix(".sha256"))
+            part = _part(note)
             if os.path.lexists(part) and (not is_plain_file(part) or _sha256(part) != _noted_sha256(part)):
                 strange.append(part)
         names = sorted({path.relative_to(self.path).as_posix() for path in strange})
@@ -407,6 +414,10 @@ def _clear_for_folder(path: Path, say: Callable[[str], None]) -> None:
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")
+
+
+def _part(sidecar: Path) -> Path:
+    return sidecar.with_name(sidecar.name[1:].removesuffix(".sha256"))
 
 
 def _noted_sha256(path: Path) -> str | None:

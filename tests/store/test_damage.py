@@ -199,6 +199,20 @@ def test_damage_between_writing_and_reading_is_never_certified(tmp_path: Path) -
     assert parse_lines(found.read("a.jsonl")) == [{"a": 1}]
 
 
+def test_a_part_removed_before_the_end_is_never_left_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def make(entry: Entry) -> Row:
+        entry.put("a", b"a")
+        entry.put("b", b"b")
+        (entry.path / "a").unlink()
+        return {}
+
+    with pytest.raises(StoreError, match="a was removed while in use"):
+        store.get_or_make("score", KEY, make, print)
+    assert store.entry("score", KEY).finished() is None
+
+
 def test_an_entry_knows_what_it_was_made_of(tmp_path: Path) -> None:
     """Through the whole chain, also where the inner stages are not looked at again."""
     for _ in range(2):
