@@ -128,6 +128,10 @@ class Console:
         self.warnings.append(text)
         self.event("warning", text=f"Warning: {text}")
 
+    def notice(self, text: str) -> None:
+        """A warning line about this machine or its disk: shown even with ``--quiet``, and no part of the results."""
+        self.event("warning", text=f"Warning: {text}")
+
     def event(self, kind: str, *, text: str = "", **fields: Any) -> None:
         """A machine-readable event; prints ``text`` in the human modes."""
         if self.json_events:

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("dasd_bench.cli.list_cmd:show", "Show a method, task, model or run."),
     "data": ("dasd_bench.cli.data_cmd:data_group", "Check a folder of benchmark data."),
     "models": ("dasd_bench.cli.models_cmd:models_group", "Fetch and list models."),
+    "store": ("dasd_bench.cli.store_cmd:store_group", "Say what the stored results take, and prune them."),
     "exec": ("dasd_bench.cli.exec_cmd:exec_command", "Execute code samples in the sandbox and score them."),
     "bench": ("dasd_bench.cli.bench_cmd:bench", "Measure speed against what you would otherwise run."),
     "doctor": ("dasd_bench.cli.doctor:doctor", "Say what this machine has and can do."),

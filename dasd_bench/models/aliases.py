@@ -142,7 +142,8 @@ def user_models_file() -> Path:
     if named:
         return Path(named).expanduser()
     config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(config).expanduser() / "dasd-bench" / "models.yaml"
+    # Unlike ``Path.expanduser`` it raises nothing where there is no home folder.
+    return Path(os.path.expanduser(config)) / "dasd-bench" / "models.yaml"
 
 
 def load_aliases() -> dict[str, ModelAlias]:

@@ -31,7 +31,7 @@ from dasd_bench.models.files import (
     model_files,
     need_space,
 )
-from dasd_bench.store.atomic import write_json
+from dasd_bench.store.atomic import apply_umask, write_json
 from dasd_bench.store.locks import FileLock
 
 MANIFEST = "dasd-model.json"
@@ -130,9 +130,8 @@ def _convert(path: Path, target: Path, name: str, source: str, cache_dir: Path, 
     lacking = missing_parts(target)
     if lacking:
         raise ModelError(f"The conversion of '{path.name}' gave no {lacking}.")
+    apply_umask(target)
     for file in target.iterdir():
-        # Readable by others, since a cache on a shared disk serves a group.
-        file.chmod(0o644)
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
     files = {file.name: file_sha256(file) for file in model_files(target)}

@@ -13,7 +13,9 @@ import json
 import os
 import re
 import shutil
+import stat
 import struct
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +41,24 @@ _CHUNK = 1 << 20
 
 
 def user_cache_dir() -> Path:
-    """``DASD_CACHE_DIR``, else ``dasd-bench`` in the XDG cache folder."""
+    """``DASD_CACHE_DIR``, else ``dasd-bench`` in the XDG cache folder.
+
+    Without a home folder (no ``HOME``, no entry of the user database) a folder of the user's own among the temporary
+    files; raises :class:`ModelError` where another user has taken its name.
+    """
     named = os.environ.get("DASD_CACHE_DIR")
     if named:
         return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dasd-bench"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dasd-bench"
+    except RuntimeError:
+        folder = Path(tempfile.gettempdir()) / f"dasd-bench-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    # Compiled kernels are loaded from the cache: nobody else may be able to write there.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise ModelError(f"There is no home folder, and {folder} is another user's: set DASD_CACHE_DIR.")
+    return folder
 
 
 def missing_parts(folder: Path) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import StoreError
-from dasd_bench.store.atomic import write_text
+from dasd_bench.store.atomic import write_bytes
 from dasd_bench.types import Finish, Reason
 
 Row = dict[str, Any]
@@ -69,8 +69,13 @@ class ItemRecord:
 
 def write_records(path: Path, records: Sequence[ItemRecord]) -> None:
     """Writes one JSON line per record, atomically."""
-    lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) for record in records]
-    write_text(path, "".join(line + "\n" for line in lines))
+    write_bytes(path, records_bytes(records))
+
+
+def records_bytes(records: Sequence[ItemRecord]) -> bytes:
+    """One JSON line per record."""
+    lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) + "\n" for record in records]
+    return "".join(lines).encode("utf-8")
 
 
 def read_records(path: Path) -> list[ItemRecord]:
@@ -79,10 +84,19 @@ def read_records(path: Path) -> list[ItemRecord]:
     Raises :class:`StoreError` naming file and line for anything else that is not a record.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: the run keeps no completions for this task.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error}.") from None
+    return parse_records(data, path)
+
+
+def parse_records(data: bytes, path: Path) -> list[ItemRecord]:
+    """The records in the bytes of a ``samples.jsonl``; ``path`` is for errors."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise StoreError(f"{path} cannot be read: {error}.") from None
     records = []
     # Only "\n" ends a row: JSON strings may hold the other line separators that str.splitlines cuts at.

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench import __version__
-from dasd_bench.results.directory import ModelDirectory
-from dasd_bench.store.atomic import write_json, write_text
+from dasd_bench.results.directory import ModelDirectory, RunDirectory
+from dasd_bench.results.schema import RunResults
+from dasd_bench.store.atomic import disk_errors, remove, write_json, write_text
 from dasd_bench.store.store import save_ragged
 from dasd_bench.types import WeightedTarget
 
@@ -95,16 +96,40 @@ def piece_text(tokenizer: Any, token_id: int) -> str:
     return str(tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
 
 
-def copy_tree(source: Path, target: Path) -> None:
-    """Copies a folder in place of the one that is there; an interruption leaves the one or the other whole."""
+def link_tree(source: Path, target: Path) -> None:
+    """Puts a folder of the store in place of the one that is there; an interruption leaves the one or the other whole.
+
+    Files are hard links, so that weights lie on the disk once; copies where the run directory is on another device.
+    """
     partial, old = (target.with_name(f".{target.name}.{name}") for name in ("partial", "old"))
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(source, partial)
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    with disk_errors(target):
+        for leftover in (partial, old):
+            remove(leftover)
+        shutil.copytree(source, partial, copy_function=_link_or_copy)
+        if os.path.lexists(target):
+            target.rename(old)
+        partial.rename(target)
+        remove(old)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def missing_files(directory: RunDirectory, results: RunResults) -> list[Path]:
+    """What a finished run with these results should hold and does not."""
+    models = [directory.base]
+    wanted = [directory.spec]
+    for arm in results.arms:
+        for one in arm.seeds:
+            model = directory.arm(arm.directory, one.seed)
+            models.append(model)
+            wanted += [model.targets, model.tokens, model.pieces, model.adapter, model.metrics]
+    wanted += [model.samples(task.name) for model in models for task in results.tasks]
+    return [path for path in wanted if not path.exists()]
 
 
 def environment() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from dasd_bench.registry import Registry
 from dasd_bench.results.directory import RunDirectory
 from dasd_bench.run.recorder import Recorder
 from dasd_bench.store.atomic import digest
-from dasd_bench.store.store import Store
+from dasd_bench.store.store import Entry, Finished, Row, Store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 class RunContext:
     """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged.
 
-    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key.
+    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
+    True once a file of the run directory holds something newly computed.
     """
 
     spec: RunSpec
@@ -54,6 +56,7 @@ class RunContext:
     _adapter: Path | None = field(default=None, repr=False)
     engine_path: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
+    overwritten: bool = False
 
     @property
     def directory(self) -> RunDirectory:
@@ -70,6 +73,10 @@ class RunContext:
             "device": self.device.split(":")[0],
             "engine": digest(self.spec.engine),
         }
+
+    def get_or_make(self, stage: str, key: str, make: Callable[[Entry], Row]) -> tuple[Finished, bool]:
+        """The stored result of a stage, made where it is not there yet, and whether it was there."""
+        return self.store.get_or_make(stage, key, make, self.console.notice)
 
     def engine(self, adapter: Path | None = None) -> InferenceEngine:
         """The engine on the base (``adapter`` None) or on the base with that adapter merged; loaded once in a row."""

@@ -12,14 +12,14 @@ from typing import Any
 import psutil
 
 from dasd_bench.console import format_seconds
-from dasd_bench.results.directory import RESULTS_FILE
+from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE
 from dasd_bench.results.schema import RunResults
 from dasd_bench.run.artifacts import command_line, environment
 from dasd_bench.run.budget import budget_name, shared_training
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.recorder import GIB, peak_memory_gib
-from dasd_bench.store.atomic import digest, write_bytes, write_json
+from dasd_bench.store.atomic import digest, is_plain_file, remove, write_bytes, write_json
 
 
 def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
@@ -107,10 +107,11 @@ def write_manifest(
         ],
         "unsafe_code": {"allowed": spec.confirm_run_unsafe_code},
         "stages": {"reused": reused, "computed": computed, "each": [asdict(s) for s in context.recorder.stages]},
+        "store_entries": sorted(set(context.store.used)),
         "peak_memory_gib": round(peak_memory_gib(), 3),
         "environment": environment(),
     }
-    write_json(context.run_dir / "manifest.json", manifest)
+    write_json(context.run_dir / MANIFEST_FILE, manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,30 +128,28 @@ class Earlier:
         except (ValueError, KeyError, TypeError):
             return False
 
+    def put_back(self, run_dir: Path) -> None:
+        """Writes both again as they were."""
+        write_bytes(run_dir / RESULTS_FILE, self.results)
+        write_bytes(run_dir / MANIFEST_FILE, self.manifest)
+
 
 def take_manifest(run_dir: Path) -> Earlier | None:
     """Takes the manifest away before work begins: killed from here on, the run is not taken for a finished one."""
-    manifest, results = run_dir / "manifest.json", run_dir / RESULTS_FILE
-    if not manifest.exists():
-        return None
-    earlier = Earlier(manifest.read_bytes(), results.read_bytes()) if results.exists() else None
-    manifest.unlink()
+    manifest, results = run_dir / MANIFEST_FILE, run_dir / RESULTS_FILE
+    whole = is_plain_file(manifest) and is_plain_file(results)
+    earlier = Earlier(manifest.read_bytes(), results.read_bytes()) if whole else None
+    # Links, folders and the like in the place of either go too.
+    remove(manifest)
+    if not is_plain_file(results):
+        remove(results)
     return earlier
 
 
-def close_interrupted(context: RunContext, data: list[TaskData], earlier: Earlier | None) -> None:
-    """The manifest of an interrupted run: ``cancelled``, so that no table takes it for a finished one.
-
-    Where all that was done so far came from the store under the same conditions, nothing in the run's directory is
-    other than it was: then the manifest is the earlier one again, with its results.
-    """
-    _, computed = context.recorder.reuse_counts()
-    if earlier is not None and not computed and earlier.holds_under(conditions(context, data)):
-        write_bytes(context.run_dir / RESULTS_FILE, earlier.results)
-        write_bytes(context.run_dir / "manifest.json", earlier.manifest)
-        return
+def write_cancelled(context: RunContext) -> None:
+    """The manifest of an interrupted run: ``cancelled``, so that no table takes it for a finished one."""
     write_json(
-        context.run_dir / "manifest.json",
+        context.run_dir / MANIFEST_FILE,
         {"status": "cancelled", "created": _now(), "command": command_line(), "model": {"name": context.spec.model}},
     )
 

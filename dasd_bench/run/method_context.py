@@ -19,6 +19,7 @@ from dasd_bench.methods.plugin_source import source_hash
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
+from dasd_bench.store.store import stage_key
 from dasd_bench.tasks.base import Task
 from dasd_bench.types import Bytes, Example, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 
@@ -37,7 +38,7 @@ GUIDE = (
 
 def work_key(kind: str, *parts: object) -> str:
     """The store's key of engine work that is stored by its content."""
-    return digest(kind, VERSIONS[kind], *parts)
+    return stage_key(kind, VERSIONS[kind], *parts)
 
 
 class StoreLab:

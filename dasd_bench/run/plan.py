@@ -12,7 +12,7 @@ from dasd_bench.errors import PluginError
 from dasd_bench.results.schema import StageTime
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.graph import Graph
-from dasd_bench.store.atomic import write_json
+from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
 DEFAULT_RATES = {
     "targets": 120.0,
@@ -96,13 +96,21 @@ def _rate_key(context: RunContext) -> str:
 
 
 def read_rates(context: RunContext) -> dict[str, float]:
-    """Planned tokens per second by kind of stage: measured on this machine with this model where known."""
+    """Planned tokens per second by stage: measured on this machine with this model where known."""
+    return DEFAULT_RATES | _known_rates(context).get(_rate_key(context), {})
+
+
+def _known_rates(context: RunContext) -> dict[str, dict[str, float]]:
+    """The store's ``rates.json``: by model and device, tokens per second by stage. Only what makes sense is taken."""
+    path = _rates_file(context)
     try:
-        known = json.loads(_rates_file(context).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    own: dict[str, float] = known.get(_rate_key(context), {})
-    return DEFAULT_RATES | own
+        known = json.loads(path.read_text(encoding="utf-8")) if is_plain_file(path) else {}
+        return {
+            key: {kind: float(rate) for kind, rate in rates.items() if kind in DEFAULT_RATES and float(rate) > 0}
+            for key, rates in known.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def learn_rates(context: RunContext, rows: Sequence[PlanRow], stages: Sequence[StageTime]) -> None:
@@ -118,10 +126,9 @@ def learn_rates(context: RunContext, rows: Sequence[PlanRow], stages: Sequence[S
     if not planned:
         return
     path = _rates_file(context)
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    if is_plain_folder(path):
+        remove(path)
+    known = _known_rates(context)
     known.setdefault(_rate_key(context), {}).update(
         {kind: planned[kind] / spent[kind] for kind in planned if spent[kind] > 1.0}
     )

@@ -24,6 +24,7 @@ from dasd_bench.run.plan import PlanRow, make_plan
 from dasd_bench.run.recorder import Recorder
 from dasd_bench.run.validation import load_validation
 from dasd_bench.store.atomic import digest
+from dasd_bench.store.journal import RunJournal
 from dasd_bench.store.store import Store
 
 
@@ -95,6 +96,7 @@ def build_context(
         console=console,
         accept_licences=options.accept_licences,
     )
+    root = options.store or cache / "store"
     device = resolve_device(spec.device)
     dtype = "bf16" if str(resolve_dtype(spec.dtype, device, console)).endswith("bfloat16") else "fp32"
     tokenizer = load_tokenizer(model.path)
@@ -103,7 +105,7 @@ def build_context(
         registry=registry,
         arms=chosen,
         console=console,
-        store=Store(options.store or cache / "store"),
+        store=Store(root, RunJournal(root, run_dir.resolve())),
         recorder=Recorder(console),
         run_dir=run_dir,
         model=model,
@@ -133,7 +135,7 @@ def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
     if directory.spec.is_file():
         if read_file(directory.spec) != read_spec_text(to_yaml(spec)):
             raise UsageError(f"{run_dir} holds a run with other settings; choose another folder with --output.")
-    elif run_dir.is_dir() and any(run_dir.iterdir()) and not directory.lock.exists():
+    elif run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
         raise UsageError(f"--output {run_dir} is not empty and holds no run; name an empty or a new folder.")
 
 

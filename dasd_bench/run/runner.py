@@ -2,49 +2,97 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from dasd_bench.config.spec import to_yaml
-from dasd_bench.errors import DasdError, PluginError
+from dasd_bench.errors import DasdError, PluginError, StoreError
 from dasd_bench.results.schema import Arm, RunResults, SeedArm
+from dasd_bench.run.artifacts import missing_files
 from dasd_bench.run.budget import train_summary
 from dasd_bench.run.collect import arm_row, model_scores, seed_arm
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.graph import ArmStages, Graph
-from dasd_bench.run.manifest import LeftOut, close_interrupted, conditions, take_manifest, write_manifest
+from dasd_bench.run.manifest import Earlier, LeftOut, conditions, take_manifest, write_cancelled, write_manifest
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.store.atomic import remove_leftovers, write_text
 
 ArmDone = Callable[[RunResults, Arm, SeedArm], None]
-"""Told of every finished arm and seed."""
+"""Called with every finished arm and seed."""
 
 
-def execute(context: RunContext, data: list[TaskData], graph: Graph, arm_done: ArmDone | None = None) -> RunResults:
+def execute(
+    context: RunContext,
+    data: list[TaskData],
+    graph: Graph,
+    arm_done: ArmDone | None = None,
+    owned: Callable[[], bool] = lambda: True,
+) -> RunResults:
     """Runs every stage. Arms that fail are reported and left out; the status then is ``partial``.
 
-    While it works the run directory has no manifest; interrupted, it gets one that says so, or its earlier one back
-    where nothing was computed yet.
+    While it works the run directory has no manifest. Where it ends early, or some arms failed, before a file there was
+    overwritten with anything new, a finished run that was repeated gets its manifest and its results back. ``owned``
+    says whether the directory still is this run's; raises :class:`StoreError` where it was removed, in whole or in
+    part, while the run worked.
     """
     earlier = take_manifest(context.run_dir)
     try:
-        return _Execution(context, data, graph).run(arm_done)
+        results = _Execution(context, data, graph, owned).run(arm_done)
     except KeyboardInterrupt:
-        close_interrupted(context, data, earlier)
+        if not _put_back(context, data, earlier, owned):
+            write_cancelled(context)
         raise
-    except SystemExit as error:
-        raise PluginError(f"A task plugin or a package that it uses called sys.exit({error.code!r}).") from error
+    except BaseException as error:
+        if isinstance(error, OSError):
+            check_owned(context, owned)
+        _put_back(context, data, earlier, owned)
+        if isinstance(error, SystemExit):
+            raise PluginError(f"A task plugin or a package that it uses called sys.exit({error.code!r}).") from error
+        raise
+    if results.status == "partial" and _put_back(context, data, earlier, owned):
+        context.console.notice(f"The results of the earlier run in {context.run_dir} were kept.")
+    return results
+
+
+def _put_back(context: RunContext, data: list[TaskData], earlier: Earlier | None, owned: Callable[[], bool]) -> bool:
+    """Gives the run directory the manifest and results of the run before, where nothing else there has changed."""
+    if earlier is None or context.overwritten or not owned() or not earlier.holds_under(conditions(context, data)):
+        return False
+    try:
+        results = RunResults.from_json(earlier.results.decode("utf-8"))
+    except (StoreError, UnicodeDecodeError):
+        return False
+    if missing_files(context.directory, results):
+        return False
+    earlier.put_back(context.run_dir)
+    return True
+
+
+def check_owned(context: RunContext, owned: Callable[[], bool]) -> None:
+    """Raises :class:`StoreError` where the run directory was removed, or is another run's by now."""
+    if owned():
+        return
+    directory = context.directory
+    if not os.path.lexists(directory.spec) and not os.path.lexists(directory.lock):
+        # What was written since lies in a folder of the same name: with this file the same command resumes there.
+        write_text(directory.spec, to_yaml(context.spec))
+    raise StoreError(
+        f"{context.run_dir} was removed or taken by another run while this one worked; what was computed is in the "
+        "store: run the same command again to have it all there."
+    )
 
 
 class _Execution:
     """One pass over the graph: what failed so far, what was left out, the results as they grow."""
 
-    def __init__(self, context: RunContext, data: list[TaskData], graph: Graph) -> None:
+    def __init__(self, context: RunContext, data: list[TaskData], graph: Graph, owned: Callable[[], bool]) -> None:
         spec = context.spec
         self.context = context
         self.data = data
         self.graph = graph
+        self.owned = owned
         self.failures: list[str] = []
         self.left_out: list[LeftOut] = []
         self.results = RunResults(
@@ -75,6 +123,7 @@ class _Execution:
         results.conditions = conditions(context, self.data)
         finished = []
         for one in prepared:
+            check_owned(context, self.owned)
             if self._succeeds(one, one.trained()):
                 finished.append(one)
                 row, seed = self._add(one)
@@ -86,7 +135,12 @@ class _Execution:
         results.warnings = list(dict.fromkeys(context.console.warnings))
         results.status = "partial" if self.failures else "finished"
         self._save()
+        self._check_complete()
+        if context.store.journal is not None and not self.failures:
+            # What earlier sessions noted and is not used any more may be pruned; failed arms still need theirs.
+            context.store.journal.replace(context.store.used)
         write_manifest(context, self.data, results.status, self.failures, self.left_out)
+        check_owned(context, self.owned)
         return results
 
     def _succeeds(self, arm: ArmStages, stages: Iterable[Stage[Any]]) -> bool:
@@ -129,3 +183,13 @@ class _Execution:
     def _save(self) -> None:
         self.results.stages = list(self.context.recorder.stages)
         self.results.save(self.context.run_dir)
+
+    def _check_complete(self) -> None:
+        """Raises :class:`StoreError` where the run directory, or a file in it, was removed while the run worked."""
+        check_owned(self.context, self.owned)
+        missing = missing_files(self.context.directory, self.results)
+        if missing:
+            raise StoreError(
+                f"{missing[0]} was removed while the run worked ({len(missing)} files are missing); what was computed "
+                "is in the store: run the same command again to have it all there."
+            )

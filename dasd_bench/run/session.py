@@ -10,7 +10,7 @@ from dasd_bench.run.data import TaskData
 from dasd_bench.run.manifest import interrupted_line
 from dasd_bench.run.options import RunOptions
 from dasd_bench.run.plan import learn_rates, plan_lines
-from dasd_bench.run.prepare import prepare
+from dasd_bench.run.prepare import check_run_dir, prepare
 from dasd_bench.run.runner import execute
 from dasd_bench.store.locks import FileLock
 
@@ -34,9 +34,11 @@ def run_session(
     context = prepared.context
     console.say(plan_lines(prepared.plan)[-1])
     tracking = Tracking(trackers, context.run_dir, console)
-    with FileLock(context.directory.lock, on_wait=console.say):
+    with FileLock(context.directory.lock, on_wait=console.notice) as lock:
+        # Again: another run may have had the folder until now.
+        check_run_dir(context.run_dir, spec)
         try:
-            results = execute(context, prepared.data, prepared.graph, tracking.arm_done)
+            results = execute(context, prepared.data, prepared.graph, tracking.arm_done, lambda: not lock.lost)
         except KeyboardInterrupt:
             raise RunInterrupted(interrupted_line(context)) from None
     learn_rates(context, prepared.plan, context.recorder.stages)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import TrainingError, did_you_mean
 from dasd_bench.models.gguf import quiet_transformers
-from dasd_bench.store.atomic import disk_errors
+from dasd_bench.store.atomic import apply_umask, disk_errors, make_scratch, remove
 from dasd_bench.training.linear import can_pack, frozen_forward, lora_forward
 from dasd_bench.training.quantize import is_quantized
 
@@ -138,11 +136,9 @@ def save(model: Any, state: dict[str, Tensor], folder: Path) -> None:
     The same weights give the same bytes: JSON keys and target names are sorted, and no path of this machine is in it.
     """
     with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
         for stale in folder.parent.glob(f".{folder.name}.*"):
-            shutil.rmtree(stale)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        os.chmod(partial, 0o755)
+            remove(stale)
+        partial = make_scratch(folder.parent, f".{folder.name}.")
         if hasattr(model, "peft_config"):
             save_file(dict(sorted(state.items())), partial / "adapter_model.safetensors", metadata={"format": "pt"})
             fields = model.peft_config[ADAPTER].to_dict()
@@ -152,9 +148,9 @@ def save(model: Any, state: dict[str, Tensor], folder: Path) -> None:
         else:
             with quiet_transformers():
                 model.save_pretrained(partial, state_dict=state)
+        apply_umask(partial)
         sync_tree(partial)
-        if folder.exists():
-            shutil.rmtree(folder)
+        remove(folder)
         os.rename(partial, folder)
         sync(folder.parent)
 

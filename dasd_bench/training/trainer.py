@@ -191,7 +191,9 @@ class _Run:
         self.optimizer = make_optimizer(self.weights.own.values(), config)
         self.head = packed.head()
         self.objective = Objective(online_rule(method) if method.online else None, method.needs_entropy)
-        self.checkpoints = Checkpoints(out_dir / "checkpoints", fingerprint, config.keep_checkpoints)
+        self.checkpoints = Checkpoints(
+            out_dir / "checkpoints", out_dir / "metrics.jsonl", fingerprint, config.keep_checkpoints
+        )
         self.total = step_count(len(self.rows), config.batch_size, config.epochs)
         self.memory = memory
         self.position = Position()

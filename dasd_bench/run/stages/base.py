@@ -11,8 +11,7 @@ from typing import ClassVar, Generic, TypeVar
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods.base import BASE
 from dasd_bench.run.context import RunContext
-from dasd_bench.store.atomic import digest
-from dasd_bench.store.store import Entry, Row
+from dasd_bench.store.store import Entry, Finished, Row, stage_key
 
 T = TypeVar("T")
 
@@ -63,7 +62,7 @@ class Stage(ABC, Generic[T]):
         """Does the work: writes into the entry's folder and gives the entry's metadata."""
 
     @abstractmethod
-    def read(self, entry: Entry) -> T:
+    def read(self, entry: Finished) -> T:
         """The result from a finished entry."""
 
     def publish(self) -> None:
@@ -72,7 +71,7 @@ class Stage(ABC, Generic[T]):
     @cached_property
     def key(self) -> str:
         """The store's key."""
-        return digest(self.kind, self.version, *self.parts())
+        return stage_key(self.kind, self.version, *self.parts())
 
     @property
     def entry(self) -> Entry:
@@ -83,7 +82,7 @@ class Stage(ABC, Generic[T]):
     def value(self) -> T:
         """The result of the finished stage."""
         if self._value is None:
-            self._value = self.read(self.entry)
+            self._value = self.read(self.context.store.finished(self.kind, self.key))
         return self._value
 
     def release(self) -> None:
@@ -93,10 +92,9 @@ class Stage(ABC, Generic[T]):
     def run(self) -> None:
         """Makes the result or takes it from the store, and publishes it."""
         with self.context.recorder.stage(self.name, self.label, self.seed) as record:
-            entry, record.reused = self.context.store.get_or_make(
-                self.kind, self.key, self.make, self.context.console.say
-            )
+            entry, record.reused = self.context.get_or_make(self.kind, self.key, self.make)
             self._value = self.read(entry)
+        self.context.overwritten |= not record.reused
         self.publish()
 
 

@@ -22,12 +22,14 @@ from dasd_bench.run.data import TaskData
 from dasd_bench.run.method_context import StoreLab, score_requests
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.train import Train
-from dasd_bench.store.store import Entry, Row, load_ragged, save_ragged
+from dasd_bench.store.store import Entry, Finished, Row, parse_ragged, ragged_bytes
 from dasd_bench.types import Floats
 
 if TYPE_CHECKING:
     from dasd_bench.engine import ScoreRequest
     from dasd_bench.engine.divergence import Head
+
+OUTPUTS = "outputs.safetensors"
 
 PROMPTS = 64
 """Held-out prompts in all, drawn evenly from every evaluated task."""
@@ -122,11 +124,11 @@ class HeldOutOutputs(Stage[Outputs]):
         if self.base is not None:
             states = context.distributions(self.adapter).hidden_states(requests(held, self.base.value.tokens))
             arrays["hidden"] = [state.reshape(-1) for state in states]
-        save_ragged(entry.path / "outputs.safetensors", arrays, [{} for _ in made])
+        entry.put(OUTPUTS, ragged_bytes(arrays, [{} for _ in made]))
         return {"prompts": len(made)}
 
-    def read(self, entry: Entry) -> Outputs:
-        arrays, _ = load_ragged(entry.path / "outputs.safetensors")
+    def read(self, entry: Finished) -> Outputs:
+        arrays, _ = parse_ragged(entry.read(OUTPUTS), entry.path / OUTPUTS)
         hidden = None
         if self.base is not None:
             along = self.base.value.tokens
@@ -178,8 +180,8 @@ class MeasureDrift(Stage[Drift]):
         )
         return asdict(drift)
 
-    def read(self, entry: Entry) -> Drift:
-        return Drift(**entry.meta())
+    def read(self, entry: Finished) -> Drift:
+        return Drift(**entry.meta)
 
 
 def requests(held: HeldOut, outputs: Sequence[Sequence[int]]) -> list[ScoreRequest]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +9,15 @@ from typing import Any
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.evaluation.records import EvalSettings
-from dasd_bench.results.samples import ItemRecord, read_records, write_records
+from dasd_bench.results.directory import SAMPLES_FILE
+from dasd_bench.results.samples import ItemRecord, parse_records, records_bytes, write_records
 from dasd_bench.results.schema import TaskInfo
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.train import Train
-from dasd_bench.store.store import DiskShards, Entry, Row
+from dasd_bench.store.atomic import remove
+from dasd_bench.store.store import Entry, EntryShards, Finished, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,6 @@ class Evaluate(Stage[Evaluation]):
         from dasd_bench.evaluation import evaluate
 
         context, data = self.context, self.data
-        shards = entry.path / ".shards"
         result = evaluate(
             data.task,
             context.engine(self.adapter),
@@ -79,17 +79,19 @@ class Evaluate(Stage[Evaluation]):
             settings=eval_settings(context, data),
             chat=context.chat,
             stop_ids=context.stop_ids,
-            shards=DiskShards(shards),
+            shards=EntryShards(entry),
             console=context.console,
         )
         # Validation items keep the names that their rows have in the train split.
         records = [replace(record, id=data.test[record.index].id) for record in result.records]
-        write_records(entry.path / "samples.jsonl", records)
-        shutil.rmtree(shards, ignore_errors=True)
-        return result.summary()
+        entry.put(SAMPLES_FILE, records_bytes(records))
+        remove(entry.path / EntryShards.FOLDER)
+        return result.summary() | {"engine": self.context.engine_path}
 
-    def read(self, entry: Entry) -> Evaluation:
-        return Evaluation(read_records(entry.path / "samples.jsonl"), entry.meta())
+    def read(self, entry: Finished) -> Evaluation:
+        # A run that takes everything from the store still says which engine its numbers come from.
+        self.context.engine_path = self.context.engine_path or entry.meta["engine"]
+        return Evaluation(parse_records(entry.read(SAMPLES_FILE), entry.path / SAMPLES_FILE), entry.meta)
 
     def publish(self) -> None:
         directory = self.context.directory

@@ -19,7 +19,7 @@ from dasd_bench.run.context import RunContext
 from dasd_bench.run.method_context import StoreLab
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.evaluate import Evaluate
-from dasd_bench.store.store import Entry, Row
+from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.types import Bools, Reason, TokenScores
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class NllOfReferences(Stage[ReferenceNll]):
             nll.own = own_nll(right, [scores[index] for index in right])
         return asdict(nll)
 
-    def read(self, entry: Entry) -> ReferenceNll:
-        found = entry.meta()
+    def read(self, entry: Finished) -> ReferenceNll:
+        found = dict(entry.meta)
         own = found.pop("own")
         return ReferenceNll(**found, own=None if own is None else OwnNll(**own))
 

@@ -11,7 +11,7 @@ from dasd_bench.run.artifacts import write_pieces, write_targets
 from dasd_bench.run.method_context import StoreLab, score_requests
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.targets import Targets
-from dasd_bench.store.store import Entry, Row
+from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.types import ScoredTarget, TokenScores, WeightedTarget
 
 
@@ -42,7 +42,7 @@ class Scores(Stage[list[WeightedTarget]]):
     def make(self, entry: Entry) -> Row:
         return {"targets": len(self._scores())}
 
-    def read(self, entry: Entry) -> list[WeightedTarget]:
+    def read(self, entry: Finished) -> list[WeightedTarget]:
         examples = {example.id: example for example in self.targets.examples}
         return [
             WeightedTarget.of(item, plugin_calls.weights(self.arm.method, item))

@@ -12,8 +12,10 @@ from dasd_bench.methods.base import Method
 from dasd_bench.run.method_context import StoreLab
 from dasd_bench.run.sharded import pack, unpack
 from dasd_bench.run.stages.base import Stage, text_tokens
-from dasd_bench.store.store import Entry, Row, load_ragged, save_ragged
+from dasd_bench.store.store import Entry, Finished, Row, parse_ragged, ragged_bytes
 from dasd_bench.types import Example, Target
+
+TARGETS = "targets.safetensors"
 
 
 @dataclass(eq=False)
@@ -64,14 +66,14 @@ class Targets(Stage[list[Target]]):
         targets = plugin_calls.targets(self.own_arm.method, self.examples, lab, self.context.vocabulary_size)
         if not targets:
             raise TrainingError(f"Method '{self.label}' made no target at all; every example was dropped.")
-        save_ragged(entry.path / "targets.safetensors", *pack(targets))
+        entry.put(TARGETS, ragged_bytes(*pack(targets)))
         return {"method": self.label, "targets": len(targets), "warnings": console.warnings[before:]}
 
-    def read(self, entry: Entry) -> list[Target]:
-        for warning in entry.meta()["warnings"]:
+    def read(self, entry: Finished) -> list[Target]:
+        for warning in entry.meta["warnings"]:
             if warning not in self.context.console.warnings:
                 self.context.console.warn(warning)
-        return unpack(Target, *load_ragged(entry.path / "targets.safetensors"))
+        return unpack(Target, *parse_ragged(entry.read(TARGETS), entry.path / TARGETS))
 
 
 def makes_own_targets(method: Method) -> bool:

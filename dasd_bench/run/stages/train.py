@@ -11,12 +11,12 @@ import numpy as np
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
 from dasd_bench.results.schema import TrainStats
-from dasd_bench.run.artifacts import copy_tree
+from dasd_bench.run.artifacts import link_tree
 from dasd_bench.run.method_context import StoreLab
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.scores import Scores
 from dasd_bench.store.atomic import write_bytes
-from dasd_bench.store.store import Entry, Row
+from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.training.batching import planned_steps
 from dasd_bench.types import WeightedTarget
 
@@ -49,7 +49,7 @@ class Train(Stage[Trained]):
     @property
     def adapter(self) -> Path:
         """Where the adapter lies once the stage is finished."""
-        return self.entry.path / "adapter"
+        return self.value.adapter
 
     def run(self) -> None:
         self._warn_of_warmup()
@@ -129,8 +129,8 @@ class Train(Stage[Trained]):
             "best_loss": result.best_loss,
         }
 
-    def read(self, entry: Entry) -> Trained:
-        meta = entry.meta()
+    def read(self, entry: Finished) -> Trained:
+        meta = entry.meta
         return Trained(
             entry.path / "adapter",
             entry.path / "metrics.jsonl",
@@ -141,7 +141,7 @@ class Train(Stage[Trained]):
 
     def publish(self) -> None:
         folder = self.context.directory.arm(self.arm.folder, int(self.seed or 0))
-        copy_tree(self.value.adapter, folder.adapter)
+        link_tree(self.value.adapter, folder.adapter)
         write_bytes(folder.metrics, self.value.metrics.read_bytes())
         count = len(self.scores.value)
         for reason, ids in self.left_out().items():
