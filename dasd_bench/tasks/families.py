@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
@@ -17,14 +18,16 @@ from typing import TYPE_CHECKING, ClassVar
 from dasd_bench.records import Example, Verdict
 from dasd_bench.task import Row, Task
 from dasd_bench.tasks.grading import (
+    Verifier,
     extract_number,
     grade_choice,
+    grade_math,
     grade_number,
     last_boxed,
     letters_shown,
+    shared_verifier,
     strip_calculator_marks,
 )
-from dasd_bench.tasks.mathematics import Verifier, grade_math, shared_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +116,7 @@ class MathTask(LmEvalTask):
 
     @cached_property
     def verifier(self) -> Verifier:
-        """The math-verify process, shared by all tasks and started when the first answer needs it."""
+        """The math-verify processes, shared by all tasks and started when the first answer needs them."""
         return shared_verifier()
 
     def example(self, row: Row, split: str, index: int) -> Example:
@@ -139,6 +142,15 @@ class MathTask(LmEvalTask):
     def grade(self, example: Example, text: str) -> Verdict:
         """Compares the final answer as mathematics, within a time limit."""
         return grade_math(text, str(example.answer), self.verifier)
+
+    def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
+        """The verdict on each completion, compared side by side."""
+        return self.verifier.map(self.grade, examples, texts)
+
+    def grade_ahead(self, rows: Sequence[Row], texts: Sequence[str]) -> None:
+        """Compares all answers of an evaluation side by side; the verifier remembers."""
+        golds = [last_boxed(str(row["solution"])) or "" for row in rows]
+        self.verifier.map(partial(grade_math, verifier=self.verifier), texts, golds)
 
 
 class ChoiceTask(LmEvalTask):
