@@ -18,7 +18,7 @@ _OTHER_LABEL = re.compile(
     r"\s*(?:,|;|/|&|\bor\b|\band\b)\s*(?:either\s+|option\s+|choice\s+)?[(\"']?([A-Za-z1-9])(?![\w'])"
 )
 _AT_LINE_START = re.compile(
-    r"^[\s>#-]*(?:(?:option|choice|answer)\s*:?\s+)?" + _LABEL + r"(?P<rest>[^\n]*)$", re.MULTILINE | re.IGNORECASE
+    r"^[ \t>#-]*(?:(?:option|choice|answer)\s*:?\s+)?" + _LABEL + r"(?P<rest>[^\n]*)$", re.MULTILINE | re.IGNORECASE
 )
 _NAMED = re.compile(
     r"\b(?:option|choice)\s*[(\"']?(?P<a>[A-Z]|[1-9])(?![\w'])[)\"']?(?P<said>[^.\n]{0,40})"

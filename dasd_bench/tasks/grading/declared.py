@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+MOST_CLAUSES = 50
+"""Declarations that are looked at, from the last one back: a text that has more repeats itself."""
+LONGEST_CLAUSE = 500
+"""Characters of a sentence that are looked at."""
+
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
 _UNBRACED = re.compile(r"[-+]?[\d.,]*\d|\\(?!boxed|fbox)[a-zA-Z]+[^\s$]*|[A-Z](?![\w'])(?!\s+[a-z])|[a-z](?=\s*\$)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -20,7 +25,7 @@ _BLANK = re.compile(
 _MARKER = re.compile(
     r"(?P<final>final\s+)?\banswers?\b(?:\s+(?:to|for|of|in)\s[^.\n:=?]{1,80}?)?[\"'*_]*"
     r"(?:(?:\s*(?:(?P<is>\b(?:is|are|was|would be|will be|must be)\b)|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
-    r"|(?P<tag><answer>)|^[\s#*_]*(?P<heading>final answer|answer)[\s*_]*$",
+    r"|(?P<tag><answer>)|^[ \t#*_]*(?P<heading>final answer|answer)[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _LEAD = re.compile(r"[ \t*_\"']*(?:\n\s*(?:[-•>]\s+)?[*_\"']*)*")
@@ -80,11 +85,12 @@ class Clause:
 
 def clauses(text: str) -> Iterator[Clause]:
     """The declarations of a plain text, the last one first."""
-    for marker in reversed(list(_MARKER.finditer(text))):
+    for marker in list(_MARKER.finditer(text))[: -MOST_CLAUSES - 1 : -1]:
         lead = _LEAD.match(text, marker.end())
         start = marker.end() if lead is None else lead.end()
         formula = _FORMULA.match(text, start)
-        end = _END.search(text, start if formula is None else formula.end())
-        inside = text[start : len(text) if end is None else end.start()].strip()
+        after = start if formula is None else formula.end()
+        end = _END.search(text, after, after + LONGEST_CLAUSE)
+        inside = text[start : after if end is None else end.start()].strip()
         if inside:
             yield Clause(marker.start(), inside, any(marker[name] for name in ("final", "is", "tag", "heading")))
