@@ -22,8 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dasd_bench.records import Reason
 from dasd_bench.tasks.grading import Verifier, last_boxed
+from dasd_bench.types import Reason
 
 
 def same(answer: str, other: str) -> str:

@@ -12,7 +12,7 @@ import click
 from dasd_bench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from dasd_bench.records import Verdict
+    from dasd_bench.types import Verdict
 
 
 @click.command("grade")

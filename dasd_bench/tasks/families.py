@@ -15,8 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
-from dasd_bench.records import Example, Verdict
-from dasd_bench.task import Row, Task
+from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import (
     Verifier,
     extract_number,
@@ -28,6 +27,7 @@ from dasd_bench.tasks.grading import (
     shared_verifier,
     strip_calculator_marks,
 )
+from dasd_bench.types import Example, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from dasd_bench.records import Example, Reason, Verdict
-from dasd_bench.task import Row, verdict_of
+from dasd_bench.tasks.base import Row, verdict_of
 from dasd_bench.tasks.families import MathTask
 from dasd_bench.tasks.grading import extract_math
+from dasd_bench.types import Example, Reason, Verdict
 
 
 class MinervaTask(MathTask):

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from dasd_bench.records import Reason
 from dasd_bench.tasks.grading import Verifier, extract_math, grade_math
+from dasd_bench.types import Reason
 
 RIGHT = [
     ("The final answer is $\\sqrt{5}$, because the square of it is 5.", "\\sqrt{5}"),

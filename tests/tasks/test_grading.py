@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dasd_bench.records import Reason
 from dasd_bench.tasks.grading import (
     Verifier,
     declares_answer,
@@ -25,6 +24,7 @@ from dasd_bench.tasks.grading import (
     same_number,
     strip_calculator_marks,
 )
+from dasd_bench.types import Reason
 
 
 @pytest.mark.parametrize(

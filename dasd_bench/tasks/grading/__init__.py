@@ -1,6 +1,6 @@
 """Final answers found in text and compared: numbers, mathematics, choices. No torch, no lm-eval.
 
-Each grader gives a :class:`~dasd_bench.records.Verdict`, so that a missing answer and a wrong one are never mixed.
+Each grader gives a :class:`~dasd_bench.types.Verdict`, so that a missing answer and a wrong one are never mixed.
 """
 
 from dasd_bench.tasks.grading.choices import grade_choice, letters_shown

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from dasd_bench.records import Verdict
-from dasd_bench.task import verdict_of
+from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading.characters import plain, undressed
 from dasd_bench.tasks.grading.declared import clauses, filled_boxes
+from dasd_bench.types import Verdict
 
 _LABEL = r"(?:[(\[{\"']\s*)?(?P<label>[A-Za-z]|[1-9])(?![\w°^%/]|'\w|[.,]\d)\s*(?P<close>[)\]}\"'.:,;]|$)?"
 _HEDGE = r"the|most likely|probably|therefore|thus|clearly|definitely|option|choice|letter|answer|is"

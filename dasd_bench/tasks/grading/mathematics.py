@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import re
 
-from dasd_bench.records import Verdict
-from dasd_bench.task import verdict_of
+from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading.characters import plain, undressed
 from dasd_bench.tasks.grading.declared import FORMULA, Clause, clauses, filled_boxes
 from dasd_bench.tasks.grading.numbers import declared_number, extract_number, number_in
 from dasd_bench.tasks.grading.verifier import Verifier
+from dasd_bench.types import Verdict
 
 _FORMULA = re.compile(FORMULA)
 _AND = r"[\s$.\\()\[\]]*(?:,|;|\band\b|\bor\b|&)(?:\s*(?:and|or)\b)?"

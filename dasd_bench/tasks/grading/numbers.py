@@ -11,10 +11,10 @@ import re
 from fractions import Fraction
 from itertools import pairwise
 
-from dasd_bench.records import Verdict
-from dasd_bench.task import verdict_of
+from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading.characters import THIN, plain, undressed
 from dasd_bench.tasks.grading.declared import clauses, filled_boxes
+from dasd_bench.types import Verdict
 
 LONGEST = 1000
 """Characters of a number beyond which it is no answer but runaway text; Python reads no integer of 4300 digits."""

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import DataError
-from dasd_bench.records import Verdict
 from dasd_bench.tasks.grading.choices import grade_choice
 from dasd_bench.tasks.grading.mathematics import grade_math
 from dasd_bench.tasks.grading.numbers import grade_number, number_in
 from dasd_bench.tasks.grading.verifier import Verifier, shared_verifier
+from dasd_bench.types import Verdict
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from dasd_bench.records import Reason
+from dasd_bench.types import Reason
 
 T = TypeVar("T")
 
