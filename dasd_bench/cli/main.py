@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("dasd_bench.cli.table_cmd:compare_command", "Compare two runs item by item."),
     "samples": ("dasd_bench.cli.samples_cmd:samples_command", "Read the answers of a run in the terminal."),
     "score": ("dasd_bench.cli.score_cmd:score_command", "Grade the answers of a run again, without a model."),
+    "grade": ("dasd_bench.cli.grade_cmd:grade_command", "Grade answers of your own and show how they are read."),
     "diagnose": ("dasd_bench.cli.diagnose_cmd:diagnose_command", "Show what was trained on and what moved."),
     "plot": ("dasd_bench.cli.plot_cmd:plot_command", "Draw plots of runs as PDF, SVG and PNG."),
     "report": ("dasd_bench.cli.report_cmd:report_command", "Write one HTML page: tables, plots, token viewer."),

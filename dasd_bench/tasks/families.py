@@ -6,20 +6,23 @@ prompt, so training and evaluation see the same words.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from dasd_bench.methods.plugin_source import import_sibling
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import (
+    Verifier,
     extract_number,
     grade_choice,
+    grade_math,
     grade_number,
     last_boxed,
     letters_shown,
+    shared_verifier,
     strip_calculator_marks,
 )
-from dasd_bench.tasks.mathematics import Verifier, grade_math, shared_verifier
 from dasd_bench.types import Example, Verdict
 
 if TYPE_CHECKING:
@@ -109,7 +112,7 @@ class MathTask(LmEvalTask):
 
     @cached_property
     def verifier(self) -> Verifier:
-        """The math-verify process, shared by all tasks and started when the first answer needs it."""
+        """The math-verify processes, shared by all tasks and started when the first answer needs them."""
         return shared_verifier()
 
     def example(self, row: Row, split: str, index: int) -> Example:
@@ -135,6 +138,15 @@ class MathTask(LmEvalTask):
     def grade(self, example: Example, text: str) -> Verdict:
         """Compares the final answer as mathematics, within a time limit."""
         return grade_math(text, str(example.answer), self.verifier)
+
+    def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
+        """The verdict on each completion, compared side by side."""
+        return self.verifier.map(self.grade, examples, texts)
+
+    def grade_ahead(self, rows: Sequence[Row], texts: Sequence[str]) -> None:
+        """Compares all answers of an evaluation side by side; the verifier remembers."""
+        golds = [last_boxed(str(row["solution"])) or "" for row in rows]
+        self.verifier.map(partial(grade_math, verifier=self.verifier), texts, golds)
 
 
 class ChoiceTask(LmEvalTask):
