@@ -75,7 +75,7 @@ def own_requests(context: RunContext, data: TaskData, right: Sequence[int]) -> d
     for index in right:
         prompt, completion = str(rows[index]["prompt"]), str(rows[index]["completion"])
         # A chat template's text holds its own beginning-of-sequence token, as in evaluation.
-        special = not (bos and prompt.startswith(bos))
+        special = not (bos and prompt.lstrip().startswith(bos))
         answer = tokenizer(completion, add_special_tokens=False)["input_ids"]
         if answer:
             prompt_ids = tokenizer(prompt, add_special_tokens=special)["input_ids"]
