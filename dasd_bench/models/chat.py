@@ -47,8 +47,9 @@ class ChatTemplate:
     an answer following its question after a space as in lm-eval's few-shot examples, and the next question after a
     blank line. The end token of ``plain`` and ``off`` is the end-of-sequence token.
 
-    ``end_token_id`` closes an assistant turn; ``form`` says how the template is asked; ``supports_system`` is False where
-    a system message is folded into the first user turn; ``hash`` (64 hex digits) covers everything that decides the rendered tokens besides the vocabulary.
+    ``end_token_id`` closes an assistant turn; ``form`` says how the template is asked; ``supports_system`` is False
+    where a system message is folded into the first user turn; ``hash`` (64 hex digits) covers everything that decides
+    the rendered tokens besides the vocabulary.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, mode: str = "auto") -> None:

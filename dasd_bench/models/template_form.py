@@ -26,7 +26,13 @@ ANSWER = f"{MARK} That is <7> & '8'.\n\n  \"Two\" lines {{of}} answer. {_FILLER}
 _SHORT_ANSWERS = ("So 12.", MARK, "42")
 
 _EVERY_ROLE = frozenset({"system", "user", "assistant"})
-_PART_ROLES = (frozenset(), _EVERY_ROLE, frozenset({"system", "user"}), frozenset({"user"}), frozenset({"assistant"}))
+_PART_ROLES: tuple[frozenset[str], ...] = (
+    frozenset(),
+    _EVERY_ROLE,
+    frozenset({"system", "user"}),
+    frozenset({"user"}),
+    frozenset({"assistant"}),
+)
 _REMEDY = "use --chat-template plain, or mend the template"
 
 Render = Callable[[Sequence[Message], bool, "TemplateForm", dict[str, Any]], str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from dasd_bench.allocator import return_free_memory
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
+from dasd_bench.models.files import stop_token_ids
 from dasd_bench.pipeline.record import Recorder
 from dasd_bench.registry import Registry
 from dasd_bench.spec import ArmSpec, RunSpec
@@ -119,12 +119,10 @@ class RunContext:
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a completion: the end-of-turn token, and what transformers' ``generate`` would stop at."""
-        ids = {self.chat.end_token_id, self.tokenizer.eos_token_id}
-        generation = self.model.path / "generation_config.json"
-        if generation.is_file():
-            more = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")
-            ids.update(more if isinstance(more, list) else [more])
-        return frozenset(i for i in ids if i is not None)
+        ids = {self.chat.end_token_id, *stop_token_ids(self.model.path)}
+        if self.tokenizer.eos_token_id is not None:
+            ids.add(int(self.tokenizer.eos_token_id))
+        return frozenset(ids)
 
     def encode_reply(self, text: str) -> list[int]:
         """Token ids of an answer as it follows the prompt, without the end token.

@@ -16,6 +16,7 @@ import numpy as np
 
 from dasd_bench.evaluation.retention import spread
 from dasd_bench.method import BASE
+from dasd_bench.models.files import config_number, read_model_config
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
 from dasd_bench.pipeline.lab import StoreLab, score_requests
@@ -73,9 +74,7 @@ def held_out(context: RunContext, data: Sequence[TaskData]) -> HeldOut:
 
 
 def _context_length(context: RunContext) -> int | None:
-    config = json.loads((context.model.path / "config.json").read_text(encoding="utf-8"))
-    found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-    return int(found) if found else None
+    return config_number(read_model_config(context.model.path), "max_position_embeddings")
 
 
 def make_outputs(
