@@ -112,11 +112,9 @@ def load_model(
     if adapter is not None:
         adapter_config(adapter)
 
-    from transformers import AutoModelForCausalLM
-
     with quiet_transformers():
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = _auto_class(path).from_pretrained(
                 path,
                 dtype=kind,
                 use_safetensors=True,
@@ -124,7 +122,7 @@ def load_model(
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except MemoryError:
+        except (MemoryError, ModelError):
             raise
         except Exception as error:  # a configuration can make transformers fail in any way
             raise ModelError(
@@ -143,6 +141,22 @@ def load_model(
     model.eval()
     result: PreTrainedModel = model
     return result
+
+
+def _auto_class(path: Path) -> Any:
+    """The class that loads a folder's model: a causal language model, or a wrapper of one that sees images, too.
+
+    Raises :class:`ModelError` for an architecture that is neither.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    if not config.is_encoder_decoder:
+        for auto in (AutoModelForCausalLM, AutoModelForImageTextToText):
+            if type(config) in auto._model_mapping:
+                return auto
+    architecture = next(iter(config.architectures or []), config.model_type)
+    raise ModelError(f"'{path}' is a {architecture}, which is no causal language model; take a decoder-only one.")
 
 
 def _check_memory(path: Path, shapes: dict[str, list[int]], itemsize: int, device: torch.device) -> None:
@@ -180,6 +194,8 @@ def check_adapter(adapter: Path, model: PreTrainedModel) -> None:
     layers = dict(model.named_modules())
     for name, entry in read_safetensors_header(adapter / "adapter_model.safetensors").items():
         layer_name, _, factor = name.removeprefix("base_model.model.").partition(".lora_")
+        # A block of experts has one adapter inside another, one for each of its parameters.
+        layer_name = layer_name.replace(".base_layer", "")
         if not factor.startswith(("A.", "B.")):
             continue
         layer = layers.get(layer_name)
@@ -210,12 +226,28 @@ def _with_adapter(model: Any, adapter: Path, merge: bool) -> Any:
     try:
         with quiet_transformers():
             tuned = PeftModel.from_pretrained(model, str(adapter))
+            if merge:
+                _untie_head(tuned)
             # PEFT keeps the factors in fp32, so a merge rounds to the base's dtype once.
             return tuned.merge_and_unload(safe_merge=True) if merge else tuned
     except MemoryError:
         raise
     except Exception as error:  # an adapter's configuration can make peft fail in any way
         raise ModelError(f"Adapter '{adapter}' cannot be used: {_reason(error)}") from error
+
+
+def _untie_head(tuned: Any) -> None:
+    """Gives an adapted vocabulary head weights of its own, where it shares them with the embeddings.
+
+    Merging would change the embeddings, too, which were not trained: the merged model would not be the trained one.
+    """
+    head: Any = getattr(tuned.get_base_model().get_output_embeddings(), "base_layer", None)
+    embeddings = tuned.get_base_model().get_input_embeddings()
+    if head is not None and head.weight is embeddings.weight:
+        import torch
+
+        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+        tuned.get_base_model().config.tie_word_embeddings = False
 
 
 MOST_BEYOND = 64

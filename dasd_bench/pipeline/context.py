@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunContext:
-    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged.
+    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter.
 
     ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key.
     """
@@ -63,10 +63,26 @@ class RunContext:
             "dtype": self.dtype,
             "device": self.device.split(":")[0],
             "engine": digest(self.spec.engine),
+            **({} if self.merges_adapters else {"adapters": "not merged"}),
         }
 
+    @property
+    def merges_adapters(self) -> bool:
+        """Whether an adapter is merged into the weights for evaluation: in bfloat16 that would lose small updates.
+
+        vLLM gives no prompt log-probabilities with an adapter beside the weights, so there it always is.
+        """
+        return self.dtype == "fp32" or self.spec.engine.backend == "vllm"
+
+    @property
+    def adapter_at_evaluation(self) -> str:
+        """How adapters are applied, for the manifest."""
+        if self.merges_adapters:
+            return f"merged into the weights ({self.dtype})"
+        return "beside the weights, base and adapter added in one rounding"
+
     def engine(self, adapter: Path | None = None) -> InferenceEngine:
-        """The engine on the base (``adapter`` None) or on the base with that adapter merged; loaded once in a row."""
+        """The engine on the base (``adapter`` None) or on the base with that adapter; loaded once in a row."""
         if self._engine is None or self._adapter != adapter:
             self.release()
             self._engine = self._vllm(adapter) if self.spec.engine.backend == "vllm" else self._own(adapter)
@@ -104,7 +120,8 @@ class RunContext:
 
         if adapter is not None and not (adapter / "adapter_config.json").exists():
             return load_model(adapter, dtype=self.dtype, device=self.device)
-        return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter)
+        merge = self.merges_adapters
+        return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter, merge=merge)
 
     def release(self) -> None:
         """Frees the engine's model, before training needs the memory."""

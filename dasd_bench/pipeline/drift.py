@@ -162,7 +162,7 @@ def _own_head(context: RunContext, adapter: Path) -> Head | None:
     """The adapted model's vocabulary head where its training may have changed it; None where it is the base's."""
     if not changes_head(adapter):
         return None
-    from dasd_bench.engine.divergence import OutputHead
+    from dasd_bench.engine.head import OutputHead
 
     return OutputHead(context.load(adapter))
 

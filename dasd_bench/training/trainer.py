@@ -41,6 +41,7 @@ from dasd_bench.training.model import PackedModel, set_checkpointing
 from dasd_bench.training.processes import Processes
 from dasd_bench.training.schedule import learning_rate, make_optimizer
 from dasd_bench.training.sharding import Weights, shard
+from dasd_bench.training.targets import ALL_LINEAR, untrained_sentence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -180,6 +181,8 @@ class _Run:
         self.rows = [row for i, row in enumerate(rows) if i not in aside]
         self.held_out = [row for i, row in enumerate(rows) if i in aside]
         self.model = adapter.attach(packed.model, config, base_model_name)
+        if config.lora_rank and config.lora_targets.strip() == ALL_LINEAR and (left := untrained_sentence(self.model)):
+            console.warn(left)
         if config.gradient_checkpointing:
             set_checkpointing(packed.model, on=True)
         if sharded:
