@@ -87,10 +87,10 @@ class Adapters:
 
 def _plain_adapters(layer: Any) -> tuple[Any, list[tuple[Tensor, Tensor, float]]] | None:
     """The base of a plain, unmerged LoRA layer in half precision, and its active adapters; None for all else."""
-    names = [name for name in getattr(layer, "active_adapters", None) or [] if name in getattr(layer, "lora_A", {})]
     base: Any = getattr(layer, "base_layer", None)
-    if not names or type(base) not in (nn.Linear, Conv1D) or base.weight.dtype not in (torch.bfloat16, torch.float16):
+    if type(base) not in (nn.Linear, Conv1D) or base.weight.dtype not in (torch.bfloat16, torch.float16):
         return None
-    if layer.merged or layer.disable_adapters or any(name in layer.lora_variant for name in names):
+    names = [name for name in layer.active_adapters if name in layer.lora_A]
+    if not names or layer.merged or layer.disable_adapters or any(name in layer.lora_variant for name in names):
         return None
     return base, [(layer.lora_A[n].weight, layer.lora_B[n].weight, float(layer.scaling[n])) for n in names]

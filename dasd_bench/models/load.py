@@ -148,15 +148,28 @@ def _auto_class(path: Path) -> Any:
 
     Raises :class:`ModelError` for an architecture that is neither.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    config = _config_class(path)
     if not config.is_encoder_decoder:
         for auto in (AutoModelForCausalLM, AutoModelForImageTextToText):
             if type(config) in auto._model_mapping:
                 return auto
     architecture = next(iter(config.architectures or []), config.model_type)
     raise ModelError(f"'{path}' is a {architecture}, which is no causal language model; take a decoder-only one.")
+
+
+def _config_class(path: Path) -> Any:
+    """The configuration of a folder as transformers reads it. Raises :class:`ModelError` where it cannot."""
+    from transformers import AutoConfig
+
+    try:
+        with quiet_transformers():
+            return AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a configuration can make transformers fail in any way
+        raise ModelError(f"'{path / 'config.json'}' is not usable: {_reason(error)}") from error
 
 
 def _check_memory(path: Path, shapes: dict[str, list[int]], itemsize: int, device: torch.device) -> None:
@@ -269,9 +282,10 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
             vocabulary = tokenizer.get_vocab()
             tokenizer.decode(tokenizer("x 1")["input_ids"])
-    except BaseException as error:  # foreign files in foreign code; a panic of the tokenizers library is no Exception
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
+        _config_class(path)
         for name in TOKENIZER_FILES:
             if name.endswith(".json") and (path / name).is_file():
                 read_json_object(path / name)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -79,6 +80,13 @@ def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
             module.forward = replacement
             changed.append(module)
     return changed
+
+
+def rounds_twice(model: nn.Module, *, dora: bool) -> str | None:
+    """What keeps peft's own forward, which rounds between base and adapter; None where nothing does."""
+    if dora:
+        return "DoRA"
+    return "LoRA on experts" if any(isinstance(module, ParamWrapper) for module in model.modules()) else None
 
 
 def _plain_linear(layer: nn.Module) -> bool:

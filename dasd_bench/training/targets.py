@@ -74,18 +74,15 @@ def untrained_sentence(model: Any) -> str | None:
     Embeddings, the vocabulary head and vectors are left out by all, and not counted.
     """
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    shared = {
-        id(module.weight)
-        for module in (causal.get_input_embeddings(), causal.get_output_embeddings())
-        if module is not None and hasattr(module, "weight")
-    }
+    head = causal.get_output_embeddings()
+    left_out_by_all = {id(m.weight) for m in causal.modules() if isinstance(m, nn.Embedding) or m is head}
     layers: list[Any] = [module for module in causal.modules() if isinstance(module, LoraLayer)]
     # An adapter on a block of experts changes one of its parameters, all others a layer's weight.
     adapted = {id(m.get_param() if isinstance(m, ParamWrapper) else m.get_base_layer().weight) for m in layers}
     total = 0
     left: dict[str, int] = {}
     for name, parameter in causal.named_parameters():
-        if ".lora_" in name or id(parameter) in shared or parameter.dim() < 2:
+        if ".lora_" in name or id(parameter) in left_out_by_all or parameter.dim() < 2:
             continue
         total += parameter.numel()
         if id(parameter) not in adapted:
@@ -97,8 +94,8 @@ def untrained_sentence(model: Any) -> str | None:
     largest = sorted(left, key=lambda kind: -left[kind])
     named = ", ".join(largest[:4]) + (f" and {len(largest) - 4} more" if len(largest) > 4 else "")
     return (
-        f"LoRA on all-linear leaves {share:.0%} of the layers' weights untrained, as no adapter is put on what is no "
-        f"plain linear layer: {named}."
+        f"LoRA on all-linear leaves {share:.0%} of the layers' weights untrained, those of {named}; name layers with "
+        "training.lora_targets to choose others."
     )
 
 
