@@ -15,7 +15,7 @@ from dasd_bench.engine import Engine, EngineSettings, ScoreRequest
 from dasd_bench.engine.adapters import OnceRounded
 from tests.engine.conftest import pair, random_prompts
 
-REQUESTS = [ScoreRequest(ids[:4], ids[4:]) for ids in random_prompts(6, low=30, high=60)]
+REQUESTS = [ScoreRequest(ids[:4], ids[4:]) for ids in random_prompts(60, low=60, high=120)]
 
 
 def adapted(model, size, **options):
@@ -33,55 +33,46 @@ def adapted(model, size, **options):
     return tuned.eval()
 
 
-def drift(tuned, base, accelerate):
-    """Mean change of the targets' log-probabilities, per request."""
-    settings = EngineSettings(accelerate=accelerate)
-    after = Engine(tuned, pair("llama")[1], settings).score(REQUESTS)
-    before = Engine(base, pair("llama")[1], settings).score(REQUESTS)
-    return np.array([(a.logp - b.logp).mean() for a, b in zip(after, before, strict=True)])
+def scores(model):
+    """Log-probabilities of all target tokens."""
+    return np.concatenate([one.logp for one in Engine(model, pair("llama")[1]).score(REQUESTS)])
 
 
-def direction(found, wanted):
-    """How much of ``wanted`` is in ``found``: 1 where they are equal."""
+def kept(found, wanted):
+    """How much of the change ``wanted`` is in ``found``: 1 where they are equal up to noise."""
     return float(found @ wanted / (wanted @ wanted))
 
 
-@pytest.mark.parametrize("accelerate", ["auto", "off"])
-def test_one_rounding_is_nearer_to_float32_than_two(accelerate):
-    """Layer by layer, where nothing else rounds: the mean of many outputs keeps an update below half a step."""
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_term_below_half_a_step_of_the_grid_is_kept(packed):
+    """One layer whose large bias makes the grid coarse; over many outputs the rounding averages out."""
     torch.manual_seed(0)
-    base = torch.nn.Linear(64, 64, bias=True).to(torch.bfloat16)
+    base = torch.nn.Linear(64, 64).to(torch.bfloat16)
     with torch.no_grad():
         base.bias.fill_(8.0)
-    a, b = torch.randn(2, 64) * 0.05, torch.randn(64, 2) * 0.02
-    rows = (torch.randn(20_000, 64) + 0.3).to(torch.bfloat16)
-    term = torch.nn.functional.linear(torch.nn.functional.linear(rows.double(), a.double()), b.double())
-    exact = torch.nn.functional.linear(rows.double(), base.weight.double(), base.bias.double())
+    a, b = torch.randn(2, 64) * 0.02, torch.randn(64, 2) * 0.02
+    rows = torch.randn(50_000, 64).to(torch.bfloat16)
+    term = torch.nn.functional.linear(torch.nn.functional.linear(rows.float(), a), b)
     with torch.inference_mode():
-        once = OnceRounded(base, [(a, b, 1.0)], accelerate == "auto")(rows).double() - exact
-        twice = (base(rows) + term.to(torch.bfloat16)).double() - exact
-        merged = torch.nn.Linear(64, 64).to(torch.bfloat16)
-        merged.weight.copy_((base.weight.double() + b.double() @ a.double()).to(torch.bfloat16))
-        merged.bias.copy_(base.bias)
-        lossy = merged(rows).double() - exact
-    wanted = term.mean(dim=0)
-    kept = [direction(found.mean(dim=0), wanted) for found in (once, twice, lossy)]
-    assert kept[0] == pytest.approx(1.0, abs=0.1)
-    assert abs(kept[1] - 1) > 2 * abs(kept[0] - 1)
+        once = OnceRounded(base, [(a, b, 1.0)], packed)(rows).float() - base(rows).float()
+        twice = (base(rows) + term.to(torch.bfloat16)).float() - base(rows).float()
+    assert kept(once.flatten().numpy(), term.flatten().numpy()) == pytest.approx(1.0, abs=0.1)
+    assert kept(twice.flatten().numpy(), term.flatten().numpy()) < 0.5
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2"])
 def test_a_small_update_drifts_alike_in_both_dtypes(kind):
-    base = pair(kind)[0]
-    half = copy.deepcopy(base).to(torch.bfloat16)
+    """Updates of standard deviation 1e-4, as short trainings make; merged, about half of them is lost."""
+    half = copy.deepcopy(pair(kind)[0]).to(torch.bfloat16)
     wide = copy.deepcopy(half).float()
-    wanted = drift(adapted(wide, 2e-3), wide, "auto")
-    tuned = adapted(wide, 2e-3)
-    tuned.get_base_model().to(torch.bfloat16)
-    found = drift(tuned, half, "auto")
-    merged = drift(copy.deepcopy(tuned).merge_and_unload(), half, "auto")
-    assert direction(found, wanted) == pytest.approx(1.0, abs=0.35)
-    assert np.linalg.norm(found - wanted) < np.linalg.norm(merged - wanted)
+    tuned = adapted(wide, 1e-4)
+    wanted = scores(tuned) - scores(wide)
+    for name, parameter in tuned.named_parameters():
+        if "lora_" not in name:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    before = scores(half)
+    assert kept(scores(tuned) - before, wanted) == pytest.approx(1.0, abs=0.2)
+    assert kept(scores(tuned.merge_and_unload()) - before, wanted) < 0.75
 
 
 @pytest.mark.parametrize("accelerate", ["auto", "off"])

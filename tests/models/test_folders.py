@@ -125,7 +125,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "offsets turned": (lambda f: header_of(f, first_tensor(data_offsets=[10, 0])), "model.safetensors"),
     "dtype unknown": (lambda f: header_of(f, first_tensor(dtype="Q7")), "model"),
     "dtype a list": (lambda f: header_of(f, first_tensor(dtype=["F32"])), "model.safetensors"),
-    "tensor renamed": (lambda f: header_of(f, lambda h: {f"x{n}": e for n, e in h.items() if n[0] != "_"}), "lacks .* weights"),
+    "tensor renamed": (
+        lambda f: header_of(f, lambda h: {f"x{n}": e for n, e in h.items() if n[0] != "_"}),
+        "lacks .* weights",
+    ),
     "index of nothing": (lambda f: with_index(f, {}), "model.safetensors.index.json"),
     "index a list": (lambda f: with_index(f, ["part-1.safetensors"]), "model.safetensors.index.json"),
     "index names a number": (lambda f: with_index(f, {"a": 1}), "model.safetensors.index.json"),
