@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dasd_bench.errors import ModelError, UsageError
 from dasd_bench.models.template_form import MARK, TemplateForm, answer_ids, find_form, has_two_bos
-from dasd_bench.records import Message
+from dasd_bench.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dasd_bench.errors import ModelError
-from dasd_bench.records import Message
+from dasd_bench.types import Message
 
 MARK = "qzxjv"
 """A word that no template contains, to find where a turn's content went."""

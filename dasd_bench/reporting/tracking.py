@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dasd_bench.atomic import digest, write_json
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError, unknown_name
-from dasd_bench.reporting.results import Arm, RunResults, SeedArm
-from dasd_bench.reporting.trained import training_line, training_settings
+from dasd_bench.reporting.training_text import training_line, training_settings
+from dasd_bench.results.schema import Arm, RunResults, SeedArm
+from dasd_bench.store.atomic import digest, write_json
 
 MODULES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
 """Trackers by name, with the module that each needs."""

@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from dasd_bench.engine import DualRequest, Engine, GenerateRequest, ScoreRequest
 from dasd_bench.errors import EngineError
-from dasd_bench.lab import Choice
+from dasd_bench.methods.context import Choice
 from tests.engine.conftest import naive_logp, pair, random_prompts
 
 pytestmark = pytest.mark.filterwarnings("ignore")

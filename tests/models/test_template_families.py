@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dasd_bench.errors import ModelError
 from dasd_bench.models.chat import ChatTemplate
-from dasd_bench.records import Message
+from dasd_bench.types import Message
 
 CHATML_TURN = "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}"
 CHATML_PROMPT = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
