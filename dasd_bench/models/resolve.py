@@ -205,7 +205,10 @@ def _hub_snapshot(hub_id: str) -> Path | None:
         folder = Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=list(HUB_PATTERNS)))
     except (LocalEntryNotFoundError, HFValidationError, OSError):
         return None
-    return folder if missing_parts(folder) is None else None
+    try:
+        return folder if missing_parts(folder) is None else None
+    except ModelError:
+        return None
 
 
 def _from_gguf(path: Path, cache_dir: Path, console: Console) -> Path:

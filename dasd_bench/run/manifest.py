@@ -72,7 +72,7 @@ def write_manifest(
         },
         "chat_template": {"mode": spec.chat_template, "sha256": context.chat.hash},
         "engine": context.engine_path or "not loaded: everything was reused",
-        "adapter_at_evaluation": "merged into the weights",
+        "adapter_at_evaluation": context.adapter_at_evaluation,
         "seeds": list(spec.seeds),
         "training": shared_training(context),
         "budget": budget_name(context),

@@ -42,6 +42,7 @@ from dasd_bench.training.loss import Objective, TokenLoss, backward_tokens, deno
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.model import PackedModel, set_checkpointing
 from dasd_bench.training.schedule import learning_rate, make_optimizer
+from dasd_bench.training.targets import ALL_LINEAR, untrained_sentence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -115,7 +116,7 @@ def train(
     keep_freed_memory()
     processes = processes or Processes(device=model.device)
     memory = memory or Memory(processes.device)
-    rows = _rows(examples, max_length)
+    rows = _rows(examples, max_length, model.get_input_embeddings().weight.shape[0])
     fingerprint = digest(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
         [method.name, method.denominator, asdict(method)],
@@ -144,9 +145,17 @@ def train(
             run.close()
 
 
-def _rows(examples: Sequence[TrainExample], max_length: int) -> list[Row]:
+def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int) -> list[Row]:
     if not examples:
         raise TrainingError("There is no training example; check the train split and the filters of the task.")
+    for example in examples:
+        # Some tokenizers have a token or two more than the model has embeddings.
+        highest = max(int(ids.max(initial=0)) for ids in (example.prompt_ids, example.target_ids))
+        if highest >= vocabulary:
+            raise TrainingError(
+                f"Example {example.example_id} has token {highest}, for which the model has no embedding (it has "
+                f"{vocabulary}); take the text of that token out, or the tokenizer that belongs to the model."
+            )
     rows = [build_row(example, max_length) for example in examples]
     if not any(len(row.input_ids) for row in rows):
         raise TrainingError(
@@ -181,6 +190,8 @@ class _Run:
         self.rows = [row for i, row in enumerate(rows) if i not in aside]
         self.held_out = [row for i, row in enumerate(rows) if i in aside]
         self.model = adapter.attach(packed.model, config, base_model_name)
+        if config.lora_rank and config.lora_targets.strip() == ALL_LINEAR and (left := untrained_sentence(self.model)):
+            console.warn(left)
         if config.gradient_checkpointing:
             set_checkpointing(packed.model, on=True)
         if sharded:
@@ -198,8 +209,8 @@ class _Run:
         self.memory = memory
         self.position = Position()
         self.best: dict[str, Tensor] = {}
-        if config.dora and packed.model.dtype != torch.float32:
-            console.warn("DoRA on a base that is not float32 loses small updates to rounding; use float32.")
+        if packed.model.dtype != torch.float32 and (rounds := adapter.rounds_twice(self.model, dora=config.dora)):
+            console.warn(f"{rounds} on a base that is not float32 loses small updates to rounding; use float32.")
         self.model.train()
 
     def close(self) -> None:

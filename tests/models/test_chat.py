@@ -104,10 +104,12 @@ def test_the_date_does_not_come_from_the_clock(monkeypatch: pytest.MonkeyPatch) 
     assert "26 Jul 2024" in text
     assert "2031" not in text
     # A template that only knows the clock function is told the same date.
-    tokenizer.chat_template = "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.chat_template = (
+        "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
+    )
     assert ChatTemplate(tokenizer).render([USER]).startswith("2024-07-26")
     tokenizer.chat_template = (
-        "{% set f = '%d' %}{{ strftime_now(f) }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        "{% set f = '%d' %}{{ strftime_now(f) }}{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
     )
     assert ChatTemplate(tokenizer).render([USER]).startswith("26 Jul 2024Sam")
 
@@ -128,10 +130,12 @@ def test_system_support_is_found_out(kind: Kind) -> None:
 
 def test_a_template_that_drops_the_system_message_gets_it_folded() -> None:
     tokenizer = tiny_tokenizer("qwen3")
-    tokenizer.chat_template = "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}\n{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    )
     chat = ChatTemplate(tokenizer)
     assert not chat.supports_system
-    assert chat.render([SYSTEM, USER]) == "Be brief.\n\nSam has 12 apples.\n"
+    assert chat.render([SYSTEM, USER]) == "Be brief.\n\nSam has 12 apples.<|im_end|>\n"
 
 
 def test_folding_keeps_the_other_turns() -> None:

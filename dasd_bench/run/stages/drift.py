@@ -16,6 +16,7 @@ import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.evaluation.retention import spread
+from dasd_bench.models.files import config_number, read_model_config
 from dasd_bench.results.schema import Drift
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
@@ -74,9 +75,7 @@ def held_out(context: RunContext, data: Sequence[TaskData]) -> HeldOut:
 
 
 def _context_length(context: RunContext) -> int | None:
-    config = json.loads((context.model.path / "config.json").read_text(encoding="utf-8"))
-    found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-    return int(found) if found else None
+    return config_number(read_model_config(context.model.path), "max_position_embeddings")
 
 
 @dataclass(eq=False)
@@ -198,7 +197,7 @@ def _own_head(context: RunContext, adapter: Path) -> Head | None:
     """The adapted model's vocabulary head where its training may have changed it; None where it is the base's."""
     if not changes_head(adapter):
         return None
-    from dasd_bench.engine.divergence import OutputHead
+    from dasd_bench.engine.head import OutputHead
 
     return OutputHead(context.load(adapter))
 

@@ -100,7 +100,7 @@ def own_requests(context: RunContext, records: Sequence[ItemRecord], right: Sequ
     for index in right:
         prompt, completion = records[index].prompt, records[index].completion
         # A chat template's text holds its own beginning-of-sequence token, as in evaluation.
-        special = not (bos and prompt.startswith(bos))
+        special = not (bos and prompt.lstrip().startswith(bos))
         answer = tokenizer(completion, add_special_tokens=False)["input_ids"]
         if answer:
             prompt_ids = tokenizer(prompt, add_special_tokens=special)["input_ids"]
