@@ -10,28 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dasd_bench.errors import DataError, UsageError
+from dasd_bench.files.jsonl import read_rows
 
 if TYPE_CHECKING:
     from dasd_bench.sandbox import ExecResult, Problem
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file, one object a line. Raises DataError naming file and line."""
-    rows = []
+    """The rows of a file; raises :class:`DataError` naming file and line, also for a file that is missing or empty."""
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{path}, line {number}: not JSON ({error.msg}).") from None
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}, line {number}: an object with columns is needed.")
-                rows.append(row)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}).") from None
+        rows = read_rows(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
     if not rows:
         raise DataError(f"{path} has no rows.")
     return rows

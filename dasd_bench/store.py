@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save
 
 from dasd_bench.atomic import digest, disk_errors, write_bytes, write_json
 from dasd_bench.errors import StoreError
+from dasd_bench.files.jsonl import dump_rows, read_rows
 from dasd_bench.locks import FileLock
 
 Row = dict[str, Any]
@@ -134,22 +135,13 @@ class DiskShards:
         """The rows of a finished shard, else None."""
         path = self._folder / f"{key}.jsonl"
         try:
-            return read_lines(path)
-        except (FileNotFoundError, ValueError):
+            return read_rows(path, error=StoreError)
+        except (FileNotFoundError, StoreError):
             return None
 
     def put(self, key: str, rows: list[Row]) -> None:
         """Stores the rows of a shard."""
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_bytes(self._folder / f"{key}.jsonl", text.encode("utf-8"))
-
-
-def read_lines(path: Path) -> list[Row]:
-    """The rows of a JSON-lines file that this program wrote; raises :class:`ValueError` for a torn one.
-
-    Only "\\n" ends a row: JSON strings may hold the other line separators that ``str.splitlines`` cuts at.
-    """
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        write_bytes(self._folder / f"{key}.jsonl", dump_rows(rows))
 
 
 def save_ragged(path: Path, fields: Mapping[str, Sequence[npt.NDArray[Any]]], rows: Sequence[Row]) -> None:

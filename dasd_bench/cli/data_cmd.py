@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import click
 
-from dasd_bench.atomic import write_text
+from dasd_bench.atomic import write_bytes
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, DataError, did_you_mean
+from dasd_bench.files.jsonl import dump_rows
 from dasd_bench.registry import Registry, discover
 from dasd_bench.task import Task
 
@@ -135,5 +135,5 @@ def prepare(folder: Path, tasks: str, offline: bool, plugins: tuple[Path, ...], 
                 continue
             loaded = load_rows(task, split, offline=offline)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in loaded.rows))
+            write_bytes(path, dump_rows(loaded.rows))
             console.result(f"{path}: {len(loaded.rows)} rows from {loaded.source}", path=str(path))

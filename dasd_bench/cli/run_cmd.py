@@ -15,6 +15,8 @@ import click
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError, unknown_name
+from dasd_bench.files.text import expand_user, shown
+from dasd_bench.files.yaml_file import parse_yaml
 from dasd_bench.registry import Registry, discover
 from dasd_bench.spec import PRESETS, RunSpec, arms, layer, parse_set, read_file, resolve, split_commas, to_yaml
 
@@ -23,7 +25,10 @@ BUILTIN_TASKS = ("mini_gsm", "mini_math", "mini_arc")
 
 
 def _commas(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> list[str] | None:
-    return [part for text in value for part in split_commas(text)] or None
+    parts = [part for text in value for part in split_commas(text)]
+    if value and not parts:
+        raise click.BadParameter("it is empty; name at least one, or leave the option out.")
+    return parts or None
 
 
 @click.command()
@@ -154,7 +159,7 @@ def build_spec(
     spec = resolve(environment, from_preset, from_file, layer("the command line", options), parse_set(settings))
     if spec.engine.backend == "vllm" and spec.retention:
         raise UsageError("--retention compares whole distributions, which vLLM does not give: leave out --engine vllm.")
-    registry = discover(tuple(Path(folder).expanduser() for folder in spec.plugins))
+    registry = discover(plugin_folders(spec))
     if spec.tasks == ("auto",):
         builtin = spec.offline and not spec.data_dir
         wanted = [n for n in (BUILTIN_TASKS if builtin else PAPER_TASKS) if n in registry.tasks]
@@ -164,6 +169,13 @@ def build_spec(
             console.say(f"Left out: {left_out}, which runs code that the model writes (--confirm-run-unsafe-code).")
         spec = replace(spec, tasks=tuple(names))
     return spec, registry
+
+
+def plugin_folders(spec: RunSpec) -> tuple[Path, ...]:
+    """The folders of ``--plugins``."""
+    if "" in spec.plugins:
+        raise UsageError("--plugins '' is empty; name a folder or leave the option out.")
+    return tuple(expand_user(folder, "--plugins") for folder in spec.plugins)
 
 
 def run_name(spec: RunSpec) -> str:
@@ -235,7 +247,11 @@ def run_spec(
 
 def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
     """Refuses a folder that holds another run, or that is no folder."""
-    if run_dir.exists() and not run_dir.is_dir():
+    try:
+        there = run_dir.exists()
+    except OSError as error:
+        raise UsageError(f"--output {shown(run_dir)}: {error.strerror}; choose another folder.") from None
+    if there and not run_dir.is_dir():
         raise UsageError(f"--output {run_dir} is a file; name a folder.")
     saved = run_dir / "spec.yaml"
     if saved.is_file():
@@ -247,6 +263,4 @@ def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
 
 def read_spec_text(text: str) -> dict[str, Any]:
     """The layer that a saved specification's text stands for."""
-    import yaml
-
-    return layer("spec.yaml", yaml.safe_load(text))
+    return layer("spec.yaml", parse_yaml(text, "spec.yaml"))

@@ -14,7 +14,7 @@ import itertools
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import jsonlines
 
@@ -81,7 +81,7 @@ def split_file(folder: Path, split: str) -> Path:
 def _unpacked(raw: io.BufferedReader) -> Iterator[IO[bytes]]:
     if raw.peek(2)[:2] == _GZIP:
         with gzip.GzipFile(fileobj=raw) as file:
-            yield file
+            yield cast(IO[bytes], file)
     else:
         yield raw
 
@@ -96,9 +96,7 @@ def _start(file: IO[bytes]) -> bytes:
     return start
 
 
-def _lines(
-    lines: Iterable[bytes], path: Path, error: type[DasdError], advice: str
-) -> Iterator[tuple[int, Row]]:
+def _lines(lines: Iterable[bytes], path: Path, error: type[DasdError], advice: str) -> Iterator[tuple[int, Row]]:
     number = 0
 
     def counted() -> Iterator[bytes]:

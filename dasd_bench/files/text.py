@@ -81,7 +81,7 @@ def expand_user(text: str, option: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise UsageError(f"{option} {shown(text)}: this user has no home folder here; write the path in full.") from None
+        raise UsageError(f"{option} {shown(text)}: no such user here; write the path in full.") from None
 
 
 def shown(value: object, width: int = 80) -> str:

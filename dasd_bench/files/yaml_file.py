@@ -1,4 +1,4 @@
-"""YAML from outside, as plain values: text keys named once, no value that holds itself, no date where text was meant."""
+"""YAML from outside, as plain values: text keys named once, no value that holds itself, no dates."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from typing import Any
 from dasd_bench.atomic import write_json
 from dasd_bench.console import Console
 from dasd_bench.errors import ModelError, StoreError
+from dasd_bench.files.text import expand_user
 
 TOKENIZER_FILES = (
     "added_tokens.json",
@@ -42,7 +43,7 @@ def user_cache_dir() -> Path:
     """``DASD_CACHE_DIR``, else ``dasd-bench`` in the XDG cache folder."""
     named = os.environ.get("DASD_CACHE_DIR")
     if named:
-        return Path(named).expanduser()
+        return expand_user(named, "DASD_CACHE_DIR")
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dasd-bench"
 
 

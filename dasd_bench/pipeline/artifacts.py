@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench import __version__
-from dasd_bench.atomic import write_json, write_text
+from dasd_bench.atomic import write_bytes, write_json
+from dasd_bench.files.jsonl import dump_rows
 from dasd_bench.records import Floats, ScoredTarget
 from dasd_bench.store import save_ragged
 
@@ -37,8 +38,6 @@ def write_targets(folder: Path, scored: Sequence[ScoredTarget], weights: Sequenc
     The arrays, each with its ``.length`` companion: token_ids, origin, marks, proposals (where the method has them),
     logp, top1_logp, entropy, rank, weights.
     """
-    import json
-
     lines = []
     fields: dict[str, list[Any]] = {}
     for item, weight in zip(scored, weights, strict=True):
@@ -70,8 +69,7 @@ def write_targets(folder: Path, scored: Sequence[ScoredTarget], weights: Sequenc
         }
         for name, array in arrays.items():
             fields.setdefault(name, []).append(array)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_text(folder / "targets.jsonl", text)
+    write_bytes(folder / "targets.jsonl", dump_rows(lines))
     save_ragged(folder / "tokens.safetensors", fields, [{"id": line["id"]} for line in lines])
 
 
@@ -95,9 +93,7 @@ def piece_text(tokenizer: Any, token_id: int) -> str:
 
 def write_samples(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """``samples.jsonl``: one line per evaluated item."""
-    import json
-
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_bytes(path, dump_rows(rows))
 
 
 def environment() -> dict[str, Any]:

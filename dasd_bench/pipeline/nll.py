@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dasd_bench.errors import StoreError
+from dasd_bench.files.jsonl import read_rows
 from dasd_bench.pipeline.context import RunContext
 from dasd_bench.pipeline.data import TaskData
 from dasd_bench.pipeline.keys import evaluate_key, nll_key
 from dasd_bench.pipeline.lab import StoreLab
 from dasd_bench.records import Bools, Reason, TokenScores
 from dasd_bench.reporting.results import OwnNll, ReferenceNll
-from dasd_bench.store import Entry, Row, read_lines
+from dasd_bench.store import Entry, Row
 
 if TYPE_CHECKING:
     from dasd_bench.engine import ScoreRequest
@@ -59,7 +61,7 @@ def reference_nll(
 def base_rows(context: RunContext, data: TaskData) -> list[Row]:
     """The base's records of a task, from its evaluation in the store."""
     path = context.store.entry("evaluate", evaluate_key(context, data, None)).path / "samples.jsonl"
-    return read_lines(path)
+    return read_rows(path, error=StoreError)
 
 
 def own_requests(context: RunContext, data: TaskData, right: Sequence[int]) -> dict[int, ScoreRequest]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DataError, StoreError, UsageError, unknown_name
 from dasd_bench.evaluation.records import ItemRecord
 from dasd_bench.evaluation.regrade import regrade
+from dasd_bench.files.jsonl import numbered_rows
 from dasd_bench.method import BASE
 from dasd_bench.pipeline.artifacts import write_samples
 from dasd_bench.pipeline.data import test_rows_of
@@ -147,13 +147,14 @@ def rows_of_run(run: Path, spec: RunSpec, registry: Registry, name: str, allow_c
 def read_records(path: Path) -> list[ItemRecord]:
     """The records of a ``samples.jsonl``; raises :class:`StoreError` naming file and line."""
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line:
-            continue
-        try:
-            records.append(ItemRecord.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}, line {number}: not a record of this version ({error}).") from None
+    try:
+        for number, row in numbered_rows(path, error=StoreError, hint="run the command again to rebuild it"):
+            try:
+                records.append(ItemRecord.from_json(row))
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError(f"{path}, line {number}: not a record of this version ({error}).") from None
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing: the run keeps no completions for this task.") from None
     return records
 
 

@@ -5,7 +5,6 @@ Each takes what the stage before gave, asks the store first, and says whether it
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from dasd_bench.errors import PluginError, TrainingError
+from dasd_bench.errors import PluginError, StoreError, TrainingError
+from dasd_bench.files.jsonl import dump_rows, read_rows
 from dasd_bench.pipeline.context import RunContext
-from dasd_bench.pipeline.data import TaskData
+from dasd_bench.pipeline.data import TaskData, data_folder
 from dasd_bench.pipeline.keys import evaluate_key, target_seed
 from dasd_bench.pipeline.lab import StoreLab, score_requests
 from dasd_bench.pipeline.sharded import pack, unpack
 from dasd_bench.records import Example, Floats, ScoredTarget, Target
 from dasd_bench.reporting.results import TrainStats
 from dasd_bench.spec import ArmSpec
-from dasd_bench.store import DiskShards, Entry, Row, load_ragged, read_lines, save_ragged
+from dasd_bench.store import DiskShards, Entry, Row, load_ragged, save_ragged
 
 
 def make_targets(
@@ -200,14 +200,14 @@ def evaluate_model(
         )
         # Validation items keep the names that their rows have in the train split.
         records = [replace(record, id=data.test[record.index].id) for record in result.records]
-        lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) for record in records]
-        (entry.path / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows = dump_rows(record.to_json(timings=True) for record in records)
+        (entry.path / "samples.jsonl").write_bytes(rows)
         shutil.rmtree(shards, ignore_errors=True)
         return result.summary()
 
     key = evaluate_key(context, data, adapter_key)
     entry, reused = context.store.get_or_make("evaluate", key, make, context.console.say)
-    return read_lines(entry.path / "samples.jsonl"), entry.meta(), reused
+    return read_rows(entry.path / "samples.jsonl", error=StoreError), entry.meta(), reused
 
 
 def eval_settings(context: RunContext, data: TaskData) -> Any:
@@ -220,6 +220,6 @@ def eval_settings(context: RunContext, data: TaskData) -> Any:
         limit=None if spec.validation else spec.limit or None,
         validation=spec.validation > 0,
         chat_template=spec.chat_template != "off",
-        data_dir=Path(spec.data_dir).expanduser() if spec.data_dir else None,
+        data_dir=data_folder(spec),
         offline=spec.offline,
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
 from dasd_bench.errors import DataError, UsageError
-from dasd_bench.pipeline.data import TaskData, examples_key, load_data, prompt_key, train_tasks
+from dasd_bench.pipeline.data import TaskData, data_folder, examples_key, load_data, prompt_key, train_tasks
 from dasd_bench.records import Example
 from dasd_bench.registry import Registry
 from dasd_bench.spec import RunSpec
@@ -29,7 +28,7 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
     """
     names = train_tasks(spec, registry)
     data = load_data(replace(spec, tasks=(), train_tasks=names), registry, console)
-    data_dir = Path(spec.data_dir).expanduser() if spec.data_dir else None
+    data_dir = data_folder(spec)
     left_out = [name for name in spec.tasks if name not in names]
     if left_out:
         console.say(f"Not validated on, for want of a train split: {', '.join(left_out)}.")
