@@ -156,9 +156,11 @@ def exec_command(
     entries = {problem.task_id: problem.entry_point for problem in known}
     todo = []
     for number, row in enumerate(rows, 1):
-        task_id, completion = row.get("task_id"), row.get("completion")
+        task_id, completion = row.get("task_id"), row.get("completion", row.get("solution"))
         if task_id is None or not isinstance(completion, str):
-            raise DataError(f"{samples}, row {number}: the columns task_id and completion (text) are needed.")
+            raise DataError(
+                f"{samples}, row {number}: the columns task_id and completion (text; EvalPlus's solution will do) are needed."
+            )
         if str(task_id) not in entries:
             raise DataError(f"{samples}, row {number}: no problem in {problems} has task_id '{task_id}'.")
         if extract:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from dasd_bench.errors import PluginError, UsageError, unknown_name
-from dasd_bench.files.text import shown
-from dasd_bench.files.yaml_file import kind_of
+from dasd_bench.files.text import kind_of, shown
 from dasd_bench.records import Bools, Example, Floats, ScoredTarget, Target, kept
 
 if TYPE_CHECKING:

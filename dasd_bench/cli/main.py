@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from dasd_bench import __version__
-from dasd_bench.cli.streams import complain, guarded_output
+from dasd_bench.cli.streams import ReaderGone, complain, guarded_output
 from dasd_bench.errors import DasdError, UsageError, did_you_mean
 from dasd_bench.files.text import shown
 
@@ -111,8 +111,8 @@ def run_cli(args: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         complain("Interrupted. Finished work is kept: run the same command again to go on.")
         return 130
-    except BrokenPipeError:
-        # The reader went away (``| head``): not an error worth a word.
+    except (ReaderGone, BrokenPipeError):
+        # ``| head``: not an error worth a word.
         return 0
     except Exception as error:
         if debug:

@@ -20,6 +20,10 @@ class OutputLost(DasdError):  # noqa: N818  (it is the error's plain name)
     """Standard output cannot be written, and there is nothing else to do."""
 
 
+class ReaderGone(Exception):  # noqa: N818  (no error)
+    """The reader of standard output went away. No BrokenPipeError, from which rich would end the program itself."""
+
+
 class _Guarded(io.RawIOBase):
     """Descriptor 1. ``works_on`` says that lost output stops nothing."""
 
@@ -46,7 +50,7 @@ class _Guarded(io.RawIOBase):
             self.lost = True
             if not self._works_on:
                 if fault.errno == errno.EPIPE:
-                    raise
+                    raise ReaderGone from None
                 raise OutputLost(f"Standard output cannot be written ({fault.strerror}).") from None
             why = "its reader is gone" if fault.errno == errno.EPIPE else fault.strerror
             complain(f"Warning: standard output cannot be written ({why}); the work goes on and its files are kept.")
@@ -74,9 +78,7 @@ def guarded_output(works_on: bool) -> Iterator[None]:
         yield
         sys.stdout.flush()
     finally:
-        # What is still held after an error must not make the interpreter complain when it ends.
-        raw.lost = raw.lost or sys.exc_info()[0] in (OutputLost, BrokenPipeError)
-        with contextlib.suppress(OSError, OutputLost):
+        with contextlib.suppress(OutputLost, ReaderGone):
             sys.stdout.flush()
         sys.stdout = before
 

@@ -20,7 +20,7 @@ import jsonlines
 
 from dasd_bench.errors import DasdError, DataError
 from dasd_bench.files.json_file import parse
-from dasd_bench.files.text import check_not_waiting, reason_of, shown
+from dasd_bench.files.text import check_not_waiting, kind_of, reason_of, shown
 
 Row = dict[str, Any]
 
@@ -117,7 +117,8 @@ def _lines(lines: Iterable[bytes], path: Path, error: type[DasdError], advice: s
         if isinstance(cause, UnicodeDecodeError):
             raise error(f"{path}, line {fault.lineno}: not UTF-8 text; save the file as UTF-8.") from None
         if cause is None:
-            raise error(f"{path}, line {fault.lineno}: a JSON object is expected{advice}.") from None
+            found = kind_of(parse(str(fault.line).lstrip("\ufeff\x1e")))
+            raise error(f"{path}, line {fault.lineno}: a JSON object is expected, found {found}{advice}.") from None
         raise error(f"{path}, line {fault.lineno}: not a JSON row ({cause}){advice}.") from None
 
 
@@ -130,5 +131,5 @@ def _array(data: bytes, path: Path, error: type[DasdError], advice: str) -> Iter
         raise error(f"{path}: not a JSON array of rows ({fault}){advice}.") from None
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise error(f"{path}, row {number}: a JSON object is expected{advice}.")
+            raise error(f"{path}, row {number}: a JSON object is expected, found {kind_of(row)}{advice}.")
         yield number, row

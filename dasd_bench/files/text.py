@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import stat
 from pathlib import Path
@@ -97,3 +98,12 @@ def _represented(value: object) -> str:
         return str(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits, a list that holds itself
         return f"a {type(value).__name__}"
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in the words of an error sentence."""
+    names: dict[type, str] = {
+        bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", tuple: "a list",
+        dict: "a mapping", set: "a set", bytes: "binary data", datetime.date: "a date", datetime.datetime: "a date",
+    }  # fmt: skip
+    return "empty" if value is None else names.get(type(value), f"a {type(value).__name__}")

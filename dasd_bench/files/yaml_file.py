@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import yaml
 
 from dasd_bench.errors import DasdError, UsageError
-from dasd_bench.files.text import read_text, shown
+from dasd_bench.files.text import kind_of, read_text, shown
 
 DEPTH = 20
 """Levels of lists and mappings inside one another."""
@@ -88,12 +87,3 @@ def _check(value: Any, where: str, error: type[DasdError], depth: int, left: lis
             raise error(f"{where}: the text '{shown(value)}' has a character that no name can have.")
     elif not isinstance(value, (int, float, bool, type(None))):
         raise error(f"{where}: {shown(value)} is {kind_of(value)}; put it in quotes if text is meant.")
-
-
-def kind_of(value: object) -> str:
-    """What a value is, in the words of an error sentence."""
-    names: dict[type, str] = {
-        bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", tuple: "a list",
-        dict: "a mapping", set: "a set", bytes: "binary data", datetime.date: "a date", datetime.datetime: "a date",
-    }  # fmt: skip
-    return "empty" if value is None else names.get(type(value), f"a {type(value).__name__}")

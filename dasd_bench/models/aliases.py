@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dasd_bench.errors import UsageError, unknown_name
-from dasd_bench.files.text import expand_user
-from dasd_bench.files.yaml_file import kind_of, read_mapping
+from dasd_bench.files.text import expand_user, kind_of
+from dasd_bench.files.yaml_file import read_mapping
 
 Kind = Literal["base", "instruct"]
 KINDS: tuple[Kind, ...] = ("base", "instruct")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dasd_bench.atomic import remove_leftovers, write_bytes, write_text
+from dasd_bench.atomic import disk_errors, remove_leftovers, write_bytes, write_text
 from dasd_bench.errors import DasdError
 from dasd_bench.pipeline.artifacts import piece_text, write_pieces, write_samples, write_targets
 from dasd_bench.pipeline.budget import train_summary
@@ -290,8 +290,13 @@ def copy_tree(source: Path, target: Path) -> None:
     partial, old = (target.with_name(f".{target.name}.{name}") for name in ("partial", "old"))
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(source, partial)
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
+    with disk_errors(target):
+        try:
+            shutil.copytree(source, partial)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
     shutil.rmtree(old, ignore_errors=True)

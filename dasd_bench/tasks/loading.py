@@ -7,10 +7,20 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dasd_bench.errors import DataError, did_you_mean
+from dasd_bench.errors import DataError, PluginError, did_you_mean
 from dasd_bench.files.jsonl import ENDINGS, numbered_rows, split_file
+from dasd_bench.files.text import kind_of, shown
 from dasd_bench.records import Example
 from dasd_bench.task import Row, Task
+
+SYNONYMS = {
+    "code": ("canonical_solution", "solution"),
+    "canonical_solution": ("solution", "code"),
+    "text": ("prompt", "question"),
+    "prompt": ("text", "question"),
+    "solution": ("answer",),
+}
+"""What other releases of a set (EvalPlus's, sanitized MBPP) call a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,8 @@ def check_columns(rows: list[Row], columns: tuple[str, ...], where: str) -> None
 def _check_row(row: Row, columns: tuple[str, ...], where: str) -> None:
     for column in columns:
         if column not in row:
-            hint = did_you_mean(column, row)
+            alike = [name for name in SYNONYMS.get(column, ()) if name in row]
+            hint = f" Rename '{alike[0]}', if that is it." if alike else did_you_mean(column, row)
             raise DataError(f"{where}: the column '{column}' is missing; found {', '.join(row)}.{hint}")
         if row[column] is None:
             raise DataError(f"{where}: the column '{column}' is null; give it a value.")
@@ -129,13 +140,25 @@ def examples_of(task: Task, loaded: LoadedRows, split: str) -> list[Example]:
     """The rows as examples; a row a task cannot read raises :class:`DataError` naming it."""
     examples = []
     for index, row in enumerate(loaded.rows):
+        where = f"{loaded.source}, row {index + 1}"
+        for column in task.text_columns:
+            if not isinstance(row.get(column), str):
+                raise DataError(f"{where}: the column '{column}' must be text, found {kind_of(row.get(column))}.")
         try:
-            examples.append(task.example(row, split, index))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            example = task.example(row, split, index)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        except (PluginError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else shown(str(error), 200)
             raise DataError(
-                f"{loaded.source}, row {index + 1}: task '{task.name}' cannot use it "
-                f"({type(error).__name__}: {error}); check its columns and values."
+                f"{where}: task '{task.name}' cannot use it ({reason or type(error).__name__}); check its columns and "
+                "values."
             ) from error
+        if not example.prompt.strip():
+            raise DataError(f"{where}: its prompt is blank.")
+        examples.append(example)
     return examples
 
 
