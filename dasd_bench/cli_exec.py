@@ -158,9 +158,7 @@ def exec_command(
     for number, row in enumerate(rows, 1):
         task_id, completion = row.get("task_id"), row.get("completion", row.get("solution"))
         if task_id is None or not isinstance(completion, str):
-            raise DataError(
-                f"{samples}, row {number}: the columns task_id and completion (text; EvalPlus's solution will do) are needed."
-            )
+            raise DataError(f"{samples}, row {number}: the columns task_id and completion (or solution) are needed.")
         if str(task_id) not in entries:
             raise DataError(f"{samples}, row {number}: no problem in {problems} has task_id '{task_id}'.")
         if extract:

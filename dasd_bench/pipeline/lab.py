@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -226,8 +227,7 @@ class StoreLab:
 
     def _character_ends(self, ids: Ints) -> list[int]:
         """Where each token's text ends in the decoded text; pieces of one character end together."""
-        decode = self._context.tokenizer.decode
-        return [len(decode(ids[: i + 1].tolist(), skip_special_tokens=True)) for i in range(len(ids))]
+        return character_ends(partial(self._context.tokenizer.decode, skip_special_tokens=True), ids.tolist())
 
     def keep_token_ids(self, examples: Sequence[Example], keep: str) -> frozenset[int]:
         if keep == "none":
@@ -252,6 +252,24 @@ class StoreLab:
     def _sample_seeds(self, count: int, label: str, *, drawn: bool) -> list[int]:
         """One seed per request; zeros where nothing is drawn, so that all runs and seeds share the result."""
         return [self._seed_of(label, index) if drawn else 0 for index in range(count)]
+
+
+WINDOW = 64
+"""Tokens after which :func:`character_ends` takes a new start."""
+
+
+def character_ends(decode: Callable[[list[int]], str], ids: list[int]) -> list[int]:
+    """``len(decode(ids[: i + 1]))`` of every i, in time linear in the number of tokens.
+
+    Both decodings that are compared begin a whole window before the tokens they differ in, so what a decoder does at
+    a beginning, and the pieces of a character at an end, are the same in both.
+    """
+    ends: list[int] = []
+    for start in range(0, len(ids), WINDOW):
+        first = max(0, start - WINDOW)
+        before = (ends[-1] if ends else 0) - (len(decode(ids[first:start])) if start else 0)
+        ends += [before + len(decode(ids[first : i + 1])) for i in range(start, min(start + WINDOW, len(ids)))]
+    return ends
 
 
 def score_requests(context: RunContext, requests: Sequence[ScoreRequest], label: str) -> tuple[list[TokenScores], bool]:
