@@ -9,7 +9,7 @@ import click
 
 from dasd_bench.atomic import write_bytes
 from dasd_bench.console import Console
-from dasd_bench.errors import DasdError, DataError, did_you_mean
+from dasd_bench.errors import DasdError, DataError, UsageError, did_you_mean
 from dasd_bench.files.jsonl import dump_rows, split_file
 from dasd_bench.files.text import read_text
 from dasd_bench.registry import Registry, discover
@@ -118,6 +118,8 @@ def _shot_faults(task: Task, evaluated: list[Row], folder: Path, console: Consol
         return []
     try:
         fewshot_rows(task, config, shots, evaluated, folder, True)
+    except UsageError as error:
+        console.warn(str(error))
     except DasdError as error:
         return [str(error)]
     return []
