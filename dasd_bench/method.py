@@ -178,7 +178,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _text(value: Any, label: str) -> str:
-    if not isinstance(value, str) and not _is_number(value):
+    if not isinstance(value, str) and not (_is_number(value) and abs(value) < 2**63):
         raise UsageError(f"{label} should be text, found {kind_of(value)}; leave it out or put it in quotes.")
     text = shown(value) if not isinstance(value, str) else value
     if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):

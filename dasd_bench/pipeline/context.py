@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from dasd_bench.allocator import return_free_memory
 from dasd_bench.atomic import digest
 from dasd_bench.console import Console
+from dasd_bench.errors import ModelError
+from dasd_bench.files.json_file import read_object
 from dasd_bench.pipeline.record import Recorder
 from dasd_bench.registry import Registry
 from dasd_bench.spec import ArmSpec, RunSpec
@@ -105,6 +108,20 @@ class RunContext:
         if adapter is not None and not (adapter / "adapter_config.json").exists():
             return load_model(adapter, dtype=self.dtype, device=self.device)
         return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter)
+
+    @cached_property
+    def context_length(self) -> int | None:
+        """Tokens of prompt and answer that the model takes; None where its configuration does not say."""
+        config = read_object(self.model.path / "config.json", ModelError)
+        text = config.get("text_config")
+        length = config.get("max_position_embeddings") or (
+            text.get("max_position_embeddings") if isinstance(text, dict) else None
+        )
+        return length if isinstance(length, int) and length > 0 else None
+
+    def fits(self, prompt_ids: Sequence[int]) -> bool:
+        """True where at least one token of an answer has room behind the prompt."""
+        return self.context_length is None or len(prompt_ids) < self.context_length
 
     def release(self) -> None:
         """Frees the engine's model, before training needs the memory."""

@@ -26,6 +26,14 @@ GUIDE = (
 """The one-turn rewrite prompt (``prompt=guide``): SDFT's idea in this project's words."""
 
 
+_NO_IDS, _NO_NUMBERS, _NO_BYTES = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8)
+NO_ANSWER = Generation(_NO_IDS, _NO_NUMBERS, "", "length")
+NO_DUAL_ANSWER = DualGeneration(
+    _NO_IDS, _NO_BYTES, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_IDS, _NO_IDS, "", "length"
+)
+"""What a prompt that leaves no room for an answer gives: nothing, cut off at once."""
+
+
 class StoreLab:
     """Implements :class:`dasd_bench.lab.Lab`. ``seed`` is the arm's seed, used where something is drawn."""
 
@@ -72,9 +80,13 @@ class StoreLab:
         key = stage_key("generate", self._context.model_key, encoded, list(max_new_tokens), sampling, seeds)
 
         def compute(indices: Sequence[int], report: Report) -> list[Generation]:
-            return self._context.engine().generate(
-                [requests[i] for i in indices], on_result=lambda _, made: report(1, len(made.token_ids))
+            # A prompt that fills the context has no answer; what the method does without one is its own decision.
+            fitting = [i for i in indices if self._context.fits(encoded[i])]
+            made = self._context.engine().generate(
+                [requests[i] for i in fitting], on_result=lambda _, one: report(1, len(one.token_ids))
             )
+            found = dict(zip(fitting, made, strict=True))
+            return [found.get(i) or NO_ANSWER for i in indices]
 
         results, _ = run_sharded(
             self._context.store,
@@ -124,9 +136,12 @@ class StoreLab:
         )
 
         def compute(indices: Sequence[int], report: Report) -> list[DualGeneration]:
-            return self._context.engine().dual_decode(
-                [requests[i] for i in indices], rule, on_result=lambda _, made: report(1, len(made.token_ids))
+            fitting = [i for i in indices if all(map(self._context.fits, (base_ids[i], reference_ids[i])))]
+            made = self._context.engine().dual_decode(
+                [requests[i] for i in fitting], rule, on_result=lambda _, one: report(1, len(one.token_ids))
             )
+            found = dict(zip(fitting, made, strict=True))
+            return [found.get(i) or NO_DUAL_ANSWER for i in indices]
 
         results, _ = run_sharded(
             self._context.store,

@@ -37,7 +37,13 @@ def reference_nll(
         from dasd_bench.engine import ScoreRequest
 
         lab = StoreLab(context, 0)
-        requests = [ScoreRequest(lab.prompt_ids(e), lab.reference_ids(e), name=e.id) for e in data.test]
+        requests = []
+        for example in data.test:
+            prompt, reference = lab.prompt_ids(example), lab.reference_ids(example)
+            if context.context_length is not None:
+                # The part of a long reference that the model can see; its last token needs no position of its own.
+                reference = reference[: max(1, context.context_length - len(prompt) + 1)]
+            requests.append(ScoreRequest(prompt, reference, name=example.id))
         right = [index for index, row in enumerate(base_rows(context, data)) if row["reason"] == Reason.CORRECT.value]
         written = own_requests(context, data, right)
         with context.console.progress(f"reference nll {data.name}", len(requests) + len(written)) as meter:

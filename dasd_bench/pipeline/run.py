@@ -20,7 +20,7 @@ from dasd_bench.pipeline.data import TaskData, all_train
 from dasd_bench.pipeline.drift import start_drift
 from dasd_bench.pipeline.keys import arm_keys, train_data_key
 from dasd_bench.pipeline.lab import StoreLab
-from dasd_bench.pipeline.left_out import left_out
+from dasd_bench.pipeline.left_out import CUT, NO_ROOM, cut_targets, left_out, with_room
 from dasd_bench.pipeline.manifest import LeftOut, close_interrupted, conditions, take_manifest, write_manifest
 from dasd_bench.pipeline.nll import reference_nll
 from dasd_bench.pipeline.stages import (
@@ -49,6 +49,8 @@ class Prepared:
     weights: list[Floats]
     n_examples: int
     train_key: str
+    outside: dict[str, list[str]]
+    """Ids of examples left out or cut before they were scored, by reason."""
 
 
 ArmDone = Callable[[RunResults, Arm, SeedArm], None]
@@ -130,7 +132,7 @@ def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str])
     """Targets, scores and weights of every arm and seed, with the base model loaded at most once."""
     if not context.arms:
         return []
-    examples = all_train(data)
+    examples, no_room = with_room(context, all_train(data))
     data_key = train_data_key(data)
     prepared = []
     for arm in context.arms:
@@ -139,6 +141,7 @@ def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str])
             try:
                 with context.recorder.stage("targets", arm.label, seed) as stage:
                     targets, stage.reused = make_targets(context, arm, seed, examples, keys.targets)
+                targets, cut = cut_targets(context, targets, examples)
                 with context.recorder.stage("score", arm.label, seed) as stage:
                     scored, stage.reused = score_targets(context, targets, examples)
                 weights = select_weights(arm, scored)
@@ -148,7 +151,8 @@ def prepare_arms(context: RunContext, data: list[TaskData], failures: list[str])
                 continue
             write_targets(arm_folder(context, arm, seed), scored, weights)
             write_pieces(arm_folder(context, arm, seed), scored, context.tokenizer)
-            prepared.append(Prepared(arm, seed, scored, weights, len(examples), keys.train))
+            outside = {NO_ROOM: no_room, CUT: cut}
+            prepared.append(Prepared(arm, seed, scored, weights, len(examples) + len(no_room), keys.train, outside))
     if not prepared:
         raise DasdError(f"No arm could be prepared: {failures[0]}")
     return prepared
@@ -163,9 +167,12 @@ def run_arm(context: RunContext, item: Prepared, tested: list[TaskData]) -> tupl
     with context.recorder.stage("train", arm.label, seed) as stage:
         trained, stage.reused = train_arm(context, arm, seed, item.scored, item.weights, item.train_key)
     omitted = left_out(item.scored, item.weights, trained)
+    for reason, names in item.outside.items():
+        if names:
+            omitted[reason] = [*names, *(name for name in omitted.get(reason, []) if name not in names)]
     for reason, ids in omitted.items():
         context.console.warn(
-            f"{arm.label} seed {seed}: {len(ids)} of {len(item.scored)} training examples were {reason}."
+            f"{arm.label} seed {seed}: {len(ids)} of {item.n_examples} training examples were {reason}."
         )
     copy_tree(trained.adapter, folder / "adapter")
     write_bytes(folder / "train" / "metrics.jsonl", (trained.folder / "metrics.jsonl").read_bytes())
