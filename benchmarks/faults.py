@@ -128,7 +128,7 @@ ODD_VALUES = (
 """YAML values that some options take."""
 KEYS = [
     *("model", "methods", "tasks", "train_tasks", "train_limit", "limit", "seeds", "num_fewshot", "chat_template"),
-    *("max_new_tokens", "dtype", "device", "data_dir", "validation", "budget", "offline", "plugins", "retention"),
+    *("max_new_tokens", "dtype", "device", "data_dir", "validation", "budget", "plugins", "retention"),
     *("retention_limit", "training.lr", "training.epochs", "training.lora_targets", "training.rslora"),
     *("engine.slots", "engine.backend", "method_options.dasd", "training", "engine", "method_options"),
 ]
