@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.atomic import write_bytes
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, DataError, UsageError, did_you_mean
 from dasd_bench.files.jsonl import dump_rows, split_file
 from dasd_bench.files.text import read_text
 from dasd_bench.registry import Registry, discover
-from dasd_bench.task import Row, Task
+from dasd_bench.store.atomic import write_bytes
+from dasd_bench.tasks.base import Row, Task
 
 _plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
 _json = click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
@@ -107,7 +107,7 @@ def _check_task(task: Task, folder: Path, console: Console) -> list[str]:
 
 def _shot_faults(task: Task, evaluated: list[Row], folder: Path, console: Console) -> list[str]:
     """What ``run`` would refuse about the task's own few-shot examples."""
-    from dasd_bench.evaluation.run import fewshot_rows
+    from dasd_bench.evaluation.evaluator import fewshot_rows
     from dasd_bench.tasks import derive
 
     config = derive.config_of(task)

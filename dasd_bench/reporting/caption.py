@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from dasd_bench.reporting.collect import expected_seeds, task_infos
+from dasd_bench.reporting.entries import expected_seeds, task_infos
 from dasd_bench.reporting.format import listing
-from dasd_bench.reporting.results import RunResults, TaskInfo
+from dasd_bench.results.schema import RunResults, TaskInfo
 from dasd_bench.stats.paired import Paired
 from dasd_bench.stats.power import detectable_difference, detectable_mean_difference
 

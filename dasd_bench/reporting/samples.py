@@ -8,7 +8,7 @@ from pathlib import Path
 from dasd_bench.errors import StoreError
 from dasd_bench.files.jsonl import Row, numbered_rows
 from dasd_bench.files.text import shown
-from dasd_bench.reporting.collect import Entry
+from dasd_bench.reporting.entries import Entry
 
 SAMPLES_FILE = "samples.jsonl"
 AGAIN = "run the command again to rebuild it"

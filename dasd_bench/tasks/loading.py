@@ -10,8 +10,8 @@ from pathlib import Path
 from dasd_bench.errors import DataError, PluginError, did_you_mean
 from dasd_bench.files.jsonl import ENDINGS, numbered_rows, split_file
 from dasd_bench.files.text import kind_of, shown
-from dasd_bench.records import Example
-from dasd_bench.task import Row, Task
+from dasd_bench.tasks.base import Row, Task
+from dasd_bench.types import Example
 
 SYNONYMS = {
     "code": ("canonical_solution", "solution"),

@@ -11,7 +11,7 @@ import pytest
 from dasd_bench.cli.main import explained
 
 WRITERS = {
-    "write_bytes": "from dasd_bench.atomic import write_bytes; write_bytes(folder / 'a', bytes(100_000))",
+    "write_bytes": "from dasd_bench.store.atomic import write_bytes; write_bytes(folder / 'a', bytes(100_000))",
     "safetensors": "from safetensors.numpy import save_file; import numpy as np\n"
     "    save_file({'a': np.zeros(100_000)}, folder / 'a')",
     "copytree": "import shutil; shutil.copytree(source, folder / 'copy')",
@@ -26,7 +26,7 @@ def test_a_file_that_is_too_large_is_one_sentence(writer: str, tmp_path: Path) -
     program = f"""
 import resource
 from pathlib import Path
-from dasd_bench.atomic import disk_errors
+from dasd_bench.store.atomic import disk_errors
 from dasd_bench.errors import StoreError
 folder, source = Path({str(tmp_path)!r}), Path({str(tmp_path / "source")!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))

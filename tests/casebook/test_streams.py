@@ -42,7 +42,7 @@ def test_an_ascii_terminal_gets_escapes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "| true"])
 def test_a_run_goes_on_without_its_output(redirection: str, tiny_folder, tmp_path: Path) -> None:
-    from tests.flow.helpers import run_args
+    from tests.run.helpers import run_args
 
     line = " ".join(f"'{word}'" for word in run_args(tiny_folder("llama"), tmp_path, methods="sft"))
     done = shell(f"{PROGRAM} {line} {redirection}; exit ${{PIPESTATUS[0]}}")

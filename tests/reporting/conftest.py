@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dasd_bench.reporting.results import (
+from dasd_bench.results.schema import (
     Arm,
     ReferenceNll,
     RunResults,
