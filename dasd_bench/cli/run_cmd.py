@@ -203,12 +203,12 @@ def run_spec(
 ) -> int:
     """Plans and runs a specification; gives the exit code (0, or 3 where some arms failed)."""
     from dasd_bench.reporting.show import print_tables, run_tables
+    from dasd_bench.reporting.tracking import Tracking, check_trackers
     from dasd_bench.run.build import build_context, check_training, plan_unfetched
     from dasd_bench.run.data import load_data
     from dasd_bench.run.manifest import closing_lines, interrupted_line
     from dasd_bench.run.plan import learn_rates, make_plan, plan_lines
     from dasd_bench.run.runner import execute
-    from dasd_bench.run.tracking import Tracking, check_trackers
     from dasd_bench.run.validation import load_validation
     from dasd_bench.store.locks import FileLock
 

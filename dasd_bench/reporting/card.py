@@ -17,9 +17,9 @@ from dasd_bench.reporting.format import bracket, score
 from dasd_bench.reporting.plots.source import Source
 from dasd_bench.reporting.render.markup import markdown
 from dasd_bench.reporting.scores import item_interval, run_table
+from dasd_bench.reporting.training_text import training_line, training_settings
 from dasd_bench.results.runs import read_manifest
 from dasd_bench.results.schema import Arm, RunResults, SeedArm, TaskInfo, TaskScore
-from dasd_bench.results.training_text import training_line, training_settings
 from dasd_bench.store.atomic import write_json, write_text
 
 LICENCES = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dasd_bench.errors import DasdError, UsageError, did_you_mean
 from dasd_bench.methods.base import BASE
+from dasd_bench.reporting.training_text import runs_differ, settings_differ, training_line, training_settings
 from dasd_bench.results.schema import Arm, RunResults, SeedArm, TaskInfo, TaskScore
-from dasd_bench.results.training_text import runs_differ, settings_differ, training_line, training_settings
 
 TRAINING_CONDITIONS = ("training", "budget")
 """The conditions of a run that say how its arms were trained."""

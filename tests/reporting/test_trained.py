@@ -17,10 +17,10 @@ from dasd_bench.reporting.card import HubNames, adapters, card_text
 from dasd_bench.reporting.entries import conditions_differ, find_entry, rows_differ
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report.page import report_page
+from dasd_bench.reporting.tracking import configuration
+from dasd_bench.reporting.training_text import run_training_line, training_line, training_settings
 from dasd_bench.results.runs import load_run
 from dasd_bench.results.schema import RunResults, TrainSummary
-from dasd_bench.results.training_text import run_training_line, training_line, training_settings
-from dasd_bench.run.tracking import configuration
 
 LINES = {"sft": "LoRA r=16, lr 0.0002", "dasd": "LoRA r=64, lr 5e-05"}
 DEFAULTS: dict[str, Any] = {"lr": 2e-4, "lora_rank": 16, "epochs": 2.0}

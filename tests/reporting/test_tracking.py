@@ -12,9 +12,9 @@ import pytest
 from benchmarks.made_run import Size, make_run
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError
+from dasd_bench.reporting.tracking import MODULES, Tracking, check_trackers, configuration, send, summary
 from dasd_bench.results.runs import load_run
 from dasd_bench.results.schema import RunResults
-from dasd_bench.run.tracking import MODULES, Tracking, check_trackers, configuration, send, summary
 from tests.run.helpers import command, run_args
 
 # Other people's packages warn of their own future.

@@ -19,8 +19,8 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError, unknown_name
 from dasd_bench.files.json_file import read_object
 from dasd_bench.reporting.curves import read_steps
+from dasd_bench.reporting.training_text import training_line, training_settings
 from dasd_bench.results.schema import Arm, RunResults, SeedArm
-from dasd_bench.results.training_text import training_line, training_settings
 from dasd_bench.store.atomic import digest, write_json
 
 MODULES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
