@@ -55,7 +55,9 @@ def _refusal(error: BaseException) -> int | None:
     if type(error).__name__ == "SafetensorError":
         numbered = re.search(r"os error (\d+)", str(error))
         return int(numbered[1]) if numbered else None
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in ("PytorchStreamWriter", "iostream")):
+    if isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("PytorchStreamWriter", "inline_container")
+    ):
         return errno.ENOSPC
     return None
 
