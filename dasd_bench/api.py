@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dasd_bench.config.resolve import make_spec
+from dasd_bench.config.resolve import make_spec, plugin_folders
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.methods.acceptance import Acceptance, check_rewrites
@@ -122,7 +122,7 @@ def load_results(run_dir: str | Path) -> RunResults:
 
 
 def _registry(spec: RunSpec) -> Registry:
-    return discover(tuple(Path(folder).expanduser() for folder in spec.plugins))
+    return discover(plugin_folders(spec))
 
 
 __all__ = [

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from dasd_bench.errors import UsageError, unknown_name
+from dasd_bench.files.text import kind_of, shown
 
 T = TypeVar("T")
 
@@ -79,42 +80,68 @@ def convert_options(kind: type[Any], values: Mapping[str, Any], what: str, prefi
     for name, value in values.items():
         if name not in rules:
             raise unknown_name(what, name, rules)
+        if isinstance(value, bool) and ("on" if value else "off") in rules[name].choices:
+            value = "on" if value else "off"  # YAML reads a bare on or off as true or false
         converted[name] = convert(value, type(defaults[name]), f"{prefix}{name}")
         check_range(converted[name], rules[name], f"{prefix}{name}")
     return converted
 
 
 def convert(value: Any, kind: type, label: str) -> Any:
-    """``value`` as ``kind`` (bool, int, float, str or tuple of str); raises :class:`UsageError` naming ``label``."""
-    if kind is bool and isinstance(value, str):
-        lowered = value.lower()
-        if lowered in ("true", "yes", "on", "1"):
-            return True
-        if lowered in ("false", "no", "off", "0"):
-            return False
-        raise UsageError(f"{label}={value} is not a yes or no; write true or false.")
+    """``value`` as ``kind`` (bool, int, float, str or tuple of str); raises :class:`UsageError` naming ``label``.
+
+    Text is read as the command line gives it. Numbers stand for their text where text is asked for; nothing else does.
+    """
     if kind is tuple:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return tuple(value)
+        return _texts(value, label)
+    if kind is str:
+        return _text(value, label)
     if kind is bool:
-        if isinstance(value, bool):
-            return value
-        raise UsageError(f"{label}={value} is not a yes or no; write true or false.")
+        lowered = value.lower() if isinstance(value, str) else value
+        if lowered in (True, "true", "yes", "on", "1") and not _is_number(lowered):
+            return True
+        if lowered in (False, "false", "no", "off", "0") and not _is_number(lowered):
+            return False
+        raise UsageError(f"{label}={shown(value)} is not a yes or no; write true or false.")
     try:
-        if kind is int and (isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())):
+        if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
             raise ValueError
         return kind(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{label}={value} is not a valid {kind.__name__}.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{label}={shown(value)} is not a valid {kind.__name__}.") from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _text(value: Any, label: str) -> str:
+    if not isinstance(value, str) and not (_is_number(value) and abs(value) < 2**63):
+        raise UsageError(f"{label} should be text, found {kind_of(value)}; leave it out or put it in quotes.")
+    text = shown(value) if not isinstance(value, str) else value
+    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise UsageError(f"{label}={shown(text)} has a character that no name can have.")
+    return text
+
+
+def _texts(value: Any, label: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    elif isinstance(value, (list, tuple)):
+        parts = tuple(value)
+    else:
+        raise UsageError(f"{label} should be a list of names, found {kind_of(value)}.")
+    return tuple(_text(part, label) for part in parts)
 
 
 def check_range(value: Any, rule: OptionRule, label: str) -> None:
     """Raises :class:`UsageError` where ``value`` is outside its rule."""
     if rule.choices and value not in rule.choices:
-        raise unknown_name(f"value of {label}", str(value), rule.choices)
+        raise unknown_name(f"value of {label}", shown(value), rule.choices)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not abs(value) < 2**63 and value not in (rule.minimum, rule.maximum):
+            raise UsageError(f"{label}={shown(value)} is out of range; use a finite number below 2^63.")
         too_low = rule.minimum is not None and not value >= rule.minimum
         too_high = rule.maximum is not None and not value <= rule.maximum
         if too_low or too_high:
-            raise UsageError(f"{label}={value} is out of range; use a value from {rule.range}.")
+            raise UsageError(f"{label}={shown(value)} is out of range; use a value from {rule.range}.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dasd_bench.errors import DataError, UsageError
+from dasd_bench.files.jsonl import read_rows
 from dasd_bench.sandbox.model import IsolationLevel
 
 if TYPE_CHECKING:
@@ -18,22 +19,11 @@ if TYPE_CHECKING:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file, one object a line. Raises DataError naming file and line."""
-    rows = []
+    """The rows of a file; raises :class:`DataError` naming file and line, also for a file that is missing or empty."""
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{path}, line {number}: not JSON ({error.msg}).") from None
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}, line {number}: an object with columns is needed.")
-                rows.append(row)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}).") from None
+        rows = read_rows(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
     if not rows:
         raise DataError(f"{path} has no rows.")
     return rows
@@ -176,9 +166,9 @@ def exec_command(
     settings = {problem.task_id: settings_key(problem, limits, isolation) for problem in known}
     todo, keys = [], []
     for number, row in enumerate(rows, 1):
-        task_id, completion = row.get("task_id"), row.get("completion")
+        task_id, completion = row.get("task_id"), row.get("completion", row.get("solution"))
         if task_id is None or not isinstance(completion, str):
-            raise DataError(f"{samples}, row {number}: the columns task_id and completion (text) are needed.")
+            raise DataError(f"{samples}, row {number}: the columns task_id and completion (or solution) are needed.")
         if str(task_id) not in by_id:
             raise DataError(f"{samples}, row {number}: no problem in {problems} has task_id '{task_id}'.")
         problem = by_id[str(task_id)]

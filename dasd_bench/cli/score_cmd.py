@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dasd_bench.cli.table_cmd import runs_dir_option
+from dasd_bench.config.resolve import plugin_folders
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def score_command(
     spec = resolve(read_file(folder / SPEC_FILE))
     if data_dir is not None:
         spec = replace(spec, data_dir=data_dir)
-    registry = discover(tuple(Path(name).expanduser() for name in spec.plugins))
+    registry = discover(plugin_folders(spec))
     names = [name.strip() for text in tasks for name in text.split(",") if name.strip()]
     with FileLock(folder / ".lock", on_wait=console.say):
         done = regrade_run(

@@ -18,7 +18,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def comma_separated(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> list[str] | None:
     """The parts of a repeatable, comma-separated option; None where it was not given."""
-    return [part for text in value for part in split_commas(text)] or None
+    parts = [part for text in value for part in split_commas(text)]
+    if value and not parts:
+        raise click.BadParameter("it is empty; name at least one, or leave the option out.")
+    return parts or None
 
 
 def default_text(value: object) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from dasd_bench.config.spec import PRESETS, RunSpec, layer, parse_set, read_file, resolve
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError, unknown_name
+from dasd_bench.files.text import expand_user
 from dasd_bench.registry import Registry, discover
 
 PAPER_TASKS = ("math", "gsm8k", "mbpp", "arc_challenge")
@@ -41,10 +42,17 @@ def build_spec(
     spec = resolve(environment, from_preset, from_file, layer("the command line", options), parse_set(settings))
     if spec.engine.backend == "vllm" and spec.retention:
         raise UsageError("--retention compares whole distributions, which vLLM does not give: leave out --engine vllm.")
-    registry = discover(tuple(Path(folder).expanduser() for folder in spec.plugins))
+    registry = discover(plugin_folders(spec))
     if spec.tasks == ("auto",):
         spec = replace(spec, tasks=auto_tasks(spec, registry, console))
     return spec, registry
+
+
+def plugin_folders(spec: RunSpec) -> tuple[Path, ...]:
+    """The folders of ``--plugins``."""
+    if "" in spec.plugins:
+        raise UsageError("--plugins '' is empty; name a folder or leave the option out.")
+    return tuple(expand_user(folder, "--plugins") for folder in spec.plugins)
 
 
 def auto_tasks(spec: RunSpec, registry: Registry, console: Console) -> tuple[str, ...]:

@@ -16,8 +16,10 @@ import yaml
 
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import PluginError, UsageError, unknown_name
+from dasd_bench.files.text import shown
+from dasd_bench.files.yaml_file import read_mapping
 from dasd_bench.methods.base import BASE, Method, build_method
-from dasd_bench.options import build_options, check_range, convert, option, option_rules
+from dasd_bench.options import build_options, convert, convert_options, option, option_rules
 from dasd_bench.registry import Plugin, Registry
 from dasd_bench.results.directory import folder_name
 
@@ -136,10 +138,14 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         key = key.replace("-", "_")
         if key not in known:
-            raise unknown_name(f"key in {name}", key, known)
+            raise unknown_name(f"key in {name}", shown(key), known)
+        if key in out:
+            raise UsageError(f"{name}: '{key}' is there twice, once written with a dash.")
         if key in ("training", "engine", "method_options"):
             if not isinstance(value, Mapping):
                 raise UsageError(f"{name}: '{key}' must be a mapping of names to values.")
+            if key == "method_options" and not all(isinstance(v, Mapping) for v in value.values()):
+                raise UsageError(f"{name}: 'method_options' must map each method to a mapping of names to values.")
             out[key] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
         else:
             out[key] = value
@@ -149,18 +155,9 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def read_file(path: Path) -> dict[str, Any]:
     """A YAML specification file as a layer; raises :class:`UsageError` naming file and line."""
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return layer(str(path), read_mapping(path))
     except FileNotFoundError:
-        raise UsageError(f"The file {path} given with --config does not exist.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        raise UsageError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or error}).") from None
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, Mapping):
-        raise UsageError(f"{path}: a mapping of option names to values is expected.")
-    return layer(str(path), loaded)
+        raise UsageError(f"The file {shown(path)} given with --config does not exist.") from None
 
 
 def parse_set(items: Sequence[str]) -> dict[str, Any]:
@@ -169,14 +166,15 @@ def parse_set(items: Sequence[str]) -> dict[str, Any]:
     for item in items:
         name, sep, value = item.partition("=")
         section, dot, key = name.strip().partition(".")
-        if not sep or not dot or not key:
+        if not sep or not dot or not key or not section:
             raise UsageError(
-                f"--set {item}: write SECTION.NAME=VALUE, for instance method.tau=0.9 or training.lr=1e-4."
+                f"--set {shown(item)}: write SECTION.NAME=VALUE, for instance method.tau=0.9 or training.lr=1e-4."
             )
-        if section in ("training", "engine"):
-            out.setdefault(section, {})[key] = value
-        else:
-            out.setdefault("method_options", {}).setdefault(section, {})[key] = value
+        own = section in ("training", "engine")
+        values = out.setdefault(section, {}) if own else out.setdefault("method_options", {}).setdefault(section, {})
+        if values.get(key, value) != value:
+            raise UsageError(f"--set {shown(item)}: {section}.{key} is set to '{shown(values[key])}' too; keep one.")
+        values[key] = value
     return out
 
 
@@ -209,12 +207,11 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
             built["method_options"] = {k: dict(v) for k, v in value.items()}
         elif f.name == "seeds":
             parts = [value] if isinstance(value, int) else convert(value, tuple, "seeds")
-            built["seeds"] = tuple(convert(part, int, "seeds") for part in parts)
+            built["seeds"] = tuple(_seed(part) for part in parts)
         elif isinstance(f.default, tuple):
-            built[f.name] = tuple(str(part) for part in convert(value, tuple, f.name))
+            built[f.name] = convert(value, tuple, f.name)
         else:
-            built[f.name] = convert(value, type(f.default), f.name)
-            check_range(built[f.name], f.metadata["option"], f.name)
+            built |= convert_options(RunSpec, {f.name: value}, "option", "")
     given = set[str]().union(*map(_training_given, layers))
     spec = RunSpec(**built, training_given=tuple(sorted(given)) if built.get("budget") == "card" else ())
     for name in ("methods", "tasks", "seeds"):
@@ -226,10 +223,21 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
     return spec
 
 
+def _seed(value: Any) -> int:
+    seed: int = convert(value, int, "seeds")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"seeds={shown(seed)} is out of range; use whole numbers from 0 to 2^63 - 1.")
+    return seed
+
+
 def _training_given(values: Mapping[str, Any]) -> set[str]:
     """The training options that a layer asks for by name. A preset or a saved specification says itself which."""
     if "training_given" in values:
-        return set(convert(values["training_given"], tuple, "training_given"))
+        given = convert(values["training_given"], tuple, "training_given")
+        for name in given:
+            if name not in TrainingConfig.__dataclass_fields__:
+                raise unknown_name("training option in training_given", name, TrainingConfig.__dataclass_fields__)
+        return set(given)
     named = values.get("training", {})
     standard = dataclasses.asdict(TrainingConfig())
     if named.keys() == standard.keys():
@@ -249,7 +257,7 @@ def split_commas(text: str) -> list[str]:
     try:
         return [part.strip() for part in lexer if part.strip()]
     except ValueError:
-        raise UsageError(f"'{text}' has a double quote that is not closed.") from None
+        raise UsageError(f"'{shown(text)}' has a double quote that is not closed.") from None
 
 
 def parse_arm(text: str) -> tuple[str, dict[str, str], dict[str, str]]:
@@ -264,7 +272,10 @@ def parse_arm(text: str) -> tuple[str, dict[str, str], dict[str, str]]:
         section, _, option_name = key.rpartition(".")
         if section not in ("", "training"):
             raise UsageError(f"--method {text}: write options as {name}+NAME=VALUE or {name}+training.NAME=VALUE.")
-        (training if section else own)[option_name] = value
+        chosen = training if section else own
+        if option_name in chosen:
+            raise UsageError(f"--method {shown(text)}: the option '{key}' is there twice; keep one.")
+        chosen[option_name] = value
     return name, own, training
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from dasd_bench.console import Console
 from dasd_bench.errors import ModelError, StoreError
+from dasd_bench.files.text import expand_user
 from dasd_bench.store.atomic import write_json
 
 TOKENIZER_FILES = (
@@ -51,7 +52,7 @@ def user_cache_dir() -> Path:
     """
     named = os.environ.get("DASD_CACHE_DIR")
     if named:
-        return Path(named).expanduser()
+        return expand_user(named, "DASD_CACHE_DIR")
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dasd-bench"
     except RuntimeError:

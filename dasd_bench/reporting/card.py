@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import DasdError, StoreError, UsageError, unknown_name
+from dasd_bench.files.json_file import read_object
 from dasd_bench.reporting.entries import usable
 from dasd_bench.reporting.format import bracket, score
 from dasd_bench.reporting.plots.source import Source
@@ -119,8 +119,8 @@ def _copy(adapter: Adapter, folder: Path, names: HubNames) -> None:
     weights, config = ADAPTER_FILES
     try:
         shutil.copyfile(adapter.folder / weights, folder / weights)
-        settings = json.loads((adapter.folder / config).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        settings = read_object(adapter.folder / config, hint="run the command again to rebuild it")
+    except OSError as error:
         raise StoreError(f"{adapter.folder} cannot be copied: {error}; run the command again to rebuild it.") from None
     if names.model:
         settings["base_model_name_or_path"] = names.model

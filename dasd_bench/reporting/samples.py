@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dasd_bench.errors import StoreError
+from dasd_bench.files.jsonl import Row, numbered_rows
+from dasd_bench.files.text import shown
 from dasd_bench.reporting.entries import Entry
 
 SAMPLES_FILE = "samples.jsonl"
+AGAIN = "run the command again to rebuild it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +45,23 @@ def read_samples(path: Path) -> list[Sample]:
     Raises :class:`StoreError` naming file and line for anything else that is not a record.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        rows = numbered_rows(path, error=StoreError, hint=AGAIN, torn_end=True)
+        return [_record(row, f"{path}, line {number}") for number, row in rows]
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: the run keeps no completions for this task.") from None
-    except (OSError, UnicodeDecodeError) as err:
-        raise StoreError(f"{path} cannot be read: {err}.") from None
-    lines = text.split("\n")[:-1]
-    return [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _record(line: str, where: str) -> Sample:
+def _number(value: object) -> float | None:
+    return None if value is None else float(value)  # type: ignore[arg-type]  # another type is the caller's TypeError
+
+
+def _record(row: Row, where: str) -> Sample:
     try:
-        row: dict[str, Any] = json.loads(line)
+        tokens = _number(row.get("tokens"))
         return Sample(
             id=str(row["id"]),
             prompt=str(row.get("prompt", "")),
@@ -68,11 +70,11 @@ def _record(line: str, where: str) -> Sample:
             score=float(row["score"]),
             reason=str(row.get("reason", "")),
             answer=_text(row.get("answer")),
-            tokens=row.get("tokens"),
-            seconds=row.get("seconds"),
+            tokens=None if tokens is None else int(tokens),
+            seconds=_number(row.get("seconds")),
             finish=_text(row.get("finish")),
             level=_text(row.get("level")),
             subject=_text(row.get("subject")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise StoreError(f"{where}: not a sample record ({err}); run the command again to rebuild it.") from None
+    except (ValueError, KeyError, TypeError, OverflowError) as err:
+        raise StoreError(f"{where}: not a sample record ({shown(str(err))}); {AGAIN}.") from None

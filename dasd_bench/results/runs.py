@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import DasdError, StoreError, UsageError, did_you_mean
+from dasd_bench.files.json_file import read_object
 from dasd_bench.results.directory import MANIFEST_FILE, MARKS, RESULTS_FILE, SPEC_FILE
 from dasd_bench.results.schema import RunResults
 
 MISSING = "–"
+
+SHAPES = {
+    "status": str, "created": str, "command": str, "model": dict, "chat_template": dict, "seeds": list, "arms": list,
+    "tasks": list, "failures": list, "left_out": list, "stages": dict, "environment": dict, "regraded": list,
+}  # fmt: skip
+"""The fields of a manifest that are read again, where they are there, with their kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +73,18 @@ def newest_run(folder: Path) -> Path:
 def read_manifest(run: Path) -> dict[str, Any]:
     """``manifest.json``, or an empty dict for an unfinished run; raises :class:`StoreError` where it is damaged."""
     path = run / MANIFEST_FILE
-    if not path.exists():
-        return {}
+    hint = "run the command again to rebuild it"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise StoreError(f"{path} cannot be read ({err}); run the command again to rebuild it.") from None
-    if not isinstance(found, dict):
-        raise StoreError(f"{path} should hold an object; run the command again to rebuild it.")
+        found = read_object(path, hint=hint)
+    except FileNotFoundError:
+        return {}
+    for name, kind in SHAPES.items():
+        value = found.get(name)
+        objects = name in ("tasks", "arms") and isinstance(value, list)
+        if value is not None and (
+            not isinstance(value, kind) or (objects and not all(isinstance(one, dict) for one in value))
+        ):
+            raise StoreError(f"{path}: '{name}' is not as this program writes it; {hint}.")
     return found
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import StoreError
+from dasd_bench.files.jsonl import dump_rows, numbered_rows, parse_rows
 from dasd_bench.store.atomic import write_bytes
 from dasd_bench.types import Finish, Reason
 
@@ -67,6 +67,9 @@ class ItemRecord:
         return ItemRecord(**{**values, "score": float(row["score"]), "reason": Reason(row["reason"])})
 
 
+HINT = "run the command again to rebuild it"
+
+
 def write_records(path: Path, records: Sequence[ItemRecord]) -> None:
     """Writes one JSON line per record, atomically."""
     write_bytes(path, records_bytes(records))
@@ -74,8 +77,7 @@ def write_records(path: Path, records: Sequence[ItemRecord]) -> None:
 
 def records_bytes(records: Sequence[ItemRecord]) -> bytes:
     """One JSON line per record."""
-    lines = [json.dumps(record.to_json(timings=True), ensure_ascii=False) + "\n" for record in records]
-    return "".join(lines).encode("utf-8")
+    return dump_rows(record.to_json(timings=True) for record in records)
 
 
 def read_records(path: Path) -> list[ItemRecord]:
@@ -84,29 +86,21 @@ def read_records(path: Path) -> list[ItemRecord]:
     Raises :class:`StoreError` naming file and line for anything else that is not a record.
     """
     try:
-        data = path.read_bytes()
+        return _records(numbered_rows(path, error=StoreError, hint=HINT, torn_end=True), path)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: the run keeps no completions for this task.") from None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error}.") from None
-    return parse_records(data, path)
 
 
 def parse_records(data: bytes, path: Path) -> list[ItemRecord]:
     """The records in the bytes of a ``samples.jsonl``; ``path`` is for errors."""
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise StoreError(f"{path} cannot be read: {error}.") from None
+    return _records(parse_rows(data, path, error=StoreError, hint=HINT), path)
+
+
+def _records(rows: Iterable[tuple[int, Row]], path: Path) -> list[ItemRecord]:
     records = []
-    # Only "\n" ends a row: JSON strings may hold the other line separators that str.splitlines cuts at.
-    for number, line in enumerate(text.split("\n")[:-1], 1):
-        if not line.strip():
-            continue
+    for number, row in rows:
         try:
-            records.append(ItemRecord.from_json(json.loads(line)))
+            records.append(ItemRecord.from_json(row))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(
-                f"{path}, line {number}: not a sample record ({error}); run the command again to rebuild it."
-            ) from None
+            raise StoreError(f"{path}, line {number}: not a sample record ({error}); {HINT}.") from None
     return records

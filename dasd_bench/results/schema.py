@@ -8,13 +8,14 @@ The schema is documented for readers in ``docs/results-schema.md``.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import StoreError
+from dasd_bench.files.json_file import parse
+from dasd_bench.files.text import read_text
 from dasd_bench.results.directory import RESULTS_FILE
 from dasd_bench.results.json_codec import DecodeError, decode, dumps
 from dasd_bench.store.atomic import write_text
@@ -323,11 +324,9 @@ class RunResults:
     def from_json(text: str, where: str = RESULTS_FILE) -> RunResults:
         """Reads ``to_json``'s text; raises :class:`StoreError` naming ``where`` and the field or the schema version."""
         try:
-            raw = json.loads(text)
-        except json.JSONDecodeError as err:
-            raise StoreError(
-                f"{where}, line {err.lineno}: not valid JSON ({err.msg}); run the command again."
-            ) from None
+            raw = parse(text)
+        except ValueError as err:
+            raise StoreError(f"{where}: not valid JSON ({err}); run the command again.") from None
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA_VERSION:
             raise StoreError(
@@ -352,13 +351,11 @@ class RunResults:
         """Reads ``run_dir/results.json``; raises :class:`StoreError` where there is none."""
         path = run_dir / RESULTS_FILE
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path, StoreError)
         except FileNotFoundError:
             raise StoreError(
                 f"{run_dir} has no {RESULTS_FILE}: no task was finished; run the same command again to go on."
             ) from None
-        except (OSError, UnicodeDecodeError) as err:
-            raise StoreError(f"{path} cannot be read: {err}.") from None
         return RunResults.from_json(text, str(path))
 
     def task(self, name: str) -> TaskInfo:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench import __version__
+from dasd_bench.files.jsonl import dump_rows
 from dasd_bench.results.directory import ModelDirectory, RunDirectory
 from dasd_bench.results.schema import RunResults
-from dasd_bench.store.atomic import disk_errors, remove, write_json, write_text
+from dasd_bench.store.atomic import disk_errors, remove, write_bytes, write_json
 from dasd_bench.store.store import save_ragged
 from dasd_bench.types import WeightedTarget
 
@@ -40,8 +41,6 @@ def write_targets(folder: ModelDirectory, targets: Sequence[WeightedTarget]) -> 
     The arrays, each with its ``.length`` companion: token_ids, origin, marks, proposals (where the method has them),
     logp, top1_logp, entropy, rank, weights.
     """
-    import json
-
     lines = []
     fields: dict[str, list[Any]] = {}
     for item in targets:
@@ -73,8 +72,7 @@ def write_targets(folder: ModelDirectory, targets: Sequence[WeightedTarget]) -> 
         }
         for name, array in arrays.items():
             fields.setdefault(name, []).append(array)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_text(folder.targets, text)
+    write_bytes(folder.targets, dump_rows(lines))
     save_ragged(folder.tokens, fields, [{"id": line["id"]} for line in lines])
 
 

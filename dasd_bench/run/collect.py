@@ -65,7 +65,7 @@ def seed_arm(stages: ArmStages) -> SeedArm:
     lab = StoreLab(context, 0)
     stats = target_stats(
         targets,
-        n_examples=len(stages.targets.examples),
+        n_examples=len(stages.targets.examples) + len(stages.targets.no_room),
         classes=TokenClasses(partial(piece_text, context.tokenizer), context.tokenizer.all_special_ids),
         references=[np.array(lab.reference_ids(one.example), dtype=np.int32) for one in targets],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from dasd_bench.allocator import return_free_memory
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
-from dasd_bench.models.files import stop_token_ids
+from dasd_bench.models.files import config_number, read_model_config, stop_token_ids
 from dasd_bench.registry import Registry
 from dasd_bench.results.directory import RunDirectory
 from dasd_bench.run.recorder import Recorder
@@ -135,6 +135,15 @@ class RunContext:
             return load_model(adapter, dtype=self.dtype, device=self.device)
         merge = self.merges_adapters
         return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter, merge=merge)
+
+    @cached_property
+    def context_length(self) -> int | None:
+        """Tokens of prompt and answer that the model takes; None where its configuration does not say."""
+        return config_number(read_model_config(self.model.path), "max_position_embeddings")
+
+    def fits(self, prompt_ids: Sequence[int]) -> bool:
+        """True where at least one token of an answer has room behind the prompt."""
+        return self.context_length is None or len(prompt_ids) < self.context_length
 
     def release(self) -> None:
         """Frees the engine's model, before training needs the memory."""

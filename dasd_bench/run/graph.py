@@ -14,7 +14,7 @@ from dasd_bench.run.stages.drift import HeldOutOutputs, MeasureDrift, held_out
 from dasd_bench.run.stages.evaluate import Evaluate
 from dasd_bench.run.stages.reference_nll import NllOfReferences
 from dasd_bench.run.stages.scores import Scores
-from dasd_bench.run.stages.targets import Targets
+from dasd_bench.run.stages.targets import Targets, with_room
 from dasd_bench.run.stages.train import Train
 from dasd_bench.store.atomic import digest
 
@@ -111,12 +111,12 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
     if held is not None:
         base.outputs = HeldOutOutputs(context, None, held, None, None)
         base.drift = MeasureDrift(context, None, base.outputs, base.outputs)
-    examples = all_train(data) if context.arms else []
+    examples, no_room = with_room(context, all_train(data)) if context.arms else ([], [])
     data_key = digest([(one.name, one.plugin_sha256, one.train_key) for one in data if one.train])
     arms = []
     for arm in context.arms:
         for seed in context.spec.seeds:
-            targets = Targets(context, seed, arm, examples, data_key)
+            targets = Targets(context, seed, arm, examples, data_key, no_room)
             scores = Scores(context, seed, targets)
             train = Train(context, seed, scores)
             model = ModelStages()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,14 @@ GUIDE = (
     "Use the reference as a guide and write your own full answer to the question."
 )
 """The one-turn rewrite prompt (``prompt=guide``): SDFT's idea in this project's words."""
+
+
+_NO_IDS, _NO_NUMBERS, _NO_BYTES = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8)
+NO_ANSWER = Generation(_NO_IDS, _NO_NUMBERS, "", "length")
+NO_DUAL_ANSWER = DualGeneration(
+    _NO_IDS, _NO_BYTES, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_IDS, _NO_IDS, _NO_BYTES, "", "length"
+)
+"""What a prompt that leaves no room for an answer gives: nothing, cut off at once."""
 
 
 def work_key(kind: str, *parts: object) -> str:
@@ -95,9 +104,13 @@ class StoreLab:
         )
 
         def compute(indices: Sequence[int], report: Report) -> list[Generation]:
-            return self._context.engine().generate(
-                [requests[i] for i in indices], on_result=lambda _, made: report(1, len(made.token_ids))
+            # A prompt that fills the context has no answer; what the method does without one is its own decision.
+            fitting = [i for i in indices if self._context.fits(encoded[i])]
+            made = self._context.engine().generate(
+                [requests[i] for i in fitting], on_result=lambda _, one: report(1, len(one.token_ids))
             )
+            found = dict(zip(fitting, made, strict=True))
+            return [found.get(i) or NO_ANSWER for i in indices]
 
         results, _ = run_sharded(
             self._context.store,
@@ -164,9 +177,12 @@ class StoreLab:
         contained = step_rule(rule)
 
         def compute(indices: Sequence[int], report: Report) -> list[DualGeneration]:
-            return self._context.engine().dual_decode(
-                [requests[i] for i in indices], contained, on_result=lambda _, made: report(1, len(made.token_ids))
+            fitting = [i for i in indices if all(map(self._context.fits, (base_ids[i], reference_ids[i])))]
+            made = self._context.engine().dual_decode(
+                [requests[i] for i in fitting], contained, on_result=lambda _, one: report(1, len(one.token_ids))
             )
+            found = dict(zip(fitting, made, strict=True))
+            return [found.get(i) or NO_DUAL_ANSWER for i in indices]
 
         results, _ = run_sharded(
             self._context.store,
@@ -267,8 +283,7 @@ class StoreLab:
 
     def _character_ends(self, ids: Ints) -> list[int]:
         """Where each token's text ends in the decoded text; pieces of one character end together."""
-        decode = self._context.tokenizer.decode
-        return [len(decode(ids[: i + 1].tolist(), skip_special_tokens=True)) for i in range(len(ids))]
+        return character_ends(partial(self._context.tokenizer.decode, skip_special_tokens=True), ids.tolist())
 
     def _keep_texts(self, examples: Sequence[Example], keep: str, count: int) -> list[tuple[str, ...]]:
         """The answer markers that ``keep`` protects in each of ``count`` answers."""
@@ -336,6 +351,24 @@ def _plain(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _plain(part) for key, part in value.items())
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+WINDOW = 64
+"""Tokens after which :func:`character_ends` takes a new start."""
+
+
+def character_ends(decode: Callable[[list[int]], str], ids: list[int]) -> list[int]:
+    """``len(decode(ids[: i + 1]))`` of every i, in time linear in the number of tokens.
+
+    Both decodings that are compared begin a whole window before the tokens they differ in, so what a decoder does at
+    a beginning, and the pieces of a character at an end, are the same in both.
+    """
+    ends: list[int] = []
+    for start in range(0, len(ids), WINDOW):
+        first = max(0, start - WINDOW)
+        before = (ends[-1] if ends else 0) - (len(decode(ids[first:start])) if start else 0)
+        ends += [before + len(decode(ids[first : i + 1])) for i in range(start, min(start + WINDOW, len(ids)))]
+    return ends
 
 
 def score_requests(context: RunContext, requests: Sequence[ScoreRequest], label: str) -> tuple[list[TokenScores], bool]:

@@ -10,6 +10,8 @@ from typing import Any
 from dasd_bench.config.spec import RunSpec, arms, layer, read_file, to_yaml
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError
+from dasd_bench.files.text import shown
+from dasd_bench.files.yaml_file import parse_yaml
 from dasd_bench.models.chat import ChatTemplate
 from dasd_bench.models.files import user_cache_dir
 from dasd_bench.models.load import load_tokenizer, resolve_device, resolve_dtype
@@ -130,7 +132,11 @@ def run_name(spec: RunSpec) -> str:
 def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
     """Refuses a folder that holds another run, or that is no folder."""
     directory = RunDirectory(run_dir)
-    if run_dir.exists() and not run_dir.is_dir():
+    try:
+        there = run_dir.exists()
+    except OSError as error:
+        raise UsageError(f"--output {shown(run_dir)}: {error.strerror}; choose another folder.") from None
+    if there and not run_dir.is_dir():
         raise UsageError(f"--output {run_dir} is a file; name a folder.")
     if directory.spec.is_file():
         if read_file(directory.spec) != read_spec_text(to_yaml(spec)):
@@ -141,6 +147,4 @@ def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
 
 def read_spec_text(text: str) -> dict[str, Any]:
     """The layer that a saved specification's text stands for."""
-    import yaml
-
-    return layer("spec.yaml", yaml.safe_load(text))
+    return layer("spec.yaml", parse_yaml(text, "spec.yaml"))

@@ -7,7 +7,6 @@ everything in the store is tracked as fully as an undisturbed one. Sending the s
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import os
 import shutil
@@ -18,6 +17,8 @@ from typing import Any
 
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError, unknown_name
+from dasd_bench.files.json_file import read_object
+from dasd_bench.results.curves import read_steps
 from dasd_bench.results.schema import Arm, RunResults, SeedArm
 from dasd_bench.results.training_text import training_line, training_settings
 from dasd_bench.store.atomic import digest, write_json
@@ -67,7 +68,7 @@ def send(name: str, run_dir: Path, results: RunResults, arm: Arm, one: SeedArm) 
     final = summary(results, one)
     settings = configuration(results, arm, one)
     sent_file = run_dir / "tracking" / f"{name}.json"
-    sent: dict[str, str] = json.loads(sent_file.read_text(encoding="utf-8")) if sent_file.is_file() else {}
+    sent: dict[str, str] = read_object(sent_file) if sent_file.is_file() else {}
     key, state = f"{arm.label}/seed{one.seed}", digest(curve, final, settings)
     if sent.get(key) == state:
         return False
@@ -156,13 +157,10 @@ def summary(results: RunResults, one: SeedArm) -> dict[str, float]:
 
 def _curve(path: Path) -> list[tuple[int, dict[str, float]]]:
     """The training curve: (step, values) in order."""
-    if not path.is_file():
-        return []
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        values = {name: float(row[field]) for field, name in CURVE.items() if field in row}
-        if row.get("all_tokens"):
-            values["train/kept_share"] = row["kept_tokens"] / row["all_tokens"]
-        found.append((int(row["step"]), values))
+    for step in read_steps(path):
+        values = {name: step.values[field] for field, name in CURVE.items() if field in step.values}
+        if step.kept_share is not None:
+            values["train/kept_share"] = step.kept_share
+        found.append((step.step, values))
     return found

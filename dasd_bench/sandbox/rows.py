@@ -66,12 +66,12 @@ def _script(test: str) -> str:
 
 
 def _reference(row: Mapping[str, Any]) -> str:
-    return str(row.get("canonical_solution") or row.get("code") or "")
+    return str(row.get("canonical_solution") or row.get("code") or row.get("solution") or "")
 
 
 def gold_program(row: Mapping[str, Any]) -> str:
     """The reference solution of a row, as a completion. Raises ProblemError where the row has none."""
-    for column in ("canonical_solution", "code"):
+    for column in ("canonical_solution", "code", "solution"):
         if isinstance(row.get(column), str):
             return str(row[column])
     raise ProblemError(f"Problem {row.get('task_id')} has no reference solution.")

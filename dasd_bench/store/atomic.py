@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import StoreError
+from dasd_bench.files.text import shown
 
 IN_THE_WAY = (
     errno.EISDIR,
@@ -32,17 +34,47 @@ IN_THE_WAY = (
 
 @contextlib.contextmanager
 def disk_errors(path: Path, *more: int) -> Iterator[None]:
-    """Turns the operating system's write errors, those with the numbers ``more`` too, into one sentence."""
+    """Turns a write that failed into one sentence: the operating system's own errors, those with the numbers ``more``
+    too, and those of the libraries that write for us (safetensors, torch, shutil's trees), which hide the number."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = _refusal(error)
+        if number is None and isinstance(error, OSError) and error.errno in more:
+            number = error.errno
+        if number is None:
+            raise
+        where = shown(path, 200)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
-                f"No space left while writing {path}; free some disk and run the same command again to go on."
+                f"No space left while writing {where}; free some disk and run the same command again to go on."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, *more):
-            raise StoreError(f"Cannot write {path}: {error.strerror}; choose another folder with --output.") from error
-        raise
+        if number == errno.EFBIG:
+            raise StoreError(
+                f"A file in {where} is larger than this process may write (ulimit -f) or the disk can hold; raise the "
+                "limit or choose another folder, and run the same command again to go on."
+            ) from error
+        raise StoreError(
+            f"Cannot write {where}: {os.strerror(number)}; choose another folder with --output."
+        ) from error
+
+
+def _refusal(error: BaseException) -> int | None:
+    """The number of the operating system's error behind ``error``; None where it is something else."""
+    if isinstance(error, shutil.Error):  # copytree: (source, target, text) of every file
+        found = [code for code in errno.errorcode if f"[Errno {code}]" in str(error)]
+        return found[0] if found else errno.EIO
+    if isinstance(error, OSError):
+        known = isinstance(error, (FileNotFoundError, FileExistsError)) or error.errno is None
+        return None if known else error.errno
+    if type(error).__name__ == "SafetensorError":
+        numbered = re.search(r"os error (\d+)", str(error))
+        return int(numbered[1]) if numbered else None
+    if isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("PytorchStreamWriter", "inline_container")
+    ):
+        return errno.ENOSPC
+    return None
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from dasd_bench.errors import StoreError
+from dasd_bench.files.jsonl import dump_rows, parse_rows
 from dasd_bench.store.atomic import (
     as_json,
     digest,
@@ -311,21 +312,15 @@ class EntryShards:
 
     def get(self, key: str) -> list[Row] | None:
         """The rows of a finished shard, else None."""
-        data = self._entry.get(f"{self.FOLDER}/{key}.jsonl")
-        return None if data is None else parse_lines(data)
+        name = f"{self.FOLDER}/{key}.jsonl"
+        data = self._entry.get(name)
+        if data is None:
+            return None
+        return [row for _, row in parse_rows(data, self._entry.path / name, error=StoreError)]
 
     def put(self, key: str, rows: list[Row]) -> None:
         """Stores the rows of a shard."""
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self._entry.put(f"{self.FOLDER}/{key}.jsonl", text.encode("utf-8"))
-
-
-def parse_lines(data: bytes) -> list[Row]:
-    """The rows of JSON lines that this program wrote.
-
-    Only "\n" ends a row: JSON strings may hold the other line separators that ``str.splitlines`` cuts at.
-    """
-    return [json.loads(line) for line in data.decode("utf-8").split("\n") if line]
+        self._entry.put(f"{self.FOLDER}/{key}.jsonl", dump_rows(rows))
 
 
 def ragged_bytes(fields: Mapping[str, Sequence[npt.NDArray[Any]]], rows: Sequence[Row]) -> bytes:

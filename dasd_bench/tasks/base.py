@@ -64,6 +64,8 @@ class Task:
     rewrite_instruction: ClassVar[str] = (
         "Write this solution again in your own words, step by step, and finish with the final answer."
     )
+    text_columns: ClassVar[tuple[str, ...]] = ()
+    """Columns whose values must be text: a list or a number would be put into the prompt as Python writes it."""
     answer_markers: ClassVar[tuple[str, ...]] = ()
     """Pieces of answer format, such as ``####``, that the ``keep`` option can protect."""
     folder: Path

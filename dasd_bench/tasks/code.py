@@ -26,6 +26,7 @@ class CodeTask(LmEvalTask):
     """
 
     unsafe_code: ClassVar[bool] = True
+    text_columns: ClassVar[tuple[str, ...]] = ("code",)
     exact_text: ClassVar[bool] = False
     ks: ClassVar[tuple[int, ...]] = (1,)
     rewrite_instruction: ClassVar[str] = "Write this program again in your own style. It must pass the same tests."

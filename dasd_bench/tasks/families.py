@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
+from dasd_bench.files.text import kind_of
 from dasd_bench.methods.plugin_source import import_sibling
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import (
@@ -26,7 +27,7 @@ from dasd_bench.tasks.grading import (
 from dasd_bench.types import Example, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class LmEvalTask(Task):
@@ -76,6 +77,7 @@ class NumberTask(LmEvalTask):
     and a model trained on them writes them.
     """
 
+    text_columns: ClassVar[tuple[str, ...]] = ("question",)
     answer_markers: ClassVar[tuple[str, ...]] = ("####",)
     rewrite_instruction: ClassVar[str] = "Write this solution again in your own words. End with #### and the answer."
 
@@ -104,6 +106,7 @@ class NumberTask(LmEvalTask):
 class MathTask(LmEvalTask):
     r"""Problems with columns ``problem`` and ``solution``, the solution ending in ``\boxed{...}`` as in MATH."""
 
+    text_columns: ClassVar[tuple[str, ...]] = ("problem", "solution")
     answer_markers: ClassVar[tuple[str, ...]] = ("\\boxed",)
     rewrite_instruction: ClassVar[str] = (
         r"Write this solution again in your own words. End with the answer in \boxed{}."
@@ -155,6 +158,7 @@ class ChoiceTask(LmEvalTask):
     The reference is the right choice's text: what lm-eval scores by log-likelihood.
     """
 
+    text_columns: ClassVar[tuple[str, ...]] = ("question",)
     max_new_tokens: ClassVar[int | None] = None
     train_new_tokens: ClassVar[int] = 64
     metric: ClassVar[str] = "acc_norm"
@@ -162,7 +166,15 @@ class ChoiceTask(LmEvalTask):
 
     def example(self, row: Row, split: str, index: int) -> Example:
         """The right choice's text as reference and answer."""
-        texts, labels = [str(t) for t in row["choices"]["text"]], [str(t) for t in row["choices"]["label"]]
+        choices = row["choices"]
+        if not isinstance(choices, dict) or not all(isinstance(choices.get(key), list) for key in ("text", "label")):
+            raise ValueError("'choices' must hold the lists 'text' and 'label'")
+        labels = [str(label) for label in choices["label"]]
+        texts = check_choices(choices["text"], len(labels))
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"a label is there twice among {', '.join(labels)}")
+        if str(row["answerKey"]) not in labels:
+            raise ValueError(f"the answerKey '{row['answerKey']}' is none of the labels {', '.join(labels)}")
         gold = labels.index(str(row["answerKey"]))
         base = self.make_example(row, split, index, self.reference_of(texts, labels, gold), texts[gold])
         base.extra.update(choices=texts, labels=labels, gold=gold)
@@ -177,3 +189,23 @@ class ChoiceTask(LmEvalTask):
         choices, labels = example.extra["choices"], example.extra["labels"]
         lettered = letters_shown(example.prompt, choices, labels)
         return grade_choice(text, choices, labels, example.extra["gold"], lettered)
+
+
+def check_choices(texts: Sequence[object], labels: int | None = None, gold: int = 0) -> list[str]:
+    """The choices of a question as text.
+
+    Raises :class:`ValueError` for fewer than two, for a blank one, for one that is no text, for another number of
+    ``labels``, and where choice ``gold`` is none of them.
+    """
+    if labels is not None and len(texts) != labels:
+        raise ValueError(f"it has {len(texts)} choices and {labels} labels")
+    if len(texts) < 2:
+        raise ValueError(f"it has {len(texts)} choices where at least two are needed")
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise ValueError(f"choice {number} must be text, found {kind_of(text)}")
+        if not text.strip():
+            raise ValueError(f"choice {number} is blank")
+    if not 0 <= gold < len(texts):
+        raise ValueError(f"the right choice is number {gold + 1} of {len(texts)}")
+    return [str(text) for text in texts]

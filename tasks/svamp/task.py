@@ -15,6 +15,7 @@ class Svamp(NumberTask):
     summary = "short word problems of one or two operations, 5-shot; lm-eval has no such task"
     data = DataSource("svamp", ("ID", "Body", "Question", "Equation", "Answer", "Type"), hub_path="ChilleD/SVAMP")
     yaml = "svamp.yaml"
+    text_columns = ("Body", "Question")
     filter = "flexible-extract"
     max_new_tokens = 128
     train_new_tokens = 96

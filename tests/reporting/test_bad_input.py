@@ -69,7 +69,7 @@ def test_damaged_results(verb: str, build: SimpleNamespace, tmp_path: Path) -> N
     run = build.write(tmp_path, build.run("torn"))
     path = run / "results.json"
     path.write_text(path.read_text(encoding="utf-8")[:400])
-    assert "results.json, line" in failure(verb, run)
+    assert "results.json: not valid JSON" in failure(verb, run)
     raw = json.loads(build.run().to_json())
     raw["base"]["gsm8k"]["n"] = 19
     path.write_text(json.dumps(raw))

@@ -16,7 +16,6 @@ import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.evaluation.retention import spread
-from dasd_bench.models.files import config_number, read_model_config
 from dasd_bench.results.schema import Drift
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
@@ -63,7 +62,7 @@ def held_out(context: RunContext, data: Sequence[TaskData]) -> HeldOut:
     budget = min(TOKENS, context.spec.max_new_tokens or TOKENS)
     each = max(1, PROMPTS // len(tested))
     length = int(getattr(context.tokenizer, "model_max_length", 0) or 0)
-    room = _context_length(context) or (length if length < 10**9 else 2048)
+    room = context.context_length or (length if length < 10**9 else 2048)
     tasks, prompts = [], []
     for one in tested:
         for example in spread(one.test, each):
@@ -72,10 +71,6 @@ def held_out(context: RunContext, data: Sequence[TaskData]) -> HeldOut:
                 tasks.append(one.name)
                 prompts.append(ids)
     return HeldOut(tasks, prompts, budget)
-
-
-def _context_length(context: RunContext) -> int | None:
-    return config_number(read_model_config(context.model.path), "max_position_embeddings")
 
 
 @dataclass(eq=False)

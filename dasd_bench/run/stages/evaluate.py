@@ -13,7 +13,7 @@ from dasd_bench.results.directory import SAMPLES_FILE
 from dasd_bench.results.samples import ItemRecord, parse_records, records_bytes, write_records
 from dasd_bench.results.schema import TaskInfo
 from dasd_bench.run.context import RunContext
-from dasd_bench.run.data import TaskData
+from dasd_bench.run.data import TaskData, data_folder
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.train import Train
 from dasd_bench.store.atomic import remove
@@ -127,6 +127,6 @@ def eval_settings(context: RunContext, data: TaskData) -> EvalSettings:
         limit=None if spec.validation else spec.limit or None,
         validation=spec.validation > 0,
         chat_template=spec.chat_template != "off",
-        data_dir=Path(spec.data_dir).expanduser() if spec.data_dir else None,
+        data_dir=data_folder(spec),
         offline=spec.offline,
     )

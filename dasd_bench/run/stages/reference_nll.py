@@ -69,7 +69,13 @@ class NllOfReferences(Stage[ReferenceNll]):
 
         context, data = self.context, self.evaluated.data
         lab = StoreLab(context, 0)
-        requests = [ScoreRequest(lab.prompt_ids(e), lab.reference_ids(e), name=e.id) for e in data.test]
+        requests = []
+        for example in data.test:
+            prompt, reference = lab.prompt_ids(example), lab.reference_ids(example)
+            if context.context_length is not None:
+                # The part of a long reference that the model can see; its last token needs no position of its own.
+                reference = reference[: max(1, context.context_length - len(prompt) + 1)]
+            requests.append(ScoreRequest(prompt, reference, name=example.id))
         records = self.base.value.records
         right = [index for index, record in enumerate(records) if record.reason is Reason.CORRECT]
         written = own_requests(context, records, right) if data.task.max_new_tokens is not None else {}

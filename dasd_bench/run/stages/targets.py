@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.errors import TrainingError
+from dasd_bench.errors import DataError, TrainingError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method
+from dasd_bench.run.context import RunContext
 from dasd_bench.run.method_context import StoreLab
 from dasd_bench.run.sharded import pack, unpack
 from dasd_bench.run.stages.base import Stage, text_tokens
@@ -25,6 +26,8 @@ class Targets(Stage[list[Target]]):
     own_arm: ArmSpec
     examples: Sequence[Example]
     data_key: str
+    no_room: Sequence[str] = ()
+    """Ids of the examples whose prompt leaves no room for an answer: no arm is trained on them."""
 
     kind = "targets"
     version = 3
@@ -79,3 +82,19 @@ class Targets(Stage[list[Target]]):
 def makes_own_targets(method: Method) -> bool:
     """False where a method trains on the gold answers: such methods share targets and scores."""
     return type(method).make_targets is not Method.make_targets
+
+
+def with_room(context: RunContext, examples: Sequence[Example]) -> tuple[list[Example], list[str]]:
+    """The examples whose prompt leaves room for an answer, and the ids of the others.
+
+    Raises :class:`DataError` where none is left.
+    """
+    lab = StoreLab(context, 0)
+    fitting = [example for example in examples if context.fits(lab.prompt_ids(example))]
+    kept = {example.id for example in fitting}
+    if not fitting:
+        raise DataError(
+            f"None of the {len(examples)} training prompts fits the model's context of {context.context_length} "
+            "tokens; use a model with a longer context."
+        )
+    return fitting, [example.id for example in examples if example.id not in kept]

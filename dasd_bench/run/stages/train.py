@@ -143,7 +143,7 @@ class Train(Stage[Trained]):
         folder = self.context.directory.arm(self.arm.folder, int(self.seed or 0))
         link_tree(self.value.adapter, folder.adapter)
         write_bytes(folder.metrics, self.value.metrics.read_bytes())
-        count = len(self.scores.value)
+        count = len(self.scores.targets.examples) + len(self.scores.targets.no_room)
         for reason, ids in self.left_out().items():
             self.context.console.warn(
                 f"{self.label} seed {self.seed}: {len(ids)} of {count} training examples were {reason}."
@@ -151,7 +151,11 @@ class Train(Stage[Trained]):
 
     def left_out(self) -> dict[str, list[str]]:
         """Ids of the examples that were not trained on, or not whole, by reason."""
-        return left_out(self.scores.value, self.value)
+        found = left_out(self.scores.value, self.value)
+        for reason, ids in ((NO_ROOM, self.scores.targets.no_room), (CUT, self.scores.cut)):
+            if ids:
+                found[reason] = [*ids, *(name for name in found.get(reason, []) if name not in ids)]
+        return found
 
     def _warn_of_warmup(self) -> None:
         """Warns where most steps are warm-up, the first of which changes nothing."""
