@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from dataclasses import replace
 
 from dasd_bench.reporting.collect import expected_seeds, task_infos
 from dasd_bench.reporting.format import listing
 from dasd_bench.reporting.results import RunResults, TaskInfo
-from dasd_bench.stats.paired import Paired
-from dasd_bench.stats.power import detectable_difference, detectable_mean_difference
+from dasd_bench.stats.paired import Changes, Paired
+from dasd_bench.stats.power import changed_items_needed, detectable_difference, smallest_significant_difference
 
 Tests = Mapping[tuple[int, str], Paired]
 
@@ -84,33 +84,44 @@ def _errors(tasks: list[TaskInfo], seeds: list[int]) -> str:
     return f"{unit} with 95 % intervals over items: Wilson for a score{other}, Agresti-Min for Δ."
 
 
-def power_line(tasks: list[TaskInfo], tests: Tests, power: float = 0.8) -> str:
-    """What a comparison of this size can and cannot show, from the disagreement that was seen."""
+def power_line(tasks: Sequence[TaskInfo], tests: Tests, power: float = 0.8) -> str:
+    """The smallest true difference that each task's tests detect after Holm's correction, and the least that can count.
+
+    The limit is that of Holm's first step, .05 / number of tests, which a method that alone differs has to meet.
+    A task has a range where its tests differ in how many items changed and by how much.
+    """
+    alpha = 0.05 / len(tests)
+    needed = changed_items_needed(alpha)
     parts = []
     for task in tasks:
-        found = [test for (_, name), test in tests.items() if name == task.name]
+        found = [test.changes for (_, name), test in tests.items() if name == task.name]
         if not found:
             continue
-        n = found[0].n
-        if all(test.test == "exact McNemar" for test in found):
-            discordance = fmean((test.wins + test.losses) / n for test in found)
-            least = detectable_difference(n, discordance, power)
-            seen = f"{100 * discordance:.0f} % of {n} items answered differently"
-        else:
-            deviation = fmean(test.deviation for test in found)
-            least = detectable_mean_difference(n, deviation, power) if deviation else None
-            seen = f"{n} items"
-        if least is None:
-            parts.append(f"{task.name}: {n} items cannot show any difference")
-        elif task.percent:
-            parts.append(f"{task.name}: {100 * least:.1f} points ({seen})")
-        else:
-            parts.append(f"{task.name}: {least:.3g} ({seen})")
+        # Where nothing changed, the sizes seen in the task's other tests are the best guess.
+        seen = tuple(sorted(size for one in found for size in one.sizes))
+        each = {replace(one, sizes=one.sizes or seen) for one in found}
+        least = [value for one in each if (value := detectable_difference(one, power, alpha)) is not None]
+        if len(least) < len(each):
+            parts.append(f"{task.name} cannot reach p < .05 ({found[0].n} items, {needed} must change)")
+            continue
+        ends = [f"{100 * end:.1f}" if task.percent else f"{end:.3g}" for end in (min(least), max(least))]
+        span = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+        parts.append(f"{task.name} {span}{' points' if task.percent else ''}{_floor(task, found, alpha)}")
+    tested = f"p < .05 after Holm's correction for {len(tests)} tests" if len(tests) > 1 else "p < .05"
     return (
-        f"What this size can show: a true difference is found in {100 * power:.0f} % of such runs (p < .05, "
-        f"uncorrected) only from about {'; '.join(parts)}. Smaller ones cannot be told from chance here: "
-        "no mark does not mean no effect."
+        f"Minimum detectable difference ({100 * power:.0f} % power, {tested}): {'; '.join(parts)}. "
+        f"At least {needed} items must change in the same direction."
     )
+
+
+def _floor(task: TaskInfo, found: Sequence[Changes], alpha: float) -> str:
+    """The smallest observed difference of pass/fail scores that can be significant."""
+    steps = {one.step for one in found}
+    least = [smallest_significant_difference(found[0].n, step, alpha) for step in steps if step is not None]
+    reached = [value for value in least if value is not None]
+    if not reached:
+        return ""
+    return f" (no observed difference below {100 * min(reached):.1f} is significant)" if task.percent else ""
 
 
 def training_lines(run: RunResults, *, named: bool) -> list[str]:

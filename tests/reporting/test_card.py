@@ -70,7 +70,7 @@ def test_the_card_says_what_a_reader_needs(run: Path) -> None:
         "dasd-bench run --method sft,low-ppl",
         "confidence-gate",
         "| **",
-        "What this size can show",
+        "Minimum detectable difference",
         "One of 2 seeds",
         "What it costs elsewhere was measured on arc_challenge.",
         "PeftModel.from_pretrained",

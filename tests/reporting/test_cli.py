@@ -68,7 +68,7 @@ def runs(build: SimpleNamespace, tmp_path: Path) -> Path:
 def test_table_by_name_and_by_path(runs: Path) -> None:
     by_name = ok(table_command, "alpha", "--runs-dir", runs)
     assert by_name == ok(table_command, runs / "alpha")
-    for words in ("50.0 [29.9, 70.1]", "+4/-2 p=.69", "Training targets", "Cost", "What this size can show"):
+    for words in ("50.0 [29.9, 70.1]", "+4/-2 p=.69", "Training targets", "Cost", "Minimum detectable difference"):
         assert words in by_name
     assert max(map(len, by_name.splitlines())) <= 110
 

@@ -209,14 +209,32 @@ def test_retention_is_the_mean_relative_change(build: SimpleNamespace) -> None:
     assert row(table, "sft").cell("bwt").text == "-25.0"
 
 
-def test_power_line_names_points_and_items(build: SimpleNamespace) -> None:
-    line = next(line for line in run_table([build.run()]).caption if line.startswith("What this size can show"))
-    assert "28 % of 20 items answered differently" in line
-    assert "points" in line
+def test_power_line_is_that_of_the_corrected_test(build: SimpleNamespace) -> None:
+    line = next(line for line in run_table([build.run()]).caption if line.startswith("Minimum detectable"))
+    # Two tests: p < .025 takes 7 items, 35 points of 20; sft changed 6 items and dasd 5, each by the whole.
+    assert "80 % power, p < .05 after Holm's correction for 2 tests" in line
+    assert "no observed difference below 35.0 is significant" in line
+    assert "At least 7 items must change in the same direction." in line
     tiny = build.run(tasks=[build.task(n=3)], base={"gsm8k": build.score("100")}, arms=[])
     tiny.arms = [build.arm("sft", {0: {"gsm8k": build.score("110")}})]
-    line = next(line for line in run_table([tiny]).caption if line.startswith("What this size can show"))
-    assert "3 items cannot show any difference" in line
+    line = next(line for line in run_table([tiny]).caption if line.startswith("Minimum detectable"))
+    assert "gsm8k cannot reach p < .05 (3 items, 6 must change)" in line
+
+
+def test_power_line_counts_seeds_and_does_not_average_over_methods(build: SimpleNamespace) -> None:
+    """Three seeds x 32 items: 6 of 96 at the least; two methods with unlike changes give a range."""
+    zeros = "0" * 32
+    once = {seed: {"gsm8k": build.score(("1" * 3 if seed == 0 else "000") + zeros[3:])} for seed in range(3)}
+    always = {seed: {"gsm8k": build.score("1" * 3 + zeros[3:])} for seed in range(3)}
+    run = build.run(tasks=[build.task(n=32)], base={"gsm8k": build.score(zeros)}, seeds=[0, 1, 2])
+    run.arms = [build.arm("sft", once)]
+    line = next(line for line in run_table([run]).caption if line.startswith("Minimum detectable"))
+    assert "no observed difference below 6.2 is significant" in line
+    assert "gsm8k 7.9 points" in line
+    run.arms.append(build.arm("dasd", always))
+    line = next(line for line in run_table([run]).caption if line.startswith("Minimum detectable"))
+    assert "no observed difference below 7.3 is significant" in line
+    assert " to " in line
 
 
 def test_caption_says_what_is_comparable_and_the_denominators(build: SimpleNamespace) -> None:

@@ -15,7 +15,6 @@ from scipy import stats as scipy_stats
 from dasd_bench.stats.intervals import bootstrap, bootstrap_means, matched_difference, student_t, wilson
 from dasd_bench.stats.multiple import holm, stars
 from dasd_bench.stats.paired import compare, mcnemar_exact, sign_flip_exact, sign_flip_sampled
-from dasd_bench.stats.power import detectable_difference, detectable_mean_difference, mcnemar_power
 
 bits = st.integers(0, 1)
 
@@ -162,32 +161,3 @@ def test_average_over_tasks_is_narrower_than_one_task() -> None:
     differences = [1.0] * 10 + [-1.0] * 4 + [0.0] * 86
     one, four = matched_difference([differences]), matched_difference([differences] * 4)
     assert (four.high - four.low) * 2 == pytest.approx(one.high - one.low)
-
-
-@pytest.mark.parametrize(("n", "discordance", "difference"), [(9, 0.5, 0.3), (25, 0.3, 0.2), (40, 1.0, 0.5)])
-def test_power_is_the_naive_double_sum(n: int, discordance: float, difference: float) -> None:
-    win = (discordance + difference) / 2
-    loss = discordance - win
-    total = 0.0
-    for wins in range(n + 1):
-        for losses in range(n + 1 - wins):
-            same = n - wins - losses
-            ways = math.comb(n, wins) * math.comb(n - wins, losses)
-            if mcnemar_exact(wins, losses) <= 0.05:
-                total += ways * win**wins * loss**losses * max(0.0, 1 - discordance) ** same
-    assert mcnemar_power(n, discordance, difference) == pytest.approx(total, abs=1e-9)
-
-
-def test_detectable_difference_is_where_power_crosses() -> None:
-    least = detectable_difference(100, 0.2)
-    assert least is not None
-    assert mcnemar_power(100, 0.2, least) >= 0.8 > mcnemar_power(100, 0.2, least - 0.002)
-    more = detectable_difference(1000, 0.2)
-    assert more is not None
-    assert more < least
-    assert detectable_difference(5, 0.2) is None, "five items never reach p < .05"
-    assert detectable_difference(100, 0.0) == pytest.approx(0.0779, abs=1e-3), "discordance grows with the difference"
-
-
-def test_detectable_mean_difference_is_the_normal_formula() -> None:
-    assert detectable_mean_difference(100, 0.5) == pytest.approx((1.959964 + 0.841621) * 0.05, abs=1e-6)
