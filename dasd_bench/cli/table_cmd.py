@@ -171,13 +171,6 @@ def compare_command(context: click.Context, first: str, second: str, items: int,
             print_comparison(console, comparison)
 
 
-def print_run_tables(results: list[RunResults], console: Console) -> None:
-    """Prints all tables of runs: what ``run`` shows at its end."""
-    from dasd_bench.reporting.show import print_tables, run_tables
-
-    print_tables(console, run_tables(results))
-
-
 def show_run(path: Path, console: Console) -> None:
     """Prints one run directory: its manifest, then its tables."""
     from dasd_bench.reporting.show import show_run as show

@@ -116,16 +116,6 @@ class ChatTemplate:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def prefix_property(self, messages: Sequence[Message]) -> bool:
-        """True where the prompt of ``messages`` is a token prefix of the same chat with an answer and a further turn.
-
-        Then the key-value cache of the prompt serves both. False for Qwen3, whose prompt without thinking ends in an
-        empty think block that an earlier turn of a longer chat does not have.
-        """
-        longer = [*messages, Message("assistant", _MARK), Message("user", _MARK)]
-        prompt = self.encode(messages)
-        return self.encode(longer)[: len(prompt)] == prompt
-
     def _render_own(self, messages: Sequence[Message], add_generation_prompt: bool, continue_final: bool) -> str:
         from jinja2.exceptions import TemplateError
 

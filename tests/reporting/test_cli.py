@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from dasd_bench.cli.table_cmd import compare_command, list_runs, print_run_tables, show_run, table_command
+from dasd_bench.cli.table_cmd import compare_command, list_runs, show_run, table_command
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, StoreError, UsageError
+from dasd_bench.reporting.show import print_tables, run_tables
 
 
 def call(command: Any, *args: object) -> Result:
@@ -259,13 +260,13 @@ def test_list_and_show(runs: Path, build: SimpleNamespace, capsys: pytest.Captur
 
 
 def test_json_events_are_one_object_a_line(build: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    print_run_tables([build.run()], Console(json_events=True))
+    print_tables(Console(json_events=True), run_tables([build.run()]))
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["table"]["key"] for event in events] == ["scores", "targets", "cost"]
 
 
 def test_quiet_still_prints_the_table(build: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    print_run_tables([build.run()], Console(quiet=True))
+    print_tables(Console(quiet=True), run_tables([build.run()]))
     assert "75.0 [53.1, 88.8]" in capsys.readouterr().out
 
 
