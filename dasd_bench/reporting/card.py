@@ -146,7 +146,7 @@ def card_text(source: Source, adapter: Adapter, names: HubNames) -> str:
         known_base=names.model is not None,
         scored=[(task, score_text(task, one), _base_text(run, task)) for task, one in scored],
         missing=[task.name for task in run.tasks if task.name not in adapter.seed_arm.scores],
-        table=markdown(run_table([run])),
+        table=markdown(run_table([run]), notes=True),
         command=str(manifest.get("command", "")),
         training=training_line(run, adapter.arm),
         stats=adapter.seed_arm.train_stats,

@@ -78,7 +78,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
 def load_run(run: Path) -> RunResults:
     """The results of a run directory.
 
-    A run without a manifest was stopped before its end: it is taken as partial, whatever its results say. Raises
+    A run without a manifest was interrupted, and is partial, unless it has every score that it should have. Raises
     :class:`StoreError` where the results are damaged, were never made, or were not copied with the rest.
     """
     manifest = read_manifest(run)
@@ -88,10 +88,18 @@ def load_run(run: Path) -> RunResults:
             f"of: copy that file from where the run was made, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
         )
     results = RunResults.load(run)
-    status = str(manifest.get("status", "partial"))
+    status = str(manifest.get("status", "finished" if not manifest and _complete(results) else "partial"))
     if status != "finished" and results.status == "finished":
         results.status = status if status in ("partial", "cancelled") else "partial"
     return results
+
+
+def _complete(results: RunResults) -> bool:
+    """True where the base and every method, with every seed, have a score on every task."""
+    tasks = {task.name for task in results.tasks}
+    seeds = {arm.label: {one.seed for one in arm.seeds if tasks <= one.scores.keys()} for arm in results.arms}
+    wanted = set(results.seeds)
+    return tasks <= results.base.keys() and all(wanted <= seeds.get(name, set()) for name in results.methods)
 
 
 def summarize(run: Path) -> RunSummary:
