@@ -104,7 +104,7 @@ def test_fewer_items_are_marked_and_not_ranked(build: SimpleNamespace) -> None:
 def test_one_seed_claims_no_spread(build: SimpleNamespace) -> None:
     table = run_table([build.run()])
     assert all(cell.spread is None for row in table.rows for cell in row.cells.values())
-    assert any("one seed (0), so nothing is known about the spread" in line for line in table.caption)
+    assert any("one seed (0), seed variance unknown" in line for line in table.caption)
     assert not any("±" in line for line in table.caption)
 
 

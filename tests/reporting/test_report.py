@@ -21,6 +21,7 @@ from dasd_bench.reporting.catalog import load_run
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report import report_page
 from dasd_bench.reporting.report.tokens import NO_PROPOSAL
+from dasd_bench.reporting.results import RunResults
 from dasd_bench.store import load_ragged
 
 
@@ -154,6 +155,9 @@ def test_missing_and_damaged_files(run: Path) -> None:
 
 
 def test_partial_runs_are_marked_and_cancelled_ones_refused(run: Path, build: SimpleNamespace, tmp_path: Path) -> None:
+    results = RunResults.load(run)
+    results.arms[-1].seeds = []
+    results.save(run)
     (run / "manifest.json").unlink()
     text = page(run)
     assert '<span class="badge bad">partial</span>' in text
