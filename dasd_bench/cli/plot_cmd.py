@@ -61,5 +61,5 @@ def plot_command(
         console.result(f"{one.title}: {names}", plot=one.kind, files=[str(path) for path in written])
         console.say(f"  {one.caption}")
     if all(isinstance(one, Nothing) for one in drawn):
-        raise DasdError("Nothing could be drawn from these runs.")
+        raise DasdError("No figure could be drawn from these runs.")
     console.result(f"Written to {folder}", folder=str(folder))

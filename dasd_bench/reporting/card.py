@@ -68,7 +68,7 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     usable([source.results])
     arms = source.results.arms
     if not arms:
-        raise UsageError(f"Run {source.results.run_id} has no trained row; a card describes a row's adapter.")
+        raise UsageError(f"Run {source.results.run_id} has no trained row; a model card describes an adapter.")
     if row is not None and row not in {arm.label for arm in arms}:
         raise unknown_name("row", row, [arm.label for arm in arms])
     found = [
@@ -84,11 +84,11 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     whole = [one.name for one in found if _whole_model(source.results, one)]
     if whole and not kept:
         raise DasdError(
-            f"Run {source.results.run_id} trained all weights ({', '.join(whole)}), so there is no adapter: "
-            "cards are written for LoRA adapters only."
+            f"Run {source.results.run_id} trained all weights ({', '.join(whole)}), so it has no adapter: "
+            "model cards are written for LoRA adapters only."
         )
     if not kept:
-        raise DasdError(f"Run {source.results.run_id} keeps no adapter; run its command again to write them.")
+        raise DasdError(f"Run {source.results.run_id} has no adapter; rerun its command to write them.")
     return kept
 
 
@@ -121,7 +121,7 @@ def _copy(adapter: Adapter, folder: Path, names: HubNames) -> None:
         shutil.copyfile(adapter.folder / weights, folder / weights)
         settings = json.loads((adapter.folder / config).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(f"{adapter.folder} cannot be copied: {error}; run the command again to rebuild it.") from None
+        raise StoreError(f"{adapter.folder} cannot be copied: {error}; rerun the command to rebuild it.") from None
     if names.model:
         settings["base_model_name_or_path"] = names.model
     write_json(folder / config, settings)

@@ -48,7 +48,7 @@ def find_run(name: str, folder: Path) -> Path:
             return path
     known = [path.name for path in run_dirs(folder)]
     if Path(name).is_dir():
-        raise UsageError(f"{name} is a folder but holds no run (no {', '.join(MARKS)}); name a run directory.")
+        raise UsageError(f"{name} is a folder without a run (no {', '.join(MARKS)}); name a run directory.")
     listed = f" Runs in {folder}: {', '.join(known)}." if known else f" There are no runs in {folder}."
     raise UsageError(f"Unknown run '{name}'.{did_you_mean(name, known)}{listed}")
 
@@ -69,9 +69,9 @@ def read_manifest(run: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
-        raise StoreError(f"{path} cannot be read ({err}); run the command again to rebuild it.") from None
+        raise StoreError(f"{path} cannot be read ({err}); rerun the command to rebuild it.") from None
     if not isinstance(found, dict):
-        raise StoreError(f"{path} should hold an object; run the command again to rebuild it.")
+        raise StoreError(f"{path} should hold an object; rerun the command to rebuild it.")
     return found
 
 
@@ -84,8 +84,8 @@ def load_run(run: Path) -> RunResults:
     manifest = read_manifest(run)
     if manifest.get("status") in ("finished", "partial") and not (run / RESULTS_FILE).exists():
         raise StoreError(
-            f"{run} has the manifest of a {manifest['status']} run but not its {RESULTS_FILE}, which tables are made "
-            f"of: copy that file from where the run was made, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
+            f"{run} has the manifest of a {manifest['status']} run but not its {RESULTS_FILE}, which tables are "
+            f"made from: copy that file from the original run, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
         )
     results = RunResults.load(run)
     status = str(manifest.get("status", "finished" if not manifest and _complete(results) else "partial"))
@@ -169,7 +169,7 @@ def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
         for name, inner in value.items():
             yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
     elif isinstance(value, list) and (len(value) > 8 or any(isinstance(item, (dict, list)) for item in value)):
-        yield prefix, f"{len(value)} entries"
+        yield prefix, f"{len(value)} entr{'y' if len(value) == 1 else 'ies'}"
     elif isinstance(value, list):
         yield prefix, ", ".join(map(str, value)) or MISSING
     else:

@@ -77,7 +77,7 @@ def read_samples(path: Path) -> list[Sample]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing: the run keeps no completions for this task.") from None
+        raise StoreError(f"{path} is missing: the run has no completions for this task.") from None
     except (OSError, UnicodeDecodeError) as err:
         raise StoreError(f"{path} cannot be read: {err}.") from None
     lines = text.split("\n")[:-1]
@@ -106,4 +106,4 @@ def _record(line: str, where: str) -> Sample:
             subject=_text(row.get("subject")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise StoreError(f"{where}: not a sample record ({err}); run the command again to rebuild it.") from None
+        raise StoreError(f"{where}: not a sample record ({err}); rerun the command to rebuild it.") from None

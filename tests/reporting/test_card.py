@@ -70,9 +70,9 @@ def test_the_card_says_what_a_reader_needs(run: Path) -> None:
         "dasd-bench run --method sft,low-ppl",
         "confidence-gate",
         "| **",
-        "Minimum detectable difference",
+        "minimum\n  detectable difference",
         "One of 2 seeds",
-        "What it costs elsewhere was measured on arc_challenge.",
+        "Effects on other tasks were measured on arc_challenge.",
         "PeftModel.from_pretrained",
         "not a stock lm-eval number",
     ):

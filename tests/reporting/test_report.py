@@ -162,7 +162,7 @@ def test_partial_runs_are_marked_and_cancelled_ones_refused(run: Path, build: Si
     text = page(run)
     assert '<span class="badge bad">partial</span>' in text
     assert "Run alpha is partial" in text
-    assert "it was stopped before its end" in text
+    assert "it was interrupted" in text
     with pytest.raises(DasdError, match="cancelled"):
         page(build.write(tmp_path / "more", build.run("stopped", status="cancelled")))
 
@@ -180,6 +180,6 @@ def test_what_is_not_a_wrong_answer_is_not_called_one(whole: tuple[Path, str]) -
     script = text[text.rindex("<script>") :]
     assert "· wrong" not in script
     assert "own answer wrong" not in text.lower()
-    assert "own answer refused: ${refusal(reason)}" in script
+    assert "own answer rejected: ${refusal(reason)}" in script
     assert '<select id="av-outcome">' in text
     assert "> Wrong</label>" not in text

@@ -125,7 +125,7 @@ def test_every_token_is_shown_with_its_marks(page: Any, run: Path) -> None:
     shown.nth(at).hover()
     numbers = page.locator("#tv-detail .inspector").inner_text()
     logp = float(fields["logp"][place][at])
-    for words in (f"{logp:.3f}".replace("-", "−"), "Candidate wanted", "base"):
+    for words in (f"{logp:.3f}".replace("-", "−"), "Candidate stream's proposal", "base"):
         assert words in numbers
 
 

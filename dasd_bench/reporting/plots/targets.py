@@ -36,7 +36,7 @@ def ppl(sources: Sequence[Source]) -> Plot | Nothing:
             found.setdefault(shares, []).append(series_name(sources, source, entry.label))
             about.setdefault(shares, stats[0])
     if not found:
-        return Nothing(kind, "These runs keep no histogram of their targets.")
+        return Nothing(kind, "These runs have no histogram of their targets.")
     names = {shares: " = ".join(labels) for shares, labels in found.items()}
     look = styles(names.values())
     # Bins beyond the last one with a token are left out; the open bin ends one step further.

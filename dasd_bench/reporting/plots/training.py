@@ -52,7 +52,7 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
             if whole:
                 found[series_name(sources, source, arm.label)] = whole
     if not found:
-        return Nothing(kind, "These runs hold no training metrics.")
+        return Nothing(kind, "These runs have no training metrics.")
     if all(len(curve.steps) < 2 for curves in found.values() for curve in curves):
         return Nothing(kind, "Training took a single step, which makes no curve.")
     from matplotlib.ticker import MaxNLocator

@@ -53,7 +53,7 @@ def _token_set(folder: Path, blocks: Blocks) -> dict[str, Any]:
     rows = _rows(folder / "targets.jsonl")
     fields, _ = load_ragged(folder / "tokens.safetensors")
     if len(fields.get("token_ids", [])) != len(rows):
-        raise StoreError(f"{folder}: targets.jsonl and tokens.safetensors differ in length; run the command again.")
+        raise StoreError(f"{folder}: targets.jsonl and tokens.safetensors differ in length; rerun the command.")
     pieces_file = folder / "pieces.json"
     pieces: dict[str, str] = json.loads(pieces_file.read_text(encoding="utf-8")) if pieces_file.is_file() else {}
     lengths = np.array([len(ids) for ids in fields["token_ids"]], dtype=np.int64)
@@ -93,7 +93,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
                 row = json.loads(line)
                 _ = row["id"], row["task"], row["prompt"], row["reference"], row["accepted"], row["reason"]
             except (ValueError, KeyError, TypeError) as error:
-                raise StoreError(f"{path}, line {number}: not a target ({error}); run the command again.") from None
+                raise StoreError(f"{path}, line {number}: not a target ({error}); rerun the command.") from None
             rows.append(row)
     return rows
 
