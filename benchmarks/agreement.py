@@ -34,7 +34,7 @@ from dasd_bench.engine import Engine
 from dasd_bench.evaluation import EvalSettings, TaskResult, evaluate
 from dasd_bench.models.chat import ChatTemplate
 from dasd_bench.registry import discover, shipped_folder
-from dasd_bench.task import Task
+from dasd_bench.tasks.base import Task
 from dasd_bench.tasks.derive import evaluation_split, fewshot_split, read_config, yaml_path
 from dasd_bench.tasks.loading import load_rows
 from dasd_bench.tasks.stock_imports import no_hub_metrics

@@ -32,8 +32,8 @@ from benchmarks.common import (
 )
 from benchmarks.sides import Work, compare
 from dasd_bench.engine import DualRequest
-from dasd_bench.lab import Choice, DualStep
-from dasd_bench.records import Origin
+from dasd_bench.methods.context import Choice, DualStep
+from dasd_bench.types import Origin
 
 PROMPTS = 64
 NEW_TOKENS = 200

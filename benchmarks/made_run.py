@@ -12,10 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dasd_bench.atomic import write_json, write_text
-from dasd_bench.pipeline.artifacts import write_samples, write_targets
-from dasd_bench.records import Example, Mark, Origin, ScoredTarget, Target, TokenScores
-from dasd_bench.reporting.results import (
+from dasd_bench.results.schema import (
     Arm,
     ReferenceNll,
     RunResults,
@@ -26,7 +23,10 @@ from dasd_bench.reporting.results import (
     TrainStats,
     TrainSummary,
 )
-from dasd_bench.reporting.target_stats import target_stats
+from dasd_bench.results.target_stats import target_stats
+from dasd_bench.run.artifacts import write_samples, write_targets
+from dasd_bench.store.atomic import write_json, write_text
+from dasd_bench.types import Example, Mark, Origin, ScoredTarget, Target, TokenScores
 
 WORDS = (
     "the a of and then we add multiply total price apples pens each costs dollars so that gives answer is There are "

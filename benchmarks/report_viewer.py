@@ -20,9 +20,9 @@ from typing import Any
 
 from made_run import Size, make_run
 
-from dasd_bench.reporting.catalog import load_run
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report import report_page
+from dasd_bench.results.runs import load_run
 
 PAINTED = "new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(performance.now()), 0)))"
 

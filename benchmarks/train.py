@@ -33,11 +33,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DTYPES, chat_ids, linear_flops, load, machine_limit, report, rows
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
-from dasd_bench.method import Method
+from dasd_bench.methods.base import Method
 from dasd_bench.registry import discover
 from dasd_bench.training.batching import batches
-from dasd_bench.training.config import TrainingConfig
 from dasd_bench.training.trainer import TrainExample, train
 
 LENGTHS = {"short": (24, 24), "long": (160, 480)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dasd_bench.acceptance import Acceptance, check_rewrites
-from dasd_bench.lab import (
+from dasd_bench.methods.acceptance import Acceptance, check_rewrites
+from dasd_bench.methods.base import Method, keep_option, option
+from dasd_bench.methods.context import (
     GREEDY,
     Choice,
     DualGeneration,
@@ -14,8 +15,8 @@ from dasd_bench.lab import (
     Sampling,
     StepRule,
 )
-from dasd_bench.method import Method, keep_option, option
-from dasd_bench.records import (
+from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
+from dasd_bench.types import (
     Example,
     Mark,
     Message,
@@ -27,7 +28,6 @@ from dasd_bench.records import (
     Verdict,
     kept,
 )
-from dasd_bench.task import DataSource, Row, Task, verdict_of
 
 __all__ = [
     "GREEDY",

@@ -21,8 +21,8 @@ from types import ModuleType
 from typing import Generic, TypeVar
 
 from dasd_bench.errors import PluginError, UsageError, unknown_name
-from dasd_bench.method import BASE, Method, validate_method
-from dasd_bench.task import Task, validate_task
+from dasd_bench.methods.base import BASE, Method, validate_method
+from dasd_bench.tasks.base import Task, validate_task
 
 T = TypeVar("T")
 

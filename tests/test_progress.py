@@ -18,8 +18,8 @@ import rich.console
 
 from dasd_bench import console as console_module
 from dasd_bench.console import Console
-from dasd_bench.pipeline import run as pipeline_run
-from tests.flow.helpers import command, run_args
+from dasd_bench.run import runner as pipeline_run
+from tests.run.helpers import command, run_args
 
 
 def work(console: Console) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.atomic import write_text
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, DataError, did_you_mean
 from dasd_bench.registry import Registry, discover
-from dasd_bench.task import Task
+from dasd_bench.store.atomic import write_text
+from dasd_bench.tasks.base import Task
 
 _plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
 _json = click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")

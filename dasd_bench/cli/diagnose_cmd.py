@@ -25,12 +25,12 @@ def diagnose_command(
 
     Without RUN, the newest one. Reads run directories; loads no model.
     """
-    from dasd_bench.atomic import write_text
     from dasd_bench.errors import unknown_name
-    from dasd_bench.reporting.catalog import find_run, load_run, newest_run
     from dasd_bench.reporting.diagnostics import diagnostic_tables
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
+    from dasd_bench.results.runs import find_run, load_run, newest_run
+    from dasd_bench.store.atomic import write_text
 
     console = Console()
     paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]

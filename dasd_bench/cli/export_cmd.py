@@ -11,7 +11,7 @@ from dasd_bench.cli.table_cmd import console_of, runs_dir_option
 
 if TYPE_CHECKING:
     from dasd_bench.reporting.card import HubNames
-    from dasd_bench.reporting.results import RunResults
+    from dasd_bench.results.schema import RunResults
 
 
 @click.command("export")
@@ -43,8 +43,8 @@ def export_command(
     With --output the adapter is copied too and names its base model as the hub does: a folder to upload as it is.
     """
     from dasd_bench.reporting.card import adapters, export_cards
-    from dasd_bench.reporting.catalog import find_run, load_run, newest_run
     from dasd_bench.reporting.plots.source import Source
+    from dasd_bench.results.runs import find_run, load_run, newest_run
 
     console = console_of(context)
     path = find_run(run, runs_dir) if run else newest_run(runs_dir)

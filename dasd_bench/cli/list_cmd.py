@@ -10,9 +10,9 @@ import click
 
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
-from dasd_bench.method import Method, option_rules
+from dasd_bench.methods.base import Method, option_rules
 from dasd_bench.registry import Plugin, Registry, discover
-from dasd_bench.task import Task
+from dasd_bench.tasks.base import Task
 
 _plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
 _json = click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")

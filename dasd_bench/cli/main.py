@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("dasd_bench.cli.list_cmd:show", "Show a method, task, model or run."),
     "data": ("dasd_bench.cli.data_cmd:data_group", "Check a folder of benchmark data."),
     "models": ("dasd_bench.cli.models_cmd:models_group", "Fetch and list models."),
-    "exec": ("dasd_bench.cli_exec:exec_command", "Execute code samples in the sandbox and score them."),
+    "exec": ("dasd_bench.cli.exec_cmd:exec_command", "Execute code samples in the sandbox and score them."),
     "bench": ("dasd_bench.cli.bench_cmd:bench", "Measure speed against what you would otherwise run."),
     "doctor": ("dasd_bench.cli.doctor:doctor", "Say what this machine has and can do."),
     "new-method": ("dasd_bench.cli.new_method:new_method", "Write the file of a new method."),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.atomic import write_text
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError
+from dasd_bench.store.atomic import write_text
 
 TEMPLATE = '''"""{name}: say here what the method does, with its paper."""
 

@@ -43,8 +43,8 @@ def plot_command(
     training    training curves
     cost        seconds for one seed against accuracy
     """
-    from dasd_bench.reporting.catalog import find_run, load_run, newest_run
     from dasd_bench.reporting.plots import Nothing, Source, draw, save
+    from dasd_bench.results.runs import find_run, load_run, newest_run
 
     console = console_of(context)
     paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]

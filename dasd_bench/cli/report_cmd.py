@@ -33,10 +33,10 @@ def report_command(
     The page asks no server for anything: it can be mailed, kept with a paper, or opened years later. Without RUN, the
     newest one.
     """
-    from dasd_bench.atomic import write_text
-    from dasd_bench.reporting.catalog import find_run, load_run, newest_run
     from dasd_bench.reporting.plots import Source
     from dasd_bench.reporting.report import report_page
+    from dasd_bench.results.runs import find_run, load_run, newest_run
+    from dasd_bench.store.atomic import write_text
 
     console = console_of(context)
     paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]

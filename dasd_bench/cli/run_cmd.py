@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from dasd_bench.atomic import digest
+from dasd_bench.config.spec import PRESETS, RunSpec, arms, layer, parse_set, read_file, resolve, split_commas, to_yaml
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError, unknown_name
 from dasd_bench.registry import Registry, discover
-from dasd_bench.spec import PRESETS, RunSpec, arms, layer, parse_set, read_file, resolve, split_commas, to_yaml
+from dasd_bench.store.atomic import digest
 
 PAPER_TASKS = ("math", "gsm8k", "mbpp", "arc_challenge")
 BUILTIN_TASKS = ("mini_gsm", "mini_math", "mini_arc")
@@ -190,15 +190,15 @@ def run_spec(
     started: float,
 ) -> int:
     """Plans and runs a specification; gives the exit code (0, or 3 where some arms failed)."""
-    from dasd_bench.locks import FileLock
-    from dasd_bench.pipeline.build import build_context, check_training, plan_unfetched
-    from dasd_bench.pipeline.data import load_data
-    from dasd_bench.pipeline.manifest import closing_lines, interrupted_line
-    from dasd_bench.pipeline.plan import learn_rates, make_plan, plan_lines
-    from dasd_bench.pipeline.run import execute
-    from dasd_bench.pipeline.validation import load_validation
     from dasd_bench.reporting.show import print_tables, run_tables
-    from dasd_bench.reporting.tracking import Tracking, check_trackers
+    from dasd_bench.run.build import build_context, check_training, plan_unfetched
+    from dasd_bench.run.data import load_data
+    from dasd_bench.run.manifest import closing_lines, interrupted_line
+    from dasd_bench.run.plan import learn_rates, make_plan, plan_lines
+    from dasd_bench.run.runner import execute
+    from dasd_bench.run.tracking import Tracking, check_trackers
+    from dasd_bench.run.validation import load_validation
+    from dasd_bench.store.locks import FileLock
 
     trackers = check_trackers(track)
     run_dir = output or Path("runs") / run_name(spec)

@@ -47,7 +47,7 @@ def samples_command(
     Panels on a terminal, plain text when piped.
     """
     from dasd_bench.reporting.browse import Query, pick, show
-    from dasd_bench.reporting.catalog import find_run, newest_run
+    from dasd_bench.results.runs import find_run, newest_run
 
     folder = find_run(run, runs_dir) if run else newest_run(runs_dir)
     reasons_asked = [name.replace("-", "_").replace(" ", "_") for name in _parts(reasons)]

@@ -12,7 +12,7 @@ from dasd_bench.cli.table_cmd import runs_dir_option
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
-    from dasd_bench.pipeline.regrade import Regraded
+    from dasd_bench.run.regrade import Regraded
 
 
 @click.command("score")
@@ -39,12 +39,12 @@ def score_command(
     Writes the new verdicts into the run directory (records, results.json, a note in the manifest) and lists what
     changed. The store keeps the old ones.
     """
+    from dasd_bench.config.spec import read_file, resolve
     from dasd_bench.errors import StoreError
-    from dasd_bench.locks import FileLock
-    from dasd_bench.pipeline.regrade import regrade_run
     from dasd_bench.registry import discover
-    from dasd_bench.reporting.catalog import SPEC_FILE, find_run
-    from dasd_bench.spec import read_file, resolve
+    from dasd_bench.results.runs import SPEC_FILE, find_run
+    from dasd_bench.run.regrade import regrade_run
+    from dasd_bench.store.locks import FileLock
 
     console = Console(json_events=json_events)
     folder = find_run(run, runs_dir)

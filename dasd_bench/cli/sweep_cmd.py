@@ -12,13 +12,13 @@ import click
 
 from dasd_bench.cli.models_cmd import show_table
 from dasd_bench.cli.run_cmd import build_spec, check_run_dir, run, run_name, run_spec
+from dasd_bench.config.spec import RunSpec, arms
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError
 from dasd_bench.registry import Registry
-from dasd_bench.spec import RunSpec, arms
 
 if TYPE_CHECKING:
-    from dasd_bench.pipeline.sweep import Cell, Surface
+    from dasd_bench.run.sweep import Cell, Surface
 
 OWN = ("output", "dry_run", "track")
 """Options of ``run`` that a sweep does not share."""
@@ -62,7 +62,7 @@ def sweep(
     Methods, tasks and all else are given as to run. Points share one store, so targets and scores are made once, and
     an interrupted sweep goes on with the same command.
     """
-    from dasd_bench.pipeline.sweep import Surface, check_axes, parse_grid, point_spec
+    from dasd_bench.run.sweep import Surface, check_axes, parse_grid, point_spec
 
     started = time.monotonic()
     console = Console(json_events=json_events, quiet=quiet)
@@ -102,11 +102,11 @@ class _Launch:
 
 def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console: Console, launch: _Launch) -> int:
     """Runs every point and adds it to the surface; 130 where interrupted. A point that fails ends no sweep."""
-    from dasd_bench.locks import FileLock
-    from dasd_bench.pipeline.build import build_context, check_training
-    from dasd_bench.pipeline.run import execute
-    from dasd_bench.pipeline.sweep import add_failure, add_run, save_surface
-    from dasd_bench.pipeline.validation import load_validation
+    from dasd_bench.run.build import build_context, check_training
+    from dasd_bench.run.runner import execute
+    from dasd_bench.run.sweep import add_failure, add_run, save_surface
+    from dasd_bench.run.validation import load_validation
+    from dasd_bench.store.locks import FileLock
 
     data = load_validation(specs[0], registry, console)
     shared = console.branch()
@@ -140,7 +140,7 @@ def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console
 
 def _tell(surface: Surface, spec: RunSpec, registry: Registry, console: Console, folder: Path) -> None:
     """The surface as a table, the best point per arm, and the command that runs them on the test split."""
-    from dasd_bench.pipeline.sweep import save_surface, winners
+    from dasd_bench.run.sweep import save_surface, winners
 
     best = {arm: surface.best(arm) for arm in surface.arms}
     mean = 100 * sum(surface.base.values()) / len(surface.base)
@@ -180,7 +180,7 @@ def _run_final(
     surface: Surface, spec: RunSpec, registry: Registry, console: Console, launch: _Launch, started: float
 ) -> int:
     """The winners on the test split."""
-    from dasd_bench.pipeline.sweep import winners
+    from dasd_bench.run.sweep import winners
 
     return run_spec(
         winners(spec, registry, surface),

@@ -10,8 +10,8 @@ import click
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
-    from dasd_bench.reporting.results import RunResults
     from dasd_bench.reporting.table import Table
+    from dasd_bench.results.schema import RunResults
 
 FORMATS = ("terminal", "md", "latex", "csv", "json", "html")
 TABLES = ("scores", "retention", "failures", "targets", "cost", "all")
@@ -80,12 +80,12 @@ def table_command(
 
     Without RUN, the newest one. Several runs become groups of rows; a warning says where they are not comparable.
     """
-    from dasd_bench.atomic import write_text
     from dasd_bench.reporting.rename import display_names, renamed
     from dasd_bench.reporting.render import paper as paper_document
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
     from dasd_bench.reporting.table import choose_columns, sort_rows
+    from dasd_bench.store.atomic import write_text
 
     console = console_of(context)
     which = "retention" if retention else which
@@ -125,7 +125,7 @@ def _renames(given: tuple[str, ...]) -> dict[str, str]:
 
 
 def _load(runs: tuple[str, ...], folder: Path) -> list[RunResults]:
-    from dasd_bench.reporting.catalog import find_run, load_run, newest_run
+    from dasd_bench.results.runs import find_run, load_run, newest_run
 
     paths = [find_run(name, folder) for name in runs] or [newest_run(folder)]
     return [load_run(path) for path in dict.fromkeys(paths)]

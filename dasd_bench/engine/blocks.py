@@ -20,7 +20,7 @@ from torch import Tensor
 from dasd_bench.engine.recording import DualRecorder, Item
 from dasd_bench.engine.requests import DualRequest
 from dasd_bench.engine.vocabulary import Vocabulary
-from dasd_bench.lab import DualGeneration, StepRule
+from dasd_bench.methods.context import DualGeneration, StepRule
 
 
 class Rows(Protocol):

@@ -16,7 +16,7 @@ from dasd_bench.engine.session import PackedSession, PlainSession, Session
 from dasd_bench.engine.static_step import StaticStore
 from dasd_bench.engine.trie import Tokens
 from dasd_bench.errors import EngineError
-from dasd_bench.records import Finish
+from dasd_bench.types import Finish
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", covariant=True)

@@ -20,8 +20,8 @@ from dasd_bench.engine.scoring import Scorer, Sink
 from dasd_bench.engine.sinks import NotFiniteError, ScoreSink, SumSink
 from dasd_bench.engine.static_step import StaticStore
 from dasd_bench.errors import EngineError
-from dasd_bench.lab import DualGeneration, Generation, StepRule
-from dasd_bench.records import Floats, TokenScores
+from dasd_bench.methods.context import DualGeneration, Generation, StepRule
+from dasd_bench.types import Floats, TokenScores
 
 
 class Engine:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from dasd_bench.engine.requests import DualRequest, GenerateRequest, LogLikelihood, ScoreRequest
-from dasd_bench.lab import DualGeneration, Generation, StepRule
-from dasd_bench.records import TokenScores
+from dasd_bench.methods.context import DualGeneration, Generation, StepRule
+from dasd_bench.types import TokenScores
 
 
 class InferenceEngine(Protocol):

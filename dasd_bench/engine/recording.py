@@ -14,8 +14,8 @@ from dasd_bench.engine.requests import DualRequest, GenerateRequest
 from dasd_bench.engine.sampling import propose, uniforms
 from dasd_bench.engine.vocabulary import Vocabulary
 from dasd_bench.errors import EngineError
-from dasd_bench.lab import DualGeneration, DualStep, Generation, Sampling, StepRule
-from dasd_bench.records import Finish
+from dasd_bench.methods.context import DualGeneration, DualStep, Generation, Sampling, StepRule
+from dasd_bench.types import Finish
 
 LOOKBACK = 8
 """Tokens decoded beyond those a stop string can span, so that a cut character does not hide it."""

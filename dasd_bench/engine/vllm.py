@@ -24,8 +24,8 @@ from dasd_bench.engine.blocks import Draft, Rows, block_decode
 from dasd_bench.engine.checks import check_dual, check_generate, check_targets
 from dasd_bench.engine.requests import DualRequest, GenerateRequest, LogLikelihood, ScoreRequest
 from dasd_bench.errors import EngineError
-from dasd_bench.lab import DualGeneration, Generation, Sampling, StepRule
-from dasd_bench.records import TokenScores
+from dasd_bench.methods.context import DualGeneration, Generation, Sampling, StepRule
+from dasd_bench.types import TokenScores
 
 LISTED = 20
 """Likeliest tokens asked for per position; vLLM's own upper bound unless it is raised."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from dasd_bench.evaluation.evaluator import evaluate
 from dasd_bench.evaluation.records import EvalSettings, ItemRecord, MemoryShards, ShardStore, TaskResult
-from dasd_bench.evaluation.run import evaluate
 
 __all__ = ["EvalSettings", "ItemRecord", "MemoryShards", "ShardStore", "TaskResult", "evaluate"]

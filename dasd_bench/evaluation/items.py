@@ -7,9 +7,9 @@ from typing import Any
 
 from dasd_bench.evaluation.confidence import choice_confidence
 from dasd_bench.evaluation.records import ItemRecord
-from dasd_bench.records import Example, Reason
-from dasd_bench.task import Row, Task
+from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import declares_answer, letters_shown
+from dasd_bench.types import Example, Reason
 
 INVALID = "[invalid]"
 """What lm-eval's regex filter gives where it found nothing."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from dasd_bench.records import Finish, Reason
-from dasd_bench.task import Row
+from dasd_bench.tasks.base import Row
+from dasd_bench.types import Finish, Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from dasd_bench.errors import ModelError, UsageError
-from dasd_bench.records import Message
+from dasd_bench.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

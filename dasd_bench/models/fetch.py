@@ -19,10 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from dasd_bench.atomic import write_json
 from dasd_bench.console import Console
 from dasd_bench.errors import ModelError
-from dasd_bench.locks import FileLock
 from dasd_bench.models.aliases import ModelAlias, WheelSource
 from dasd_bench.models.files import (
     HashNotes,
@@ -33,6 +31,8 @@ from dasd_bench.models.files import (
     model_files,
     need_space,
 )
+from dasd_bench.store.atomic import write_json
+from dasd_bench.store.locks import FileLock
 
 MANIFEST = "dasd-model.json"
 """Written last into a cache entry: its source and the size and hash of every file."""

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dasd_bench.atomic import write_json
 from dasd_bench.console import Console
 from dasd_bench.errors import ModelError, StoreError
+from dasd_bench.store.atomic import write_json
 
 TOKENIZER_FILES = (
     "added_tokens.json",

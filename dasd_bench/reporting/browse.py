@@ -14,10 +14,10 @@ from rich.text import Text
 
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError, unknown_name
-from dasd_bench.records import Reason
-from dasd_bench.reporting.catalog import load_run
-from dasd_bench.reporting.collect import Entry, entries
+from dasd_bench.reporting.entries import Entry, entries
 from dasd_bench.reporting.samples import Sample, question_start, read_samples, samples_path
+from dasd_bench.results.runs import load_run
+from dasd_bench.types import Reason
 
 
 @dataclass(frozen=True, slots=True)

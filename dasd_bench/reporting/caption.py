@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from dasd_bench.reporting.collect import expected_seeds, task_infos
+from dasd_bench.reporting.entries import expected_seeds, task_infos
 from dasd_bench.reporting.format import listing
-from dasd_bench.reporting.results import Arm, RunResults, TaskInfo
 from dasd_bench.reporting.table import Note
+from dasd_bench.results.schema import Arm, RunResults, TaskInfo
 from dasd_bench.stats.paired import Changes, Paired
 from dasd_bench.stats.power import changed_items_needed, detectable_difference, smallest_significant_difference
 

@@ -11,16 +11,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dasd_bench.atomic import write_json, write_text
 from dasd_bench.errors import DasdError, StoreError, UsageError, unknown_name
-from dasd_bench.reporting.catalog import read_manifest
-from dasd_bench.reporting.collect import usable
+from dasd_bench.reporting.entries import usable
 from dasd_bench.reporting.format import bracket, score
 from dasd_bench.reporting.plots.source import Source
 from dasd_bench.reporting.render.markup import markdown
-from dasd_bench.reporting.results import Arm, RunResults, SeedArm, TaskInfo, TaskScore
 from dasd_bench.reporting.scores import item_interval, run_table
-from dasd_bench.reporting.trained import training_line, training_settings
+from dasd_bench.results.runs import read_manifest
+from dasd_bench.results.schema import Arm, RunResults, SeedArm, TaskInfo, TaskScore
+from dasd_bench.results.training_text import training_line, training_settings
+from dasd_bench.store.atomic import write_json, write_text
 
 LICENCES = {
     "apache-2.0": "apache-2.0",

@@ -9,8 +9,7 @@ from statistics import fmean
 
 from dasd_bench.errors import DasdError, StoreError, UsageError
 from dasd_bench.reporting.caption import power_line, power_notes
-from dasd_bench.reporting.catalog import find_run, load_run
-from dasd_bench.reporting.collect import (
+from dasd_bench.reporting.entries import (
     Entry,
     entries,
     find_entry,
@@ -20,9 +19,10 @@ from dasd_bench.reporting.collect import (
     values,
 )
 from dasd_bench.reporting.format import bracket, p_value, score, signed
-from dasd_bench.reporting.results import TaskInfo, TaskScore
 from dasd_bench.reporting.samples import Sample, read_samples, samples_path
 from dasd_bench.reporting.table import Cell, Column, Note, Row, Table
+from dasd_bench.results.runs import find_run, load_run
+from dasd_bench.results.schema import TaskInfo, TaskScore
 from dasd_bench.stats.multiple import holm, stars
 from dasd_bench.stats.paired import Paired, compare
 

@@ -9,18 +9,18 @@ from statistics import fmean, stdev
 
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError, did_you_mean
-from dasd_bench.method import BASE
-from dasd_bench.records import Reason
+from dasd_bench.methods.base import BASE
 from dasd_bench.reporting.caption import idle_gates
-from dasd_bench.reporting.collect import Entry, entries, group_names, pairable, task_infos, usable
+from dasd_bench.reporting.entries import Entry, entries, group_names, pairable, task_infos, usable
 from dasd_bench.reporting.format import bracket, count, number, percent, score
-from dasd_bench.reporting.quartiles import quartiles
-from dasd_bench.reporting.results import RunResults, StageTime, TargetStats, TaskInfo, TaskScore
 from dasd_bench.reporting.scores import PARTIAL_MARK, baseline_entry, run_warnings
 from dasd_bench.reporting.table import Cell, Column, Note, Row, Table, ranked
+from dasd_bench.results.quartiles import quartiles
+from dasd_bench.results.schema import RunResults, StageTime, TargetStats, TaskInfo, TaskScore
 from dasd_bench.stats.intervals import bootstrap, wilson
 from dasd_bench.stats.multiple import holm, stars
 from dasd_bench.stats.paired import compare
+from dasd_bench.types import Reason
 
 CONFIDENCE = "confidence"
 """The grouping by quartile of the base's confidence, which every task has."""

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from dasd_bench.reporting.collect import Entry, entries, group_names, task_infos, usable
 from dasd_bench.reporting.details import target_table
+from dasd_bench.reporting.entries import Entry, entries, group_names, task_infos, usable
 from dasd_bench.reporting.format import count, number, percent
-from dasd_bench.reporting.results import ClassStats, ReferenceNll, RunResults, TargetStats, TaskScore
 from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.table import Cell, Column, Row, Table
+from dasd_bench.results.schema import ClassStats, ReferenceNll, RunResults, TargetStats, TaskScore
 from dasd_bench.stats.clustered import ratio_bootstrap, ratio_difference
 from dasd_bench.stats.intervals import Interval
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from statistics import fmean
 
 from dasd_bench.reporting.caption import left_out_line
-from dasd_bench.reporting.collect import Entry, entries, group_names, pairable, usable, values
+from dasd_bench.reporting.entries import Entry, entries, group_names, pairable, usable, values
 from dasd_bench.reporting.format import bracket, listing, number, score, signed
-from dasd_bench.reporting.results import Drift, RunResults, TaskInfo
 from dasd_bench.reporting.scores import item_interval, outside
 from dasd_bench.reporting.table import Cell, Column, Note, Row, Table
+from dasd_bench.results.schema import Drift, RunResults, TaskInfo
 from dasd_bench.stats.clustered import mean_relative_change, ratio_bootstrap
 from dasd_bench.stats.intervals import Interval, bootstrap
 from dasd_bench.stats.multiple import holm, stars

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import StoreError
-from dasd_bench.reporting.collect import Entry
+from dasd_bench.reporting.entries import Entry
 
 SAMPLES_FILE = "samples.jsonl"
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
-from dasd_bench.method import BASE
-from dasd_bench.records import Reason
+from dasd_bench.methods.base import BASE
 from dasd_bench.reporting import caption as captions
-from dasd_bench.reporting.collect import (
+from dasd_bench.reporting.entries import (
     Entry,
     conditions_differ,
     entries,
@@ -23,11 +22,12 @@ from dasd_bench.reporting.collect import (
     values,
 )
 from dasd_bench.reporting.format import bracket, number, p_value, score, signed
-from dasd_bench.reporting.results import RunResults, TaskInfo, TaskScore
 from dasd_bench.reporting.table import EMPTY, Cell, Column, Row, Table, ranked
+from dasd_bench.results.schema import RunResults, TaskInfo, TaskScore
 from dasd_bench.stats.intervals import Interval, bootstrap, matched_difference, wilson
 from dasd_bench.stats.multiple import holm, stars
 from dasd_bench.stats.paired import Paired, compare
+from dasd_bench.types import Reason
 
 PARTIAL_MARK = "†"
 INFRASTRUCTURE = Reason.INFRASTRUCTURE_ERROR.value

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dasd_bench.console import Console
-from dasd_bench.reporting.catalog import list_runs, load_run, manifest_lines, read_manifest, runs_table
 from dasd_bench.reporting.compare import Change, Comparison
 from dasd_bench.reporting.details import cost_table, reason_table, target_table
 from dasd_bench.reporting.render.machine import table_object
 from dasd_bench.reporting.render.terminal import renderables, terminal_text
-from dasd_bench.reporting.results import RESULTS_FILE, RunResults
 from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.samples import Sample, question_start
 from dasd_bench.reporting.scores import run_table
 from dasd_bench.reporting.table import Table
+from dasd_bench.results.runs import list_runs, load_run, manifest_lines, read_manifest, runs_table
+from dasd_bench.results.schema import RESULTS_FILE, RunResults
 
 PIPED_WIDTH = 110
 """Columns of a table that does not go to a terminal."""

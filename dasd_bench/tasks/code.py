@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dasd_bench.records import Example, Reason, Verdict
-from dasd_bench.task import Row
+from dasd_bench.tasks.base import Row
 from dasd_bench.tasks.families import LmEvalTask
+from dasd_bench.types import Example, Reason, Verdict
 
 if TYPE_CHECKING:
     from dasd_bench.sandbox import ExecResult, Sandbox

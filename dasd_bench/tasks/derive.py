@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import PluginError, UsageError, did_you_mean
-from dasd_bench.task import Row, Task
+from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.stock_imports import any_antlr, no_hub_metrics
 
 STRUCTURAL = ("tag", "group", "task_list", "class", "include")

@@ -14,8 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
-from dasd_bench.records import Example, Verdict
-from dasd_bench.task import Row, Task
+from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import (
     extract_number,
     grade_choice,
@@ -25,6 +24,7 @@ from dasd_bench.tasks.grading import (
     strip_calculator_marks,
 )
 from dasd_bench.tasks.mathematics import Verifier, grade_math, shared_verifier
+from dasd_bench.types import Example, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,7 @@ r"""Finds final answers in text and compares them: numbers, LaTeX, choices. No t
 
 Extraction looks for what the text declares as its answer, strongest sign first: ``\boxed{}``, ``#### n``, "the answer
 is n" (of "the answer is 18 + 24 = 42" what it comes to), and last the last number. Each grader gives a
-:class:`~dasd_bench.records.Verdict`, so that a missing answer and a wrong one are never mixed.
+:class:`~dasd_bench.types.Verdict`, so that a missing answer and a wrong one are never mixed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from dasd_bench.records import Verdict
-from dasd_bench.task import verdict_of
+from dasd_bench.tasks.base import verdict_of
+from dasd_bench.types import Verdict
 
 NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\.\d+"
 LONGEST = 1000

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dasd_bench.errors import DataError, did_you_mean
-from dasd_bench.records import Example
-from dasd_bench.task import Row, Task
+from dasd_bench.tasks.base import Row, Task
+from dasd_bench.types import Example
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from dasd_bench.records import Reason, Verdict
-from dasd_bench.task import verdict_of
+from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading import declared_number, extract_number, last_boxed, number_in
 from dasd_bench.tasks.shapes import settle
 from dasd_bench.tasks.verifier import Verifier, shared_verifier
+from dasd_bench.types import Reason, Verdict
 
 __all__ = ["Verifier", "extract_math", "grade_math", "same_answer", "settle", "shared_verifier"]
 

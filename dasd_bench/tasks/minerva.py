@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from dasd_bench.records import Example, Reason, Verdict
-from dasd_bench.task import Row, verdict_of
+from dasd_bench.tasks.base import Row, verdict_of
 from dasd_bench.tasks.families import MathTask
 from dasd_bench.tasks.grading import number_in
 from dasd_bench.tasks.mathematics import extract_math
+from dasd_bench.types import Example, Reason, Verdict
 
 
 class MinervaTask(MathTask):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dasd_bench.records import Example
+from dasd_bench.types import Example
 
 GRAM = 13
 """Words in a row that count as overlap, as in the GPT-3 paper (arXiv 2005.14165, appendix C)."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dasd_bench.errors import PluginError
-from dasd_bench.records import Example, Verdict
-from dasd_bench.task import Row, Task
+from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import grade_choice, letters_shown
+from dasd_bench.types import Example, Verdict
 
 if TYPE_CHECKING:
     import datasets

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from dasd_bench.records import Example
-from dasd_bench.task import Row
+from dasd_bench.tasks.base import Row
 from dasd_bench.tasks.code import CodeTask, metric_name
+from dasd_bench.types import Example
 
 #: How stock lm-eval samples in ``humaneval_64``.
 SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.95}

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from dasd_bench.atomic import disk_errors
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import TrainingError, did_you_mean
 from dasd_bench.models.gguf import quiet_transformers
-from dasd_bench.training.config import TrainingConfig
+from dasd_bench.store.atomic import disk_errors
 from dasd_bench.training.linear import can_pack, frozen_forward, lora_forward
 from dasd_bench.training.quantize import is_quantized
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import TrainingError
-from dasd_bench.records import Bools, Floats, Ints
-from dasd_bench.training.config import TrainingConfig
+from dasd_bench.types import Bools, Floats, Ints
 
 Longs = npt.NDArray[np.int64]
 

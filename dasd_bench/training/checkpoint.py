@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from dasd_bench.atomic import disk_errors, write_text
+from dasd_bench.store.atomic import disk_errors, write_text
 from dasd_bench.training.adapter import sync, sync_tree
 
 

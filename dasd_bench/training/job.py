@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dasd_bench.atomic import write_json
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
-from dasd_bench.method import Method, build_method
+from dasd_bench.methods.base import Method, build_method
 from dasd_bench.models.files import TOKENIZER_FILES
 from dasd_bench.models.load import load_model
 from dasd_bench.registry import discover
-from dasd_bench.store import load_ragged, save_ragged
+from dasd_bench.store.atomic import write_json
+from dasd_bench.store.store import load_ragged, save_ragged
 from dasd_bench.training.batching import TrainExample
-from dasd_bench.training.config import TrainingConfig
+from dasd_bench.training.distributed import Processes
 from dasd_bench.training.memory import Memory
-from dasd_bench.training.processes import Processes
 from dasd_bench.training.quantize import quantize
 from dasd_bench.training.trainer import TrainResult, train
 

@@ -17,10 +17,10 @@ import torch
 from torch._C._distributed_c10d import TCPStore
 
 from dasd_bench import errors
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console, Meter
 from dasd_bench.errors import DasdError, TrainingError, UsageError
 from dasd_bench.training.batching import TrainExample, planned_steps
-from dasd_bench.training.config import TrainingConfig
 from dasd_bench.training.job import TrainJob, read_result, write_job
 from dasd_bench.training.trainer import TrainResult
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dasd_bench.errors import TrainingError
-from dasd_bench.lab import LiveTokens
+from dasd_bench.methods.context import LiveTokens
 
 CHUNK_ROWS = 128
 """Rows of logits held at once: the fastest on CPU of 32 to 256; a chunk of a 128k vocabulary is 67 MB in float32."""

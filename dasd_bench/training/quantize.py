@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import UsageError
-from dasd_bench.training.config import TrainingConfig
 
 
 def check_quantization(config: TrainingConfig) -> None:

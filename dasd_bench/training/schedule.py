@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from dasd_bench.training.config import TrainingConfig
+from dasd_bench.config.training import TrainingConfig
 
 
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from dasd_bench.allocator import keep_freed_memory
-from dasd_bench.atomic import digest
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.errors import TrainingError
-from dasd_bench.method import Method
+from dasd_bench.methods.base import Method
+from dasd_bench.store.atomic import digest
 from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
     Pack,
@@ -34,13 +35,12 @@ from dasd_bench.training.batching import (
     step_count,
 )
 from dasd_bench.training.checkpoint import Checkpoints, Position, truncate_metrics
-from dasd_bench.training.config import TrainingConfig
+from dasd_bench.training.distributed import Processes
+from dasd_bench.training.fsdp import Weights, shard
 from dasd_bench.training.loss import Objective, TokenLoss, backward_tokens, denominator_tokens, forward_tokens
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.model import PackedModel, set_checkpointing
-from dasd_bench.training.processes import Processes
 from dasd_bench.training.schedule import learning_rate, make_optimizer
-from dasd_bench.training.sharding import Weights, shard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

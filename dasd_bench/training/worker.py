@@ -11,11 +11,11 @@ import threading
 import time
 from pathlib import Path
 
-from dasd_bench.atomic import write_json
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError
+from dasd_bench.store.atomic import write_json
+from dasd_bench.training.distributed import joined
 from dasd_bench.training.job import build_job_method, do_job, read_job, write_result
-from dasd_bench.training.processes import joined
 
 
 def main(folder: Path) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dasd_bench.records import Example
-from dasd_bench.task import DataSource, Row
+from dasd_bench.tasks.base import DataSource, Row
 from dasd_bench.tasks.families import ChoiceTask
+from dasd_bench.types import Example
 
 
 class ArcChallengeChat(ChoiceTask):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dasd_bench.task import DataSource, Row
+from dasd_bench.tasks.base import DataSource, Row
 from dasd_bench.tasks.stock_choice import ChoiceParts, StockChoiceTask, with_columns
 
 

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from dasd_bench.errors import DataError
-from dasd_bench.records import Example, Verdict
-from dasd_bench.task import DataSource, Row, Task, verdict_of
 from dasd_bench.tasks import derive
+from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
+from dasd_bench.types import Example, Verdict
 
 Score = Callable[[Row, list[str]], dict[str, Any]]
 """lm-eval's metrics of a row, by name, from what the model wrote."""

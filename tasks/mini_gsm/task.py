@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dasd_bench.task import DataSource
+from dasd_bench.tasks.base import DataSource
 from dasd_bench.tasks.families import NumberTask
 
 

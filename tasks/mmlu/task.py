@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from dasd_bench.task import DataSource, Row
 from dasd_bench.tasks import derive
+from dasd_bench.tasks.base import DataSource, Row
 from dasd_bench.tasks.stock_choice import ChoiceParts, StockChoiceTask, with_columns
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dasd_bench.records import Example
-from dasd_bench.task import DataSource, Row
+from dasd_bench.tasks.base import DataSource, Row
 from dasd_bench.tasks.families import NumberTask, sibling
+from dasd_bench.types import Example
 
 
 class Svamp(NumberTask):

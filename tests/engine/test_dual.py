@@ -10,8 +10,8 @@ import torch
 
 from dasd_bench.engine import DualRequest, Engine, EngineSettings
 from dasd_bench.engine.sampling import propose
-from dasd_bench.lab import Choice, Sampling
-from dasd_bench.records import Origin
+from dasd_bench.methods.context import Choice, Sampling
+from dasd_bench.types import Origin
 from tests.engine.conftest import KINDS, naive_logp, pair, random_prompts
 
 

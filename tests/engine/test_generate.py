@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
-from dasd_bench.lab import Sampling
+from dasd_bench.methods.context import Sampling
 from tests.engine.conftest import KINDS, naive_logp, pair, random_prompts
 
 

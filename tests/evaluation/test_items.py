@@ -10,11 +10,11 @@ import pytest
 from dasd_bench.engine.requests import LogLikelihood
 from dasd_bench.evaluation import EvalSettings, ItemRecord, evaluate
 from dasd_bench.evaluation.regrade import regrade
-from dasd_bench.lab import Generation
-from dasd_bench.records import Reason
+from dasd_bench.methods.context import Generation
 from dasd_bench.registry import discover
-from dasd_bench.task import Row, Task
+from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.verifier import Verifier
+from dasd_bench.types import Reason
 from tests.tiny_models import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer("llama")

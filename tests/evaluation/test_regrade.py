@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dasd_bench.pipeline.regrade import find_answers
-from dasd_bench.reporting.results import RunResults
-from tests.flow.helpers import artifacts, command, run_args
+from dasd_bench.results.schema import RunResults
+from dasd_bench.run.regrade import find_answers
+from tests.run.helpers import artifacts, command, run_args
 
 
 @pytest.fixture(scope="module")

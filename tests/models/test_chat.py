@@ -13,7 +13,7 @@ from dasd_bench.errors import ModelError, UsageError
 from dasd_bench.models.chat import ChatTemplate, fold_system
 from dasd_bench.models.load import load_tokenizer
 from dasd_bench.models.resolve import ResolvedModel
-from dasd_bench.records import Message
+from dasd_bench.types import Message
 from tests.tiny_models import KINDS, Kind, tiny_tokenizer
 
 USER = Message("user", "Sam has 12 apples.")

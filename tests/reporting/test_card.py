@@ -13,8 +13,8 @@ from huggingface_hub import ModelCard, ModelCardData, metadata_load
 from benchmarks.made_run import Size, make_run
 from dasd_bench.cli.export_cmd import export_command, hub_names
 from dasd_bench.errors import DasdError, UsageError
-from dasd_bench.reporting.catalog import load_run
-from dasd_bench.reporting.results import RunResults
+from dasd_bench.results.runs import load_run
+from dasd_bench.results.schema import RunResults
 
 
 @pytest.fixture

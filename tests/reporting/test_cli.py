@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from dasd_bench.cli.table_cmd import compare_command, list_runs, show_run, table_command
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, StoreError, UsageError
-from dasd_bench.reporting.results import RunResults
 from dasd_bench.reporting.show import print_tables, run_tables
+from dasd_bench.results.schema import RunResults
 
 
 def call(command: Any, *args: object) -> Result:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from dasd_bench.evaluation.confidence import answer_confidence, choice_confidence
 from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.diagnostics import class_table, diagnostic_tables, histogram_table, nll_table, outcome_table
-from dasd_bench.reporting.quartiles import QUARTILES, quartiles
-from dasd_bench.reporting.results import ClassStats, OwnNll, ReferenceNll, RunResults
 from dasd_bench.reporting.table import Cell, Table
+from dasd_bench.results.quartiles import QUARTILES, quartiles
+from dasd_bench.results.schema import ClassStats, OwnNll, ReferenceNll, RunResults
 
 
 def cell(table: Table, label: str, key: str) -> Cell:

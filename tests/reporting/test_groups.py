@@ -17,7 +17,7 @@ from dasd_bench.cli.table_cmd import table_command
 from dasd_bench.errors import UsageError
 from dasd_bench.reporting.details import group_table, natural
 from dasd_bench.reporting.plots import Nothing, Plot, Source, draw
-from dasd_bench.reporting.results import RunResults
+from dasd_bench.results.schema import RunResults
 from dasd_bench.stats.paired import mcnemar_exact
 
 LEVELS = "1" * 10 + "2" * 10

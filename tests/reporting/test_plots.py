@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from benchmarks.made_run import Size, make_run
 from dasd_bench.cli.plot_cmd import plot_command
 from dasd_bench.errors import DasdError
-from dasd_bench.reporting.catalog import load_run
 from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.plots import KINDS, Nothing, Plot, Source, draw, inline_svg, save
 from dasd_bench.reporting.plots.scores import pareto_front
 from dasd_bench.reporting.plots.style import styles
 from dasd_bench.reporting.plots.training import read_curve, running_mean
-from dasd_bench.reporting.results import Drift, StageTime
 from dasd_bench.reporting.retention import js_distance
+from dasd_bench.results.runs import load_run
+from dasd_bench.results.schema import Drift, StageTime
 
 
 @pytest.fixture(scope="module")

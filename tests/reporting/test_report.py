@@ -17,12 +17,12 @@ from click.testing import CliRunner
 from benchmarks.made_run import PIECES, Size, make_run
 from dasd_bench.cli.report_cmd import report_command
 from dasd_bench.errors import DasdError, StoreError
-from dasd_bench.reporting.catalog import load_run
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report import report_page
 from dasd_bench.reporting.report.tokens import NO_PROPOSAL
-from dasd_bench.reporting.results import RunResults
-from dasd_bench.store import load_ragged
+from dasd_bench.results.runs import load_run
+from dasd_bench.results.schema import RunResults
+from dasd_bench.store.store import load_ragged
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 from playwright import sync_api as playwright
 
 from benchmarks.made_run import Size, make_run
-from dasd_bench.records import Origin
-from dasd_bench.reporting.catalog import load_run
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report import report_page
-from dasd_bench.store import load_ragged
+from dasd_bench.results.runs import load_run
+from dasd_bench.store.store import load_ragged
+from dasd_bench.types import Origin
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from dasd_bench.errors import DasdError, UsageError
-from dasd_bench.reporting.collect import find_entry, task_infos
 from dasd_bench.reporting.details import target_table
-from dasd_bench.reporting.results import RunResults
+from dasd_bench.reporting.entries import find_entry, task_infos
 from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.scores import item_interval, run_table
 from dasd_bench.reporting.table import MISSING, Row, Table, choose_columns, sort_rows
+from dasd_bench.results.schema import RunResults
 from dasd_bench.stats.intervals import wilson
 from dasd_bench.stats.paired import mcnemar_exact
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dasd_bench.cli_exec import exec_command
+from dasd_bench.cli.exec_cmd import exec_command
 from dasd_bench.errors import DataError, UsageError
 
 PROBLEMS = [

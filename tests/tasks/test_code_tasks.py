@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from dasd_bench.records import Reason
 from dasd_bench.registry import Registry, discover
 from dasd_bench.tasks import derive
 from dasd_bench.tasks.loading import examples_of, load_rows
+from dasd_bench.types import Reason
 
 DATA = os.environ.get("DASD_DATA_DIR", "")
 needs_data = pytest.mark.skipif(not DATA, reason="DASD_DATA_DIR is not set: no real MBPP and HumanEval rows")

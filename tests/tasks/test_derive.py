@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from dasd_bench.errors import DataError, PluginError, UsageError
+from dasd_bench.evaluation.evaluator import evaluate
 from dasd_bench.evaluation.records import EvalSettings
-from dasd_bench.evaluation.run import evaluate
 from dasd_bench.registry import discover
-from dasd_bench.task import DataSource, Task
 from dasd_bench.tasks import derive
+from dasd_bench.tasks.base import DataSource, Task
 from dasd_bench.tasks.families import NumberTask
 from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows
 from tests.tiny_models import tiny_tokenizer

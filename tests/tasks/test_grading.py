@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dasd_bench.records import Reason
 from dasd_bench.tasks.grading import (
     declares_answer,
     extract_number,
@@ -23,6 +22,7 @@ from dasd_bench.tasks.grading import (
     strip_calculator_marks,
 )
 from dasd_bench.tasks.mathematics import Verifier, grade_math, settle
+from dasd_bench.types import Reason
 
 
 @pytest.mark.parametrize(

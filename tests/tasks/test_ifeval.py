@@ -14,10 +14,10 @@ from dasd_bench.engine import Engine
 from dasd_bench.errors import DataError
 from dasd_bench.evaluation import EvalSettings, evaluate
 from dasd_bench.evaluation.regrade import regrade
-from dasd_bench.pipeline.data import lacking
-from dasd_bench.records import Reason
 from dasd_bench.registry import Registry, discover
-from dasd_bench.task import Row, Task
+from dasd_bench.run.data import lacking
+from dasd_bench.tasks.base import Row, Task
+from dasd_bench.types import Reason
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 PUNKT = {

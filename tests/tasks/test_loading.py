@@ -9,7 +9,7 @@ import pytest
 
 from dasd_bench.errors import DataError
 from dasd_bench.registry import discover
-from dasd_bench.task import Task
+from dasd_bench.tasks.base import Task
 from dasd_bench.tasks.loading import examples_of, load_rows
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dasd_bench.registry import discover
-from dasd_bench.task import Row, Task
+from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.loading import check_columns, examples_of, load_rows, rows_sha256
 from dasd_bench.tasks.overlap import overlap
 

@@ -11,12 +11,12 @@ import pytest
 from dasd_bench.cli.main import run_cli
 from dasd_bench.errors import UsageError
 from dasd_bench.evaluation import EvalSettings, evaluate
-from dasd_bench.evaluation.run import quiet
-from dasd_bench.records import Reason
+from dasd_bench.evaluation.evaluator import quiet
 from dasd_bench.registry import Registry, discover
-from dasd_bench.task import Row, Task
 from dasd_bench.tasks import derive
+from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.stock_imports import any_antlr
+from dasd_bench.types import Reason
 
 GSM = {"question": "Ann has 3 pens and buys 4. How many?", "answer": "She has 3+4=<<3+4=7>>7 pens.\n#### 7"}
 MATH = {

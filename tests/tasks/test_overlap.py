@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dasd_bench.records import Example
 from dasd_bench.tasks.overlap import overlap
+from dasd_bench.types import Example
 
 WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 

@@ -16,11 +16,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
-from dasd_bench.lab import LiveTokens
-from dasd_bench.method import Method
+from dasd_bench.methods.base import Method
+from dasd_bench.methods.context import LiveTokens
 from dasd_bench.training.batching import batches, step_count
-from dasd_bench.training.config import TrainingConfig
 from dasd_bench.training.trainer import TrainExample, TrainResult, train
 from tests.tiny_models import Kind, tiny_model
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dasd_bench.method import Method
-from dasd_bench.records import Example, Mark, ScoredTarget, Target, TokenScores
+from dasd_bench.methods.base import Method
 from dasd_bench.registry import discover
 from dasd_bench.training.trainer import TrainExample
+from dasd_bench.types import Example, Mark, ScoredTarget, Target, TokenScores
 from tests.training.helpers import RULES, make_examples, metrics, run, soft_model
 
 FROZEN = Path(__file__).with_name("drift.json")

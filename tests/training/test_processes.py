@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from dasd_bench.training.batching import build_row, share
-from dasd_bench.training.processes import Processes
+from dasd_bench.training.distributed import Processes
 from tests.training.helpers import make_examples, metrics
 from tests.training.test_resume import adapter_bytes, untimed
 from tests.training.two_processes import train_as

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import get_scheduler
 
 from dasd_bench.errors import TrainingError
-from dasd_bench.lab import LiveTokens
+from dasd_bench.methods.context import LiveTokens
 from dasd_bench.training.batching import batches, build_row, make_packs, step_count
 from dasd_bench.training.schedule import learning_rate
 from tests.tiny_models import tiny_model

@@ -17,8 +17,8 @@ from dasd_bench.console import Console
 from dasd_bench.errors import TrainingError
 from dasd_bench.training import adapter, trainer
 from dasd_bench.training.batching import Row
-from dasd_bench.training.processes import Processes, joined
-from dasd_bench.training.sharding import Weights
+from dasd_bench.training.distributed import Processes, joined
+from dasd_bench.training.fsdp import Weights
 from tests.training.helpers import BASE, RULES, make_examples, soft_model
 
 SETTINGS: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "schedule": "cosine", "micro_tokens": 64}

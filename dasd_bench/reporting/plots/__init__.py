@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dasd_bench.reporting.collect import usable
+from dasd_bench.reporting.entries import usable
 from dasd_bench.reporting.plots.save import FORMATS, inline_svg, save
 from dasd_bench.reporting.plots.scores import cost, difficulty, pareto, scores
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source

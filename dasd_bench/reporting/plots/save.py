@@ -7,9 +7,9 @@ import re
 from html import escape
 from pathlib import Path
 
-from dasd_bench.atomic import write_bytes
 from dasd_bench.reporting.plots.source import Plot
 from dasd_bench.reporting.plots.style import BASE_COLOUR, COLOURS, GRID, INK, look
+from dasd_bench.store.atomic import write_bytes
 
 FORMATS = ("pdf", "svg", "png")
 PNG_DPI = 200

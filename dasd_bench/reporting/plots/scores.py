@@ -7,15 +7,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dasd_bench.errors import UsageError
-from dasd_bench.method import BASE
-from dasd_bench.reporting.collect import Entry, entries
+from dasd_bench.methods.base import BASE
 from dasd_bench.reporting.details import group_table
+from dasd_bench.reporting.entries import Entry, entries
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source, partial_note, series_name
 from dasd_bench.reporting.plots.style import INK, Style, legend_below, panels, styles
-from dasd_bench.reporting.results import RunResults
 from dasd_bench.reporting.retention import js_distance
 from dasd_bench.reporting.scores import outside, run_table
 from dasd_bench.reporting.table import EMPTY, Cell, Row
+from dasd_bench.results.schema import RunResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

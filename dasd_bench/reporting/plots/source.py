@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dasd_bench.reporting.results import RunResults
+from dasd_bench.results.schema import RunResults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from dasd_bench.reporting.caption import gated_share
-from dasd_bench.reporting.collect import entries
+from dasd_bench.reporting.entries import entries
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source, series_name
 from dasd_bench.reporting.plots.style import INK, legend_below, panels, styles
-from dasd_bench.reporting.results import Arm, TargetStats
+from dasd_bench.results.schema import Arm, TargetStats
 
 HIGH_PPL = 2.5
 """The limit of the high-perplexity ratio that tables print."""

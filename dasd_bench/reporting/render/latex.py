@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from dasd_bench.method import BASE
+from dasd_bench.methods.base import BASE
 from dasd_bench.reporting.table import MISSING, Cell, Column, Table
 
 ESCAPES = {

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dasd_bench.reporting.compare import Comparison
-from dasd_bench.reporting.decode import dumps
 from dasd_bench.reporting.table import MISSING, Cell, Table
+from dasd_bench.results.json_codec import dumps
 
 TABLE_SCHEMA_VERSION = 1
 EXTRAS = ("low", "high", "spread", "n", "p", "p_holm")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dasd_bench.errors import StoreError
-from dasd_bench.reporting.collect import Entry, entries
+from dasd_bench.reporting.entries import Entry, entries
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report.blocks import Blocks
 from dasd_bench.reporting.samples import Sample, read_samples, samples_path

@@ -11,7 +11,6 @@ from typing import Any
 from dasd_bench import __version__
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError
-from dasd_bench.reporting.catalog import manifest_items, read_manifest
 from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.plots import KINDS, Nothing, Source, draw, inline_svg
 from dasd_bench.reporting.report.answers import answer_sets
@@ -19,7 +18,8 @@ from dasd_bench.reporting.report.blocks import Blocks
 from dasd_bench.reporting.report.tokens import token_sets
 from dasd_bench.reporting.show import run_tables
 from dasd_bench.reporting.table import Table
-from dasd_bench.reporting.trained import run_training_line
+from dasd_bench.results.runs import manifest_items, read_manifest
+from dasd_bench.results.training_text import run_training_line
 
 GROUPINGS = ("level", "subject", "seed")
 SCRIPTS = ("page.js", "list.js", "tokens.js", "answers.js", "start.js")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dasd_bench.errors import StoreError
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report.blocks import Blocks
-from dasd_bench.store import load_ragged
+from dasd_bench.store.store import load_ragged
 
 NO_PROPOSAL = 2**32 - 1
 """Stands in the proposals' column for "the other stream is not known here"."""

@@ -1,0 +1,1 @@
+"""What a run is: its specification and the options of training."""

@@ -1,0 +1,176 @@
+"""Finds run directories and reads what they say of themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dasd_bench.errors import DasdError, StoreError, UsageError, did_you_mean
+from dasd_bench.reporting.table import MISSING, Cell, Column, Row, Table
+from dasd_bench.results.schema import RESULTS_FILE, RunResults
+
+MANIFEST_FILE = "manifest.json"
+SPEC_FILE = "spec.yaml"
+MARKS = (RESULTS_FILE, MANIFEST_FILE, SPEC_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of ``list runs``. ``problem`` is the sentence that says why a run cannot be read, or empty."""
+
+    name: str
+    path: Path
+    status: str
+    model: str = ""
+    methods: list[str] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
+    created: str = ""
+    problem: str = ""
+
+
+def is_run(path: Path) -> bool:
+    """True for a folder that holds a run, finished or not."""
+    return path.is_dir() and any((path / name).is_file() for name in MARKS)
+
+
+def run_dirs(folder: Path) -> list[Path]:
+    """The runs directly under ``folder``, by name."""
+    return sorted(path for path in folder.iterdir() if is_run(path)) if folder.is_dir() else []
+
+
+def find_run(name: str, folder: Path) -> Path:
+    """The run called ``name``: a path, or a name under ``folder``; raises :class:`UsageError` with a suggestion."""
+    for path in (Path(name), folder / name):
+        if is_run(path):
+            return path
+    known = [path.name for path in run_dirs(folder)]
+    if Path(name).is_dir():
+        raise UsageError(f"{name} is a folder without a run (no {', '.join(MARKS)}); name a run directory.")
+    listed = f" Runs in {folder}: {', '.join(known)}." if known else f" There are no runs in {folder}."
+    raise UsageError(f"Unknown run '{name}'.{did_you_mean(name, known)}{listed}")
+
+
+def newest_run(folder: Path) -> Path:
+    """The run that was finished or changed last; raises :class:`UsageError` where there is none."""
+    found = run_dirs(folder)
+    if not found:
+        raise UsageError(f"There are no runs in {folder}; make one with 'dasd-bench run' or name a run directory.")
+    return max(found, key=lambda path: max((path / m).stat().st_mtime for m in MARKS if (path / m).exists()))
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """``manifest.json``, or an empty dict for an unfinished run; raises :class:`StoreError` where it is damaged."""
+    path = run / MANIFEST_FILE
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise StoreError(f"{path} cannot be read ({err}); rerun the command to rebuild it.") from None
+    if not isinstance(found, dict):
+        raise StoreError(f"{path} should hold an object; rerun the command to rebuild it.")
+    return found
+
+
+def load_run(run: Path) -> RunResults:
+    """The results of a run directory.
+
+    A run without a manifest was interrupted, and is partial, unless it has every score that it should have. Raises
+    :class:`StoreError` where the results are damaged, were never made, or were not copied with the rest.
+    """
+    manifest = read_manifest(run)
+    if manifest.get("status") in ("finished", "partial") and not (run / RESULTS_FILE).exists():
+        raise StoreError(
+            f"{run} has the manifest of a {manifest['status']} run but not its {RESULTS_FILE}, which tables are "
+            f"made from: copy that file from the original run, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
+        )
+    results = RunResults.load(run)
+    status = str(manifest.get("status", "finished" if not manifest and _complete(results) else "partial"))
+    if status != "finished" and results.status == "finished":
+        results.status = status if status in ("partial", "cancelled") else "partial"
+    return results
+
+
+def _complete(results: RunResults) -> bool:
+    """True where the base and every method, with every seed, have a score on every task."""
+    tasks = {task.name for task in results.tasks}
+    seeds = {arm.label: {one.seed for one in arm.seeds if tasks <= one.scores.keys()} for arm in results.arms}
+    wanted = set(results.seeds)
+    return tasks <= results.base.keys() and all(wanted <= seeds.get(name, set()) for name in results.methods)
+
+
+def summarize(run: Path) -> RunSummary:
+    """One run's line; a run that cannot be read says so instead of failing the list."""
+    try:
+        manifest = read_manifest(run)
+        created = str(manifest.get("created", ""))
+        if not (run / RESULTS_FILE).exists():
+            return RunSummary(run.name, run, str(manifest.get("status", "unfinished")), created=created)
+        results = load_run(run)
+    except DasdError as err:
+        return RunSummary(run.name, run, "unreadable", problem=str(err))
+    return RunSummary(
+        run.name,
+        run,
+        results.status,
+        results.model,
+        [arm.label for arm in results.arms],
+        [task.name for task in results.tasks],
+        created,
+    )
+
+
+def list_runs(folder: Path) -> list[RunSummary]:
+    """All runs directly under ``folder``, newest first where they say when they were made."""
+    return sorted((summarize(run) for run in run_dirs(folder)), key=lambda run: (run.created, run.name), reverse=True)
+
+
+def runs_table(runs: list[RunSummary], folder: Path) -> Table:
+    """``list runs`` as a table."""
+    columns = [Column(key, key) for key in ("status", "model", "methods", "tasks", "created")]
+    rows = [
+        Row(
+            run.name,
+            {
+                "status": Cell(run.status),
+                "model": Cell(run.model or MISSING),
+                "methods": Cell(_joined(run.methods)),
+                "tasks": Cell(_joined(run.tasks)),
+                "created": Cell(run.created[:16].replace("T", " ") or MISSING),
+            },
+        )
+        for run in runs
+    ]
+    problems = [run.problem for run in runs if run.problem]
+    return Table("runs", f"Runs in {folder}", columns, rows, warnings=problems, row_title="run")
+
+
+def _joined(names: list[str], limit: int = 32) -> str:
+    text = ", ".join(names) or MISSING
+    return text if len(text) <= limit else f"{len(names)}: {text[: limit - 6]}..."
+
+
+def manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
+    """The manifest as readable lines, ``name: value``, nested objects dotted; long lists are counted."""
+    for name, value in manifest_items(manifest):
+        yield f"  {name}: {value}"
+
+
+def manifest_items(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The manifest as (dotted name, value) pairs; long lists and lists of objects are counted."""
+    return _flat(manifest, "")
+
+
+def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    elif isinstance(value, list) and (len(value) > 8 or any(isinstance(item, (dict, list)) for item in value)):
+        yield prefix, f"{len(value)} entr{'y' if len(value) == 1 else 'ies'}"
+    elif isinstance(value, list):
+        yield prefix, ", ".join(map(str, value)) or MISSING
+    else:
+        yield prefix, MISSING if value is None or value == "" else str(value)

@@ -1,0 +1,105 @@
+"""Diagnostics of one arm's training targets, from their scores under the frozen base."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from dasd_bench.results.schema import TargetStats
+from dasd_bench.results.target_classes import class_stats, gold_agreement, numbers_kept, selector_auc
+from dasd_bench.results.token_classes import TokenClasses
+from dasd_bench.types import Floats, Ints, Origin, ScoredTarget
+
+HPR_LIMITS = (2.5, 10.0, 25.0)
+"""Perplexity limits of the high-perplexity ratio; 2.5 is the one that tables print."""
+
+LENGTH_POINTS = (0.1, 0.5, 0.9, 1.0)
+"""The quantiles of ``TargetStats.lengths``."""
+
+HISTOGRAM_EDGES = tuple(i * 0.25 for i in range(49))
+"""Lower edges of the nll histogram in nats, 0 to 12; the last bin holds all that is above."""
+
+
+def limit_name(limit: float) -> str:
+    """The key of a limit in ``TargetStats.hpr``: ``2.5`` or ``10``."""
+    return f"{limit:g}"
+
+
+def target_stats(
+    scored: Sequence[ScoredTarget],
+    weights: Sequence[Floats],
+    *,
+    n_examples: int | None = None,
+    classes: TokenClasses | None = None,
+    references: Sequence[Ints] | None = None,
+) -> TargetStats:
+    """Counts and shares over all targets of an arm; ``weights`` are the static weights, float32 [T] per target.
+
+    ``n_examples`` is the number of examples that targets were asked for, where a method may drop some. ``classes``
+    tells kinds of token apart and ``references`` holds the gold answer's token ids per target; what needs them is left
+    out without them.
+
+    PPL is exp of the mean nll over all tokens (not the mean of token perplexities, which a few tokens dominate), and
+    HPR_k the share of tokens with perplexity above k. From ``Target.notes``: ``gated_tokens`` and ``gated_replaced``
+    (tokens of the gated answer, used or refused), ``gate_broke``, ``gate_mended`` and ``ungated_right`` (0 or 1 per
+    target); a note that no target carries gives None. An arm without targets or tokens gives NaN means, so that it
+    is not mistaken for a perfect one.
+    """
+    nll = np.concatenate([-item.scores.logp.astype(np.float64) for item in scored] or [np.zeros(0)])
+    zero = sum(int(np.count_nonzero(np.asarray(w) == 0)) for w in weights)
+    tokens, n = len(nll), len(scored)
+    mean = float(nll.mean()) if tokens else math.nan
+    accepted = sum(item.target.accepted for item in scored)
+    gold = sum(bool(np.all(item.target.origin == Origin.GOLD)) for item in scored)
+    broke, mended = _noted(scored, "gate_broke"), _noted(scored, "gate_mended")
+    gated, replaced = _noted(scored, "gated_tokens"), _noted(scored, "gated_replaced")
+    ungated = _noted(scored, "ungated_right")
+    from_base = sum(int(np.count_nonzero(item.target.origin == Origin.BASE)) for item in scored)
+    examples = n if n_examples is None else n_examples
+    auc_confidence, auc_probability = selector_auc(scored, classes) if classes is not None else (None, None)
+    lengths = [len(item.target.token_ids) for item in scored]
+    return TargetStats(
+        n=n,
+        tokens=tokens,
+        mean_nll=mean,
+        ppl=math.exp(mean),
+        hpr={limit_name(k): float(np.mean(nll > math.log(k))) if tokens else math.nan for k in HPR_LIMITS},
+        accepted=accepted,
+        acceptance=_share(accepted, examples),
+        reasons=dict(sorted(Counter(item.target.reason for item in scored).items())),
+        gold_share=_share(gold, n),
+        mean_length=_share(tokens, n),
+        weight_zero_share=_share(zero, tokens),
+        dropped=examples - n,
+        replaced_share=None if gated is None else _share(from_base, tokens),
+        gated_replaced_share=None if gated is None or replaced is None else _share(sum(replaced), sum(gated)),
+        gate_broke=None if broke is None else round(sum(broke)),
+        gate_mended=None if mended is None else round(sum(mended)),
+        ungated_acceptance=None if ungated is None else _share(sum(ungated), len(ungated)),
+        classes={} if classes is None else class_stats(scored, weights, classes),
+        auc_confidence=auc_confidence,
+        auc_probability=auc_probability,
+        gold_agreement=None if references is None else gold_agreement(scored, references),
+        numbers_kept=numbers_kept(scored),
+        lengths=[float(point) for point in np.quantile(lengths, LENGTH_POINTS)] if lengths else [],
+        histogram_edges=list(HISTOGRAM_EDGES),
+        histogram_counts=_histogram(nll),
+    )
+
+
+def _noted(scored: Sequence[ScoredTarget], name: str) -> list[float] | None:
+    found = [item.target.notes[name] for item in scored if name in item.target.notes]
+    return found or None
+
+
+def _share(part: float, whole: float) -> float:
+    return float(part / whole) if whole else math.nan
+
+
+def _histogram(nll: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[int]:
+    bins = np.clip(np.searchsorted(HISTOGRAM_EDGES, nll, side="right") - 1, 0, len(HISTOGRAM_EDGES) - 1)
+    counts: list[int] = np.bincount(bins, minlength=len(HISTOGRAM_EDGES)).tolist()
+    return counts

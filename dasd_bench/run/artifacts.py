@@ -1,0 +1,134 @@
+"""Targets, scores and weights as files of a run directory, and the manifest's facts about the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dasd_bench import __version__
+from dasd_bench.store.atomic import write_json, write_text
+from dasd_bench.store.store import save_ragged
+from dasd_bench.types import Floats, ScoredTarget
+
+PACKAGES = (
+    "accelerate",
+    "datasets",
+    "lm_eval",
+    "math-verify",
+    "numpy",
+    "peft",
+    "safetensors",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+def write_targets(folder: Path, scored: Sequence[ScoredTarget], weights: Sequence[Floats]) -> None:
+    """``targets.jsonl`` (one line per target, for people) and ``tokens.safetensors`` (per-token arrays, for tools).
+
+    The arrays, each with its ``.length`` companion: token_ids, origin, marks, proposals (where the method has them),
+    logp, top1_logp, entropy, rank, weights.
+    """
+    import json
+
+    lines = []
+    fields: dict[str, list[Any]] = {}
+    for item, weight in zip(scored, weights, strict=True):
+        target = item.target
+        lines.append(
+            {
+                "id": target.example_id,
+                "task": item.example.task,
+                "prompt": item.example.prompt,
+                "reference": item.example.reference,
+                "target": target.text,
+                "accepted": target.accepted,
+                "reason": target.reason,
+                "tokens": len(target.token_ids),
+                "notes": target.notes,
+            }
+        )
+        proposals = target.token_ids[:0] if target.proposals is None else target.proposals
+        arrays = {
+            "token_ids": target.token_ids,
+            "origin": target.origin,
+            "marks": target.marks,
+            "proposals": proposals,
+            "logp": item.scores.logp,
+            "top1_logp": item.scores.top1_logp,
+            "entropy": item.scores.entropy,
+            "rank": item.scores.rank,
+            "weights": weight,
+        }
+        for name, array in arrays.items():
+            fields.setdefault(name, []).append(array)
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_text(folder / "targets.jsonl", text)
+    save_ragged(folder / "tokens.safetensors", fields, [{"id": line["id"]} for line in lines])
+
+
+def write_pieces(folder: Path, scored: Sequence[ScoredTarget], tokenizer: Any) -> None:
+    """``pieces.json``: the text of every token id of the targets and proposals, so that a report needs no tokenizer."""
+    ids: set[int] = set()
+    for item in scored:
+        ids.update(item.target.token_ids.tolist())
+        if item.target.proposals is not None:
+            ids.update(item.target.proposals.tolist())
+    write_json(folder / "pieces.json", {str(i): piece_text(tokenizer, i) for i in sorted(ids)})
+
+
+def piece_text(tokenizer: Any, token_id: int) -> str:
+    """One token as text; SentencePiece's decoder would drop the space before a word, so it is put back."""
+    piece = tokenizer.convert_ids_to_tokens(token_id)
+    if isinstance(piece, str) and piece.startswith("\u2581"):
+        return piece.replace("\u2581", " ")
+    return str(tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
+
+
+def write_samples(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """``samples.jsonl``: one line per evaluated item."""
+    import json
+
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def environment() -> dict[str, Any]:
+    """Versions, platform and processor, for the manifest."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "dasd_bench": __version__,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "packages": versions,
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and dirty flag of the checkout the package runs from; None for an installed wheel."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    run = {"cwd": folder, "capture_output": True, "text": True}
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, **run).stdout.strip()  # type: ignore[call-overload]
+        status = subprocess.run(["git", "status", "--porcelain"], check=True, **run).stdout.strip()  # type: ignore[call-overload]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit, "dirty": bool(status)}
+
+
+def command_line() -> str:
+    """The command as typed, with the program's own name and not its place on this machine."""
+    import shlex
+
+    return shlex.join(["dasd-bench", *sys.argv[1:]])

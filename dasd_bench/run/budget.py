@@ -1,0 +1,67 @@
+"""What training cost each arm was given: the same for all (``--budget equal``) or each method's own (``card``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.config.training import TrainingConfig
+from dasd_bench.results.schema import Arm, TrainSummary
+from dasd_bench.run.context import RunContext
+
+EQUAL = "budget equal: same adapter, examples, steps and schedule"
+CARD = "budget card: each method as its authors trained it, so budgets differ"
+TUNED = "each method with settings of its own"
+
+
+def training_line(training: TrainingConfig, dtype: str) -> str:
+    """One arm's training in a few words, for captions."""
+    t = training
+    kind = "DoRA" if t.dora else "rsLoRA" if t.rslora else "LoRA"
+    adapter = (
+        "all weights" if t.lora_rank == 0 else f"{kind} r={t.lora_rank} alpha={t.lora_alpha:g} on {t.lora_targets}"
+    )
+    base = " on a 4-bit base" if t.qlora else ""
+    stop = f", early stop after {t.early_stop_patience} rounds without gain" if t.early_stop_patience else ""
+    return f"{adapter}{base}, lr {t.lr:g} {t.schedule}, batch {t.batch_size}, {t.epochs:g} epochs{stop}, {dtype}"
+
+
+def budget_name(context: RunContext) -> str:
+    """``equal``, ``card``, or ``own`` where arms were given settings of their own."""
+    if context.spec.budget == "card":
+        return "card"
+    return "equal" if len({arm.training for arm in context.arms}) <= 1 else "own"
+
+
+def shared_training(context: RunContext) -> dict[str, Any]:
+    """The training options that all arms have alike, by name: all of them, but where arms were given their own."""
+    if not context.arms:
+        return {}
+    first, *others = [asdict(arm.training) for arm in context.arms]
+    return {name: value for name, value in first.items() if all(other[name] == value for other in others)}
+
+
+def train_summary(context: RunContext, rows: Sequence[Arm] = ()) -> TrainSummary:
+    """What the captions say of training; ``rows`` are the arms trained so far, whose steps are counted."""
+    if not context.arms:
+        return TrainSummary()
+    by_arm = {arm.label: training_line(arm.training, context.dtype) for arm in context.arms}
+    name = budget_name(context)
+    config = shared_training(context)
+    if name != "equal":
+        return TrainSummary("", CARD if name == "card" else TUNED, config, by_arm)
+    steps = {seed.train_stats.steps for row in rows for seed in row.seeds if seed.train_stats is not None}
+    told = EQUAL
+    if len(steps) == 1:
+        told += f" ({steps.pop()} steps)"
+    elif steps:
+        told += f" ({min(steps)} to {max(steps)} steps: {_why_unlike(context.arms)})"
+    return TrainSummary(next(iter(by_arm.values())), told, config)
+
+
+def _why_unlike(arms: Sequence[ArmSpec]) -> str:
+    if any(arm.training.early_stop_patience for arm in arms):
+        return "stopped early or with dropped examples"
+    return "methods that drop examples take fewer"

@@ -1,0 +1,140 @@
+"""What every stage of one run shares: specification, plugins, store, model and the engine, loaded when first needed."""
+
+from __future__ import annotations
+
+import gc
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from dasd_bench.allocator import return_free_memory
+from dasd_bench.config.spec import ArmSpec, RunSpec
+from dasd_bench.console import Console
+from dasd_bench.registry import Registry
+from dasd_bench.run.recorder import Recorder
+from dasd_bench.store.atomic import digest
+from dasd_bench.store.store import Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dasd_bench.engine import Engine
+    from dasd_bench.engine.interface import InferenceEngine
+    from dasd_bench.models.chat import ChatTemplate
+    from dasd_bench.models.resolve import ResolvedModel
+
+
+@dataclass
+class RunContext:
+    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged.
+
+    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key.
+    """
+
+    spec: RunSpec
+    registry: Registry
+    arms: list[ArmSpec]
+    console: Console
+    store: Store
+    recorder: Recorder
+    run_dir: Path
+    model: ResolvedModel
+    tokenizer: Any
+    chat: ChatTemplate
+    dtype: str
+    device: str
+    processes: int = 1
+    parallel: str = "data"
+    _engine: InferenceEngine | None = field(default=None, repr=False)
+    _merged: TemporaryDirectory[str] | None = field(default=None, repr=False)
+    _adapter: Path | None = field(default=None, repr=False)
+    engine_path: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_key(self) -> dict[str, Any]:
+        """What a result of the engine depends on beyond its requests."""
+        return {
+            "model": self.model.sha256,
+            "template": self.chat.hash,
+            "dtype": self.dtype,
+            "device": self.device.split(":")[0],
+            "engine": digest(self.spec.engine),
+        }
+
+    def engine(self, adapter: Path | None = None) -> InferenceEngine:
+        """The engine on the base (``adapter`` None) or on the base with that adapter merged; loaded once in a row."""
+        if self._engine is None or self._adapter != adapter:
+            self.release()
+            self._engine = self._vllm(adapter) if self.spec.engine.backend == "vllm" else self._own(adapter)
+            self._adapter = adapter
+            self.engine_path = self._engine.describe()
+        return self._engine
+
+    def distributions(self, adapter: Path | None = None) -> Engine:
+        """An engine that sees whole distributions: this run's, or our own where vLLM's lists the likeliest tokens."""
+        if self.spec.engine.backend == "vllm":
+            self.release()
+            return self._own(adapter)
+        return cast("Engine", self.engine(adapter))
+
+    def _own(self, adapter: Path | None) -> Engine:
+        from dasd_bench.engine import Engine, EngineSettings
+
+        accelerate: Literal["auto", "off"] = "off" if self.spec.engine.accelerate == "off" else "auto"
+        settings = EngineSettings(slots=self.spec.engine.slots, accelerate=accelerate)
+        return Engine(self.load(adapter), self.tokenizer, settings)
+
+    def _vllm(self, adapter: Path | None) -> InferenceEngine:
+        from dasd_bench.engine.vllm import VllmEngine, merged_folder
+
+        path = self.model.path
+        if adapter is not None:
+            self._merged = merged_folder(self.load(adapter), self.tokenizer)
+            path = Path(self._merged.name)
+            gc.collect()
+        return VllmEngine(path, self.tokenizer, dtype=self.dtype, slots=self.spec.engine.slots)
+
+    def load(self, adapter: Path | None = None) -> PreTrainedModel:
+        """A freshly loaded model in the run's dtype on its device; a fully fine-tuned one is its own folder."""
+        from dasd_bench.models.load import load_model
+
+        if adapter is not None and not (adapter / "adapter_config.json").exists():
+            return load_model(adapter, dtype=self.dtype, device=self.device)
+        return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter)
+
+    def release(self) -> None:
+        """Frees the engine's model, before training needs the memory."""
+        if self._engine is not None:
+            self._engine.close()
+        if self._merged is not None:
+            self._merged.cleanup()
+        self._engine = self._merged = self._adapter = None
+        gc.collect()
+        return_free_memory()
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a completion: the end-of-turn token, and what transformers' ``generate`` would stop at."""
+        ids = {self.chat.end_token_id, self.tokenizer.eos_token_id}
+        generation = self.model.path / "generation_config.json"
+        if generation.is_file():
+            more = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")
+            ids.update(more if isinstance(more, list) else [more])
+        return frozenset(i for i in ids if i is not None)
+
+    def encode_reply(self, text: str) -> list[int]:
+        """Token ids of an answer as it follows the prompt, without the end token.
+
+        Without a chat template the prompt ends in a word (``Answer:``), so a space comes between, as lm-eval's
+        target delimiter puts it.
+        """
+        return self.chat.encode_answer(f" {text}" if self.spec.chat_template == "off" else text)
+
+    @property
+    def shard_size(self) -> int:
+        """Requests per shard, at most: four full sets of slots, so that few ends are decoded with slots left free."""
+        return 4 * self.spec.engine.slots

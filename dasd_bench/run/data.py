@@ -1,0 +1,209 @@
+"""The load stage: each task's training and test rows as examples, with the hash of what was read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dasd_bench.config.spec import RunSpec
+from dasd_bench.console import Console
+from dasd_bench.errors import DataError, UsageError
+from dasd_bench.evaluation.evaluator import fewshot_rows
+from dasd_bench.evaluation.retention import RETENTION_SETS, spread
+from dasd_bench.registry import Registry
+from dasd_bench.store.atomic import digest
+from dasd_bench.tasks import derive
+from dasd_bench.tasks.base import Row, Task
+from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows, rows_sha256
+from dasd_bench.tasks.overlap import Overlap, overlap
+from dasd_bench.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """One task's data. ``train`` is empty for a task that is only evaluated, ``test`` for one only trained on."""
+
+    name: str
+    task: Task
+    plugin_sha256: str
+    origin: str
+    source: str
+    train: list[Example]
+    test: list[Example]
+    test_rows: list[Row]
+    train_key: str
+    test_key: str
+    prompt_key: str
+    """Hash of what decides the prompts besides the test rows: lm-eval's version, the YAML, the few-shot rows."""
+    overlap: Overlap | None = None
+    """What the run's training rows, of all tasks, give away of the test rows; None where nothing is tested."""
+    retention: bool = False
+    """True for a set that is evaluated for forgetting: its own number of shots, rows at even distances."""
+
+
+def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
+    """Rows and examples of every task of a run, in the order named; raises for unknown names and bad rows."""
+    train_names = train_tasks(spec, registry) if spec.trains or spec.train_tasks else ()
+    kept = retention_sets(spec, registry, train_names, console)
+    names = [*spec.tasks, *(name for name in train_names if name not in spec.tasks), *kept]
+    data_dir = data_folder(spec)
+    loaded = []
+    for name in names:
+        plugin = registry.task(name)
+        task = plugin.item
+        if task.unsafe_code and not spec.confirm_run_unsafe_code:
+            raise UsageError(
+                f"Task '{name}' runs code that the model writes; it runs in the sandbox, "
+                "and only with --confirm-run-unsafe-code."
+            )
+        train: list[Example] = []
+        test: list[Example] = []
+        test_rows: list[Row] = []
+        train_key = test_key = source = ""
+        if name in train_names:
+            rows = load_rows(task, "train", data_dir=data_dir, offline=spec.offline, limit=spec.train_limit or None)
+            train = examples_of(task, rows, "train")
+            train_key, source = rows.sha256, rows.source
+        if name in spec.tasks or name in kept:
+            rows = test_rows_of(spec, task, retention=name in kept)
+            test, test_rows = examples_of(task, rows, "test"), rows.rows
+            test_key, source = rows.sha256, rows.source
+        loaded.append(
+            TaskData(
+                name,
+                task,
+                plugin.sha256,
+                plugin.origin,
+                source,
+                train,
+                test,
+                test_rows,
+                digest(train_key, examples_key(task, train)),
+                digest(test_key, examples_key(task, test)),
+                prompt_key(task, spec, data_dir, test_rows, retention=name in kept) if test else "",
+                retention=name in kept,
+            )
+        )
+        console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}")
+    return report_overlap(loaded, console)
+
+
+def report_overlap(data: Sequence[TaskData], console: Console) -> list[TaskData]:
+    """Compares every task's test rows with the training rows of all tasks and says what they share."""
+    train = [example for one in data for example in one.train]
+    found = [replace(one, overlap=overlap(train, one.test)) if one.test else one for one in data]
+    for one in found:
+        sentence = one.overlap.sentence() if one.overlap else ""
+        if sentence:
+            console.warn(f"{one.name}: {sentence}")
+    clean = [one.name for one in found if one.overlap and not one.overlap.sentence()]
+    if clean:
+        console.say(f"[load] no test row is in the training rows, nor are 13 words of one: {', '.join(clean)}")
+    return found
+
+
+def examples_key(task: Task, examples: Sequence[Example]) -> str:
+    """Hash of what methods see: the examples' texts, and the task's rewrite request, markers and token budget."""
+    texts = [(e.id, e.prompt, e.reference, e.answer, e.tests) for e in examples]
+    return digest(texts, task.rewrite_instruction, task.answer_markers, task.train_new_tokens)
+
+
+def data_folder(spec: RunSpec) -> Path | None:
+    """The folder of ``--data-dir``, or None."""
+    return Path(spec.data_dir).expanduser() if spec.data_dir else None
+
+
+def test_rows_of(spec: RunSpec, task: Task, *, retention: bool) -> LoadedRows:
+    """The evaluated rows of a task: the first ones, or for a retention set rows at even distances."""
+    limit = None if retention else spec.limit or None
+    rows = load_rows(task, "test", data_dir=data_folder(spec), offline=spec.offline, limit=limit)
+    if not retention:
+        return rows
+    chosen = spread(rows.rows, spec.retention_limit)
+    return LoadedRows(chosen, rows.source, rows_sha256(chosen))
+
+
+def retention_sets(spec: RunSpec, registry: Registry, trained: Sequence[str], console: Console) -> list[str]:
+    """The retention sets of a run, less what it trains or is scored on anyway.
+
+    Asked for ``all``, sets whose rows or packages are not here are left out with a word; a set that was named raises.
+    """
+    folders = {registry.task(name).item.data.folder for name in trained}
+    named = [name for name in spec.retention if name != "all"]
+    found = list(named)
+    absent = []
+    for name in RETENTION_SETS if "all" in spec.retention else ():
+        task = registry.task(name).item
+        if name in named or task.data.folder in folders:
+            continue
+        if (missing := unavailable(spec, task)) is not None:
+            absent.append(f"{name} ({missing})")
+        else:
+            found.append(name)
+    if absent:
+        console.say(f"[retention] left out: {', '.join(absent)}.")
+    for name in named:
+        task = registry.task(name).item
+        if task.data.folder in folders:
+            raise UsageError(f"--retention {name}: its data is trained on in this run; leave it out.")
+        if (missing := lacking(task)) is not None:
+            raise UsageError(f"--retention {name}: {missing}.")
+    return [name for name in found if name not in spec.tasks]
+
+
+def lacking(task: Task) -> str | None:
+    """What a task's metric needs and this machine lacks, with what to do; None where nothing."""
+    packages = [package for package in task.packages if importlib.util.find_spec(package) is None]
+    if packages:
+        return f"needs {', '.join(packages)}: pip install 'dasd-bench[ifeval]'"
+    return task.lacking()
+
+
+def unavailable(spec: RunSpec, task: Task) -> str | None:
+    """Why a task cannot be evaluated here, in a few words; None where it can (the hub is not asked)."""
+    if (missing := lacking(task)) is not None:
+        return missing
+    folder = data_folder(spec)
+    if folder is not None and not (folder / task.data.folder).is_dir():
+        return f"no folder {task.data.folder} in the data folder"
+    return "offline and no data folder" if folder is None and spec.offline else None
+
+
+def prompt_key(
+    task: Task, spec: RunSpec, data_dir: Path | None, scored: Sequence[Row], *, retention: bool = False
+) -> str:
+    """Hash of lm-eval's version, the task's YAML, the number of shots and the rows they are drawn from.
+
+    Refuses shots that cannot be had, or that are ``scored`` themselves, before any work is done.
+    """
+    config = derive.config_of(task)
+    shots = derive.task_shots(task, config, None if spec.num_fewshot < 0 or retention else spec.num_fewshot)
+    pools = fewshot_rows(task, config, shots, scored, data_dir, spec.offline, bool(spec.validation))
+    pool = "".join(rows_sha256(rows) for rows in pools.values())
+    return digest(importlib.metadata.version("lm_eval"), derive.yaml_sha256(task), shots, pool)
+
+
+def train_tasks(spec: RunSpec, registry: Registry) -> tuple[str, ...]:
+    """The tasks trained on: those asked for, else all evaluated ones that have a train split."""
+    if spec.train_tasks:
+        for name in spec.train_tasks:
+            if "train" not in registry.task(name).item.data.splits:
+                raise UsageError(f"Task '{name}' has no train split; leave it out of --train-tasks.")
+        return spec.train_tasks
+    # A task evaluated with several numbers of shots (NAME, NAME@K) is trained on once.
+    trainable = [name for name in spec.tasks if "train" in registry.task(name).item.data.splits]
+    names = tuple({name.partition("@")[0]: name for name in reversed(trainable)}.values())[::-1]
+    if not names:
+        raise UsageError(f"None of the tasks {', '.join(spec.tasks)} has a train split; name one with --train-tasks.")
+    return names
+
+
+def all_train(data: Sequence[TaskData]) -> list[Example]:
+    """The training examples of all tasks, task by task."""
+    examples = [example for one in data for example in one.train]
+    if not examples:
+        raise DataError("No training example was loaded; raise --train-limit or name another task.")
+    return examples

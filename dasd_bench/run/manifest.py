@@ -1,0 +1,181 @@
+"""``manifest.json``: what a run's numbers are numbers of; and the lines that close a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from dasd_bench.console import format_seconds
+from dasd_bench.results.schema import RESULTS_FILE
+from dasd_bench.run.artifacts import command_line, environment
+from dasd_bench.run.budget import budget_name, shared_training
+from dasd_bench.run.context import RunContext
+from dasd_bench.run.data import TaskData
+from dasd_bench.run.recorder import GIB, peak_memory_gib
+from dasd_bench.store.atomic import digest, write_bytes, write_json
+
+
+def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
+    """What must be equal for two runs to be compared."""
+    found = {
+        "dtype": context.dtype,
+        "chat template": context.chat.hash,
+        "model weights": context.model.sha256,
+        "training": digest(sorted({digest(arm.training) for arm in context.arms})),
+        "budget": budget_name(context),
+        "target tokens": str(context.spec.max_new_tokens or "each task's own"),
+        "prompt form": context.spec.chat_template,
+    }
+    for one in data:
+        found[f"data {one.name}"] = digest(one.train_key, one.test_key)
+        found[f"task code {one.name}"] = one.plugin_sha256
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Training examples of one arm and seed that were not trained on, or not whole, for one reason."""
+
+    arm: str
+    seed: int
+    reason: str
+    examples: list[str]
+
+
+def write_manifest(
+    context: RunContext, data: list[TaskData], status: str, failures: list[str], left_out: Sequence[LeftOut]
+) -> None:
+    """``manifest.json``, written last: everything needed to know what the numbers are numbers of."""
+    spec = context.spec
+    reused, computed = context.recorder.reuse_counts()
+    manifest: dict[str, Any] = {
+        "status": status,
+        "failures": failures,
+        "left_out": [asdict(one) for one in left_out],
+        "created": _now(),
+        "command": command_line(),
+        "model": {
+            "name": spec.model,
+            "sha256": context.model.sha256,
+            "source": context.model.source,
+            "licence": context.model.licence,
+            "kind": context.model.kind,
+            "dtype": context.dtype,
+            "device": context.device,
+        },
+        "chat_template": {"mode": spec.chat_template, "sha256": context.chat.hash},
+        "engine": context.engine_path or "not loaded: everything was reused",
+        "adapter_at_evaluation": "merged into the weights",
+        "seeds": list(spec.seeds),
+        "training": shared_training(context),
+        "budget": budget_name(context),
+        "training_processes": {"count": context.processes, "parallel": context.parallel},
+        "arms": [
+            {
+                "label": arm.label,
+                "method": arm.method.name,
+                "options": arm.method.describe(),
+                "denominator": arm.method.denominator,
+                "online": arm.method.online,
+                "training": asdict(arm.training),
+                "plugin": arm.plugin.origin,
+                "plugin_sha256": arm.plugin.sha256,
+            }
+            for arm in context.arms
+        ],
+        "tasks": [
+            {
+                "name": one.name,
+                "plugin": one.origin,
+                "plugin_sha256": one.plugin_sha256,
+                "data": one.source,
+                "train_rows": len(one.train),
+                "train_sha256": one.train_key,
+                "test_rows": len(one.test),
+                "test_sha256": one.test_key,
+                "overlap": None if one.overlap is None else one.overlap.summary(),
+                "evaluation": context.evaluation.get(one.name),
+            }
+            for one in data
+        ],
+        "unsafe_code": {"allowed": spec.confirm_run_unsafe_code},
+        "stages": {"reused": reused, "computed": computed, "each": [asdict(s) for s in context.recorder.stages]},
+        "peak_memory_gib": round(peak_memory_gib(), 3),
+        "environment": environment(),
+    }
+    write_json(context.run_dir / "manifest.json", manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier sitting of a run left in its directory: the manifest, and the results it belongs to."""
+
+    manifest: bytes
+    results: bytes
+
+    def holds_under(self, now: Mapping[str, str]) -> bool:
+        """True where the results were measured under the conditions of ``now``."""
+        try:
+            return bool(json.loads(self.results)["conditions"] == now)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+
+def take_manifest(run_dir: Path) -> Earlier | None:
+    """Takes the manifest away before work begins: killed from here on, the run is not taken for a finished one."""
+    manifest, results = run_dir / "manifest.json", run_dir / RESULTS_FILE
+    if not manifest.exists():
+        return None
+    earlier = Earlier(manifest.read_bytes(), results.read_bytes()) if results.exists() else None
+    manifest.unlink()
+    return earlier
+
+
+def close_interrupted(context: RunContext, data: list[TaskData], earlier: Earlier | None) -> None:
+    """The manifest of an interrupted run: ``cancelled``, so that no table takes it for a finished one.
+
+    Where all that was done so far came from the store under the same conditions, nothing in the run's directory is
+    other than it was: then the manifest is the earlier one again, with its results.
+    """
+    _, computed = context.recorder.reuse_counts()
+    if earlier is not None and not computed and earlier.holds_under(conditions(context, data)):
+        write_bytes(context.run_dir / RESULTS_FILE, earlier.results)
+        write_bytes(context.run_dir / "manifest.json", earlier.manifest)
+        return
+    write_json(
+        context.run_dir / "manifest.json",
+        {"status": "cancelled", "created": _now(), "command": command_line(), "model": {"name": context.spec.model}},
+    )
+
+
+def interrupted_line(context: RunContext) -> str:
+    """What an interrupted run has saved, and how to go on."""
+    done: dict[str, int] = {}
+    for stage in context.recorder.stages:
+        done[stage.name] = done.get(stage.name, 0) + 1
+    saved = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in done.items())
+    return (
+        f"Interrupted. Saved: {saved or 'no whole stage yet'}; of the stage that was running, its finished requests or "
+        f"its last training checkpoint. Go on where it was: {command_line()}  (run directory: {context.run_dir})"
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def closing_lines(context: RunContext, seconds: float) -> list[str]:
+    """What a reader needs after the table: reuse, time, memory, where everything lies."""
+    reused, computed = context.recorder.reuse_counts()
+    return [
+        f"Stages: {computed} computed, {reused} reused from the store. "
+        f"{format_seconds(seconds)} in all, peak memory {peak_memory_gib():.2f} GiB of "
+        f"{psutil.virtual_memory().total / GIB:.0f} GiB.",
+        f"Everything lies in {context.run_dir}  (table again: dasd-bench table {context.run_dir})",
+    ]

@@ -1,0 +1,73 @@
+"""What each stage cost: wall and CPU seconds, peak memory, and whether the store had it already."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dasd_bench.console import Console, format_seconds
+from dasd_bench.results.schema import StageTime
+
+GIB = 1024**3
+
+
+def peak_memory_gib() -> float:
+    """The largest resident memory of this process so far, in GiB (Linux counts it in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def cpu_seconds() -> float:
+    """User and system CPU seconds of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+@dataclass(slots=True)
+class Stage:
+    """The stage that is running; set ``reused`` when the store had its result."""
+
+    reused: bool = False
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects the cost of every stage of a run, in order."""
+
+    console: Console
+    stages: list[StageTime] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, arm: str = "", seed: int | None = None) -> Iterator[Stage]:
+        """Times a block; says a line when it ends: what was done, reused or computed, in what time."""
+        stage = Stage()
+        wall, cpu = time.monotonic(), cpu_seconds()
+        yield stage
+        spent = StageTime(
+            name=name,
+            seconds=time.monotonic() - wall,
+            reused=stage.reused,
+            cpu_seconds=cpu_seconds() - cpu,
+            peak_memory_gib=peak_memory_gib(),
+            arm=arm,
+            seed=seed,
+        )
+        self.stages.append(spent)
+        who = " ".join(part for part in (arm, "" if seed is None else f"seed {seed}") if part)
+        what = "reused from the store" if stage.reused else f"computed in {format_seconds(spent.seconds)}"
+        self.console.event(
+            "stage",
+            text=f"[{name}{' ' + who if who else ''}] {what}",
+            stage=name,
+            arm=arm,
+            seed=seed,
+            reused=stage.reused,
+            seconds=round(spent.seconds, 3),
+        )
+
+    def reuse_counts(self) -> tuple[int, int]:
+        """Stages reused and stages computed."""
+        reused = sum(stage.reused for stage in self.stages)
+        return reused, len(self.stages) - reused

@@ -1,0 +1,239 @@
+"""A sweep: every arm on the same grid of settings, scored on validation rows; the best per arm and the whole surface.
+
+Each point of the grid is an ordinary run over the shared store, so targets and scores are made once. The test split is
+not read: settings are chosen by accuracy on rows held back from the train split, ties by the nll of their references.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from dasd_bench.config.spec import RunSpec, layer, parse_arm, parse_set, resolve, split_commas
+from dasd_bench.errors import UsageError
+from dasd_bench.methods.base import option_rules
+from dasd_bench.registry import Registry
+from dasd_bench.results.schema import RunResults, SeedArm
+from dasd_bench.stats.paired import compare
+from dasd_bench.store.atomic import write_json
+
+SCHEMA_VERSION = 1
+VALIDATION_ROWS = 128
+"""Rows per task where ``--validation`` does not say."""
+
+INDISTINCT = 0.05
+"""A point whose difference from the best has a larger p than this cannot be told from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One combination of the grid: dotted names and their values as text."""
+
+    settings: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """A folder name: ``lora_rank=8,lr=5e-5``."""
+        return ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.settings.items())
+
+
+@dataclass(slots=True)
+class Cell:
+    """One arm at one point: mean score over tasks and seeds, mean reference nll in nats, score by task.
+
+    ``items`` has every item's score, one list per seed. ``failed`` is True where a seed has no result.
+    """
+
+    score: float = 0.0
+    nll: float = 0.0
+    by_task: dict[str, float] = field(default_factory=dict)
+    items: list[list[float]] = field(default_factory=list)
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Surface:
+    """What a sweep found: ``cells[arm][i]`` belongs to ``points[i]``; ``base`` is the untrained model by task."""
+
+    points: list[Point]
+    arms: list[str]
+    cells: dict[str, list[Cell]] = field(default_factory=dict)
+    base: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def best(self, arm: str) -> int | None:
+        """The index of the arm's best point: highest score, then lowest nll, then first; None where all failed."""
+        alive = [(-cell.score, cell.nll, i) for i, cell in enumerate(self.cells[arm]) if not cell.failed]
+        return min(alive)[2] if alive else None
+
+    def indistinct(self, arm: str) -> int:
+        """How many other points of the arm a paired test cannot tell from its best one."""
+        best = self.best(arm)
+        if best is None:
+            return 0
+        top = self.cells[arm][best].items
+        others = [cell.items for i, cell in enumerate(self.cells[arm]) if i != best and not cell.failed]
+        return sum(compare(top, items).p >= INDISTINCT for items in others)
+
+    def at_edge(self, arm: str) -> list[str]:
+        """Settings whose best value is the first or last of three or more numbers tried: the grid may be too narrow."""
+        best = self.best(arm)
+        found = []
+        for key in self.points[0].settings if best is not None else ():
+            tried = sorted({_number(point.settings[key]) for point in self.points} - {None}, key=float)  # type: ignore[arg-type]
+            own = _number(self.points[best or 0].settings[key])
+            if len(tried) >= 3 and own in (tried[0], tried[-1]):
+                found.append(key)
+        return found
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def parse_grid(items: Sequence[str]) -> list[Point]:
+    """``--grid NAME=V1,V2`` items as all their combinations, the last name varying fastest.
+
+    A value that holds commas stands in double quotes: ``training.lora_targets=all-linear,"q_proj,v_proj"``.
+    """
+    axes: dict[str, list[str]] = {}
+    for item in items:
+        name, sep, text = item.partition("=")
+        values = split_commas(text)
+        section, dot, key = name.strip().partition(".")
+        if not sep or not dot or not key or not values:
+            raise UsageError(f"--grid {item}: write NAME=VALUE,VALUE, for instance training.lr=5e-5,2e-4.")
+        if section == "engine":
+            raise UsageError(f"--grid {item}: the engine's options do not change what is learned; use --set.")
+        if name.strip() in axes or len(set(values)) != len(values):
+            raise UsageError(f"--grid {item}: named twice.")
+        axes[name.strip()] = values
+    if not axes:
+        raise UsageError("A sweep needs a grid: --grid training.lora_rank=8,64 --grid training.lr=5e-5,2e-4.")
+    return [Point(dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+
+
+def check_axes(spec: RunSpec, point: Point) -> None:
+    """Raises :class:`UsageError` where an arm of a point's ``spec`` sets an option of the grid in a stronger way.
+
+    All points would train that arm alike, and the final run, which writes the best point into the arm, otherwise.
+    """
+    for key in point.settings:
+        section, _, option = key.partition(".")
+        for text in spec.methods:
+            name, own, training = parse_arm(text)
+            named = spec.method_options.get(name, {})
+            stronger = ""
+            if option in (training if section == "training" else own if section in ("method", name) else ()):
+                stronger = f"--method {text} sets it for that arm"
+            elif section == "method" and option in named:
+                stronger = f"{name}.{option} is set to {named[option]}"
+            if stronger:
+                raise UsageError(f"--grid {key}: {stronger}, so the grid would not reach it; leave out one of the two.")
+
+
+def point_spec(spec: RunSpec, point: Point) -> RunSpec:
+    """The run of one point: the sweep's specification with the point's settings on top, on validation rows."""
+    rows = spec.validation or VALIDATION_ROWS
+    settings = parse_set([f"{key}={value}" for key, value in point.settings.items()])
+    return resolve(layer("the sweep", asdict(replace(spec, validation=rows))), settings)
+
+
+def add_run(surface: Surface, results: RunResults, seeds: Sequence[int]) -> None:
+    """Adds the run of the next point."""
+    found = {arm.label: arm for arm in results.arms}
+    for label in surface.arms:
+        trained = found[label].seeds if label in found else []
+        complete = {one.seed for one in trained} == set(seeds)
+        surface.cells.setdefault(label, []).append(_cell(trained) if complete else Cell(failed=True))
+    surface.base = {name: score.mean for name, score in results.base.items()}
+    surface.rows = {name: score.n for name, score in results.base.items()}
+
+
+def add_failure(surface: Surface) -> None:
+    """Adds a point that gave no run."""
+    for label in surface.arms:
+        surface.cells.setdefault(label, []).append(Cell(failed=True))
+
+
+def _cell(seeds: Sequence[SeedArm]) -> Cell:
+    names = list(seeds[0].scores)
+    by_task = {name: fmean(one.scores[name].mean for one in seeds) for name in names}
+    nlls = [one.scores[name].reference_nll for one in seeds for name in names]
+    return Cell(
+        score=fmean(by_task.values()),
+        nll=fmean(nll.all_tokens_mean for nll in nlls if nll is not None),
+        by_task=by_task,
+        items=[[value for name in names for value in one.scores[name].values()] for one in seeds],
+    )
+
+
+def winners(spec: RunSpec, registry: Registry, surface: Surface) -> RunSpec:
+    """The final run: every arm that finished anywhere with the settings that were best for it, on the test split."""
+    methods = []
+    for label in surface.arms:
+        best = surface.best(label)
+        if best is None:
+            continue
+        rules = option_rules(registry.method(label.split("+")[0]).item)
+        parts = []
+        for key, value in surface.points[best].settings.items():
+            section, _, name = key.partition(".")
+            if section == "training":
+                parts.append(f"{key}={value}")
+            elif section == label.split("+")[0] or (section == "method" and name in rules):
+                parts.append(f"{name}={value}")
+        methods.append("+".join([label, *parts]))
+    return replace(spec, methods=tuple(methods), validation=0)
+
+
+def save_surface(path: Path, spec: RunSpec, surface: Surface, status: str, command: str = "") -> None:
+    """``sweep.json``: the grid, every cell, the best point per arm and the command of the final run."""
+    best = {}
+    for arm in surface.arms:
+        index = surface.best(arm) if arm in surface.cells else None
+        if index is not None:
+            cell = surface.cells[arm][index]
+            best[arm] = {
+                "point": surface.points[index].name,
+                "settings": dict(surface.points[index].settings),
+                "score": cell.score,
+                "nll": cell.nll,
+                "indistinct_points": surface.indistinct(arm),
+                "at_edge": surface.at_edge(arm),
+            }
+    write_json(
+        path,
+        {
+            "schema": SCHEMA_VERSION,
+            "status": status,
+            "selected_by": "mean score on validation rows of the train split, then lowest reference nll",
+            "seeds": list(spec.seeds),
+            "validation_rows": surface.rows,
+            "base": surface.base,
+            "points": [
+                {
+                    "name": point.name,
+                    "settings": dict(point.settings),
+                    "run": f"points/{point.name}",
+                    "arms": {arm: _plain(cells[i]) for arm, cells in surface.cells.items() if i < len(cells)},
+                }
+                for i, point in enumerate(surface.points)
+            ],
+            "best": best,
+            "final_command": command,
+        },
+    )
+
+
+def _plain(cell: Cell) -> dict[str, Any]:
+    if cell.failed:
+        return {"failed": True}
+    return {"score": cell.score, "nll": cell.nll, "by_task": cell.by_task}

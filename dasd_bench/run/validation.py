@@ -1,0 +1,85 @@
+"""Validation data: rows of the train split that are evaluated on and never trained on. The test split is not read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from dasd_bench.config.spec import RunSpec
+from dasd_bench.console import Console
+from dasd_bench.errors import DataError, UsageError
+from dasd_bench.registry import Registry
+from dasd_bench.run.data import TaskData, examples_key, load_data, prompt_key, train_tasks
+from dasd_bench.store.atomic import digest
+from dasd_bench.tasks.loading import examples_of, load_rows
+from dasd_bench.types import Example
+
+SEED = 0x5EED
+"""Which rows are taken is the same for every run, so that sweeps can be compared."""
+
+
+def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
+    """The tasks of a run with ``spec.validation`` rows of each train split as their evaluated rows.
+
+    They come from behind ``--train-limit`` where enough rows lie there: then training data, and every target and score
+    made of it, are those of the final run. Else they are taken out of the training rows. Rows whose prompt is also a
+    training prompt are passed over.
+    """
+    names = train_tasks(spec, registry)
+    data = load_data(replace(spec, tasks=(), train_tasks=names), registry, console)
+    data_dir = Path(spec.data_dir).expanduser() if spec.data_dir else None
+    left_out = [name for name in spec.tasks if name not in names]
+    if left_out:
+        console.say(f"Not validated on, for want of a train split: {', '.join(left_out)}.")
+    found = []
+    for one in data:
+        if not one.train:
+            continue
+        loaded = load_rows(one.task, "train", data_dir=data_dir, offline=spec.offline)
+        every = examples_of(one.task, loaded, "train")
+        chosen = choose(every, len(one.train), spec.validation, one.name)
+        taken = {every[i].id for i in chosen}
+        train = [example for example in one.train if example.id not in taken]
+        test = [every[i] for i in chosen]
+        same = len(train) == len(one.train)
+        found.append(
+            replace(
+                one,
+                train=train,
+                train_key=one.train_key if same else digest(one.train_key, sorted(taken)),
+                test=test,
+                test_rows=[loaded.rows[i] for i in chosen],
+                test_key=digest("validation", loaded.sha256, chosen, examples_key(one.task, test)),
+                prompt_key=prompt_key(one.task, spec, data_dir, [loaded.rows[i] for i in chosen]),
+            )
+        )
+        where = "behind the training rows" if same else "taken out of the training rows"
+        console.say(f"[load] {one.name}: {len(test)} rows of the train split for validation, {where}")
+    return found
+
+
+def choose(every: list[Example], used: int, count: int, name: str) -> list[int]:
+    """Indices of ``count`` validation rows in order, at random from behind the first ``used`` rows or from among them.
+
+    Raises :class:`UsageError` where training would be left with nothing.
+    """
+    rng = np.random.default_rng(SEED)
+    prompts = {example.prompt for example in every[:used]}
+    behind = [i for i in range(used, len(every)) if every[i].prompt not in prompts]
+    if len(behind) >= count:
+        return sorted(int(i) for i in rng.choice(behind, size=count, replace=False))
+    if count >= used:
+        raise UsageError(
+            f"Task '{name}': {count} validation rows cannot be taken from {len(every)} training rows of which {used} "
+            "are trained on; lower --validation or --train-limit."
+        )
+    order = [int(i) for i in rng.permutation(used)]
+    times: dict[str, int] = {}
+    for example in every[:used]:
+        times[example.prompt] = times.get(example.prompt, 0) + 1
+    single = [i for i in order if times[every[i].prompt] == 1]
+    if len(single) < count:
+        raise DataError(f"Task '{name}': too many training rows share a prompt to take {count} out for validation.")
+    return sorted(single[:count])

@@ -1,0 +1,89 @@
+"""Target diagnostics from six tokens that can be added up by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from dasd_bench.results.target_stats import target_stats
+from dasd_bench.types import Example, Origin, ScoredTarget, Target, TokenScores
+
+
+def scored(
+    ppl: list[float], origin: Origin | list[int], *, accepted: bool = True, reason: str = "gold", **notes: float
+) -> ScoredTarget:
+    logp = -np.log(np.array(ppl)).astype(np.float32)
+    zeros = np.zeros(len(ppl), dtype=np.float32)
+    target = Target(
+        example_id="x",
+        token_ids=np.zeros(len(ppl), dtype=np.int32),
+        origin=np.zeros(len(ppl), dtype=np.uint8) + np.array(origin, dtype=np.uint8),
+        marks=np.zeros(len(ppl), dtype=np.uint8),
+        text="",
+        accepted=accepted,
+        reason=reason,
+        notes=notes,
+    )
+    scores = TokenScores(logp, zeros, zeros, np.zeros(len(ppl), dtype=np.int32))
+    return ScoredTarget(Example("x", "t", "q", "a"), target, scores)
+
+
+def test_by_hand() -> None:
+    gated = scored(
+        [1.0, 2.0, 4.0, 16.0],
+        [1, 2, 1, 1],
+        reason="gated",
+        gated_tokens=4.0,
+        gated_replaced=1.0,
+        gate_broke=0.0,
+        gate_mended=1.0,
+        ungated_right=0.0,
+    )
+    gold = scored(
+        [32.0, 2.0],
+        Origin.GOLD,
+        accepted=False,
+        reason="gold:wrong",
+        gated_tokens=6.0,
+        gated_replaced=4.0,
+        gate_broke=1.0,
+        gate_mended=0.0,
+        ungated_right=1.0,
+    )
+    weights = [np.array([1, 0, 1, 1], np.float32), np.array([0, 0.5], np.float32)]
+    stats = target_stats([gated, gold], weights, n_examples=4)
+    assert (stats.n, stats.tokens, stats.dropped, stats.accepted) == (2, 6, 2, 1)
+    # ln(1 * 2 * 4 * 16 * 32 * 2) = 13 ln 2, over 6 tokens
+    assert stats.mean_nll == pytest.approx(12 * math.log(2) / 6 + math.log(2) / 6, rel=1e-6)
+    assert stats.ppl == pytest.approx(2 ** (13 / 6), rel=1e-6)
+    assert stats.hpr == {"2.5": 3 / 6, "10": 2 / 6, "25": 1 / 6}
+    assert stats.acceptance == 0.25
+    assert stats.reasons == {"gated": 1, "gold:wrong": 1}
+    assert (stats.gold_share, stats.mean_length) == (0.5, 3.0)
+    assert stats.weight_zero_share == 2 / 6
+    assert (stats.replaced_share, stats.gated_replaced_share) == (1 / 6, 5 / 10)
+    assert (stats.gate_broke, stats.gate_mended, stats.ungated_acceptance) == (1, 1, 0.5)
+    assert sum(stats.histogram_counts) == 6
+    # nll: 0, .69, 1.39, 2.77, 3.47, .69 in bins of a quarter nat
+    bins = {i for i, count in enumerate(stats.histogram_counts) if count}
+    assert bins == {0, 2, 5, 11, 13}
+    assert stats.histogram_counts[2] == 2
+
+
+def test_what_a_method_does_not_count_is_none() -> None:
+    stats = target_stats([scored([2.0], Origin.GOLD)], [np.ones(1, np.float32)])
+    assert stats.replaced_share is stats.gate_broke is stats.gate_mended is stats.ungated_acceptance is None
+    assert (stats.gold_share, stats.acceptance, stats.dropped) == (1.0, 1.0, 0)
+
+
+def test_no_targets_are_not_perfect_targets() -> None:
+    stats = target_stats([], [], n_examples=3)
+    assert math.isnan(stats.ppl)
+    assert (stats.n, stats.dropped, stats.acceptance) == (0, 3, 0.0)
+
+
+def test_the_open_bin_takes_the_largest_nll() -> None:
+    stats = target_stats([scored([math.exp(40)], Origin.GOLD)], [np.ones(1, np.float32)])
+    assert stats.histogram_counts[-1] == 1
