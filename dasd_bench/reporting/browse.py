@@ -105,7 +105,7 @@ def _verdict(sample: Sample) -> str:
     found = "no answer found" if sample.extracted is None else f"answer '{_line(sample.extracted)}'"
     parts = [sample.reason.replace("_", " "), found]
     if sample.answer is not None:
-        parts.append(f"correct answer '{_line(sample.answer)}'")
+        parts.append(f"expected '{_line(sample.answer)}'")
     if sample.tokens is not None:
         parts.append(f"{sample.tokens} tokens")
     if sample.seconds:

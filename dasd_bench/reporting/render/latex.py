@@ -74,10 +74,10 @@ def latex(table: Table, *, label: str = "", notes: bool = False) -> str:
     marked = [BOLD_NOTE.format(SECOND_NOTE if 2 in ranks else "")] if 1 in ranks else []
     caption = [escape(text) for text in [*table.caption, *marked]]
     below = [f"Warning: {warning}" for warning in table.warnings]
-    below += table.sentences(notes)[len(table.caption) :]
+    below += [text for text in table.sentences(notes)[len(table.caption) :] if not text.startswith("Bold:")]
     return "\n".join(
         [
-            "% needs \\usepackage{booktabs}, {graphicx}, {siunitx} (\\sisetup{detect-all}) and [T1]{fontenc}",
+            "% needs \\usepackage{booktabs,graphicx,siunitx}, \\sisetup{detect-all} and \\usepackage[T1]{fontenc}",
             "\\begin{table}[t]",
             "\\centering",
             "\\small",
