@@ -55,7 +55,7 @@ def test_no_finished_task(verb: str, build: SimpleNamespace, tmp_path: Path) -> 
     started = tmp_path / "started"
     started.mkdir()
     (started / "spec.yaml").write_text("model: smollm2-135m\n")
-    assert "no task was finished; run the same command again to go on" in failure(verb, started)
+    assert "no task was finished; rerun the same command to resume" in failure(verb, started)
 
 
 @pytest.mark.parametrize("verb", VERBS)

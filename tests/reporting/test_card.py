@@ -114,7 +114,7 @@ def test_errors(run: Path, build: SimpleNamespace, tmp_path: Path) -> None:
         export(run, "--row", "stf")
     with pytest.raises(UsageError, match="no finished seed 7; its seeds are 0, 1"):
         export(run, "--seed", 7)
-    with pytest.raises(DasdError, match="keeps no adapter"):
+    with pytest.raises(DasdError, match="has no adapter"):
         export(build.write(tmp_path, build.run("none")))
     with pytest.raises(DasdError, match="was cancelled"):
         export(build.write(tmp_path, build.run("stopped", status="cancelled")))

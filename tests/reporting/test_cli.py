@@ -118,7 +118,7 @@ def test_columns_sort_and_groups(runs: Path) -> None:
     ("args", "message"),
     [
         (("alhpa",), "Unknown run 'alhpa'. Did you mean 'alpha'? Runs in"),
-        (("stopped",), "Run stopped was cancelled and is not put into a table"),
+        (("stopped",), "Run stopped was cancelled, so it has no table"),
         (("alpha", "--baseline", "dsad"), "Did you mean 'dasd'?"),
         (("alpha", "--columns", "gsm"), "Unknown column 'gsm'."),
         (("alpha", "--group-by", "level"), "No task of this run has a level for its items."),
@@ -134,7 +134,7 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
     assert "There are no runs in" in str(error(table_command, "--runs-dir", tmp_path))
     folder = tmp_path / "empty"
     folder.mkdir()
-    assert "is a folder but holds no run" in str(error(table_command, folder, "--runs-dir", tmp_path))
+    assert "is a folder without a run" in str(error(table_command, folder, "--runs-dir", tmp_path))
 
 
 def test_other_schema_version_through_the_command(runs: Path) -> None:
@@ -256,7 +256,7 @@ def test_compare_without_completions_still_compares(runs: Path) -> None:
     assert "holds 19 records" in ok(compare_command, f"{runs}/alpha:dasd", f"{runs}/alpha:sft")
     path.unlink()
     text = ok(compare_command, f"{runs}/alpha:dasd", f"{runs}/alpha:sft")
-    assert "keeps no completions" in text
+    assert "has no completions" in text
     assert "+15.0" in text
 
 

@@ -143,7 +143,7 @@ def test_missing_and_damaged_files(run: Path) -> None:
     (folder / "eval" / "gsm8k" / "samples.jsonl").unlink()
     text = page(run)
     assert "sft seed 0: no targets in" in text
-    assert "keeps no completions" in text
+    assert "has no completions" in text
     other = run / "arms" / "dasd+tau=0.5" / "seed0" / "targets.jsonl"
     lines = other.read_text(encoding="utf-8").splitlines()
     other.write_text("\n".join([lines[0], "{", *lines[2:]]) + "\n")

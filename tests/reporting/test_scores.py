@@ -144,8 +144,8 @@ def test_missing_seed_is_partial(build: SimpleNamespace) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"status": "cancelled"}, "r1 was cancelled and is not put into a table; run its command again"),
-        ({"base": {}, "arms": []}, "r1 has no finished task; run its command again"),
+        ({"status": "cancelled"}, "r1 was cancelled, so it has no table; rerun its command"),
+        ({"base": {}, "arms": []}, "r1 has no finished task; rerun its command"),
     ],
 )
 def test_refused_runs(build: SimpleNamespace, changes: dict[str, object], message: str) -> None:

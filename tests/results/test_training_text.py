@@ -124,7 +124,7 @@ def test_a_setting_of_each_arms_own_is_not_called_none(newer: RunResults, build:
 
 def test_all_weights_trained_is_no_missing_adapter(tmp_path: Path) -> None:
     path = make_run(tmp_path / "full", Size(examples=4, tokens=8, items=10, seeds=(0,), steps=3))
-    with pytest.raises(DasdError, match="keeps no adapter"):
+    with pytest.raises(DasdError, match="has no adapter"):
         adapters(Source(path, load_run(path)))
     folder = path / "arms" / "sft" / "seed0" / "adapter"
     folder.mkdir()
