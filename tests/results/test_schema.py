@@ -50,7 +50,7 @@ def test_unlike_schema_version_is_named(build: SimpleNamespace) -> None:
 
 
 def test_no_results_says_how_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no task was finished; run the same command again"):
+    with pytest.raises(StoreError, match="no task was finished; rerun the same command"):
         RunResults.load(tmp_path)
 
 
