@@ -124,16 +124,6 @@ class ChatTemplate:
         """Token ids of what an assistant says, without special tokens and without the end token."""
         return answer_ids(self.tokenizer, text, self.form)
 
-    def prefix_property(self, messages: Sequence[Message]) -> bool:
-        """True where the prompt of ``messages`` is a token prefix of the same chat with an answer and a further turn.
-
-        Then the key-value cache of the prompt serves both. False for Qwen3, whose prompt without thinking ends in an
-        empty think block that an earlier turn of a longer chat does not have.
-        """
-        longer = [*messages, Message("assistant", MARK), Message("user", MARK)]
-        prompt = self.encode(messages)
-        return self.encode(longer)[: len(prompt)] == prompt
-
     def _render_own(self, messages: Sequence[Message], add_generation_prompt: bool, continue_final: bool) -> str:
         if add_generation_prompt and self.form.cut:
             answered = [*messages, Message("assistant", MARK)]

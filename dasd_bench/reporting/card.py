@@ -68,7 +68,7 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     usable([source.results])
     arms = source.results.arms
     if not arms:
-        raise UsageError(f"Run {source.results.run_id} has no trained row; a card describes a row's adapter.")
+        raise UsageError(f"Run {source.results.run_id} has no trained row; a model card describes an adapter.")
     if row is not None and row not in {arm.label for arm in arms}:
         raise unknown_name("row", row, [arm.label for arm in arms])
     found = [
@@ -84,11 +84,11 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     whole = [one.name for one in found if _whole_model(source.results, one)]
     if whole and not kept:
         raise DasdError(
-            f"Run {source.results.run_id} trained all weights ({', '.join(whole)}), so there is no adapter: "
-            "cards are written for LoRA adapters only."
+            f"Run {source.results.run_id} trained all weights ({', '.join(whole)}), so it has no adapter: "
+            "model cards are written for LoRA adapters only."
         )
     if not kept:
-        raise DasdError(f"Run {source.results.run_id} keeps no adapter; run its command again to write them.")
+        raise DasdError(f"Run {source.results.run_id} has no adapter; rerun its command to write them.")
     return kept
 
 
@@ -146,7 +146,7 @@ def card_text(source: Source, adapter: Adapter, names: HubNames) -> str:
         known_base=names.model is not None,
         scored=[(task, score_text(task, one), _base_text(run, task)) for task, one in scored],
         missing=[task.name for task in run.tasks if task.name not in adapter.seed_arm.scores],
-        table=markdown(run_table([run])),
+        table=markdown(run_table([run]), notes=True),
         command=str(manifest.get("command", "")),
         training=training_line(run, adapter.arm),
         stats=adapter.seed_arm.train_stats,

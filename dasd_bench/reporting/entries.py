@@ -64,11 +64,9 @@ def usable(results: Sequence[RunResults]) -> None:
     """Refuses what must not be in a table: cancelled runs and runs without a finished task."""
     for run in results:
         if run.status == "cancelled":
-            raise DasdError(
-                f"Run {run.run_id} was cancelled and is not put into a table; run its command again to finish it."
-            )
+            raise DasdError(f"Run {run.run_id} was cancelled, so it has no table; rerun its command to finish it.")
         if not any(entry.scores(task.name) for entry in entries(run) for task in run.tasks):
-            raise DasdError(f"Run {run.run_id} has no finished task; run its command again to go on.")
+            raise DasdError(f"Run {run.run_id} has no finished task; rerun its command to resume.")
 
 
 def group_names(results: Sequence[RunResults]) -> list[str]:

@@ -32,6 +32,37 @@ class Sample:
     subject: str | None = None
 
 
+USER_TURNS = (
+    "<|im_start|>user",
+    "<|start_header_id|>user<|end_header_id|>",
+    "<start_of_turn>user",
+    "<|user|>",
+    "[INST]",
+    "<\uff5cUser\uff5c>",
+)
+"""How chat templates open a user's turn."""
+
+LONG_PROMPT = 1_500
+"""Characters of a prompt that is shown whole, shots and all."""
+
+
+def question_start(prompt: str) -> int:
+    """Where the question of a few-shot prompt begins: the last user turn, or the last paragraphs of a plain prompt.
+
+    0 for a prompt of at most :data:`LONG_PROMPT` characters. A question is never cut: a plain prompt gives whole
+    paragraphs, at least one and as many as fit.
+    """
+    if len(prompt) <= LONG_PROMPT:
+        return 0
+    turn = max(prompt.rfind(mark) for mark in USER_TURNS)
+    if turn > 0:
+        return turn
+    start = prompt.rstrip().rfind("\n\n")
+    while start > 0 and len(prompt) - (before := prompt.rfind("\n\n", 0, start)) <= LONG_PROMPT and before >= 0:
+        start = before
+    return start + 2 if start > 0 else 0
+
+
 def samples_path(run: Path, entry: Entry, task: str, seed: int | None) -> Path:
     """Where an entry's records of a task lie; ``seed`` is None for the base."""
     if entry.arm is None:
@@ -48,7 +79,7 @@ def read_samples(path: Path) -> list[Sample]:
         rows = numbered_rows(path, error=StoreError, hint=AGAIN, torn_end=True)
         return [_record(row, f"{path}, line {number}") for number, row in rows]
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing: the run keeps no completions for this task.") from None
+        raise StoreError(f"{path} is missing: the run has no completions for this task.") from None
 
 
 def _text(value: object) -> str | None:

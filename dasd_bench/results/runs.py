@@ -57,7 +57,7 @@ def find_run(name: str, folder: Path) -> Path:
             return path
     known = [path.name for path in run_dirs(folder)]
     if Path(name).is_dir():
-        raise UsageError(f"{name} is a folder but holds no run (no {', '.join(MARKS)}); name a run directory.")
+        raise UsageError(f"{name} is a folder without a run (no {', '.join(MARKS)}); name a run directory.")
     listed = f" Runs in {folder}: {', '.join(known)}." if known else f" There are no runs in {folder}."
     raise UsageError(f"Unknown run '{name}'.{did_you_mean(name, known)}{listed}")
 
@@ -91,20 +91,28 @@ def read_manifest(run: Path) -> dict[str, Any]:
 def load_run(run: Path) -> RunResults:
     """The results of a run directory.
 
-    A run without a manifest was stopped before its end: it is taken as partial, whatever its results say. Raises
+    A run without a manifest was interrupted, and is partial, unless it has every score that it should have. Raises
     :class:`StoreError` where the results are damaged, were never made, or were not copied with the rest.
     """
     manifest = read_manifest(run)
     if manifest.get("status") in ("finished", "partial") and not (run / RESULTS_FILE).exists():
         raise StoreError(
-            f"{run} has the manifest of a {manifest['status']} run but not its {RESULTS_FILE}, which tables are made "
-            f"of: copy that file from where the run was made, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
+            f"{run} has the manifest of a {manifest['status']} run but not its {RESULTS_FILE}, which tables are "
+            f"made from: copy that file from the original run, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
         )
     results = RunResults.load(run)
-    status = str(manifest.get("status", "partial"))
+    status = str(manifest.get("status", "finished" if not manifest and _complete(results) else "partial"))
     if status != "finished" and results.status == "finished":
         results.status = status if status in ("partial", "cancelled") else "partial"
     return results
+
+
+def _complete(results: RunResults) -> bool:
+    """True where the base and every method, with every seed, have a score on every task."""
+    tasks = {task.name for task in results.tasks}
+    seeds = {arm.label: {one.seed for one in arm.seeds if tasks <= one.scores.keys()} for arm in results.arms}
+    wanted = set(results.seeds)
+    return tasks <= results.base.keys() and all(wanted <= seeds.get(name, set()) for name in results.methods)
 
 
 def summarize(run: Path) -> RunSummary:
@@ -149,7 +157,7 @@ def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
         for name, inner in value.items():
             yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
     elif isinstance(value, list) and (len(value) > 8 or any(isinstance(item, (dict, list)) for item in value)):
-        yield prefix, f"{len(value)} entries"
+        yield prefix, f"{len(value)} entr{'y' if len(value) == 1 else 'ies'}"
     elif isinstance(value, list):
         yield prefix, ", ".join(map(str, value)) or MISSING
     else:

@@ -336,7 +336,7 @@ class RunResults:
         try:
             results = decode(RunResults, raw)
         except DecodeError as err:
-            raise StoreError(f"{where}: {err}; the file is damaged, run the command again to rebuild it.") from None
+            raise StoreError(f"{where}: {err}; the file is damaged, rerun the command to rebuild it.") from None
         _check(results, where)
         return results
 
@@ -354,7 +354,7 @@ class RunResults:
             text = read_text(path, StoreError)
         except FileNotFoundError:
             raise StoreError(
-                f"{run_dir} has no {RESULTS_FILE}: no task was finished; run the same command again to go on."
+                f"{run_dir} has no {RESULTS_FILE}: no task was finished; rerun the same command to resume."
             ) from None
         return RunResults.from_json(text, str(path))
 
@@ -370,7 +370,7 @@ def hash_items(ids: Sequence[str]) -> str:
 
 def _check(results: RunResults, where: str) -> None:
     if results.status not in STATUSES:
-        raise StoreError(f"{where}: status '{results.status}' is none of {', '.join(STATUSES)}; run the command again.")
+        raise StoreError(f"{where}: status '{results.status}' is not one of {', '.join(STATUSES)}; rerun the command.")
     named = [("base", results.base)]
     named += [(f"{arm.label} seed {one.seed}", one.scores) for arm in results.arms for one in arm.seeds]
     tasks = {task.name for task in results.tasks}
@@ -382,5 +382,5 @@ def _check(results: RunResults, where: str) -> None:
             if lengths != {score.n}:
                 raise StoreError(
                     f"{where}: {label} on {task} says n = {score.n} but holds {sorted(lengths)} items; "
-                    "the file is damaged, run the command again to rebuild it."
+                    "the file is damaged, rerun the command to rebuild it."
                 )

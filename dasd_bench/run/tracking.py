@@ -36,7 +36,7 @@ def check_trackers(names: Sequence[str]) -> list[str]:
         if name not in MODULES:
             raise unknown_name("tracker", name, MODULES)
         if importlib.util.find_spec(MODULES[name]) is None:
-            raise UsageError(f"--track {name} needs a package that is not here: pip install 'dasd-bench[{name}]'.")
+            raise UsageError(f"--track {name} needs a package that is not installed: pip install 'dasd-bench[{name}]'.")
     return list(dict.fromkeys(names))
 
 
@@ -86,7 +86,7 @@ def send(name: str, run_dir: Path, results: RunResults, arm: Arm, one: SeedArm) 
     # A tracker is somebody else's program behind a network: whatever it raises must not cost the run its results.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise DasdError(f"{name} did not take {key}: {type(error).__name__}: {reason}") from error
+        raise DasdError(f"{name} rejected {key}: {type(error).__name__}: {reason}") from error
     write_json(sent_file, {**sent, key: state})
     return True
 

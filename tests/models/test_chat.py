@@ -114,13 +114,6 @@ def test_the_date_does_not_come_from_the_clock(monkeypatch: pytest.MonkeyPatch) 
     assert ChatTemplate(tokenizer).render([USER]).startswith("26 Jul 2024Sam")
 
 
-def test_prefix_sharing_is_known_per_template() -> None:
-    assert ChatTemplate(tiny_tokenizer("llama")).prefix_property([USER])
-    assert ChatTemplate(tiny_tokenizer("gemma2")).prefix_property([USER])
-    # The empty think block of Qwen's prompt is absent from earlier turns of a longer chat.
-    assert not ChatTemplate(tiny_tokenizer("qwen3")).prefix_property([USER])
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_system_support_is_found_out(kind: Kind) -> None:
     chat = ChatTemplate(tiny_tokenizer(kind))
@@ -174,7 +167,6 @@ def test_plain_and_off_are_what_they_say() -> None:
     assert plain.end_token_id == off.end_token_id == tokenizer.eos_token_id
     assert plain.encode([USER])[0] == tokenizer.bos_token_id
     assert plain.hash != off.hash
-    assert plain.prefix_property([USER])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -209,6 +201,5 @@ def test_smollm2_keeps_its_own_system_prompt(smollm2: ResolvedModel) -> None:
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
     assert chat.tokenizer.convert_ids_to_tokens(chat.end_token_id) == "<|im_end|>"
-    assert chat.prefix_property([Message("user", "Hi")])
     # SmolLM2 writes digits one by one and keeps a blank line whole before a number.
     assert chat.tokenizer.tokenize("a\n\n12") == ["a", "ĊĊ", "1", "2"]

@@ -124,13 +124,13 @@ def test_a_setting_of_each_arms_own_is_not_called_none(newer: RunResults, build:
 
 def test_all_weights_trained_is_no_missing_adapter(tmp_path: Path) -> None:
     path = make_run(tmp_path / "full", Size(examples=4, tokens=8, items=10, seeds=(0,), steps=3))
-    with pytest.raises(DasdError, match="keeps no adapter"):
+    with pytest.raises(DasdError, match="has no adapter"):
         adapters(Source(path, load_run(path)))
     folder = path / "arms" / "sft" / "seed0" / "adapter"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     error = CliRunner().invoke(export_command, [str(path), "--row", "sft"]).exception
-    assert "trained all weights (sft-seed0), so there is no adapter" in str(error)
+    assert "trained all weights (sft-seed0), so it has no adapter" in str(error)
     results = load_run(path)
     results.arms[1].training = {"lora_rank": 0}
     with pytest.raises(DasdError, match=r"trained all weights \(low-ppl-seed0\)"):
@@ -152,7 +152,7 @@ def test_weights_decided_while_training_are_said_to_be(tmp_path: Path) -> None:
     assert (online["sft"], online["low-ppl"], online["dasd+tau=0.5"]) == (1, 1, 0)
     results.arms[1].online = False
     assert online_of(report_page([Source(path, results)], online_methods={"low-ppl"}))["low-ppl"] == 0
-    assert "decided on the live model while training; static weights shown" in page
+    assert "decided on the live model during training; static weights are shown" in page
 
 
 def test_runs_that_do_not_say_ask_the_installed_methods(tmp_path: Path) -> None:

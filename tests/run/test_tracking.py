@@ -100,11 +100,11 @@ def test_a_tracker_that_refuses_costs_no_results(
     (run / "tracking").mkdir()
     (run / "tracking" / "mlflow").write_text("in the way")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(DasdError, match="mlflow did not take sft/seed0"):
+    with pytest.raises(DasdError, match="mlflow rejected sft/seed0"):
         send("mlflow", run, results, arm, arm.seeds[0])
     console = Console()
     Tracking(["mlflow"], run, console).arm_done(results, arm, arm.seeds[0])
-    assert "mlflow did not take" in capsys.readouterr().out
+    assert "mlflow rejected" in capsys.readouterr().out
     assert not (run / "tracking" / "mlflow.json").exists()
 
 

@@ -47,7 +47,9 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
             if whole:
                 found[series_name(sources, source, arm.label)] = whole
     if not found:
-        return Nothing(kind, "These runs hold no training metrics.")
+        return Nothing(kind, "These runs have no training metrics.")
+    if all(len(curve.steps) < 2 for curves in found.values() for curve in curves):
+        return Nothing(kind, "Training took a single step, which makes no curve.")
     from matplotlib.ticker import MaxNLocator
 
     look = styles(found)
@@ -87,7 +89,7 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
     seeds = max(len(curves) for curves in found.values())
     caption = (
         "Training loss (weighted, over the stated denominator) and the share of target tokens with a weight above 0. "
-        "Methods train on different targets, so one loss below another is no ranking."
+        "Methods train on different targets, so losses are not comparable across methods."
         + _lines_told(seeds > 1, unlike, smoothed)
     )
     return Plot(kind, "Training curves", caption, "; ".join(words), figure)

@@ -54,7 +54,7 @@ def _token_set(folder: Path, blocks: Blocks) -> dict[str, Any]:
     rows = _rows(folder / "targets.jsonl")
     fields, _ = load_ragged(folder / "tokens.safetensors")
     if len(fields.get("token_ids", [])) != len(rows):
-        raise StoreError(f"{folder}: targets.jsonl and tokens.safetensors differ in length; run the command again.")
+        raise StoreError(f"{folder}: targets.jsonl and tokens.safetensors differ in length; rerun the command.")
     pieces_file = folder / "pieces.json"
     pieces = read_object(pieces_file, hint="run the command again") if pieces_file.is_file() else {}
     lengths = np.array([len(ids) for ids in fields["token_ids"]], dtype=np.int64)
