@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dasd_bench.results.directory import ModelDirectory
+from dasd_bench.results.samples import ItemRecord, write_records
 from dasd_bench.results.schema import (
     Arm,
     ReferenceNll,
@@ -24,9 +26,9 @@ from dasd_bench.results.schema import (
     TrainSummary,
 )
 from dasd_bench.results.target_stats import target_stats
-from dasd_bench.run.artifacts import write_samples, write_targets
+from dasd_bench.run.artifacts import write_targets
 from dasd_bench.store.atomic import write_json, write_text
-from dasd_bench.types import Example, Mark, Origin, ScoredTarget, Target, TokenScores
+from dasd_bench.types import Example, Mark, Origin, Reason, ScoredTarget, Target, TokenScores, WeightedTarget
 
 WORDS = (
     "the a of and then we add multiply total price apples pens each costs dollars so that gives answer is There are "
@@ -105,22 +107,26 @@ def _evaluate(folder: Path, task: str, size: Size, rng: np.random.Generator, sha
     levels = [str(1 + i % 5) for i in range(size.items)]
     chance = np.clip(share + 0.06 * (3 - np.array([int(level) for level in levels])), 0.02, 0.98)
     right = (rng.random(size.items) < chance).astype(int)
-    rows = []
+    records = []
     for i, ok in enumerate(right):
         text = "".join(PIECES[k] for k in rng.integers(0, len(WORDS.split()), 30))
-        rows.append(
-            {
-                "id": f"{task}/test/{i}",
-                "prompt": f"Question {i}: how many pens are left over?\nAnswer:",
-                "completion": f"{text}\n#### {i if ok else i + 1}",
-                "extracted": str(i if ok else i + 1),
-                "score": int(ok),
-                "reason": "correct" if ok else "wrong",
-            }
+        records.append(
+            ItemRecord(
+                id=f"{task}/test/{i}",
+                index=i,
+                prompt=f"Question {i}: how many pens are left over?\nAnswer:",
+                completion=f"{text}\n#### {i if ok else i + 1}",
+                extracted=str(i if ok else i + 1),
+                correct=bool(ok),
+                score=float(ok),
+                reason=Reason.CORRECT if ok else Reason.WRONG,
+                tokens=30,
+                metrics={},
+            )
         )
-    write_samples(folder / "eval" / task / "samples.jsonl", rows)
+    write_records(ModelDirectory(folder).samples(task), records)
     return TaskScore.from_items(
-        [str(row["id"]) for row in rows],
+        [record.id for record in records],
         correct=[int(v) for v in right],
         reasons={"correct": int(right.sum()), "wrong": int(size.items - right.sum())},
         reference_nll=ReferenceNll(1.9 - share, 1.1 - share, [1.9 - share] * size.items),
@@ -142,7 +148,8 @@ def _arm(folder: Path, label: str, place: int, size: Size, tasks: list[str], sta
             else np.ones(len(one.target.token_ids), np.float32)
             for one in scored
         ]
-        write_targets(where, scored, weights)
+        targets = list(map(WeightedTarget.of, scored, weights))
+        write_targets(ModelDirectory(where), targets)
         write_json(where / "pieces.json", {str(i): piece for i, piece in enumerate(PIECES)})
         rng = np.random.default_rng([13, place, seed])
         scores = {}
@@ -150,7 +157,7 @@ def _arm(folder: Path, label: str, place: int, size: Size, tasks: list[str], sta
             gain = -0.04 * place if name == "arc_challenge" else 0.02 + 0.03 * place
             scores[name] = _evaluate(where, name, size, rng, 0.3 + gain)
         _metrics(where / "train" / "metrics.jsonl", size, rng, 0.6 if method == "low-ppl" else 1.0)
-        stats = target_stats(scored, weights, n_examples=size.examples)
+        stats = target_stats(targets, n_examples=size.examples)
         arm.seeds.append(SeedArm(seed, scores, stats, TrainStats(size.steps, 6400, 6000, 60.0 + place, 0.8, 1.5)))
         shared = seed != size.seeds[0]
         stages.append(StageTime("targets", 0.1 if shared else 30.0 * (place + 1), shared, arm=label, seed=seed))

@@ -1,9 +1,20 @@
-"""Everything a method or task plugin may import. Nothing here imports torch."""
+"""The one door for notebooks and plugins: running and reading runs, and the types that plugins are written in.
+
+Importing it imports no torch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dasd_bench.config.resolve import make_spec, plugin_folders
+from dasd_bench.config.spec import RunSpec
+from dasd_bench.console import Console
 from dasd_bench.methods.acceptance import Acceptance, check_rewrites
-from dasd_bench.methods.base import Method, keep_option, option
+from dasd_bench.methods.base import BASE, Method, keep_option
 from dasd_bench.methods.context import (
     GREEDY,
     Choice,
@@ -14,11 +25,17 @@ from dasd_bench.methods.context import (
     LiveLogits,
     LiveTokens,
     RolloutLab,
+    Rule,
     Sampling,
-    StepRule,
 )
 from dasd_bench.methods.divergences import forward_kl, generalized_jsd, reverse_kl, sampled_reverse_kl
+from dasd_bench.options import option
+from dasd_bench.registry import Registry, discover
+from dasd_bench.results.schema import RunResults
+from dasd_bench.run.options import RunOptions
 from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
+from dasd_bench.tasks.code import CodeTask
+from dasd_bench.tasks.families import ChoiceTask, MathTask, NumberTask
 from dasd_bench.training.batching import TrainExample
 from dasd_bench.types import (
     Example,
@@ -33,10 +50,91 @@ from dasd_bench.types import (
     kept,
 )
 
+if TYPE_CHECKING:
+    from dasd_bench.run.plan import PlanRow
+    from dasd_bench.run.sweep import Surface
+
+
+def run(
+    spec: RunSpec,
+    options: RunOptions | None = None,
+    *,
+    registry: Registry | None = None,
+    console: Console | None = None,
+) -> RunResults:
+    """Runs a specification and gives its results, which are in the run directory too.
+
+    ``dasd-bench run`` is this call: stages that the store has are not repeated. ``registry`` holds the plugins
+    (default: all that are installed and those in ``spec.plugins``); ``console`` takes progress and warnings (default:
+    quiet). ``RunResults.status`` is ``partial`` where arms failed.
+
+    Raises :class:`~dasd_bench.errors.UsageError` for what cannot be run as asked, and
+    :class:`~dasd_bench.run.session.RunInterrupted` on Ctrl-C, once everything finished is saved.
+    """
+    from dasd_bench.run.session import run_session
+
+    return run_session(spec, options or RunOptions(), registry or _registry(spec), console or Console(quiet=True))
+
+
+def plan(
+    spec: RunSpec,
+    options: RunOptions | None = None,
+    *,
+    registry: Registry | None = None,
+    console: Console | None = None,
+) -> list[PlanRow]:
+    """What :func:`run` would do: every stage with its state in the store, tokens and estimated seconds."""
+    from dasd_bench.run.prepare import prepare
+
+    console = console or Console(quiet=True)
+    return prepare(spec, registry or _registry(spec), options or RunOptions(), console).plan
+
+
+def evaluate(spec: RunSpec, options: RunOptions | None = None, *, console: Console | None = None) -> RunResults:
+    """Scores the model of ``spec`` as it is on ``spec.tasks``; nothing is trained."""
+    return run(replace(spec, methods=(BASE,)), options, console=console)
+
+
+def sweep(
+    spec: RunSpec,
+    grid: Mapping[str, Sequence[object]],
+    options: RunOptions | None = None,
+    *,
+    registry: Registry | None = None,
+    console: Console | None = None,
+) -> Surface:
+    """Trains every arm at every point of ``grid`` and scores it on validation rows; the test split is not read.
+
+    ``grid`` maps dotted names to values: ``{"training.lr": [1e-4, 2e-4]}``. ``options.output`` is the sweep's folder.
+    """
+    from dasd_bench.run.sweep import grid_points, run_sweep
+
+    return run_sweep(
+        spec,
+        grid_points({name: list(map(str, values)) for name, values in grid.items()}),
+        registry or _registry(spec),
+        options or RunOptions(),
+        console or Console(quiet=True),
+    )
+
+
+def load_results(run_dir: str | Path) -> RunResults:
+    """The results of a run directory; raises :class:`~dasd_bench.errors.StoreError` where there are none."""
+    from dasd_bench.results.runs import load_run
+
+    return load_run(Path(run_dir))
+
+
+def _registry(spec: RunSpec) -> Registry:
+    return discover(plugin_folders(spec))
+
+
 __all__ = [
     "GREEDY",
     "Acceptance",
     "Choice",
+    "ChoiceTask",
+    "CodeTask",
     "DataSource",
     "DualGeneration",
     "DualStep",
@@ -46,27 +144,38 @@ __all__ = [
     "LiveLogits",
     "LiveTokens",
     "Mark",
+    "MathTask",
     "Message",
     "Method",
+    "NumberTask",
     "Origin",
     "Reason",
     "RolloutLab",
     "Row",
+    "Rule",
+    "RunOptions",
+    "RunResults",
+    "RunSpec",
     "Sampling",
     "ScoredTarget",
-    "StepRule",
     "Target",
     "Task",
     "TokenScores",
     "TrainExample",
     "Verdict",
     "check_rewrites",
+    "evaluate",
     "forward_kl",
     "generalized_jsd",
     "keep_option",
     "kept",
+    "load_results",
+    "make_spec",
     "option",
+    "plan",
     "reverse_kl",
+    "run",
     "sampled_reverse_kl",
+    "sweep",
     "verdict_of",
 ]

@@ -128,13 +128,18 @@ class Console:
         self.warnings.append(text)
         self.event("warning", text=f"Warning: {text}")
 
+    def notice(self, text: str) -> None:
+        """A warning line about this machine or its disk: shown even with ``--quiet``, and no part of the results."""
+        self.event("warning", text=f"Warning: {text}")
+
     def event(self, kind: str, *, text: str = "", **fields: Any) -> None:
         """A machine-readable event; prints ``text`` in the human modes."""
         if self.json_events:
             self._stream.write(json.dumps({"event": kind, "text": text.strip(), **fields}, default=str) + "\n")
             self._stream.flush()
         elif text and (not self.quiet or kind in ("warning", "result")):
-            self.rich.print(text, markup=False)
+            # A terminal gets lines broken between words; a file or pipe gets each line whole.
+            self.rich.print(text, markup=False, soft_wrap=not self.rich.is_terminal)
 
     def result(self, text: str, **fields: Any) -> None:
         """What the command was asked for (a table, a path): printed even when quiet."""
@@ -143,7 +148,7 @@ class Console:
     def renderable(self, item: Any) -> None:
         """A rich table or panel; in JSON mode left out, the caller sends an event instead."""
         if not self.json_events:
-            self.rich.print(item)
+            self.rich.print(item, soft_wrap=False)
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str = "items") -> Iterator[Meter]:

@@ -45,12 +45,6 @@ class EngineError(DasdError):
     """The engine refuses a request (prompt longer than the context, NaN logits); names the item."""
 
 
-class PartialResultsError(DasdError):
-    """Some arms or tasks failed; what finished is saved."""
-
-    exit_code = 3
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Gives ``" Did you mean 'x'?"`` for the nearest known name, or ``""`` when nothing is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from dasd_bench.errors import PluginError, UsageError, unknown_name
+from dasd_bench.errors import DasdError, PluginError, UsageError, unknown_name
 from dasd_bench.methods.base import BASE, Method, validate_method
+from dasd_bench.methods.plugin_calls import call
+from dasd_bench.methods.plugin_source import fresh_package, import_plugin, source_files, source_hash
 from dasd_bench.tasks.base import Task, validate_task
 
 T = TypeVar("T")
@@ -32,7 +34,7 @@ TASKS_GROUP = "dasd_bench.tasks"
 
 @dataclass(frozen=True, slots=True)
 class Plugin(Generic[T]):
-    """A plugin class or instance with where it came from and the hash of its source file."""
+    """A plugin class or instance with where it came from and the hash of its source (a task's: of its folder)."""
 
     name: str
     item: T
@@ -87,16 +89,15 @@ class Registry:
         methods = [c for c in classes if issubclass(c, Method)]
         tasks = [c for c in classes if issubclass(c, Task) and c.name]
         if not methods and not tasks:
-            raise PluginError(f"{path}: no class derives from dasd_bench.api.Method or dasd_bench.api.Task.")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            raise _NoPluginError(f"{path}: no class derives from dasd_bench.api.Method or dasd_bench.api.Task.")
         for method in methods:
             validate_method(method, str(path))
             if method.name == BASE:
                 raise PluginError(f"{path}: '{BASE}' is the untrained model's name; give the method another.")
-            _claim(self.methods, Plugin(method.name, method, origin, path, digest), "method")
+            _claim(self.methods, Plugin(method.name, method, origin, path, source_hash(path)), "method")
         for task in tasks:
             validate_task(task, str(path))
-            instance = task()
+            instance = call(f"task '{task.name}'", path, task)
             instance.folder = path.parent
             _claim(self.tasks, Plugin(task.name, instance, origin, path, _folder_hash(path.parent)), "task")
 
@@ -121,34 +122,66 @@ class NameCollision(PluginError):  # noqa: N818  (it is the error's plain name)
     """Two plugins claim one name: always an error, wherever they came from."""
 
 
+class _NoPluginError(PluginError):
+    """A file without any plugin class: a mistake, unless another file of its folder imports it."""
+
+
 def discover(plugin_dirs: tuple[Path, ...] = ()) -> Registry:
     """Loads all plugins. ``plugin_dirs`` are user folders: ``*.py`` files are methods, ``*/task.py`` are tasks."""
     registry = Registry()
-    for path in shipped_files():
-        registry._add(_import_file(path), path, "shipped")
-    for folder in plugin_dirs:
-        if not folder.is_dir():
-            raise PluginError(f"The plugin folder {folder} does not exist; give --plugins an existing folder.")
-        for path in _plugin_files(folder):
-            _tolerant(registry, f"--plugins {folder.name}/{path.relative_to(folder)}", path)
+    for folder, paths in _by_folder(shipped_files()):
+        package = fresh_package(folder)
+        for path in paths:
+            module, _ = _load_file(path, package)
+            call("the plugin", path, registry._add, module, path, "shipped")
+    for given in plugin_dirs:
+        if not given.is_dir():
+            raise PluginError(f"The plugin folder {given} does not exist; give --plugins an existing folder.")
+        for folder, paths in _by_folder(_plugin_files(given)):
+            _load_folder(registry, given, folder, paths)
     for group in (METHODS_GROUP, TASKS_GROUP):
         for entry in entry_points(group=group):
-            _tolerant(registry, _origin_of(entry), entry)
+            _tolerant(registry, _origin_of(entry), partial(_load_entry, entry))
     return registry
 
 
-def _tolerant(registry: Registry, origin: str, source: Path | EntryPoint) -> None:
+def _by_folder(paths: Iterable[Path]) -> list[tuple[Path, list[Path]]]:
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    return list(folders.items())
+
+
+def _load_folder(registry: Registry, given: Path, folder: Path, paths: Sequence[Path]) -> None:
+    """The plugins of one folder; files that others of it import need not be plugins themselves."""
+    package = fresh_package(folder)
+    helpers = {helper for path in paths for helper in source_files(path)[1:]}
+    for path in paths:
+        origin = f"--plugins {given.name}/{path.relative_to(given)}"
+        load = partial(_load_file, path, package)
+        _tolerant(registry, origin, load, helper=path in helpers)
+
+
+def _load_file(path: Path, package: str) -> tuple[ModuleType, Path]:
+    return call("the plugin", path, import_plugin, path, package), path
+
+
+def _load_entry(entry: EntryPoint) -> tuple[ModuleType, Path]:
+    module = call(f"the plugin {entry.value}", Path(entry.module), _entry_module, entry)
+    return module, Path(str(module.__file__))
+
+
+def _tolerant(
+    registry: Registry, origin: str, load: Callable[[], tuple[ModuleType, Path]], helper: bool = False
+) -> None:
     try:
-        if isinstance(source, Path):
-            module, path = _import_file(source), source
-        else:
-            module = _entry_module(source)
-            path = Path(str(module.__file__))
-        registry._add(module, path, origin)
+        module, path = load()
+        call("the plugin", path, registry._add, module, path, origin)
     except NameCollision:
         raise
-    except Exception as error:
-        registry.broken.append(BrokenPlugin(origin, f"{type(error).__name__}: {error}", traceback.format_exc()))
+    except DasdError as error:
+        if not (helper and isinstance(error, _NoPluginError)):
+            registry.broken.append(BrokenPlugin(origin, str(error), traceback.format_exc()))
 
 
 def _entry_module(entry: EntryPoint) -> ModuleType:
@@ -181,23 +214,6 @@ def _plugin_files(folder: Path) -> list[Path]:
         return [folder / "task.py"]
     files = sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))
     return files + sorted(folder.glob("*/task.py"))
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Imports a plugin file under a private module name made of its path, so that equal file names do not clash."""
-    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    name = f"_dasd_bench_plugin_{path.stem}_{unique}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _folder_hash(folder: Path) -> str:

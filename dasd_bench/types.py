@@ -114,6 +114,21 @@ class ScoredTarget:
     scores: TokenScores
 
 
+@dataclass(frozen=True, slots=True)
+class WeightedTarget:
+    """A scored target with its static weights, float32 [T]: what is trained on."""
+
+    example: Example
+    target: Target
+    scores: TokenScores
+    weights: Floats
+
+    @staticmethod
+    def of(scored: ScoredTarget, weights: Floats) -> WeightedTarget:
+        """``scored`` with ``weights``."""
+        return WeightedTarget(scored.example, scored.target, scored.scores, weights)
+
+
 class Reason(StrEnum):
     """Why an item counts as it does. Four failures are never mixed: wrong, none found, time, infrastructure."""
 

@@ -5,7 +5,8 @@ advance on the same prefix: p_b, the base given the question, and p_r, the same 
 With c_t the candidate of p_r, b_t the base's own token and conf_t = max_v p_b(v):
 
 - ``confidence-gate``: b_t where conf_t >= tau, else c_t. ``reversed-gate`` and ``random-gate`` are its controls.
-- ``candidate-floor``: c_t where p_b(c_t) >= tau, else b_t.
+- ``candidate-floor``: c_t where p_b(c_t) >= tau, else b_t; tau below .5, since a token with half of the probability
+  is the base's own already.
 - ``relative-floor``: c_t where p_b(c_t) >= alpha conf_t, else the argmax of p_r over {v: p_b(v) >= alpha conf_t}.
 - ``reference-sure``: c_t where max_v p_r(v) >= conf_t, else b_t.
 - ``loss-mask``: the ungated rewrite throughout; weight 0 where ppl_t > k and conf_t >= tau.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,16 +30,22 @@ from dasd_bench.api import (
     Example,
     Generation,
     Lab,
+    Message,
     Method,
     Origin,
+    Rule,
     Sampling,
     ScoredTarget,
-    StepRule,
     Target,
     check_rewrites,
     keep_option,
     option,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNSET = -1.0
 
 RULES = (
     "confidence-gate",
@@ -60,8 +68,9 @@ class Dasd(Method):
 
     rule: str = option("confidence-gate", help="The gate; see the module's docstring.", choices=RULES)
     tau: float = option(
-        0.9,
-        help="Confidence threshold (gates, loss-mask) or probability floor; 0 to above 1.",
+        -1.0,
+        help="Confidence threshold, 0 to 2, above 1 for no gate (default 0.9); of candidate-floor the least "
+        "probability, below 0.5 (default 0.4).",
         minimum=0.0,
         maximum=2.0,
     )
@@ -78,19 +87,35 @@ class Dasd(Method):
     temperature: float = option(
         0.0, help="Sampling temperature of both streams; 0 is greedy.", minimum=0.0, maximum=5.0
     )
+    top_p: float = option(1.0, help="Nucleus truncation of both streams.", minimum=0.01, maximum=1.0)
+    top_k: int = option(0, help="Top-k truncation of both streams; 0 is off.", minimum=0)
     min_length_ratio: float = option(
         0.3, help="Refuse answers shorter than this share of the gold answer.", minimum=0.0, maximum=1.0
     )
     keep: str = keep_option("end")
+
+    def __post_init__(self) -> None:
+        floor = self.rule == "candidate-floor"
+        if self.tau == UNSET:
+            object.__setattr__(self, "tau", 0.4 if floor else 0.9)
+        if floor and self.tau >= 0.5:
+            raise ValueError(
+                f"tau={self.tau:g} with rule=candidate-floor only ever takes the base's own token: a candidate with "
+                "half of the base's probability is the base's choice already. Use a tau below 0.5 (default 0.4)."
+            )
+
+    @property
+    def sampling(self) -> Sampling:
+        """How both streams draw their proposals."""
+        return Sampling(self.temperature, self.top_p, self.top_k)
 
     def stochastic(self) -> bool:
         return self.temperature > 0 or self.rule == "random-gate"
 
     def make_targets(self, examples: Sequence[Example], lab: Lab) -> list[Target]:
         budgets = [lab.new_tokens(example) for example in examples]
-        sampling = Sampling(self.temperature)
         rewrite_prompts = [lab.rewrite_prompt(example, self.prompt) for example in examples]
-        rewrites = lab.generate(rewrite_prompts, max_new_tokens=budgets, sampling=sampling, label="rewrite")
+        rewrites = lab.generate(rewrite_prompts, max_new_tokens=budgets, sampling=self.sampling, label="rewrite")
         ungated = check_rewrites(examples, rewrites, lab, min_ratio=self.min_length_ratio)
         if self.rule == "loss-mask":
             return [
@@ -98,9 +123,7 @@ class Dasd(Method):
                 for example, rewrite, check in zip(examples, rewrites, ungated, strict=True)
                 if (target := self._ungated_target(example, rewrite, check, {}, lab)) is not None
             ]
-        pure_base = self.rule == "confidence-gate" and self.tau == 0
-        kept = frozenset() if pure_base else lab.keep_token_ids(examples, self.keep)
-        gated = self._decode(examples, rewrite_prompts, budgets, kept, lab)
+        gated = self._decode(examples, rewrite_prompts, budgets, lab)
         checks = check_rewrites(examples, gated, lab, min_ratio=self.min_length_ratio)
         targets: list[Target] = []
         for example, rewrite, free, gate, check in zip(examples, rewrites, ungated, gated, checks, strict=True):
@@ -156,24 +179,25 @@ class Dasd(Method):
     def _decode(
         self,
         examples: Sequence[Example],
-        rewrite_prompts: Sequence[Sequence[object]],
+        rewrite_prompts: Sequence[Sequence[Message]],
         budgets: Sequence[int],
-        kept: frozenset[int],
         lab: Lab,
     ) -> list[DualGeneration]:
-        plain = [lab.plain_prompt(example) for example in examples]
         rate = 0.0
         if self.rule == "random-gate":
-            gate = replace(self, rule="confidence-gate")._decode(examples, rewrite_prompts, budgets, kept, lab)
-            rate = replacement_rate(gate)
+            gate = replace(self, rule="confidence-gate")._decode(examples, rewrite_prompts, budgets, lab)
+            checks = check_rewrites(examples, gate, lab, min_ratio=self.min_length_ratio)
+            trained = [made for made, check in zip(gate, checks, strict=True) if check.accepted]
+            rate = replacement_rate(trained or gate)
+        pure_base = self.rule == "confidence-gate" and self.tau == 0
         return lab.dual_decode(
-            plain,
+            [lab.plain_prompt(example) for example in examples],
             rewrite_prompts,
-            make_rule(self.rule, tau=self.tau, alpha=self.alpha, rate=rate, kept=kept),
-            rule_key=("dasd", self.rule, self.tau, self.alpha, rate, sorted(kept)),
+            make_rule(self.rule, tau=self.tau, alpha=self.alpha, rate=rate),
             max_new_tokens=budgets,
-            sampling=Sampling(self.temperature),
-            draws=self.rule == "random-gate",
+            sampling=self.sampling,
+            examples=examples,
+            keep="none" if pure_base else self.keep,
             label=f"dual decode ({self.rule})",
         )
 
@@ -184,42 +208,98 @@ def _gated_target(example: Example, gate: DualGeneration, notes: dict[str, float
 
 
 def replacement_rate(decoded: Sequence[DualGeneration]) -> float:
-    """Among the steps where the two streams disagree, the share at which the base's token was taken."""
-    disagree = sum(int(np.sum(d.base_token != d.reference_token)) for d in decoded)
-    replaced = sum(int(np.sum((d.base_token != d.reference_token) & (d.origin == Origin.BASE))) for d in decoded)
-    return replaced / disagree if disagree else 0.0
+    """The share of base tokens among the steps where a gate had a say: the streams disagree, and ``keep`` is silent."""
+    free = [(d.base_token != d.reference_token) & (d.keep == 0) for d in decoded]
+    replaced = sum(int(np.sum(steps & (d.origin == Origin.BASE))) for steps, d in zip(free, decoded, strict=True))
+    total = sum(int(np.sum(steps)) for steps in free)
+    return replaced / total if total else 0.0
 
 
-def make_rule(rule: str, *, tau: float, alpha: float, rate: float, kept: frozenset[int]) -> StepRule:
-    """The per-step rule. ``kept`` candidates are never replaced; ``rate`` is random-gate's replacement probability."""
-    import torch
+@dataclass(frozen=True)
+class GateRule(Rule):
+    """One of the rules above: candidate c or another token, by the two distributions. Protected candidates stay."""
 
-    kept_ids = torch.tensor(sorted(kept), dtype=torch.int64)
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        """Bool [B]: where the candidate is taken. ``p_c`` is the base's probability of it, ``conf`` its largest."""
+        raise NotImplementedError
 
-    def step_rule(step: DualStep) -> Choice:
-        base, reference = step.base_logp, step.reference_logp
-        b, c = step.base_token, step.reference_token
-        conf = base.amax(-1).exp()
-        p_c = base.gather(-1, c[:, None]).squeeze(-1).exp()
-        other = b
-        if rule == "confidence-gate":
-            take = conf < tau
-        elif rule == "reversed-gate":
-            take = conf >= tau
-        elif rule == "random-gate":
-            take = step.uniform >= rate
-        elif rule == "candidate-floor":
-            take = p_c >= tau
-        elif rule == "relative-floor":
-            floor = alpha * conf
-            take = p_c >= floor
-            allowed = base.exp() >= floor[:, None]
-            other = reference.masked_fill(~allowed, -torch.inf).argmax(-1)
-        else:  # reference-sure
-            take = reference.amax(-1).exp() >= conf
-        take = take | torch.isin(c, kept_ids.to(c.device)) | (other == c)
-        token = torch.where(take, c, other)
+    def other(self, step: DualStep, conf: Tensor) -> Tensor:
+        """Int64 [B]: the token that stands in for a refused candidate; the base's own by default."""
+        return step.base_token
+
+    def __call__(self, step: DualStep) -> Choice:
+        import torch
+
+        candidate = step.reference_token
+        conf = step.base_logp.amax(-1).exp()
+        p_c = step.base_logp.gather(-1, candidate[:, None]).squeeze(-1).exp()
+        other = self.other(step, conf)
+        take = self.take(step, p_c, conf) | step.keep | (other == candidate)
         origin = torch.where(take, int(Origin.CANDIDATE), int(Origin.BASE)).to(torch.uint8)
-        return Choice(token, origin)
+        return Choice(torch.where(take, candidate, other), origin)
 
-    return step_rule
+
+@dataclass(frozen=True)
+class ConfidenceGate(GateRule):
+    tau: float = 0.9
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return conf < self.tau
+
+
+@dataclass(frozen=True)
+class ReversedGate(GateRule):
+    tau: float = 0.9
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return conf >= self.tau
+
+
+@dataclass(frozen=True)
+class RandomGate(GateRule):
+    """Refuses a candidate that the base would not have written with probability ``rate``."""
+
+    uses_draws = True
+    rate: float = 0.0
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return step.uniform >= self.rate
+
+
+@dataclass(frozen=True)
+class CandidateFloor(GateRule):
+    tau: float = 0.4
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return p_c >= self.tau
+
+
+@dataclass(frozen=True)
+class RelativeFloor(GateRule):
+    alpha: float = 0.1
+
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return p_c >= self.alpha * conf
+
+    def other(self, step: DualStep, conf: Tensor) -> Tensor:
+        allowed = step.base_logp.exp() >= self.alpha * conf[:, None]
+        return step.reference_logp.masked_fill(~allowed, float("-inf")).argmax(-1)
+
+
+@dataclass(frozen=True)
+class ReferenceSure(GateRule):
+    def take(self, step: DualStep, p_c: Tensor, conf: Tensor) -> Tensor:
+        return step.reference_logp.amax(-1).exp() >= conf
+
+
+def make_rule(rule: str, *, tau: float = 0.9, alpha: float = 0.1, rate: float = 0.0) -> GateRule:
+    """The rule of that name; ``rate`` is random-gate's replacement probability."""
+    made: dict[str, GateRule] = {
+        "confidence-gate": ConfidenceGate(tau),
+        "reversed-gate": ReversedGate(tau),
+        "random-gate": RandomGate(rate),
+        "candidate-floor": CandidateFloor(tau),
+        "relative-floor": RelativeFloor(alpha),
+        "reference-sure": ReferenceSure(),
+    }
+    return made[rule]

@@ -23,7 +23,15 @@ class Dft(Method):
     paper = "arXiv 2508.05629"
     online = True
     # Full fine-tuning of a 1.5B model on 100k examples.
-    card: ClassVar[dict[str, Any]] = {"lora_rank": 0, "lr": 5e-5, "batch_size": 256, "epochs": 1.0}
+    card: ClassVar[dict[str, Any]] = {
+        "lora_rank": 0,
+        "lr": 5e-5,
+        "batch_size": 256,
+        "epochs": 1.0,
+        "warmup": 0.1,
+        "weight_decay": 0.01,
+        "adam_beta2": 0.95,
+    }
 
     keep: str = keep_option("none")
 

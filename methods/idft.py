@@ -34,6 +34,7 @@ class Idft(Method):
         "epochs": 3.0,
         "warmup": 0.1,
         "weight_decay": 0.01,
+        "adam_beta2": 0.95,
     }
 
     beta: float = option(1.0, help="Temperature of the off-policy score.", minimum=0.01, maximum=100.0)

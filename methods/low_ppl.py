@@ -21,6 +21,8 @@ class LowPpl(Method):
         "lora_dropout": 0.05,
         "dora": True,
         "lr": 2e-5,
+        "warmup": 20.0,
+        "max_length": 512,
         "batch_size": 1,
         "epochs": 3.0,
     }

@@ -1,7 +1,10 @@
 """ProFit (arXiv 2601.09195, eq. 4-5): gold answers, masked online by the live model's own probability.
 
 M_t = 1[sg(p_theta(y*_t)) > tau]; the loss is divided by ALL target tokens, masked ones included, as the authors' code
-does, so that keeping fewer tokens lowers the effective learning rate.
+does. Under AdamW a constant factor on the loss cancels (but for ``eps``), so against ``kept`` this weighs batches by
+their kept share, and makes it rarer that a step's gradient is clipped; it is no lower learning rate.
+
+``random`` is the authors' control: each token is masked with probability tau, whatever its own probability is.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProFit(Method):
-    """``direction`` as in the authors' code: higher (the paper's), lower, or middle [tau, upper]."""
+    """``direction`` as in the authors' code: higher (the paper's), lower, middle [tau, upper], or random."""
 
     name = "profit"
     summary = "ProFit: learn gold tokens to which the current model gives probability above tau."
@@ -29,7 +32,9 @@ class ProFit(Method):
 
     tau: float = option(0.1, help="Probability threshold.", minimum=0.0, maximum=1.0)
     direction: str = option(
-        "higher", help="Learn tokens above tau, below tau, or from tau to upper.", choices=("higher", "lower", "middle")
+        "higher",
+        help="Learn tokens above tau, below tau, from tau to upper, or any but a random share of tau.",
+        choices=("higher", "lower", "middle", "random"),
     )
     upper: float = option(0.9, help="Upper end of the band for direction=middle.", minimum=0.0, maximum=1.0)
     keep: str = keep_option("end")
@@ -40,6 +45,8 @@ class ProFit(Method):
             mask = p > self.tau
         elif self.direction == "lower":
             mask = p < self.tau
+        elif self.direction == "random":
+            mask = p.new_empty(p.shape).uniform_() >= self.tau  # the trainer seeds torch's generator at every step
         else:
             mask = (p >= self.tau) & (p <= self.upper)
         return (mask | live.keep).float()

@@ -11,14 +11,13 @@ import select
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import rich.console
 
 from dasd_bench import console as console_module
 from dasd_bench.console import Console
-from dasd_bench.run import runner as pipeline_run
+from dasd_bench.run.stages.train import Train
 from tests.run.helpers import command, run_args
 
 
@@ -77,15 +76,15 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     args = run_args(tiny_folder("llama"), tmp_path, "--limit", "2", "--train-limit", "2", methods="sft,profit")
-    original = pipeline_run.train_arm
+    original = Train.run
     calls = iter([False, True])
 
-    def train_arm(*rest: Any) -> Any:
+    def run(stage: Train) -> None:
         if next(calls):
             signal.raise_signal(signal.SIGINT)
-        return original(*rest)
+        original(stage)
 
-    monkeypatch.setattr(pipeline_run, "train_arm", train_arm)
+    monkeypatch.setattr(Train, "run", run)
     result = command(capsys, *args)
     assert result.code == 130
     (line,) = (line for line in result.out.splitlines() if line.startswith("Interrupted."))

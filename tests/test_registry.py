@@ -67,6 +67,10 @@ def test_name_collision_is_an_error(tmp_path: Path) -> None:
         ("option(0.5,", "option(2.5,", "out of range"),
         ('summary = "Mine."', 'summary = "Mine."\n    online = True', "online_weights"),
         ('summary = "Mine."', 'summary = "Mine."\n    denominator = "some"', "use one of kept, all, rows"),
+        ('name = "mine"', "name = 5", "name must be a str, not a int"),
+        ('summary = "Mine."', 'summary = "Mine."\n    card = None', "card must be a Mapping, not a NoneType"),
+        ("option(0.5,", "option((0.5,),", "must be a bool, int, float or str"),
+        ("@dataclass(frozen=True)", "raise SystemExit(0)\n@dataclass(frozen=True)", "mine.py:"),
         ("class Mine(Method)", "class Mine", "no class derives"),
     ],
 )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import click
 
 from dasd_bench.console import Console
-from dasd_bench.errors import DasdError, DataError, did_you_mean
+from dasd_bench.errors import DasdError, DataError, UsageError, did_you_mean
+from dasd_bench.files.jsonl import dump_rows, split_file
+from dasd_bench.files.text import read_text
 from dasd_bench.registry import Registry, discover
-from dasd_bench.store.atomic import write_text
-from dasd_bench.tasks.base import Task
+from dasd_bench.store.atomic import write_bytes
+from dasd_bench.tasks.base import Row, Task
 
 _plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
 _json = click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
@@ -74,14 +75,16 @@ def _check_task(task: Task, folder: Path, console: Console) -> list[str]:
     from dasd_bench.tasks.overlap import overlap
 
     faults: list[str] = []
+    rows = {}
     examples = {}
     for split in task.data.splits:
-        if not (folder / task.data.folder / f"{real_split(task, split)}.jsonl").exists():
+        if not split_file(folder / task.data.folder, real_split(task, split)).exists():
             console.say(f"{task.name}: no {split} split", task=task.name, split=split, rows=0)
             continue
         try:
             loaded = load_rows(task, split, data_dir=folder, offline=True)
             examples[split] = examples_of(task, loaded, split)
+            rows[split] = loaded.rows
         except DasdError as error:
             faults.append(str(error))
             continue
@@ -96,7 +99,30 @@ def _check_task(task: Task, folder: Path, console: Console) -> list[str]:
         sentence = overlap(examples["train"], examples["test"]).sentence()
         if sentence:
             console.warn(f"{task.name}: {sentence}")
+    evaluated = next((rows[split] for split in ("test", "validation") if split in rows), None)
+    if evaluated is not None and not faults:
+        faults += _shot_faults(task, evaluated, folder, console)
     return faults
+
+
+def _shot_faults(task: Task, evaluated: list[Row], folder: Path, console: Console) -> list[str]:
+    """What ``run`` would refuse about the task's own few-shot examples."""
+    from dasd_bench.evaluation.evaluator import fewshot_rows
+    from dasd_bench.tasks import derive
+
+    config = derive.config_of(task)
+    shots = derive.task_shots(task, config, None)
+    split = derive.fewshot_split(config) if shots else None
+    if split is not None and not split_file(folder / task.data.folder, split).exists():
+        console.warn(f"{task.name}: its {shots} shots come from the split '{split}', which is not here.")
+        return []
+    try:
+        fewshot_rows(task, config, shots, evaluated, folder, True)
+    except UsageError as error:
+        console.warn(str(error))
+    except DasdError as error:
+        return [str(error)]
+    return []
 
 
 def _checksum_faults(folder: Path, names: set[str]) -> list[str]:
@@ -104,7 +130,7 @@ def _checksum_faults(folder: Path, names: set[str]) -> list[str]:
     if not sums.is_file():
         return []
     faults = []
-    for line in sums.read_text(encoding="utf-8").splitlines():
+    for line in read_text(sums).splitlines():
         expected, _, name = line.partition(" ")
         path = folder / name.strip().lstrip("*").removeprefix("./")
         if path.parent.name not in names or path.suffix != ".jsonl":
@@ -135,5 +161,5 @@ def prepare(folder: Path, tasks: str, offline: bool, plugins: tuple[Path, ...], 
                 continue
             loaded = load_rows(task, split, offline=offline)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in loaded.rows))
+            write_bytes(path, dump_rows(loaded.rows))
             console.result(f"{path}: {len(loaded.rows)} rows from {loaded.source}", path=str(path))

@@ -29,11 +29,13 @@ def diagnose_command(
     from dasd_bench.reporting.diagnostics import diagnostic_tables
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
-    from dasd_bench.results.runs import find_run, load_run, newest_run
-    from dasd_bench.store.atomic import write_text
+    from dasd_bench.results.runs import find_run, load_run, newest_run, run_inputs
+    from dasd_bench.store.destination import check_destination, write_destination
 
     console = Console()
     paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]
+    if output is not None:
+        check_destination(output, run_inputs(paths))
     tables = diagnostic_tables([load_run(path) for path in dict.fromkeys(paths)])
     if which is not None:
         if which not in {table.key for table in tables}:
@@ -41,7 +43,7 @@ def diagnose_command(
         tables = [table for table in tables if table.key == which]
     form = "json" if as_json else form
     if output is not None:
-        write_text(output, render(tables, form))
+        write_destination(output, render(tables, form))
         console.say(f"Wrote {output}.", path=str(output))
     elif form == "terminal":
         print_tables(console, tables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,28 +11,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dasd_bench.errors import DataError, UsageError
+from dasd_bench.files.jsonl import read_rows
+from dasd_bench.sandbox.model import IsolationLevel
 
 if TYPE_CHECKING:
     from dasd_bench.sandbox import ExecResult, Problem
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file, one object a line. Raises DataError naming file and line."""
-    rows = []
+    """The rows of a file; raises :class:`DataError` naming file and line, also for a file that is missing or empty."""
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{path}, line {number}: not JSON ({error.msg}).") from None
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}, line {number}: an object with columns is needed.")
-                rows.append(row)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}).") from None
+        rows = read_rows(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
     if not rows:
         raise DataError(f"{path} has no rows.")
     return rows
@@ -39,34 +31,18 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def load_problems(path: Path) -> list[Problem]:
     """The problems of a file, without duplicates. Raises DataError naming file and row."""
-    from dasd_bench.sandbox import problem_from_row
+    from dasd_bench.sandbox import ProblemError, problem_from_row
 
     problems: dict[str, Problem] = {}
     for number, row in enumerate(read_jsonl(path), 1):
         try:
             problem = problem_from_row(row)
-        except DataError as error:
+        except ProblemError as error:
             raise DataError(f"{path}, row {number}: {error}") from None
         if problem.task_id in problems:
             raise DataError(f"{path}, row {number}: task_id '{problem.task_id}' is there twice.")
         problems[problem.task_id] = problem
     return list(problems.values())
-
-
-def result_columns(result: ExecResult) -> dict[str, Any]:
-    """A result as columns beside a sample's own."""
-    return {
-        "passed": result.passed,
-        "result": result.outcome.value if result.signal is None else f"{result.outcome.value}({result.signal})",
-        "outcome": result.outcome.value,
-        "detail": result.detail,
-        "signal": result.signal,
-        "wall_seconds": result.wall_seconds,
-        "cpu_seconds": result.cpu_seconds,
-        "test_cpu_seconds": result.test_cpu_seconds,
-        "peak_memory_mib": result.peak_memory_mib,
-        "isolation_level": result.isolation_level,
-    }
 
 
 def summarize(results: list[ExecResult], ks: list[int]) -> dict[str, Any]:
@@ -104,6 +80,19 @@ def _parse_ks(text: str) -> list[int]:
     return ks
 
 
+def _limit(most: float) -> click.FloatRange:
+    """Numbers above zero, up to ``most``: neither infinity nor NaN."""
+    return _Limit(min=0, max=most, min_open=True)
+
+
+class _Limit(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is no number.", param, ctx)
+        return number
+
+
 @click.command("exec", short_help="Run model-written code against tests, in isolation.")
 @click.argument("samples", type=click.Path(path_type=Path))
 @click.option(
@@ -115,17 +104,19 @@ def _parse_ks(text: str) -> list[int]:
     "--isolation",
     default="auto",
     show_default=True,
-    type=click.Choice(
-        ["auto", "container", "container:bubblewrap", "container:docker", "namespaces", "landlock", "rlimits"]
-    ),
+    type=click.Choice(IsolationLevel.choices()),
     help="Isolation level to use; auto is the best that needs no container.",
 )
 @click.option("--allow-unsafe-code", is_flag=True, help="Go on where nothing better than resource limits is available.")
 @click.option("--workers", type=click.IntRange(min=1), help="Programs at once.  [default: one per core]")
 @click.option(
-    "--timeout", type=float, default=5.0, show_default=True, help="CPU seconds per program; wall time is 3 times that."
+    "--timeout",
+    type=_limit(86_400),
+    default=5.0,
+    show_default=True,
+    help="CPU seconds per program; wall time: 3 times that.",
 )
-@click.option("--memory-gib", type=float, default=2.0, show_default=True, help="Memory per program.")
+@click.option("--memory-gib", type=_limit(1 << 20), default=2.0, show_default=True, help="Memory per program.")
 @click.option(
     "--k",
     "ks",
@@ -135,6 +126,7 @@ def _parse_ks(text: str) -> list[int]:
 )
 @click.option("--extract", is_flag=True, help="Completions are chat answers: take the code out of them first.")
 @click.option("--self-test/--no-self-test", default=False, help="Run the problems' reference solutions first.")
+@click.option("--fresh", is_flag=True, help="Run all programs anew, also those whose results are in --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def exec_command(
     samples: Path,
@@ -149,46 +141,57 @@ def exec_command(
     ks: str,
     extract: bool,
     self_test: bool,
+    fresh: bool,
     as_json: bool,
 ) -> None:
     """Judge SAMPLES (JSON lines with task_id and completion; other columns are kept) against the tests of --problems.
 
-    Writes one row per sample, in order, with passed, outcome, seconds and memory.
+    Writes one row per sample, in order, with passed, outcome, seconds and memory. Rows are written as programs finish:
+    after an interruption the same command goes on where it stopped.
     """
+    from dasd_bench.cli.exec_results import ResultFile, run_key, settings_key
     from dasd_bench.sandbox import Limits, Sample, Sandbox, extract_code
     from dasd_bench.sandbox import self_test as run_self_test
+    from dasd_bench.store.destination import check_destination
+    from dasd_bench.tasks.code import sandbox_errors
 
     if not confirm_run_unsafe_code:
         raise UsageError("This executes code that a model wrote: add --confirm-run-unsafe-code to agree.")
+    check_destination(output, [samples, problems])
     wanted = _parse_ks(ks)
+    limits = Limits(cpu_seconds=timeout, wall_seconds=3 * timeout, memory_gib=memory_gib)
     rows = read_jsonl(samples)
     known = load_problems(problems)
-    entries = {problem.task_id: problem.entry_point for problem in known}
-    todo = []
+    by_id = {problem.task_id: problem for problem in known}
+    settings = {problem.task_id: settings_key(problem, limits, isolation) for problem in known}
+    todo, keys = [], []
     for number, row in enumerate(rows, 1):
-        task_id, completion = row.get("task_id"), row.get("completion")
+        task_id, completion = row.get("task_id"), row.get("completion", row.get("solution"))
         if task_id is None or not isinstance(completion, str):
-            raise DataError(f"{samples}, row {number}: the columns task_id and completion (text) are needed.")
-        if str(task_id) not in entries:
+            raise DataError(f"{samples}, row {number}: the columns task_id and completion (or solution) are needed.")
+        if str(task_id) not in by_id:
             raise DataError(f"{samples}, row {number}: no problem in {problems} has task_id '{task_id}'.")
+        problem = by_id[str(task_id)]
         if extract:
-            completion = extract_code(completion, entries[str(task_id)])
-        todo.append(Sample(str(task_id), completion))
-    limits = Limits(cpu_seconds=timeout, wall_seconds=3 * timeout, memory_gib=memory_gib)
+            completion = extract_code(completion, problem.entry_point)
+        todo.append(Sample(problem.task_id, completion))
+        keys.append(run_key(settings[problem.task_id], completion))
     notes = {}
-    with Sandbox(workers, limits, allow_unsafe=allow_unsafe_code, isolation=isolation) as sandbox:
-        if self_test:
-            notes["self_test"] = run_self_test(sandbox, known).sentence
-        results = sandbox.run(todo, known)
-        description = sandbox.level.description if sandbox.level else ""
-    temporary = output.with_name(output.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for row, result in zip(rows, results, strict=True):
-                file.write(json.dumps({**row, **result_columns(result)}) + "\n")
-        temporary.replace(output)
-    except OSError as error:
-        raise DataError(f"{output} cannot be written ({error}).") from None
+    file = ResultFile(output, rows, keys, fresh=fresh)
+    if file.known:
+        notes["resumed"] = f"{file.known} of {len(rows)} results were in {output} already (--fresh runs all anew)."
+    if file.missing or self_test:
+        box = Sandbox(workers, limits, allow_unsafe=allow_unsafe_code, isolation=isolation)
+        with sandbox_errors(), box as sandbox, file:
+            if self_test:
+                notes["self_test"] = run_self_test(sandbox, known).sentence
+            missing = file.missing
+            sandbox.run([todo[i] for i in missing], known, lambda i, result: file.add(missing[i], result))
+    else:
+        with file:
+            pass
+    results = file.finish()
+    description = IsolationLevel(results[0].isolation_level).description
     summary = {**summarize(results, wanted), **notes}
     if as_json:
         click.echo(json.dumps(summary))

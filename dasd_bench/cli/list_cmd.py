@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from dasd_bench.cli.models_cmd import show_table
+from dasd_bench.cli.spec_options import settings_rows
+from dasd_bench.config.spec import PRESETS, EngineConfig, RunSpec
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
-from dasd_bench.methods.base import Method, has_token_loss, option_rules
+from dasd_bench.methods.base import Method, build_method, has_token_loss
+from dasd_bench.options import option_rules
 from dasd_bench.registry import Plugin, Registry, discover
 from dasd_bench.tasks.base import Task
 
@@ -85,8 +91,14 @@ def _broken(registry: Registry, console: Console, with_traceback: bool) -> None:
 @_plugins
 @_json
 def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
-    """Show the method, task, model or run called NAME (a run by its folder)."""
+    """Show the method, task, model or run called NAME (a run by its folder).
+
+    NAME may be run, training or engine: every setting with its default, allowed values and meaning.
+    """
     console = Console(json_events=json_events)
+    if name in SETTINGS:
+        _show_settings(name, console)
+        return
     if (Path(name) / "spec.yaml").is_file() or (Path("runs") / name / "spec.yaml").is_file():
         from dasd_bench.reporting.show import show_run
 
@@ -107,6 +119,19 @@ def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
             console.result(f"{f.name}: {getattr(aliases[name], f.name)}")
 
 
+SETTINGS: dict[str, type[Any]] = {"run": RunSpec, "training": TrainingConfig, "engine": EngineConfig}
+
+
+def _show_settings(name: str, console: Console) -> None:
+    rows = list(settings_rows(SETTINGS[name]))
+    how = "as an option or in a file" if name == "run" else f"with --set {name}.NAME=VALUE or in a file"
+    console.result(f"Settings of {name}, {how}:")
+    show_table(console, ("name", "default", "allowed", "meaning"), rows)
+    if name == "run":
+        for preset, values in PRESETS.items():
+            console.result(f"preset {preset}: {json.dumps(values)}")
+
+
 def _show_method(plugin: Plugin[type[Method]], console: Console) -> None:
     method = plugin.item
     console.result(f"{method.name}: {method.summary}")
@@ -123,7 +148,7 @@ def _show_method(plugin: Plugin[type[Method]], console: Console) -> None:
         parts.append("targets drawn from the live model at every step")
     console.result(f"loss: {'; '.join(parts)}")
     console.result(f"from: {plugin.origin}, {plugin.path.name}")
-    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(method)}
+    defaults = dataclasses.asdict(build_method(method, {}))
     for name, rule in option_rules(method).items():
         choices = f" One of: {', '.join(rule.choices)}." if rule.choices else ""
         console.result(f"  {name} = {defaults[name]}  {rule.help}{choices}")

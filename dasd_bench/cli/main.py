@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -13,7 +14,9 @@ from typing import Any
 import click
 
 from dasd_bench import __version__
-from dasd_bench.errors import DasdError, did_you_mean
+from dasd_bench.cli.streams import ReaderGone, complain, guarded_output
+from dasd_bench.errors import DasdError, UsageError, did_you_mean
+from dasd_bench.files.text import shown
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("dasd_bench.cli.run_cmd:run", "Make targets, train, evaluate and print the table."),
@@ -22,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("dasd_bench.cli.table_cmd:compare_command", "Compare two runs item by item."),
     "samples": ("dasd_bench.cli.samples_cmd:samples_command", "Read the answers of a run in the terminal."),
     "score": ("dasd_bench.cli.score_cmd:score_command", "Grade the answers of a run again, without a model."),
+    "grade": ("dasd_bench.cli.grade_cmd:grade_command", "Grade answers of your own and show how they are read."),
     "diagnose": ("dasd_bench.cli.diagnose_cmd:diagnose_command", "Show what was trained on and what moved."),
     "plot": ("dasd_bench.cli.plot_cmd:plot_command", "Draw plots of runs as PDF, SVG and PNG."),
     "report": ("dasd_bench.cli.report_cmd:report_command", "Write one HTML page: tables, plots, token viewer."),
@@ -30,11 +34,28 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("dasd_bench.cli.list_cmd:show", "Show a method, task, model or run."),
     "data": ("dasd_bench.cli.data_cmd:data_group", "Check a folder of benchmark data."),
     "models": ("dasd_bench.cli.models_cmd:models_group", "Fetch and list models."),
+    "store": ("dasd_bench.cli.store_cmd:store_group", "Say what the stored results take, and prune them."),
     "exec": ("dasd_bench.cli.exec_cmd:exec_command", "Execute code samples in the sandbox and score them."),
     "bench": ("dasd_bench.cli.bench_cmd:bench", "Measure speed against what you would otherwise run."),
     "doctor": ("dasd_bench.cli.doctor:doctor", "Say what this machine has and can do."),
     "new-method": ("dasd_bench.cli.new_method:new_method", "Write the file of a new method."),
 }
+
+
+WORKS_ON = ("run", "sweep", "exec", "score")
+"""The verbs that go on where standard output is lost: what they compute is kept in files."""
+
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "std::bad_alloc",
+    "unable to mmap",
+    "failed to map segment",
+    "can't start new thread",
+)
+"""What the libraries below say, in lower case, where memory or address space ran out."""
 
 
 class LazyGroup(click.Group):
@@ -83,35 +104,58 @@ def run_cli(args: Sequence[str] | None = None) -> int:
     # A polite kill ends like Ctrl-C: what is finished is kept and the way to go on is said.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = cli.main(arguments, prog_name="dasd-bench", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        with guarded_output(works_on=next((a for a in arguments if not a.startswith("-")), "") in WORKS_ON):
+            return _run(arguments)
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("Interrupted. Finished work is kept: run the same command again to go on.")
+        complain("Interrupted. Finished work is kept: run the same command again to go on.")
         return 130
-    except DasdError as error:
-        if debug:
-            traceback.print_exc()
-        _say(f"Error: {error}")
-        return error.exit_code
-    except BrokenPipeError:
-        # The reader went away (``| head``): not an error worth a word.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ReaderGone, BrokenPipeError):
+        # ``| head``: not an error worth a word.
         return 0
     except Exception as error:
         if debug:
             traceback.print_exc()
-        _say(f"Error: unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)")
-        return 1
+        known = error if isinstance(error, DasdError) else explained(error)
+        if known is None:
+            complain(f"Error: unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)")
+            return 1
+        complain(f"Error: {known}")
+        return known.exit_code
+
+
+def _run(arguments: list[str]) -> int:
+    for argument in arguments:
+        if "\0" in argument:
+            raise UsageError(f"{shown(argument)}: a null character cannot be part of an option.")
+    try:
+        code = cli.main(arguments, prog_name="dasd-bench", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def explained(error: Exception) -> DasdError | None:
+    """What the machine refused, as one sentence: memory, files, too deep nesting; None for any other error.
+
+    The readers and writers name their files themselves; this is for the calls between them.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
+        return DasdError(
+            "Out of memory; finished work is kept. Give the process more, or take a smaller model, fewer engine.slots "
+            "or a smaller training.micro_tokens, and run the same command again."
+        )
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
+        return DasdError(f"{where}{error.strerror}.")
+    if isinstance(error, ValueError) and "null byte" in text:
+        return UsageError("A path has a null character; correct it.")
+    return None
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:
     raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")

@@ -9,6 +9,7 @@ import click
 
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError
+from dasd_bench.methods.base import BASE
 from dasd_bench.store.atomic import write_text
 
 TEMPLATE = '''"""{name}: say here what the method does, with its paper."""
@@ -49,6 +50,8 @@ def new_method(name: str, folder: Path) -> None:
     """Write FOLDER/NAME.py, a working method to edit; use it with --plugins FOLDER."""
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
         raise UsageError(f"'{name}' is no method name; use lower-case letters, digits and dashes, a letter first.")
+    if name == BASE:
+        raise UsageError(f"'{BASE}' is the untrained model's name; give the method another.")
     path = folder / f"{name.replace('-', '_')}.py"
     if path.exists():
         raise UsageError(f"{path} exists already; choose another name or edit it.")

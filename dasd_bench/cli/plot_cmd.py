@@ -9,7 +9,7 @@ import click
 from dasd_bench.cli.table_cmd import console_of, runs_dir_option
 from dasd_bench.errors import DasdError
 
-KINDS = ("difficulty", "ppl", "replaced", "pareto", "training", "cost", "all")
+KINDS = ("scores", "difficulty", "ppl", "replaced", "pareto", "training", "cost", "all")
 
 
 @click.command("plot")
@@ -35,6 +35,7 @@ def plot_command(
     """Plots of one or more RUNs, each as PDF, SVG and PNG: readable for colour-blind people and in black and white.
 
     \b
+    scores      score by method and task with intervals
     difficulty  accuracy by difficulty level (or subject) with intervals
     ppl         perplexity of the training targets' tokens by method
     replaced    share of tokens that the gate replaced, against tau
@@ -60,5 +61,5 @@ def plot_command(
         console.result(f"{one.title}: {names}", plot=one.kind, files=[str(path) for path in written])
         console.say(f"  {one.caption}")
     if all(isinstance(one, Nothing) for one in drawn):
-        raise DasdError("Nothing could be drawn from these runs.")
+        raise DasdError("No figure could be drawn from these runs.")
     console.result(f"Written to {folder}", folder=str(folder))

@@ -35,15 +35,17 @@ def report_command(
     """
     from dasd_bench.reporting.plots import Source
     from dasd_bench.reporting.report import report_page
-    from dasd_bench.results.runs import find_run, load_run, newest_run
-    from dasd_bench.store.atomic import write_text
+    from dasd_bench.results.runs import find_run, load_run, newest_run, run_inputs
+    from dasd_bench.store.destination import check_destination, write_destination
 
     console = console_of(context)
     paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]
+    if output is not None:
+        check_destination(output, run_inputs(paths))
     sources = [Source(path, load_run(path)) for path in dict.fromkeys(paths)]
     target = output or sources[0].path / "report.html"
     text = report_page(sources, baseline, online_methods(sources))
-    write_text(target, text)
+    write_destination(target, text)
     console.result(f"Wrote {target} ({len(text.encode()) / 1e6:.1f} MB).", path=str(target))
     if show:
         click.launch(target.resolve().as_uri())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dasd_bench.cli.table_cmd import runs_dir_option
+from dasd_bench.config.resolve import plugin_folders
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def score_command(
     from dasd_bench.config.spec import read_file, resolve
     from dasd_bench.errors import StoreError
     from dasd_bench.registry import discover
-    from dasd_bench.results.runs import SPEC_FILE, find_run
+    from dasd_bench.results.directory import SPEC_FILE
+    from dasd_bench.results.runs import find_run
     from dasd_bench.run.regrade import regrade_run
     from dasd_bench.store.locks import FileLock
 
@@ -53,7 +55,7 @@ def score_command(
     spec = resolve(read_file(folder / SPEC_FILE))
     if data_dir is not None:
         spec = replace(spec, data_dir=data_dir)
-    registry = discover(tuple(Path(name).expanduser() for name in spec.plugins))
+    registry = discover(plugin_folders(spec))
     names = [name.strip() for text in tasks for name in text.split(",") if name.strip()]
     with FileLock(folder / ".lock", on_wait=console.say):
         done = regrade_run(

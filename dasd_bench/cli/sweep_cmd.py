@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import shlex
-import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dasd_bench.cli.models_cmd import show_table
-from dasd_bench.cli.run_cmd import build_spec, check_run_dir, run, run_name, run_spec
-from dasd_bench.config.spec import RunSpec, arms
+from dasd_bench.cli.run_cmd import run_and_print
+from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
+from dasd_bench.config.resolve import build_spec
+from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
-from dasd_bench.errors import DasdError, UsageError
 from dasd_bench.registry import Registry
 
 if TYPE_CHECKING:
     from dasd_bench.run.sweep import Cell, Surface
-
-OWN = ("output", "dry_run", "track")
-"""Options of ``run`` that a sweep does not share."""
 
 
 @click.command()
@@ -38,104 +35,48 @@ OWN = ("output", "dry_run", "track")
     help="Where settings are chosen: held-back rows of the train split, never the test split.",
 )
 @click.option("--final", is_flag=True, help="Then run the best settings of every arm on the test split.")
+@spec_options
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Sweep folder [default: sweeps/<name of the sweep>]."
+    "-o", "--output", type=click.Path(path_type=Path), help="Sweep folder  [default: sweeps/<name of the sweep>]"
 )
+@run_options
+@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
 def sweep(
     grid: tuple[str, ...],
     select: str,
     final: bool,
-    output: Path | None,
-    config: Path | None,
     preset: str | None,
-    settings: tuple[str, ...],
-    accept_licence: tuple[str, ...],
-    store: Path | None,
-    processes: int,
-    parallel: str,
+    config: Path | None,
+    output: Path | None,
     json_events: bool,
     quiet: bool,
-    **options: Any,
+    **values: Any,
 ) -> int:
     """Tune every arm on the same grid: each point trains all arms and scores them on validation rows.
 
-    Methods, tasks and all else are given as to run. Points share one store, so targets and scores are made once, and
-    an interrupted sweep goes on with the same command.
+    Methods, tasks and all else are given as to run. Points share one store, so targets and scores are made once; an
+    interrupted sweep resumes with the same command.
     """
-    from dasd_bench.run.sweep import Surface, check_axes, parse_grid, point_spec
+    from dasd_bench.run.session import RunInterrupted
+    from dasd_bench.run.sweep import parse_grid, run_sweep, sweep_folder, winners
 
-    started = time.monotonic()
     console = Console(json_events=json_events, quiet=quiet)
-    values = {key: value for key, value in options.items() if value not in (None, ())}
-    spec, registry = build_spec(config, preset, settings, values, console)
+    given, settings = given_spec(values)
+    spec, registry = build_spec(preset, config, settings, given, console)
     points = parse_grid(grid)
-    # Every point is checked before the first one is trained.
-    specs = [point_spec(spec, point) for point in points]
-    check_axes(specs[0], points[0])
-    labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
-    if not labels:
-        raise UsageError("A sweep tunes methods, and 'base' is none; name one with --method.")
-    folder = output or Path("sweeps") / run_name(replace(spec, methods=(*spec.methods, *grid)))
-    launch = _Launch(folder, store, accept_licence, processes, parallel)
-    surface = Surface(points, labels)
-    code = _measure(surface, specs, registry, console, launch)
-    if code == 130:
-        return code
-    if all(cell.failed for cells in surface.cells.values() for cell in cells):
-        raise DasdError("No arm finished at any point of the grid; look at the warnings above.")
+    options = given_run_options(values, output or sweep_folder(spec, points))
+    folder = options.output or Path()
+    try:
+        surface = run_sweep(spec, points, registry, options, console)
+    except RunInterrupted as interrupted:
+        console.result(str(interrupted))
+        return 130
     _tell(surface, spec, registry, console, folder)
     if final:
-        return _run_final(surface, spec, registry, console, launch, started)
+        best = winners(spec, registry, surface)
+        return run_and_print(best, registry, replace(options, output=folder / "final"), console)
     return 3 if any(cell.failed for cells in surface.cells.values() for cell in cells) else 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Launch:
-    """How and where a sweep runs: no part of what it finds."""
-
-    folder: Path
-    store: Path | None
-    accept_licences: tuple[str, ...]
-    processes: int
-    parallel: str
-
-
-def _measure(surface: Surface, specs: list[RunSpec], registry: Registry, console: Console, launch: _Launch) -> int:
-    """Runs every point and adds it to the surface; 130 where interrupted. A point that fails ends no sweep."""
-    from dasd_bench.run.build import build_context, check_training
-    from dasd_bench.run.runner import execute
-    from dasd_bench.run.sweep import add_failure, add_run, save_surface
-    from dasd_bench.run.validation import load_validation
-    from dasd_bench.store.locks import FileLock
-
-    data = load_validation(specs[0], registry, console)
-    shared = console.branch()
-    for number, (point, spec) in enumerate(zip(surface.points, specs, strict=True), 1):
-        run_dir = launch.folder / "points" / point.name
-        check_run_dir(run_dir, spec)
-        console.say(f"[sweep] point {number} of {len(specs)}: {point.name}")
-        context = build_context(
-            spec,
-            registry,
-            shared.branch(),
-            run_dir,
-            launch.store,
-            launch.accept_licences,
-            launch.processes,
-            launch.parallel,
-        )
-        with FileLock(run_dir / ".lock", on_wait=console.say):
-            try:
-                check_training(context)
-                add_run(surface, execute(context, data), spec.seeds)
-            except DasdError as error:
-                console.warn(f"point {point.name} failed: {error}")
-                add_failure(surface)
-            except KeyboardInterrupt:
-                console.say(f"Interrupted. Run the same command again to go on ({launch.folder}).")
-                return 130
-        save_surface(launch.folder / "sweep.json", spec, surface, "partial")
-    return 0
 
 
 def _tell(surface: Surface, spec: RunSpec, registry: Registry, console: Console, folder: Path) -> None:
@@ -176,26 +117,6 @@ def _cell_text(cell: Cell, best: bool) -> str:
     return "failed" if cell.failed else f"{100 * cell.score:.1f} ({cell.nll:.3f}){' *' if best else ''}"
 
 
-def _run_final(
-    surface: Surface, spec: RunSpec, registry: Registry, console: Console, launch: _Launch, started: float
-) -> int:
-    """The winners on the test split."""
-    from dasd_bench.run.sweep import winners
-
-    return run_spec(
-        winners(spec, registry, surface),
-        registry,
-        console,
-        output=launch.folder / "final",
-        store=launch.store,
-        dry_run=False,
-        accept_licences=launch.accept_licences,
-        processes=launch.processes,
-        parallel=launch.parallel,
-        started=started,
-    )
-
-
 def run_command(spec: RunSpec) -> list[str]:
     """The words of the command that runs a specification, options at their defaults left out."""
     words = ["dasd-bench", "run"]
@@ -225,6 +146,3 @@ def _listed(value: Any) -> str:
     if not isinstance(value, tuple):
         return str(value)
     return ",".join(f'"{part}"' if "," in str(part) else str(part) for part in value)
-
-
-sweep.params += [param for param in run.params if param.name not in OWN]

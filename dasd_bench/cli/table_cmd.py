@@ -37,7 +37,15 @@ def console_of(context: click.Context) -> Console:
 @click.option(
     "--table", "which", type=click.Choice(TABLES), help="Which table; default: all, scores alone for CSV and --paper."
 )
-@click.option("--paper", is_flag=True, help="A LaTeX document of the scores that pdflatex compiles as it is.")
+@click.option("--paper", is_flag=True, help="A complete LaTeX document of the scores, ready for pdflatex.")
+@click.option("--notes", is_flag=True, help="Explain how each table is made: intervals, tests, training.")
+@click.option(
+    "--rename",
+    "renames",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="Show a task or method under another name (repeatable); LaTeX has names for the built-in ones.",
+)
 @click.option(
     "--columns", help="Columns by key, comma-separated; 'gsm8k*' takes all that start so. JSON lists the keys."
 )
@@ -58,6 +66,8 @@ def table_command(
     form: str,
     which: str | None,
     paper: bool,
+    notes: bool,
+    renames: tuple[str, ...],
     columns: str | None,
     sort: str | None,
     group_by: str | None,
@@ -70,13 +80,17 @@ def table_command(
 
     Without RUN, the newest one. Several runs become groups of rows; a warning says where they are not comparable.
     """
+    from dasd_bench.reporting.rename import display_names, renamed
     from dasd_bench.reporting.render import paper as paper_document
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
     from dasd_bench.reporting.table import choose_columns, sort_rows
-    from dasd_bench.store.atomic import write_text
+    from dasd_bench.results.runs import run_inputs
+    from dasd_bench.store.destination import check_destination, write_destination
 
     console = console_of(context)
+    if output is not None:
+        check_destination(output, run_inputs(_paths(runs, runs_dir)))
     which = "retention" if retention else which
     default = "scores" if paper or form == "csv" else "all"
     tables = _tables(_load(runs, runs_dir), group_by, which, default, baseline)
@@ -86,10 +100,12 @@ def table_command(
         tables[0] = choose_columns(tables[0], [name.strip() for name in columns.split(",") if name.strip()])
     elif paper:
         tables = [_scores_alone(table) for table in tables]
+    given = _renames(renames)
+    tables = [renamed(table, (display_names(table) if paper or form == "latex" else {}) | given) for table in tables]
     if form == "terminal" and not paper and output is None:
-        print_tables(console, tables)
+        print_tables(console, tables, notes=notes)
         return
-    text = paper_document(tables) if paper else render(tables, form)
+    text = paper_document(tables, notes=notes) if paper else render(tables, form, notes=notes)
     if output is None:
         if form == "csv":
             for warning in (warning for table in tables for warning in table.warnings):
@@ -98,15 +114,29 @@ def table_command(
         return
     for warning in (warning for table in tables for warning in table.warnings):
         console.warn(warning)
-    write_text(output, text)
+    write_destination(output, text)
     console.say(f"Wrote {output}.", path=str(output))
 
 
-def _load(runs: tuple[str, ...], folder: Path) -> list[RunResults]:
-    from dasd_bench.results.runs import find_run, load_run, newest_run
+def _renames(given: tuple[str, ...]) -> dict[str, str]:
+    from dasd_bench.errors import UsageError
 
-    paths = [find_run(name, folder) for name in runs] or [newest_run(folder)]
-    return [load_run(path) for path in dict.fromkeys(paths)]
+    found = dict(text.partition("=")[::2] for text in given)
+    if bad := [name for name, shown in found.items() if not name or not shown]:
+        raise UsageError(f"--rename takes NAME=TEXT, such as --rename gsm8k=GSM8K, not '{bad[0]}'.")
+    return found
+
+
+def _load(runs: tuple[str, ...], folder: Path) -> list[RunResults]:
+    from dasd_bench.results.runs import load_run
+
+    return [load_run(path) for path in _paths(runs, folder)]
+
+
+def _paths(runs: tuple[str, ...], folder: Path) -> list[Path]:
+    from dasd_bench.results.runs import find_run, newest_run
+
+    return list(dict.fromkeys([find_run(name, folder) for name in runs] or [newest_run(folder)]))
 
 
 def _tables(
@@ -118,16 +148,16 @@ def _tables(
 
     if group_by:
         if which is not None:
-            raise UsageError(f"--group-by {group_by} is a table of its own; leave out --table {which}.")
+            raise UsageError(f"--group-by {group_by} is a table of its own; omit --table {which}.")
         if group_by == "seed" and baseline != "base":
-            raise UsageError("--group-by seed compares no rows; leave out --baseline.")
+            raise UsageError("--group-by seed compares no rows; omit --baseline.")
         return [group_table(results, group_by, baseline=baseline)]
     found = run_tables(results, baseline)
     which = which or default
     if which != "all":
         found = [table for table in found if table.key == which]
     if not found:
-        raise UsageError(f"These runs have nothing for the table '{which}'; use --table scores.")
+        raise UsageError(f"These runs have no data for the table '{which}'; use --table scores.")
     return found
 
 
@@ -169,13 +199,6 @@ def compare_command(context: click.Context, first: str, second: str, items: int,
             click.echo(markdown_comparison(comparison))
         else:
             print_comparison(console, comparison)
-
-
-def print_run_tables(results: list[RunResults], console: Console) -> None:
-    """Prints all tables of runs: what ``run`` shows at its end."""
-    from dasd_bench.reporting.show import print_tables, run_tables
-
-    print_tables(console, run_tables(results))
 
 
 def show_run(path: Path, console: Console) -> None:

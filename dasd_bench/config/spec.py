@@ -1,4 +1,4 @@
-"""The run specification: what one run does, from defaults, preset, file and command line, in rising order of right.
+"""The run specification: what one run does, from defaults, preset, file and command line, in increasing precedence.
 
 The resolved specification is written to ``spec.yaml`` in the run directory; ``run -c spec.yaml`` repeats the run.
 """
@@ -16,8 +16,12 @@ import yaml
 
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import PluginError, UsageError, unknown_name
-from dasd_bench.methods.base import BASE, Method, OptionRule, build_method, check_range, convert, option, option_rules
+from dasd_bench.files.text import shown
+from dasd_bench.files.yaml_file import read_mapping
+from dasd_bench.methods.base import BASE, Method, build_method
+from dasd_bench.options import build_options, convert, convert_options, option, option_rules
 from dasd_bench.registry import Plugin, Registry
+from dasd_bench.results.directory import folder_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +41,28 @@ class EngineConfig:
 class RunSpec:
     """Everything that decides a run's results. Field help is the command line's help."""
 
-    model: str = option("smollm2-135m", help="Alias, local folder, GGUF file or hub id.")
+    model: str = option(
+        "smollm2-135m", help="Alias, local folder, GGUF file or hub id (see: dasd-bench list models).", flags=("-m",)
+    )
     methods: tuple[str, ...] = option(
-        ("dasd",), help="Methods, comma-separated; options as dasd+tau=0.7. base: the model as it is."
+        ("dasd",),
+        help='Methods; options as dasd+tau=0.7, with commas "x+NAME=A,B". base: the model as it is, nothing trained.',
+        flags=("--method",),
     )
     tasks: tuple[str, ...] = option(
-        ("auto",), help="Tasks to evaluate on; auto: the paper's, or the built-in ones where no data can be had."
+        ("auto",),
+        help="Tasks to evaluate on; auto: the paper's, or the built-in ones where no data can be had.",
+        flags=("-t", "--task"),
     )
     train_tasks: tuple[str, ...] = option((), help="Tasks to train on; default: those of --tasks with a train split.")
     train_limit: int = option(0, help="Training rows per task, the first ones; 0 for all.", minimum=0)
-    limit: int = option(0, help="Evaluated rows per task, the first ones; 0 for all.", minimum=0)
-    seeds: tuple[int, ...] = option((0,), help="Seeds, comma-separated.")
+    limit: int = option(0, help="Evaluated rows per task, the first ones; 0 for all.", minimum=0, flags=("-L",))
+    seeds: tuple[int, ...] = option((0,), help="Seeds; every method is trained once with each.", flags=("--seed",))
     num_fewshot: int = option(
-        -1, help="Few-shot examples; -1 keeps each task's own number. NAME@K in --tasks sets one task's.", minimum=-1
+        -1,
+        help="Few-shot examples; -1 keeps each task's own number. NAME@K in --tasks sets one task's.",
+        minimum=-1,
+        flags=("-f",),
     )
     chat_template: str = option(
         "auto", help="auto (the model's own), plain (ours, for base models) or off.", choices=("auto", "plain", "off")
@@ -68,7 +81,9 @@ class RunSpec:
     )
     offline: bool = option(False, help="Never ask the hub.")
     plugins: tuple[str, ...] = option((), help="Folders with more methods and tasks.")
-    retention: tuple[str, ...] = option((), help="Sets outside the training tasks to look for forgetting on, or all.")
+    retention: tuple[str, ...] = option(
+        (), help="Evaluate forgetting on these sets; without a value, on all that are available.", bare="all"
+    )
     retention_limit: int = option(100, help="Rows per retention set, at even distances; 0 for all.", minimum=0)
     confirm_run_unsafe_code: bool = option(False, help="Allow tasks that run model-written code (in the sandbox).")
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -110,6 +125,11 @@ class ArmSpec:
     plugin: Plugin[type[Method]]
     training: TrainingConfig
 
+    @property
+    def folder(self) -> str:
+        """Its folder's name under ``arms/``."""
+        return folder_name(self.label)
+
 
 def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Checks the keys of one layer (a file, a preset) and gives a plain nested dictionary."""
@@ -118,10 +138,14 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         key = key.replace("-", "_")
         if key not in known:
-            raise unknown_name(f"key in {name}", key, known)
+            raise unknown_name(f"key in {name}", shown(key), known)
+        if key in out:
+            raise UsageError(f"{name}: '{key}' is there twice, once written with a dash.")
         if key in ("training", "engine", "method_options"):
             if not isinstance(value, Mapping):
                 raise UsageError(f"{name}: '{key}' must be a mapping of names to values.")
+            if key == "method_options" and not all(isinstance(v, Mapping) for v in value.values()):
+                raise UsageError(f"{name}: 'method_options' must map each method to a mapping of names to values.")
             out[key] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
         else:
             out[key] = value
@@ -131,18 +155,9 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def read_file(path: Path) -> dict[str, Any]:
     """A YAML specification file as a layer; raises :class:`UsageError` naming file and line."""
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return layer(str(path), read_mapping(path))
     except FileNotFoundError:
-        raise UsageError(f"The file {path} given with --config does not exist.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        raise UsageError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or error}).") from None
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, Mapping):
-        raise UsageError(f"{path}: a mapping of option names to values is expected.")
-    return layer(str(path), loaded)
+        raise UsageError(f"The file {shown(path)} given with --config does not exist.") from None
 
 
 def parse_set(items: Sequence[str]) -> dict[str, Any]:
@@ -151,14 +166,15 @@ def parse_set(items: Sequence[str]) -> dict[str, Any]:
     for item in items:
         name, sep, value = item.partition("=")
         section, dot, key = name.strip().partition(".")
-        if not sep or not dot or not key:
+        if not sep or not dot or not key or not section:
             raise UsageError(
-                f"--set {item}: write SECTION.NAME=VALUE, for instance method.tau=0.9 or training.lr=1e-4."
+                f"--set {shown(item)}: write SECTION.NAME=VALUE, for instance method.tau=0.9 or training.lr=1e-4."
             )
-        if section in ("training", "engine"):
-            out.setdefault(section, {})[key] = value
-        else:
-            out.setdefault("method_options", {}).setdefault(section, {})[key] = value
+        own = section in ("training", "engine")
+        values = out.setdefault(section, {}) if own else out.setdefault("method_options", {}).setdefault(section, {})
+        if values.get(key, value) != value:
+            raise UsageError(f"--set {shown(item)}: {section}.{key} is set to '{shown(values[key])}' too; keep one.")
+        values[key] = value
     return out
 
 
@@ -176,7 +192,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolve(*layers: Mapping[str, Any]) -> RunSpec:
-    """The specification from layers in rising order of right; every value converted and range-checked."""
+    """The specification from layers in increasing precedence; every value converted and range-checked."""
     values = merge(*layers)
     built: dict[str, Any] = {}
     for f in dataclasses.fields(RunSpec):
@@ -184,18 +200,18 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
             continue
         value = values[f.name]
         if f.name == "training":
-            built["training"] = _section(TrainingConfig, value, "training")
+            built["training"] = build_options(TrainingConfig, value, "training option", "training.")
         elif f.name == "engine":
-            built["engine"] = _section(EngineConfig, value, "engine")
+            built["engine"] = build_options(EngineConfig, value, "engine option", "engine.")
         elif f.name == "method_options":
             built["method_options"] = {k: dict(v) for k, v in value.items()}
         elif f.name == "seeds":
             parts = [value] if isinstance(value, int) else convert(value, tuple, "seeds")
-            built["seeds"] = tuple(convert(part, int, "seeds") for part in parts)
+            built["seeds"] = tuple(_seed(part) for part in parts)
         elif isinstance(f.default, tuple):
-            built[f.name] = tuple(str(part) for part in convert(value, tuple, f.name))
+            built[f.name] = convert(value, tuple, f.name)
         else:
-            built[f.name] = _checked(f, value, f.name)
+            built |= convert_options(RunSpec, {f.name: value}, "option", "")
     given = set[str]().union(*map(_training_given, layers))
     spec = RunSpec(**built, training_given=tuple(sorted(given)) if built.get("budget") == "card" else ())
     for name in ("methods", "tasks", "seeds"):
@@ -207,33 +223,27 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
     return spec
 
 
+def _seed(value: Any) -> int:
+    seed: int = convert(value, int, "seeds")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"seeds={shown(seed)} is out of range; use whole numbers from 0 to 2^63 - 1.")
+    return seed
+
+
 def _training_given(values: Mapping[str, Any]) -> set[str]:
     """The training options that a layer asks for by name. A preset or a saved specification says itself which."""
     if "training_given" in values:
-        return set(convert(values["training_given"], tuple, "training_given"))
+        given = convert(values["training_given"], tuple, "training_given")
+        for name in given:
+            if name not in TrainingConfig.__dataclass_fields__:
+                raise unknown_name("training option in training_given", name, TrainingConfig.__dataclass_fields__)
+        return set(given)
     named = values.get("training", {})
     standard = dataclasses.asdict(TrainingConfig())
     if named.keys() == standard.keys():
         # Saved before specifications said it: only what is no default can have been asked for.
         return {key for key, value in named.items() if value != standard[key]}
     return set(named)
-
-
-def _section(kind: type[Any], values: Mapping[str, Any], name: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    built = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise unknown_name(f"{name} option", key, fields)
-        built[key] = _checked(fields[key], value, f"{name}.{key}")
-    return kind(**built)
-
-
-def _checked(f: dataclasses.Field[Any], value: Any, label: str) -> Any:
-    rule: OptionRule = f.metadata["option"]
-    value = convert(value, type(f.default), label)
-    check_range(value, rule, label)
-    return value
 
 
 def split_commas(text: str) -> list[str]:
@@ -247,7 +257,7 @@ def split_commas(text: str) -> list[str]:
     try:
         return [part.strip() for part in lexer if part.strip()]
     except ValueError:
-        raise UsageError(f"'{text}' has a double quote that is not closed.") from None
+        raise UsageError(f"'{shown(text)}' has a double quote that is not closed.") from None
 
 
 def parse_arm(text: str) -> tuple[str, dict[str, str], dict[str, str]]:
@@ -262,7 +272,10 @@ def parse_arm(text: str) -> tuple[str, dict[str, str], dict[str, str]]:
         section, _, option_name = key.rpartition(".")
         if section not in ("", "training"):
             raise UsageError(f"--method {text}: write options as {name}+NAME=VALUE or {name}+training.NAME=VALUE.")
-        (training if section else own)[option_name] = value
+        chosen = training if section else own
+        if option_name in chosen:
+            raise UsageError(f"--method {shown(text)}: the option '{key}' is there twice; keep one.")
+        chosen[option_name] = value
     return name, own, training
 
 
@@ -308,13 +321,12 @@ def arm_training(spec: RunSpec, plugin: Plugin[type[Method]], own: Mapping[str, 
     if spec.budget == "card":
         standard = dataclasses.asdict(TrainingConfig())
         try:
-            _section(TrainingConfig, plugin.item.card, "training")
+            build_options(TrainingConfig, plugin.item.card, "training option", "training.")
         except UsageError as error:
             raise PluginError(f"{plugin.path}: the card of method '{plugin.name}' is wrong: {error}") from None
         open_keys = {key for key in values.keys() - set(spec.training_given) if values[key] == standard[key]}
         values |= {key: value for key, value in plugin.item.card.items() if key in open_keys}
-    built: TrainingConfig = _section(TrainingConfig, values | dict(own), "training")
-    return built
+    return build_options(TrainingConfig, values | dict(own), "training option", "training.")
 
 
 def to_yaml(spec: RunSpec) -> str:

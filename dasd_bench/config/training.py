@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dasd_bench.methods.base import option
+from dasd_bench.options import option
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,18 @@ class TrainingConfig:
     micro_tokens: int = option(
         1024, help="Tokens per forward pass; a batch is cut into packs of at most this size.", minimum=16
     )
+    max_length: int = option(
+        0, help="Tokens of prompt and target beyond which a target is cut; 0 for the model's context.", minimum=0
+    )
     lr: float = option(2e-4, help="Peak learning rate.", minimum=0.0, maximum=10.0)
     schedule: str = option("cosine", help="Learning-rate schedule.", choices=("cosine", "linear", "constant"))
-    warmup: float = option(0.05, help="Share of the steps spent warming up.", minimum=0.0, maximum=1.0)
+    warmup: float = option(
+        0.05, help="Share of the steps spent warming up; above 1, their number.", minimum=0.0, maximum=1e9
+    )
     weight_decay: float = option(0.0, help="AdamW weight decay.", minimum=0.0, maximum=10.0)
-    grad_clip: float = option(1.0, help="Largest gradient norm; 0 switches clipping off.", minimum=0.0)
+    grad_clip: float = option(
+        1.0, help="Largest gradient norm; 0 switches clipping off.", minimum=0.0, maximum=math.inf
+    )
     adam_beta1: float = option(0.9, help="AdamW beta 1.", minimum=0.0, maximum=1.0)
     adam_beta2: float = option(0.999, help="AdamW beta 2.", minimum=0.0, maximum=1.0)
     lora_rank: int = option(16, help="LoRA rank; 0 trains all weights.", minimum=0, maximum=4096)
@@ -43,8 +50,8 @@ class TrainingConfig:
     held_out: float = option(
         0.1, help="Share of the training examples held out where early stopping is on.", minimum=0.0, maximum=0.9
     )
-    max_loss: float = option(50.0, help="A loss above this stops the run as diverged.", minimum=0.0)
+    max_loss: float = option(50.0, help="A loss above this stops the run as diverged.", minimum=0.0, maximum=math.inf)
 
     def warmup_steps(self, total: int) -> int:
         """Steps of ``total`` spent warming up; the first of them has learning rate 0."""
-        return math.ceil(self.warmup * total)
+        return math.ceil(self.warmup * total) if self.warmup <= 1 else min(math.ceil(self.warmup), total)

@@ -63,7 +63,7 @@ def block_decode(
     Sampled proposals draw from the request's own stream at each position as there; a greedy draft is then only a
     guess that is followed less often.
     """
-    recorder = DualRecorder(rule, Vocabulary(None))
+    recorder = DualRecorder(rule, Vocabulary(None), tokenizer)
     results: dict[int, DualGeneration] = {}
     live = []
     for number, request in enumerate(requests):

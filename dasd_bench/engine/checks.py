@@ -15,37 +15,57 @@ def named(requests: Sequence[Any]) -> list[Any]:
     return [r if r.name else replace(r, name=f"request {number}") for number, r in enumerate(requests)]
 
 
-def check_generate(requests: Sequence[GenerateRequest], context_length: int | None) -> list[GenerateRequest]:
+def check_generate(
+    requests: Sequence[GenerateRequest], context_length: int | None, vocab_size: int | None = None
+) -> list[GenerateRequest]:
     """The requests with names; raises :class:`EngineError` for one that cannot be decoded."""
     requests = named(requests)
     for request in requests:
-        _check(request.name, request.prompt_ids, request.max_new_tokens, 1, context_length)
+        _check(request.name, request.prompt_ids, request.max_new_tokens, 1, context_length, vocab_size)
     return requests
 
 
-def check_dual(requests: Sequence[DualRequest], context_length: int | None) -> list[DualRequest]:
+def check_dual(
+    requests: Sequence[DualRequest], context_length: int | None, vocab_size: int | None = None
+) -> list[DualRequest]:
     """The requests with names; raises :class:`EngineError` for one that cannot be decoded."""
     requests = named(requests)
     for request in requests:
         for ids in (request.base_ids, request.reference_ids):
-            _check(request.name, ids, request.max_new_tokens, 1, context_length)
+            _check(request.name, ids, request.max_new_tokens, 1, context_length, vocab_size)
     return requests
 
 
-def check_targets(requests: Sequence[ScoreRequest], context_length: int | None) -> list[ScoreRequest]:
+def check_targets(
+    requests: Sequence[ScoreRequest], context_length: int | None, vocab_size: int | None = None
+) -> list[ScoreRequest]:
     """The requests with names; raises :class:`EngineError` for one that cannot be scored."""
     requests = named(requests)
     for request in requests:
         size = len(request.target_ids)
         if size == 0:
             raise EngineError(f"The target of {request.name} is empty; there is nothing to score.")
-        _check(request.name, request.prompt_ids, size, size - 1, context_length)
+        _check(request.name, request.prompt_ids, size, size - 1, context_length, vocab_size)
+        _check_known(f"target of {request.name}", request.target_ids, vocab_size)
     return requests
 
 
-def _check(name: str, ids: Sequence[int], new_tokens: int, room: int, context_length: int | None) -> None:
+def _check_known(what: str, ids: Sequence[int], vocab_size: int | None) -> None:
+    """Some tokenizers have a token or two more than the model has embeddings."""
+    if vocab_size is not None and len(ids) and not 0 <= min(ids) <= max(ids) < vocab_size:
+        token = next(token for token in ids if not 0 <= token < vocab_size)
+        raise EngineError(
+            f"The {what} has token {token}, for which the model has no embedding (it has {vocab_size}); take the text "
+            "of that token out, or the tokenizer that belongs to the model."
+        )
+
+
+def _check(
+    name: str, ids: Sequence[int], new_tokens: int, room: int, context_length: int | None, vocab_size: int | None
+) -> None:
     if len(ids) == 0:
         raise EngineError(f"The prompt of {name} is empty; give it at least one token (the BOS token will do).")
+    _check_known(f"prompt of {name}", ids, vocab_size)
     if new_tokens < 1:
         raise EngineError(f"{name} asks for {new_tokens} new tokens; ask for at least 1.")
     if context_length is not None and len(ids) + room > context_length:

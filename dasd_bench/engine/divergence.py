@@ -6,16 +6,15 @@ then meets them again and both heads give logits for a few rows at a time. ``[ba
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dasd_bench.engine.network import Network, body_stand_in
+from dasd_bench.engine.network import Network
 from dasd_bench.engine.requests import ScoreRequest
 from dasd_bench.types import Floats
 
@@ -24,20 +23,6 @@ ROWS = 64
 
 Head = Callable[[Tensor], Tensor]
 """Hidden states [N, width] to logits float32 [N, V]."""
-
-
-class OutputHead:
-    """The vocabulary head of a model, soft caps and scalings included; keeps nothing else of the model alive."""
-
-    def __init__(self, model: Any) -> None:
-        self._head = copy.copy(model)
-        self._head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: body_stand_in()}
-
-    @torch.inference_mode()
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Logits float32 [N, V]."""
-        out = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False)
-        return cast(Tensor, out.logits[0]).float()
 
 
 class HeadlessNetwork:
@@ -57,13 +42,16 @@ class HeadlessNetwork:
 class HiddenSink:
     """Gathers float32 [T, width] per request: row t is the state that predicts target token t."""
 
-    def __init__(self, requests: Sequence[ScoreRequest], width: int) -> None:
-        self.found: list[Floats] = [np.empty((len(r.target_ids), width), dtype=np.float32) for r in requests]
+    def __init__(self, requests: Sequence[ScoreRequest]) -> None:
+        self._lengths = [len(request.target_ids) for request in requests]
+        self.found: list[Floats] = [np.empty((0, 0), dtype=np.float32) for _ in requests]
 
     def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
         """See :class:`dasd_bench.engine.scoring.Sink`; ``logits`` are hidden states here."""
         rows = logits.float().cpu().numpy()
         for number, (request, index) in enumerate(places):
+            if not self.found[request].size:
+                self.found[request] = np.empty((self._lengths[request], rows.shape[1]), dtype=np.float32)
             self.found[request][index] = rows[number]
 
 

@@ -13,13 +13,12 @@ from dasd_bench.engine.decoding import Decoder
 from dasd_bench.engine.divergence import DivergenceSink, Head, HeadlessNetwork, HiddenSink
 from dasd_bench.engine.memory import budget_bytes
 from dasd_bench.engine.network import Network
-from dasd_bench.engine.probe import agrees
+from dasd_bench.engine.probe import choose_path
 from dasd_bench.engine.recording import DualRecorder, PlainRecorder
 from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest, LogLikelihood, ScoreRequest
 from dasd_bench.engine.scoring import Scorer, Sink
 from dasd_bench.engine.sinks import NotFiniteError, ScoreSink, SumSink
 from dasd_bench.engine.static_step import StaticStore
-from dasd_bench.errors import EngineError
 from dasd_bench.methods.context import DualGeneration, Generation, StepRule
 from dasd_bench.types import Floats, TokenScores
 
@@ -37,15 +36,9 @@ class Engine:
         self._tokenizer = tokenizer
         keep_freed_memory()
         self._network = Network(model, packed=self.settings.accelerate != "off")
-        if self._network.packed and not agrees(self._network):
-            self._network.unpack()
+        choose_path(self._network)
         wanted = self._network.device.type == "cuda" if self.settings.static == "auto" else self.settings.static == "on"
         self._static = StaticStore(self._network) if wanted and self._network.packed else None
-        if len(tokenizer) > self._network.vocab_size:
-            raise EngineError(
-                f"The tokenizer knows {len(tokenizer)} tokens but the model only {self._network.vocab_size}; "
-                "use the tokenizer that belongs to the model or resize its embeddings."
-            )
 
     @property
     def context_length(self) -> int | None:
@@ -56,7 +49,7 @@ class Engine:
         """The path taken, for the manifest."""
         network = self._network
         return {
-            "attention": "packed" if network.packed else "transformers",
+            "attention": "packed" if network.packed else self._plain_path(),
             "prefill": "torch" if network.tree_kernel is None else "compiled kernel",
             "decode": self._decode_path(),
             "rows": "compiled kernels" if network.row_kernels is not None else "torch",
@@ -66,6 +59,11 @@ class Engine:
             "slots": self.settings.slots,
             "prefill_tokens": self.settings.prefill_tokens,
         }
+
+    def _plain_path(self) -> str:
+        network = self._network
+        more = [] if network.cached else ["no cache"]
+        return ", ".join(["transformers", *more, *(["body and head in one"] if network.whole else [])])
 
     def _linear_path(self) -> str:
         if not self._network.packed_linears:
@@ -84,7 +82,7 @@ class Engine:
         on_result: Callable[[int, Generation], None] | None = None,
     ) -> list[Generation]:
         """Completions in the order of ``requests``; ``on_result(index, completion)`` as each one is finished."""
-        requests = check_generate(requests, self.context_length)
+        requests = check_generate(requests, self.context_length, self._network.vocab_size)
         prompts = [[np.array(request.prompt_ids, dtype=np.int64)] for request in requests]
         return self._decode(requests, prompts, PlainRecorder(self._network.vocabulary), on_result)
 
@@ -95,9 +93,9 @@ class Engine:
         on_result: Callable[[int, DualGeneration], None] | None = None,
     ) -> list[DualGeneration]:
         """Completions decoded with two contexts; ``rule`` picks each token from both distributions."""
-        requests = check_dual(requests, self.context_length)
+        requests = check_dual(requests, self.context_length, self._network.vocab_size)
         prompts = [[np.array(r.base_ids, dtype=np.int64), np.array(r.reference_ids, dtype=np.int64)] for r in requests]
-        return self._decode(requests, prompts, DualRecorder(rule, self._network.vocabulary), on_result)
+        return self._decode(requests, prompts, DualRecorder(rule, self._network.vocabulary, self._tokenizer), on_result)
 
     def score(
         self,
@@ -105,7 +103,7 @@ class Engine:
         on_result: Callable[[int, TokenScores], None] | None = None,
     ) -> list[TokenScores]:
         """Log-probability, top-1 log-probability, entropy and rank of every target token, teacher-forced."""
-        requests = check_targets(requests, self.context_length)
+        requests = check_targets(requests, self.context_length, self._network.vocab_size)
         sink = ScoreSink(requests, self._network.vocabulary, on_result)
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
@@ -116,7 +114,7 @@ class Engine:
         on_result: Callable[[int, LogLikelihood], None] | None = None,
     ) -> list[LogLikelihood]:
         """Sum of log-probabilities per target, and whether greedy decoding would give it."""
-        requests = check_targets(requests, self.context_length)
+        requests = check_targets(requests, self.context_length, self._network.vocab_size)
         sink = SumSink(requests, self._network.vocabulary, on_result)
         self._score(requests, sink)
         return [sink.result(number) for number in range(len(requests))]
@@ -143,8 +141,8 @@ class Engine:
 
         What :meth:`divergence` of an engine on another model of the same family takes.
         """
-        requests = check_targets(requests, self.context_length)
-        sink = HiddenSink(requests, int(self._network.config.hidden_size))
+        requests = check_targets(requests, self.context_length, self._network.vocab_size)
+        sink = HiddenSink(requests)
         if requests:
             memory = budget_bytes(self._network.device, self.settings.memory_gib)
             with self._network.active():
@@ -163,7 +161,7 @@ class Engine:
 
         ``head`` is that model's vocabulary head; None takes this one's (an adapter that leaves the head alone).
         """
-        requests = check_targets(requests, self.context_length)
+        requests = check_targets(requests, self.context_length, self._network.vocab_size)
         sink = DivergenceSink(requests, hidden, head or self._network.logits, self._network.dtype, on_result)
         self._score(requests, sink)
         return sink.found

@@ -8,7 +8,7 @@ way and for as long; the stand-in hands on what it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,14 +71,20 @@ def _rotates(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> bool:
 class Exchange:
     """The stand-ins for modules below ``root``, put in place only inside :meth:`active`.
 
-    ``count`` is how many linear layers run on packed weights.
+    ``count`` is how many linear layers run on packed weights; those ``without``, by ``id``, are left alone.
     """
 
-    def __init__(self, root: nn.Module, kernels: RowKernels | None, linear_kernel: LinearKernel | None = None) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        kernels: RowKernels | None,
+        linear_kernel: LinearKernel | None = None,
+        without: Collection[int] = (),
+    ) -> None:
         self._places: list[tuple[nn.Module, str, nn.Module, nn.Module]] = []
         self._functions = [] if kernels is None else _rotations(root, kernels)
         packer = Packer(linear_kernel)
-        packable = _packable(root, packer)
+        packable = {key: linear for key, linear in _packable(root, packer).items() if key not in without}
         # Blocks first: the layers inside one are not packed a second time.
         stand_ins: dict[int, nn.Module] = {}
         inside: set[int] = set()

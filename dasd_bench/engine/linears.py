@@ -48,6 +48,11 @@ class PackedLinear(nn.Module):
         out: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, self._packed, self.bias, activation, [], variant)
         return out
 
+    def plus(self, hidden: Tensor, term: Tensor) -> Tensor:
+        """The product plus ``term`` [..., out_features], before the result is rounded."""
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(hidden, term, self._packed, self.bias, "add")
+        return out
+
     def times(self, hidden: Tensor, factor: Tensor) -> Tensor:
         """The product times ``factor`` [..., out_features], before the result is rounded."""
         out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(hidden, factor, self._packed, self.bias, "mul")

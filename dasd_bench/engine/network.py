@@ -1,13 +1,12 @@
 """One Hugging Face causal LM as the engine uses it: hidden states of packed tokens, then logits where they are needed.
 
 The model's own code runs; only its attention function and its linear layers are exchanged, and only while the engine
-works. The vocabulary head is the model's own ``forward`` too (soft caps and scalings included), fed with given hidden
-states in place of its decoder's.
+works. A model that this does not fit runs on transformers' own path (``packed`` False), and there, where it must be,
+with body and head in one (``whole``) or without a cache (``cached`` False); ``probe.py`` finds out which.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
@@ -15,11 +14,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from dasd_bench.engine import attention
+from dasd_bench.engine.adapters import Adapters
 from dasd_bench.engine.attention import Plan
 from dasd_bench.engine.exchange import Exchange
+from dasd_bench.engine.head import VocabularyHead, body_name
 from dasd_bench.engine.kernels.decode import DecodeKernel, load_decode_kernel
 from dasd_bench.engine.kernels.linear import LinearKernel, load_linear_kernel
 from dasd_bench.engine.kernels.rows import RowKernels, load_row_kernels
@@ -30,38 +30,32 @@ KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types whose keys and values the packed store can hold; others (linear attention, chunks) run unpacked."""
 
 
-class _Given(nn.Module):
-    """Stands in for the decoder: its output is its input."""
-
-    def forward(self, input_ids: Any = None, inputs_embeds: Tensor | None = None, **_: Any) -> BaseModelOutputWithPast:
-        return BaseModelOutputWithPast(last_hidden_state=cast(Any, inputs_embeds))
-
-
-def body_stand_in() -> nn.Module:
-    """A decoder that gives its input back, to run a model's vocabulary head alone."""
-    return _Given()
-
-
 class Network:
     """The parts of ``model`` (a PeftModel is unwrapped, its adapters stay) and what is known of them."""
 
     def __init__(self, model: Any, *, packed: bool = True) -> None:
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.causal: PreTrainedModel = causal
-        self.body: nn.Module = getattr(causal, causal.base_model_prefix)
+        name = body_name(causal)
+        body: nn.Module = causal if name is None else causal._modules[name]
+        # OPT and BART call the decoder inside a wrapper, and not the wrapper.
+        self.body: nn.Module = body._modules.get("decoder") or body
         self.config = causal.config.get_text_config()
         embeddings = causal.get_input_embeddings()
         self.vocab_size = int(embeddings.weight.shape[0])
         self.device: torch.device = embeddings.weight.device
         self.dtype: torch.dtype = embeddings.weight.dtype
-        self.layers = int(self.config.num_hidden_layers)
+        self.layers = int(getattr(self.config, "num_hidden_layers", None) or 1)
         self.heads = int(getattr(self.config, "num_attention_heads", None) or 1)
         self.key_heads = int(getattr(self.config, "num_key_value_heads", None) or self.heads)
         head_dim = getattr(self.config, "head_dim", None)
-        self.head_dim = int(head_dim or self.config.hidden_size // self.heads)
-        self.context_length = int(getattr(self.config, "max_position_embeddings", 0)) or None
-        self.packed = packed and self._fits(causal)
-        self._head = copy.copy(causal)
+        self.head_dim = int(head_dim or embeddings.weight.shape[1] // self.heads)
+        limit = getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "max_seq_len", None)
+        self.context_length = int(limit) if isinstance(limit, int) and limit > 0 else None
+        self.packed = packed and name is not None and self._fits(causal)
+        self.cached = True
+        self._head = None if name is None else VocabularyHead(causal, name)
+        self.adapters = Adapters(causal, packed=self.packed)
         self._exchange: Exchange | None = None
         self.kernel: DecodeKernel | None = None
         self.tree_kernel: TreeKernel | None = None
@@ -73,7 +67,7 @@ class Network:
             self.tree_kernel = load_tree_kernel(self.device, self.dtype, self.head_dim)
             self.row_kernels = load_row_kernels(self.device, self.dtype)
             self.linear_kernel = load_linear_kernel(self.device, self.dtype)
-            self._exchange = Exchange(causal, self.row_kernels, self.linear_kernel)
+            self._exchange = Exchange(causal, self.row_kernels, self.linear_kernel, self.adapters.bases)
         self.vocabulary = Vocabulary(self.row_kernels)
 
     def _fits(self, causal: PreTrainedModel) -> bool:
@@ -81,8 +75,18 @@ class Network:
         shared = bool(getattr(self.config, "num_kv_shared_layers", 0))
         return bool(getattr(causal, "_supports_attention_backend", False)) and kinds <= KNOWN_LAYERS and not shared
 
+    @property
+    def whole(self) -> bool:
+        """True where the head cannot be run apart from the body: hidden states are logits then."""
+        return self._head is None
+
+    def join_head(self) -> None:
+        """Leaves the model to its own code, body and head in one."""
+        self.unpack()
+        self._head, self.body = None, self.causal
+
     def unpack(self) -> None:
-        """Leaves the model to its own code altogether."""
+        """Leaves the model's body to its own code altogether."""
         self.packed, self._exchange = False, None
         self.kernel, self.tree_kernel, self.row_kernels, self.linear_kernel = None, None, None, None
         self.vocabulary = Vocabulary(None)
@@ -99,7 +103,7 @@ class Network:
 
     @contextmanager
     def active(self, packed: bool = True) -> Iterator[None]:
-        """Evaluation mode, no gradient, and where ``packed`` the engine's attention and linear layers.
+        """Evaluation mode, no gradient, adapters, and where ``packed`` the engine's attention and linear layers.
 
         All is as before afterwards.
         """
@@ -109,12 +113,13 @@ class Network:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             self.causal.eval()
+            stack.enter_context(self.adapters.active())
             if packed and self._exchange is not None:
                 stack.enter_context(self._exchange.active())
                 for config, _ in before:
                     config._attn_implementation = attention.NAME
-            # The head's view of the modules follows what is in place now.
-            self._head.__dict__["_modules"] = {**self.causal._modules, self.causal.base_model_prefix: _Given()}
+            if self._head is not None:
+                self._head.follow(self.causal)
             try:
                 yield
             finally:
@@ -132,10 +137,10 @@ class Network:
 
     def hidden_plain(self, tokens: Tensor, cache: Any) -> Tensor:
         """Hidden states [T, width] of one sequence's next tokens with transformers' own cache (None: no cache)."""
-        out = self.body(input_ids=tokens.unsqueeze(0), past_key_values=cache, use_cache=cache is not None)
-        return cast(Tensor, out.last_hidden_state[0])
+        more = {} if cache is None else {"past_key_values": cache}
+        out = self.body(input_ids=tokens.unsqueeze(0), use_cache=cache is not None, **more)
+        return cast(Tensor, out.logits[0] if self.whole else out.last_hidden_state[0])
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits float32 [N, V] of hidden states [N, width]."""
-        out = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False)
-        return cast(Tensor, out.logits[0]).float()
+        return hidden.float() if self._head is None else self._head(hidden)

@@ -1,4 +1,4 @@
-"""A short check that the packed path gives what the model's own does, before anything relies on it."""
+"""A short check, before anything relies on it, of which path through a model gives what its own forward does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from torch import Tensor
 
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.plans import Tree
+from dasd_bench.engine.session import packed_continues, plain_continues
 from dasd_bench.engine.tree_plan import plan_trees
+from dasd_bench.errors import EngineError
 
 TOKENS = 24
 """Tokens tried, from all over the vocabulary, in two sequences."""
@@ -17,30 +19,100 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.03}
 """The largest relative difference (norm of the difference by norm, of the middle token) that counts as rounding."""
 
 
-def agrees(network: Network) -> bool:
-    """True where a few tokens in two packed sequences give the hidden states of two separate plain passes.
+def choose_path(network: Network) -> None:
+    """Gives ``network`` the fastest path that agrees with the model's own whole forward pass.
 
-    A model may say that it supports other attention functions and yet drop the arguments they need, or place tokens by
-    other means than positions: such a model runs on transformers' own path. What is wrong in that way is wrong for all
-    tokens but the first; rounding is not: in half precision single tokens, special ones most of all, may come out far
-    from what they are in float32 on either path. So the middle one of the tokens' differences is looked at.
+    In order: packed tokens, transformers' own body with its cache, the same without a cache, and body and head in one.
+    A model may say that it supports other attention functions and yet drop the arguments they need, place tokens by
+    other means than positions, or do more between hidden states and logits than its head; then the next path is taken.
+
+    Raises :class:`EngineError` for a model that transformers cannot run, or that looks ahead in the text.
     """
     # A step that shares no factor with the vocabulary's size would be best; a prime mostly is one.
     ids = (np.arange(1, TOKENS + 1, dtype=np.int64) * 7919) % network.vocab_size
     parts = [ids[: TOKENS // 3], ids[TOKENS // 3 :]]
+    close = _Close(network.dtype)
+    with network.active(packed=False):
+        reference = [_reference(network, part) for part in parts]
+        if not network.whole and not _head_agrees(network, reference, close):
+            network.join_head()
+        wanted = [logits if hidden is None or network.whole else hidden for hidden, logits in reference]
+    if network.packed and _packed_agrees(network, parts, wanted, close):
+        return
+    network.unpack()
+    with network.active():
+        tokens = torch.from_numpy(parts[1]).to(network.device)
+        half = len(tokens) // 2
+        if not close(network.hidden_plain(tokens[:half], None), wanted[1][:half]):
+            raise EngineError(
+                f"{type(network.causal).__name__} looks ahead in the text, so its predictions are no next-token "
+                "distributions; take a causal language model."
+            )
+        network.cached = plain_continues(network, parts, wanted, close)
+
+
+class _Close:
+    """Whether two tensors [N, width] are the same up to rounding.
+
+    What is wrong in a path is wrong for all tokens but the first; rounding is not: in half precision single tokens,
+    special ones most of all, may come out far from what they are in float32 on either path. So the middle one of the
+    tokens' differences is looked at. Not a number on both sides is a model's own trouble, which is reported by item.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._bound = TOLERANCE.get(dtype, 1e-3)
+
+    def __call__(self, found: Tensor, wanted: Tensor) -> bool:
+        if found.shape != wanted.shape:
+            return False
+        found, wanted = found.float(), wanted.float()
+        difference = (found - wanted).norm(dim=-1) / wanted.norm(dim=-1)
+        return not bool(difference.median() > self._bound)
+
+
+def _reference(network: Network, part: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[Tensor | None, Tensor]:
+    """The model's own hidden states [T, width] (None where they are not seen) and logits [T, V] of one sequence."""
+    seen: list[Tensor] = []
+
+    def keep(_module: object, _args: object, output: object) -> None:
+        hidden = getattr(output, "last_hidden_state", None)
+        if isinstance(hidden, Tensor):
+            seen.append(hidden[0])
+
+    handle = None if network.whole else network.body.register_forward_hook(keep)
+    try:
+        tokens = torch.from_numpy(part).to(network.device)
+        logits: Tensor = network.causal(input_ids=tokens.unsqueeze(0), use_cache=False).logits[0]
+    except Exception as error:  # any model's code may run here
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise EngineError(
+            f"transformers cannot run {type(network.causal).__name__} on token ids alone: {reason}"
+        ) from error
+    finally:
+        if handle is not None:
+            handle.remove()
+    return (seen[-1] if seen else None), logits
+
+
+def _head_agrees(network: Network, reference: list[tuple[Tensor | None, Tensor]], close: _Close) -> bool:
+    try:
+        return all(hidden is not None and close(network.logits(hidden), logits) for hidden, logits in reference)
+    except Exception:  # a head may need anything of its body
+        return False
+
+
+def _packed_agrees(
+    network: Network,
+    parts: list[np.ndarray[tuple[int], np.dtype[np.int64]]],
+    wanted: list[Tensor],
+    close: _Close,
+) -> bool:
     with network.active():
         trees = [Tree(part, np.arange(len(part)), [(0, len(part), -1)]) for part in parts]
         plan = plan_trees(network, trees, None)
         try:
-            packed = network.hidden(plan.tokens, plan.positions, plan)
+            if not close(network.hidden(plan.tokens, plan.positions, plan), torch.cat(wanted)):
+                return False
         except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             return False
-    with network.active(packed=False):
-        plain = torch.cat([network.hidden_plain(torch.from_numpy(part).to(network.device), None) for part in parts])
-    # Not a number on both sides is a model's own trouble, which decoding reports by item.
-    return not bool(_difference(packed.float(), plain.float()) > TOLERANCE.get(network.dtype, 1e-3))
-
-
-def _difference(packed: Tensor, plain: Tensor) -> Tensor:
-    differences: Tensor = (packed - plain).norm(dim=-1) / plain.norm(dim=-1)
-    return differences.median()
+        return packed_continues(network, parts, wanted, close)

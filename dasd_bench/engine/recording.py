@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dasd_bench.engine.markers import Markers
 from dasd_bench.engine.requests import DualRequest, GenerateRequest
 from dasd_bench.engine.sampling import propose, uniforms
 from dasd_bench.engine.vocabulary import Vocabulary
@@ -113,23 +114,26 @@ class DualRecorder:
     width = 2
     uniforms = 3
 
-    def __init__(self, rule: StepRule, vocabulary: Vocabulary) -> None:
+    def __init__(self, rule: StepRule, vocabulary: Vocabulary, tokenizer: Any) -> None:
         self._rule = rule
         self._vocabulary = vocabulary
+        self._markers = Markers(tokenizer)
 
     def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
-        """The next token of every item; notes origin, both log-probabilities, entropy, top-1 and both proposals.
+        """The next token of every item; notes origin, both log-probabilities, entropy, top-1, both proposals, keep.
 
         ``logits`` become log-probabilities in place.
         """
         summary = self._vocabulary.normalise(logits)
         base, reference = logits[0::2], logits[1::2]
         top = summary.top[0::2]
+        candidates = proposals(reference, summary.top[1::2], items, 1)
         step = DualStep(
             base_logp=base,
             reference_logp=reference,
             base_token=proposals(base, top, items, 0),
-            reference_token=proposals(reference, summary.top[1::2], items, 1),
+            reference_token=candidates,
+            keep=self._keep(candidates, items),
             uniform=torch.tensor([item.uniform(2) for item in items], device=logits.device),
             position=torch.tensor([len(item.tokens) for item in items], device=logits.device),
         )
@@ -143,15 +147,28 @@ class DualRecorder:
             base.gather(1, top.unsqueeze(1)).squeeze(1),
             step.base_token,
             step.reference_token,
+            step.keep,
         )
         chosen, *noted = fetch([choice.token, *columns], summary.normaliser[0::2] + summary.normaliser[1::2], items)
         for item, row in zip(items, zip(*noted, strict=True), strict=True):
             item.notes.append(row)
         return [int(token) for token in chosen]
 
+    def _keep(self, candidates: Tensor, items: Sequence[Item]) -> Tensor:
+        """Bool [B]: candidates that a rule is told to keep."""
+        if not any(_dual(item).keep_ids or _dual(item).keep_texts for item in items):
+            return torch.zeros_like(candidates, dtype=torch.bool)
+        kept = []
+        for item, candidate in zip(items, candidates.tolist(), strict=True):
+            request = _dual(item)
+            kept.append(
+                candidate in request.keep_ids or self._markers.touched(item.tokens, candidate, request.keep_texts)
+            )
+        return torch.tensor(kept, device=candidates.device)
+
     def result(self, item: Item, text: str, finish: Finish) -> DualGeneration:
         """The finished item."""
-        origin, base, reference, entropy, top1, base_token, reference_token = zip(*item.notes, strict=True)
+        origin, base, reference, entropy, top1, base_token, reference_token, keep = zip(*item.notes, strict=True)
         return DualGeneration(
             token_ids=np.array(item.tokens, dtype=np.int32),
             origin=np.array(origin, dtype=np.uint8),
@@ -161,6 +178,12 @@ class DualRecorder:
             base_top1_logp=np.array(top1, dtype=np.float32),
             base_token=np.array(base_token, dtype=np.int32),
             reference_token=np.array(reference_token, dtype=np.int32),
+            keep=np.array(keep, dtype=np.uint8),
             text=text,
             finish=finish,
         )
+
+
+def _dual(item: Item) -> DualRequest:
+    assert isinstance(item.request, DualRequest)
+    return item.request

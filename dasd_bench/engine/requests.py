@@ -46,7 +46,11 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class DualRequest:
-    """One example to decode with two contexts that share every generated token."""
+    """One example to decode with two contexts that share every generated token.
+
+    ``keep_ids`` and ``keep_texts`` say which candidates a rule is told to keep (``DualStep.keep``):
+    these tokens, and those that write a part of these texts.
+    """
 
     base_ids: Sequence[int]
     reference_ids: Sequence[int]
@@ -55,6 +59,8 @@ class DualRequest:
     sampling: Sampling = GREEDY
     seed: int = 0
     name: str = ""
+    keep_ids: frozenset[int] = frozenset()
+    keep_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

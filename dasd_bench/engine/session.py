@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -277,35 +277,76 @@ def compute_prefix(
 
 
 class PlainSession:
-    """One sequence at a time with transformers' own cache: what the packed session must equal."""
+    """One sequence at a time with transformers' own cache: what the packed session must equal.
+
+    A model that transformers cannot continue from such a cache is computed from its first token at every step.
+    """
 
     def __init__(self, network: Network, width: int) -> None:
         self._network = network
         self._width = width
-        self._caches: list[Any] = []
+        self._rows: list[_PlainRow] = []
 
     def admit(self, items: Sequence[Prompts]) -> Tensor:
         """See :class:`Session`."""
-        from transformers import DynamicCache
-
-        hidden = []
-        for item in items:
-            for prompt in item:
-                cache = DynamicCache(config=copy.copy(self._network.config))
-                tokens = torch.from_numpy(prompt).to(self._network.device)
-                hidden.append(self._network.hidden_plain(tokens, cache)[-1])
-                self._caches.append(cache)
-        return torch.stack(hidden)
+        rows = [_PlainRow(self._network) for item in items for _ in item]
+        self._rows += rows
+        return torch.stack([row.add(prompt) for row, prompt in zip(rows, itertools.chain(*items), strict=True)])
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """See :class:`Session`."""
-        inputs = torch.tensor(tokens, device=self._network.device).unsqueeze(1)
-        rows = zip(inputs, self._caches, strict=True)
-        return torch.stack([self._network.hidden_plain(token, cache)[-1] for token, cache in rows])
+        return torch.stack([row.add([token]) for token, row in zip(tokens, self._rows, strict=True)])
 
     def drop(self, item: int) -> None:
         """See :class:`Session`."""
-        last = len(self._caches) // self._width - 1
+        last = len(self._rows) // self._width - 1
         for context in range(self._width):
-            self._caches[item * self._width + context] = self._caches[last * self._width + context]
-        del self._caches[-self._width :]
+            self._rows[item * self._width + context] = self._rows[last * self._width + context]
+        del self._rows[-self._width :]
+
+
+class _PlainRow:
+    """One sequence: its cache, or all its tokens so far."""
+
+    def __init__(self, network: Network) -> None:
+        from transformers import DynamicCache
+
+        self._network = network
+        self._cache = DynamicCache(config=copy.copy(network.config)) if network.cached else None
+        self._tokens = torch.empty(0, dtype=torch.int64, device=network.device)
+
+    def add(self, tokens: Sequence[int] | Tokens) -> Tensor:
+        """The hidden state [width] of the last of ``tokens``, put behind those before."""
+        new = torch.as_tensor(tokens, dtype=torch.int64, device=self._network.device)
+        if self._cache is None:
+            new = self._tokens = torch.cat([self._tokens, new])
+        return self._network.hidden_plain(new, self._cache)[-1]
+
+
+Close = Callable[[Tensor, Tensor], bool]
+"""Whether two tensors [N, width] are the same up to rounding."""
+
+
+def plain_continues(network: Network, parts: Sequence[Tokens], wanted: Sequence[Tensor], close: Close) -> bool:
+    """Whether sequences continued in turn, token by token, from caches have the hidden states ``wanted`` [T, width]."""
+    try:
+        return _continues(PlainSession(network, 1), parts, wanted, close)
+    except Exception:  # a cache that a model's code does not know fails in as many ways as there are models
+        return False
+
+
+def packed_continues(network: Network, parts: Sequence[Tokens], wanted: Sequence[Tensor], close: Close) -> bool:
+    """The same for packed tokens, prompts and rows of keys and values."""
+    try:
+        capacity = max(map(len, parts)) + 1
+        return _continues(PackedSession(network, len(parts), 1, parts, 2048, capacity), parts, wanted, close)
+    except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return False
+
+
+def _continues(session: Session, parts: Sequence[Tokens], wanted: Sequence[Tensor], close: Close) -> bool:
+    steps = min(map(len, parts)) // 2
+    found = [session.admit([[part[:-steps]] for part in parts])]
+    found += [session.step([int(part[at]) for part in parts]) for at in range(-steps, 0)]
+    rows = torch.stack(found, dim=1)
+    return all(close(row, states[-steps - 1 :]) for row, states in zip(rows, wanted, strict=True))

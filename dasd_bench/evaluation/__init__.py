@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dasd_bench.evaluation.evaluator import evaluate
-from dasd_bench.evaluation.records import EvalSettings, ItemRecord, MemoryShards, ShardStore, TaskResult
+from dasd_bench.evaluation.records import EvalSettings, MemoryShards, ShardStore, TaskResult
+from dasd_bench.results.samples import ItemRecord
 
 __all__ = ["EvalSettings", "ItemRecord", "MemoryShards", "ShardStore", "TaskResult", "evaluate"]

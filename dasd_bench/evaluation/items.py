@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dasd_bench.evaluation.confidence import choice_confidence
-from dasd_bench.evaluation.records import ItemRecord
+from dasd_bench.results.samples import ItemRecord
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import declares_answer, letters_shown
 from dasd_bench.types import Example, Reason

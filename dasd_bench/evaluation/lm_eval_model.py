@@ -129,14 +129,14 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     ) -> list[int]:
         """Token ids; the tokenizer adds its special tokens unless the text begins with one already."""
         special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
+        if add_special_tokens is None and has_bos_prefix(string.lstrip(), self.tokenizer.decode(self.prefix_token_id)):
             special = {"add_special_tokens": False}
         ids: list[int] = self.tokenizer.encode(string, **special)
         return ids[-left_truncate_len:] if left_truncate_len else ids
 
     def _context_ids(self, context: str) -> list[int]:
         """Token ids of a prompt to complete; like ``tok_encode``, but only a real BOS counts as one."""
-        special = {"add_special_tokens": False} if has_bos_prefix(context, self.tokenizer.bos_token) else {}
+        special = {"add_special_tokens": False} if has_bos_prefix(context.lstrip(), self.tokenizer.bos_token) else {}
         ids: list[int] = self.tokenizer(context, **special)["input_ids"]
         return ids
 

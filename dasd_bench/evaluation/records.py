@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from dasd_bench.results.samples import ItemRecord
 from dasd_bench.tasks.base import Row
-from dasd_bench.types import Finish, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,58 +30,6 @@ class EvalSettings:
     offline: bool = False
     truncate: bool = False
     validation: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ItemRecord:
-    """One evaluated item.
-
-    ``score`` is the headline metric's value, ``correct`` whether it is above zero. ``metrics`` has every metric of
-    lm-eval as ``metric,filter``. ``tokens`` counts generated tokens, or scored ones of all choices. ``choices`` and
-    ``choice_logp`` (natural logarithms, summed) are set for multiple choice. ``completions`` holds all samples of an
-    item that was sampled several times (``completion`` is the first; ``tokens`` and ``seconds`` are of all). ``answer``
-    is the right final answer where the task has one. ``confidence`` in [0, 1] is the model's own, see
-    :mod:`dasd_bench.evaluation.confidence`. ``seconds`` is the item's share of its shard's time and is left out of JSON
-    unless asked for, since it is the one field in which equal runs differ.
-    """
-
-    id: str
-    index: int
-    prompt: str
-    completion: str
-    extracted: str | None
-    correct: bool
-    score: float
-    reason: Reason
-    tokens: int
-    metrics: dict[str, float]
-    finish: Finish | None = None
-    level: str | None = None
-    subject: str | None = None
-    choices: list[str] | None = None
-    choice_logp: list[float] | None = None
-    completions: list[str] | None = None
-    answer: str | None = None
-    confidence: float | None = None
-    seconds: float = 0.0
-
-    def to_json(self, timings: bool = False) -> Row:
-        """The record as a JSON object; keys without a value are left out."""
-        row = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        row["extracted"] = self.extracted
-        row["reason"] = self.reason.value
-        if timings:
-            row["seconds"] = round(self.seconds, 4)
-        else:
-            del row["seconds"]
-        return row
-
-    @staticmethod
-    def from_json(row: Row) -> ItemRecord:
-        """The record that ``to_json`` wrote; keys it does not know are ignored."""
-        known = {f.name for f in fields(ItemRecord)}
-        values = {key: value for key, value in row.items() if key in known}
-        return ItemRecord(**{**values, "reason": Reason(row["reason"])})
 
 
 @dataclass(frozen=True, slots=True)

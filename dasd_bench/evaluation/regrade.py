@@ -12,7 +12,7 @@ from lm_eval.api.model import LM
 from dasd_bench.errors import DataError
 from dasd_bench.evaluation.evaluator import quiet
 from dasd_bench.evaluation.items import make_records, task_metrics
-from dasd_bench.evaluation.records import ItemRecord
+from dasd_bench.results.samples import ItemRecord
 from dasd_bench.tasks import derive
 from dasd_bench.tasks.base import Row, Task
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from dasd_bench.errors import PluginError, UsageError, unknown_name
+from dasd_bench.errors import PluginError, UsageError
+from dasd_bench.methods.plugin_calls import call, file_of
+from dasd_bench.options import check_range, convert_options, option, option_rules
 from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, kept
 
 if TYPE_CHECKING:
@@ -27,29 +29,6 @@ Teacher = Literal["none", "base", "live", "ema"]
 
 BASE = "base"
 """The untrained model's name: ``--method base`` evaluates it alone, and no method may have it."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class OptionRule:
-    """The documentation and the allowed values of one option."""
-
-    help: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-
-
-def option(
-    default: Any,
-    *,
-    help: str,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: Sequence[str] = (),
-) -> Any:
-    """A dataclass field for an option: bool, int, float or str, with help text and its allowed range."""
-    rule = OptionRule(help, minimum, maximum, tuple(choices))
-    return dataclasses.field(default=default, metadata={"option": rule})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,15 +98,6 @@ class Method:
         """Optimiser steps between two updates of an ``ema`` teacher; a method may make it an option."""
         return 1
 
-    def describe(self) -> dict[str, Any]:
-        """The options and their values, for the manifest and for cache keys."""
-        return dataclasses.asdict(self)
-
-
-def option_rules(method: type[Method]) -> dict[str, OptionRule]:
-    """The documented options of a method class, by name."""
-    return {f.name: f.metadata["option"] for f in dataclasses.fields(method) if "option" in f.metadata}
-
 
 KEEP_CHOICES = ("none", "end", "end+format")
 
@@ -143,6 +113,10 @@ def keep_option(default: str = "end") -> Any:
 
 def validate_method(method: type[Method], where: str) -> None:
     """Checks a plugin class when it is registered; raises :class:`PluginError` naming the file."""
+    for attribute, kind in (("name", str), ("summary", str), ("paper", str), ("card", Mapping), ("online", bool)):
+        if not isinstance(getattr(method, attribute), kind):
+            wrong = type(getattr(method, attribute)).__name__
+            raise PluginError(f"{where}: {method.__name__}.{attribute} must be a {kind.__name__}, not a {wrong}.")
     if not method.name or not method.name.replace("-", "").replace("_", "").isalnum():
         raise PluginError(f"{where}: class {method.__name__} needs a name of letters, digits and dashes.")
     if not method.summary:
@@ -163,6 +137,8 @@ def validate_method(method: type[Method], where: str) -> None:
     for f in dataclasses.fields(method):
         if "option" not in f.metadata:
             raise PluginError(f"{where}: option '{f.name}' of '{method.name}' has no help text: use option(...).")
+        if not isinstance(f.default, (bool, int, float, str)):
+            raise PluginError(f"{where}: option '{f.name}' of '{method.name}' must be a bool, int, float or str.")
     overrides_online = method.online_weights is not Method.online_weights
     if method.online != overrides_online:
         raise PluginError(
@@ -187,54 +163,18 @@ def has_token_loss(method: type[Method]) -> bool:
 def build_method(method: type[Method], values: dict[str, Any]) -> Method:
     """An instance with ``values`` (strings are converted to the option's type), range-checked.
 
-    Raises :class:`UsageError` for an unknown option or a value out of range.
+    Raises :class:`UsageError` for an unknown option, a value out of range, or values that do not go together: what the
+    method's ``__post_init__`` raises as :class:`ValueError`.
     """
-    rules = option_rules(method)
-    fields = {f.name: f for f in dataclasses.fields(method)}
-    converted: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in rules:
-            raise unknown_name(f"option of method {method.name}", name, rules)
-        converted[name] = convert(value, type(fields[name].default), f"{method.name}.{name}")
-    built = method(**converted)
-    for name, rule in rules.items():
+    values = convert_options(method, values, f"option of method {method.name}", f"{method.name}.")
+    built = call("the options", file_of(method), _construct, method, values)
+    for name, rule in option_rules(method).items():
         check_range(getattr(built, name), rule, f"{method.name}.{name}")
     return built
 
 
-def convert(value: Any, kind: type, label: str) -> Any:
-    """``value`` as ``kind`` (bool, int, float, str or tuple of str); raises :class:`UsageError` naming ``label``."""
-    if kind is bool and isinstance(value, str):
-        lowered = value.lower()
-        if lowered in ("true", "yes", "on", "1"):
-            return True
-        if lowered in ("false", "no", "off", "0"):
-            return False
-        raise UsageError(f"{label}={value} is not a yes or no; write true or false.")
-    if kind is tuple:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return tuple(value)
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        raise UsageError(f"{label}={value} is not a yes or no; write true or false.")
+def _construct(method: type[Method], values: dict[str, Any]) -> Method:
     try:
-        if kind is int and (isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())):
-            raise ValueError
-        return kind(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{label}={value} is not a valid {kind.__name__}.") from None
-
-
-def check_range(value: Any, rule: OptionRule, label: str) -> None:
-    """Raises :class:`UsageError` where ``value`` is outside its rule."""
-    if rule.choices and value not in rule.choices:
-        raise unknown_name(f"value of {label}", str(value), rule.choices)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        too_low = rule.minimum is not None and not value >= rule.minimum
-        too_high = rule.maximum is not None and not value <= rule.maximum
-        if too_low or too_high:
-            low = "-inf" if rule.minimum is None else f"{rule.minimum:g}"
-            high = "inf" if rule.maximum is None else f"{rule.maximum:g}"
-            raise UsageError(f"{label}={value} is out of range; use a value from {low} to {high}.")
+        return method(**values)
+    except ValueError as error:
+        raise UsageError(f"{method.name}: {error}") from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -54,7 +54,8 @@ class DualGeneration:
 
     ``origin`` uint8 (:class:`~dasd_bench.types.Origin`); ``base_logp`` and ``reference_logp`` float32 of the
     chosen token under each context; ``base_entropy`` nats and ``base_top1_logp`` of the base context;
-    ``base_token`` and ``reference_token`` int32: what each stream proposed.
+    ``base_token`` and ``reference_token`` int32: what each stream proposed; ``keep`` uint8: 1 where ``keep`` protected
+    the candidate.
     """
 
     token_ids: Ints
@@ -65,6 +66,7 @@ class DualGeneration:
     base_top1_logp: Floats
     base_token: Ints
     reference_token: Ints
+    keep: Bytes
     text: str
     finish: Finish
 
@@ -75,7 +77,8 @@ class DualStep:
 
     ``base_logp`` and ``reference_logp`` float32 [B, V], normalised; ``base_token`` and ``reference_token`` int64
     [B], each stream's own greedy or sampled proposal; ``uniform`` float32 [B], one draw per example from its own
-    seeded generator; ``position`` int64 [B], the index of the token about to be chosen.
+    seeded generator; ``position`` int64 [B], the index of the token about to be chosen; ``keep`` bool [B]: the
+    candidate ``reference_token`` is one that ``keep`` protects here.
     """
 
     base_logp: Tensor
@@ -84,6 +87,7 @@ class DualStep:
     reference_token: Tensor
     uniform: Tensor
     position: Tensor
+    keep: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,24 @@ class Choice:
 
 
 StepRule = Callable[[DualStep], Choice]
-"""A per-step rule of dual-context decoding: a pure function of one :class:`DualStep`."""
+"""What the engine asks at each step of dual-context decoding."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Base class of the rules of dual-context decoding: a frozen dataclass whose fields are the rule's parameters.
+
+    ``__call__`` must be a pure function of the step and the fields. Stored results are keyed by the plugin's source,
+    the class and its fields; fields are plain values (numbers, texts, tuples or sets of them). Define the class at the
+    top level of a module, never inside a function. A rule that reads :attr:`DualStep.uniform` sets ``uses_draws``: each
+    seed then decodes for itself, while greedy results of other rules are shared by all seeds.
+    """
+
+    uses_draws: ClassVar[bool] = False
+
+    def __call__(self, step: DualStep) -> Choice:
+        """Which token each live example takes."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +194,10 @@ class RolloutLab(Protocol):
 
 
 class Lab(Protocol):
-    """The only door from a method to the engine. Calls with equal arguments are answered from the store."""
+    """The only door from a method to the engine. Calls with equal arguments are answered from the store.
+
+    What draws random numbers draws anew in each call of one ``make_targets``, also where two calls are equal.
+    """
 
     end_token_id: int
 
@@ -204,17 +228,19 @@ class Lab(Protocol):
         self,
         base: Sequence[Sequence[Message]],
         reference: Sequence[Sequence[Message]],
-        rule: StepRule,
+        rule: Rule,
         *,
-        rule_key: Sequence[object],
         max_new_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
-        draws: bool = False,
+        examples: Sequence[Example] = (),
+        keep: str = "none",
         label: str = "dual decode",
     ) -> list[DualGeneration]:
-        """One completion per pair of contexts; ``rule_key`` names the rule and its parameters in the cache key.
+        """One completion per pair of contexts, in order; ``rule`` chooses every token.
 
-        ``draws`` says that the rule uses :attr:`DualStep.uniform`; else greedy results are shared by all seeds.
+        ``keep`` decides :attr:`DualStep.keep`: ``end`` protects tokens that end the answer, ``end+format`` also those
+        that write a part of a task's answer markers; it takes the tasks from ``examples``, one per pair. A candidate
+        that begins a marker counts, though what follows is not known yet.
         """
 
     def score(self, targets: Sequence[Target], examples: Sequence[Example]) -> list[TokenScores]:
@@ -244,9 +270,6 @@ class Lab(Protocol):
         proposals: Ints | None = None,
     ) -> Target:
         """A target from generated tokens; the end-of-turn token is appended where it is missing."""
-
-    def keep_token_ids(self, examples: Sequence[Example], keep: str) -> frozenset[int]:
-        """Token ids that ``keep`` protects while decoding: the end-of-turn token, and the tasks' answer markers."""
 
     def reference_length(self, example: Example) -> int:
         """Tokens of the gold answer, end-of-turn token included."""

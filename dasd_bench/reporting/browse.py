@@ -1,4 +1,4 @@
-"""Picks records of a run and shows them: panels on a terminal, plain text when piped, one JSON object each."""
+"""Selects records of a run and shows them: panels on a terminal, plain text when piped, or one JSON object each."""
 
 from __future__ import annotations
 
@@ -15,12 +15,9 @@ from rich.text import Text
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError, unknown_name
 from dasd_bench.reporting.entries import Entry, entries
-from dasd_bench.reporting.samples import Sample, read_samples, samples_path
+from dasd_bench.reporting.samples import Sample, question_start, read_samples, samples_path
 from dasd_bench.results.runs import load_run
 from dasd_bench.types import Reason
-
-PROMPT_CHARACTERS = 600
-"""Shown of the end of a long prompt, where the question is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class Picked:
 
 
 def pick(run: Path, query: Query) -> list[Picked]:
-    """The records of a run that fit, by task, method, seed and item; raises :class:`UsageError` for unknown names."""
+    """The records of a run that match, by task, method, seed and item; raises :class:`UsageError` for unknown names."""
     results = load_run(run)
     rows = entries(results)
     for kind, asked, known in (
@@ -67,7 +64,7 @@ def pick(run: Path, query: Query) -> list[Picked]:
                     if fits and (not query.item or sample.id == query.item or sample.id.endswith(f"/{query.item}")):
                         found.append(Picked(task, entry.label, seed, sample))
     if not found:
-        raise UsageError(f"No record of {run.name} fits; leave out an option, or see 'dasd-bench table {run}'.")
+        raise UsageError(f"No record of {run.name} matches; drop an option, or see 'dasd-bench table {run}'.")
     return found
 
 
@@ -108,7 +105,7 @@ def _verdict(sample: Sample) -> str:
     found = "no answer found" if sample.extracted is None else f"answer '{_line(sample.extracted)}'"
     parts = [sample.reason.replace("_", " "), found]
     if sample.answer is not None:
-        parts.append(f"right is '{_line(sample.answer)}'")
+        parts.append(f"expected '{_line(sample.answer)}'")
     if sample.tokens is not None:
         parts.append(f"{sample.tokens} tokens")
     if sample.seconds:
@@ -123,7 +120,8 @@ def _line(text: str, width: int = 60) -> str:
 
 def _prompt(sample: Sample, whole: bool) -> str:
     text = sample.prompt.strip()
-    return text if whole or len(text) <= PROMPT_CHARACTERS else "[...] " + text[-PROMPT_CHARACTERS:]
+    start = 0 if whole else question_start(text)
+    return f"[{start:,} characters of few-shot examples: --full]\n{text[start:]}" if start else text
 
 
 def _panel(one: Picked, whole: bool) -> Panel:

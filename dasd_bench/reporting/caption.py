@@ -1,49 +1,93 @@
-"""Captions: what a reader must know to read the numbers, and what numbers of this size cannot show."""
+"""Captions and notes: what a reader must know to read the numbers, and what they cannot show."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from dasd_bench.reporting.entries import expected_seeds, task_infos
 from dasd_bench.reporting.format import listing
-from dasd_bench.results.schema import RunResults, TaskInfo
-from dasd_bench.stats.paired import Paired
-from dasd_bench.stats.power import detectable_difference, detectable_mean_difference
+from dasd_bench.reporting.table import Note
+from dasd_bench.results.schema import Arm, RunResults, TaskInfo
+from dasd_bench.stats.paired import Changes, Paired
+from dasd_bench.stats.power import changed_items_needed, detectable_difference, smallest_significant_difference
 
 Tests = Mapping[tuple[int, str], Paired]
 
 
 def score_caption(results: Sequence[RunResults], tests: Tests, baseline: str) -> list[str]:
-    """The sentences under the main table."""
+    """The two lines under the main table, and one more for each gate that hardly acts."""
     tasks = [task for task in task_infos(results) if not task.retention]
-    lines = [_items(results, tasks), _errors(tasks, [len(expected_seeds(run)) for run in results])]
+    lines = [f"{_items(results, tasks)} {_spread([len(expected_seeds(run)) for run in results])}"]
     if tests:
+        corrected = f", Holm's correction for {len(tests)} tests" if len(tests) > 1 else ""
         kinds = listing(sorted({test.test for test in tests.values()}))
-        corrected = f"over the {len(tests)} tests of this table" if len(tests) > 1 else "(one test)"
-        lines.append(
-            f"vs {baseline}: items won/lost and p by {kinds}; "
-            f"* p < .05, ** p < .01 after Holm's correction {corrected}."
-        )
-        lines.append(power_line(tasks, tests))
+        lines.append(f"* p < .05, ** p < .01 against {baseline} ({kinds}{corrected}). {power_line(tasks, tests)}")
+    return lines + idle_gates(results)
+
+
+def score_notes(results: Sequence[RunResults], tests: Tests, baseline: str) -> list[Note]:
+    """How the main table was made: intervals, tests, training, and whether each score compares with lm-eval's."""
+    tasks = [task for task in task_infos(results) if not task.retention]
+    notes = [Note(_intervals(tasks, [len(expected_seeds(run)) for run in results]))]
+    if tests:
+        notes.append(Note(f"vs {baseline}: items gained/lost and the uncorrected p.", "paired"))
+        notes += [Note(text) for text in power_notes(tasks, tests)]
+    notes.append(Note("ref. NLL: teacher-forced nats per token of the test references.", "nll"))
+    notes.append(Note("Bold: best of the column, whether or not significant; underlined: second best."))
     for run in results:
-        lines += training_lines(run, named=len(results) > 1)
-    lines += comparable_lines(tasks)
+        notes += [Note(text) for text in training_lines(run, named=len(results) > 1)]
+    notes += [Note(text) for text in comparable_lines(tasks)]
     if any(run.arms for run in results) and any(task.retention for task in task_infos(results)):
-        lines.append(
-            "TI, BWT: mean relative change to base on the trained tasks and on the others (see the retention table)."
+        notes.append(
+            Note(
+                "TI, BWT: mean relative change from base on the trained tasks and on the others (see the retention "
+                "table).",
+                "change",
+            )
         )
-        lines += [line for run in results if (line := left_out_line(run, run.tasks, named=len(results) > 1))]
+        left_out = [left_out_line(run, run.tasks, named=len(results) > 1) for run in results]
+        notes += [Note(line, "change") for line in left_out if line]
+    return notes
+
+
+IDLE_GATE = 0.01
+"""Below this share of replaced tokens a gate is reported as having no effect."""
+
+
+def idle_gates(results: Sequence[RunResults]) -> list[str]:
+    """A sentence for every row whose gate replaced so few tokens that it trained on its own rewrites."""
+    lines = []
+    for run in results:
+        for arm in run.arms:
+            share = gated_share(arm)
+            if share is not None and share < IDLE_GATE:
+                lines.append(
+                    f"{arm.label}: the gate replaced only {100 * share:.1f} % of the tokens of its answers, so this "
+                    "row is in effect self-distill."
+                )
     return lines
 
 
+def gated_share(arm: Arm) -> float | None:
+    """The share of a gated arm's answer tokens that the gate replaced, mean over seeds; None without a gate."""
+    stats = [one.target_stats for one in arm.seeds if one.target_stats is not None]
+    shares = [
+        value
+        for one in stats
+        if (value := one.replaced_share if one.gated_replaced_share is None else one.gated_replaced_share) is not None
+    ]
+    return fmean(shares) if shares else None
+
+
 def left_out_line(run: RunResults, tasks: Sequence[TaskInfo], *, named: bool = False) -> str:
-    """Which tasks have no relative change because the untrained model got nothing right; empty where there is none."""
+    """Which tasks have no relative change because the base scored 0; empty where there is none."""
     zero = [task.name for task in tasks if (base := run.base.get(task.name)) is not None and base.mean == 0]
     if not zero:
         return ""
-    start = f"Run {run.run_id}: left" if named else "Left"
-    return f"{start} out of the mean relative change, base being at 0: {', '.join(zero)}."
+    start = f"Run {run.run_id}: excluded" if named else "Excluded"
+    return f"{start} from the mean relative change, because base scores 0: {', '.join(zero)}."
 
 
 def _items(results: Sequence[RunResults], tasks: list[TaskInfo]) -> str:
@@ -66,76 +110,97 @@ def _items(results: Sequence[RunResults], tasks: list[TaskInfo]) -> str:
 def _seeds(seeds: list[int]) -> str:
     if len(seeds) > 1:
         return f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"
-    return f"one seed ({seeds[0]}), so nothing is known about the spread between seeds" if seeds else "no training"
+    return f"one seed ({seeds[0]}), seed variance unknown" if seeds else "no training"
 
 
-def _errors(tasks: list[TaskInfo], seeds: list[int]) -> str:
+def _spread(seeds: list[int]) -> str:
     """What ± and [..] are. ``seeds`` counts those of each run: a row's spread is over the seeds of its own run."""
+    if max(seeds) < 2:
+        return "[..]: 95 % interval over items."
+    over = f"{max(seeds)} seeds" if len({count for count in seeds if count}) == 1 else "the seeds of the row's run"
+    return f"±: standard deviation over {over}; [..]: 95 % interval over items."
+
+
+def _intervals(tasks: list[TaskInfo], seeds: list[int]) -> str:
     unit = "Percent" if all(task.percent for task in tasks) else "Shares in percent"
-    if max(seeds) > 1:
-        counts = {count for count in seeds if count}
-        over = f"{max(seeds)} seeds" if len(counts) == 1 else "the seeds of the row's run"
-        rows = "base" if len(counts) == 1 else "base and rows of one seed"
-        return (
-            f"{unit}; ± is the standard deviation over {over}; [..] is the 95 % interval over items (Wilson for "
-            f"{rows}, Agresti-Min for Δ). Intervals and tests are over items, for the seeds that were trained."
-        )
-    other = "" if all(task.percent for task in tasks) else " (bootstrap where it is not pass/fail)"
-    return f"{unit} with 95 % intervals over items: Wilson for a score{other}, Agresti-Min for Δ."
+    other = "" if all(task.percent for task in tasks) else ", bootstrap where it is not pass/fail"
+    several = " Intervals and tests are over items with the seeds averaged inside each item." if max(seeds) > 1 else ""
+    return f"{unit}. Intervals: Wilson for a score of one model{other}, Agresti-Min for a difference (Δ).{several}"
 
 
-def power_line(tasks: list[TaskInfo], tests: Tests, power: float = 0.8) -> str:
-    """What a comparison of this size can and cannot show, from the disagreement that was seen."""
+def power_line(tasks: Sequence[TaskInfo], tests: Tests, power: float = 0.8) -> str:
+    """The smallest true difference that each task's tests detect after Holm's correction.
+
+    The limit is that of Holm's first step, .05 / number of tests, which a method that alone differs has to meet.
+    A task has a range where its tests differ in how many items changed and by how much.
+    """
+    alpha = 0.05 / len(tests)
+    needed = changed_items_needed(alpha)
     parts = []
-    for task in tasks:
-        found = [test for (_, name), test in tests.items() if name == task.name]
-        if not found:
+    for task, found in _by_task(tasks, tests):
+        # Where nothing changed, the sizes seen in the task's other tests are the best guess.
+        seen = tuple(sorted(size for one in found for size in one.sizes))
+        each = {replace(one, sizes=one.sizes or seen) for one in found}
+        least = [value for one in each if (value := detectable_difference(one, power, alpha)) is not None]
+        if len(least) < len(each):
+            parts.append(f"{task.name} cannot reach p < .05 ({found[0].n} items, {needed} must change)")
             continue
-        n = found[0].n
-        if all(test.test == "exact McNemar" for test in found):
-            discordance = fmean((test.wins + test.losses) / n for test in found)
-            least = detectable_difference(n, discordance, power)
-            seen = f"{100 * discordance:.0f} % of {n} items answered differently"
-        else:
-            deviation = fmean(test.deviation for test in found)
-            least = detectable_mean_difference(n, deviation, power) if deviation else None
-            seen = f"{n} items"
-        if least is None:
-            parts.append(f"{task.name}: {n} items cannot show any difference")
-        elif task.percent:
-            parts.append(f"{task.name}: {100 * least:.1f} points ({seen})")
-        else:
-            parts.append(f"{task.name}: {least:.3g} ({seen})")
-    return (
-        f"What this size can show: a true difference is found in {100 * power:.0f} % of such runs (p < .05, "
-        f"uncorrected) only from about {'; '.join(parts)}. Smaller ones cannot be told from chance here: "
-        "no mark does not mean no effect."
-    )
+        ends = [f"{100 * end:.1f}" if task.percent else f"{end:.3g}" for end in (min(least), max(least))]
+        span = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+        parts.append(f"{task.name} {span}{' points' if task.percent else ''}")
+    corrected = ", corrected" if len(tests) > 1 else ""
+    return f"Minimum detectable difference ({100 * power:.0f} % power{corrected}): {'; '.join(parts)}."
+
+
+def power_notes(tasks: Sequence[TaskInfo], tests: Tests) -> list[str]:
+    """What the minimum detectable difference rests on, and the smallest difference that can be significant at all."""
+    alpha = 0.05 / len(tests)
+    needed = changed_items_needed(alpha)
+    floors = []
+    for task, found in _by_task(tasks, tests):
+        steps = {one.step for one in found if one.step is not None}
+        values = [smallest_significant_difference(found[0].n, step, alpha) for step in steps]
+        reached = [value for value in values if value is not None]
+        if reached and task.percent:
+            floors.append(f"{task.name} {100 * min(reached):.1f}")
+    limit = f"p < .05 / {len(tests)}, the first step of Holm's correction" if len(tests) > 1 else "p < .05"
+    lines = [
+        f"The minimum detectable difference is for {limit}, at the observed rates of change (a range where methods "
+        f"differ). At least {needed} items must change in the same direction. No mark does not mean no effect."
+    ]
+    if floors:
+        lines.append(f"No observed difference below this many points can be significant: {', '.join(floors)}.")
+    return lines
+
+
+def _by_task(tasks: Sequence[TaskInfo], tests: Tests) -> list[tuple[TaskInfo, list[Changes]]]:
+    found = [(task, [test.changes for (_, name), test in tests.items() if name == task.name]) for task in tasks]
+    return [(task, changes) for task, changes in found if changes]
 
 
 _SHORT = {"rows": "kept in each row, then by rows"}
-"""What needs more words than its name in "Loss divided by target tokens, ..."."""
+"""What needs more words than its name in "Loss normalised by the number of target tokens: ..."."""
 
 
 def training_lines(run: RunResults, *, named: bool) -> list[str]:
     """What the arms share and where they differ in their denominators."""
     about = "; ".join(part for part in (run.train.line, run.train.budget) if part)
     start = f"Run {run.run_id}: every" if named else "Every"
-    lines = [f"{start} method trained alike: {about}."] if about else []
+    lines = [f"{start} method has identical training settings: {about}."] if about else []
     if run.train.arms:
         each = "; ".join(f"{label}: {line}" for label, line in run.train.arms.items())
         lines = [
-            f"{f'Run {run.run_id}: methods' if named else 'Methods'} not trained alike, {run.train.budget}: {each}."
+            f"{f'Run {run.run_id}: training' if named else 'Training'} settings differ, {run.train.budget}: {each}."
         ]
     kinds: dict[str, list[str]] = {}
     for arm in run.arms:
         if arm.denominator:
             kinds.setdefault(arm.denominator, []).append(arm.label)
     if len(kinds) <= 1 and "rows" not in kinds:
-        lines += [f"Loss divided by {kind} target tokens." for kind in kinds]
+        lines += [f"Loss normalised by the number of {kind} target tokens." for kind in kinds]
     else:
         parts = "; ".join(f"{_SHORT.get(kind, kind)} ({', '.join(arms)})" for kind, arms in kinds.items())
-        lines.append(f"Loss divided by target tokens, {parts}.")
+        lines.append(f"Loss normalised by the number of target tokens: {parts}.")
     return lines
 
 
@@ -143,7 +208,7 @@ def comparable_lines(tasks: list[TaskInfo]) -> list[str]:
     """For every task whether its number is stock lm-eval's or our own variant."""
     lines = []
     for task in tasks:
-        kind = "comparable with stock lm-eval" if task.comparable else "our own variant, not a stock lm-eval number"
+        kind = "comparable with lm-eval" if task.comparable else "own variant, not comparable with lm-eval"
         why = f" ({task.note})" if task.note else ""
         lines.append(
             f"{task.name} v{task.version}: {task.metric}, filter {task.filter}, {task.num_fewshot}-shot, {kind}{why}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -12,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import DasdError, StoreError, UsageError, unknown_name
+from dasd_bench.files.json_file import read_object
 from dasd_bench.reporting.entries import usable
 from dasd_bench.reporting.format import bracket, score
 from dasd_bench.reporting.plots.source import Source
 from dasd_bench.reporting.render.markup import markdown
 from dasd_bench.reporting.scores import item_interval, run_table
-from dasd_bench.reporting.training_text import training_line, training_settings
 from dasd_bench.results.runs import read_manifest
 from dasd_bench.results.schema import Arm, RunResults, SeedArm, TaskInfo, TaskScore
+from dasd_bench.results.training_text import training_line, training_settings
 from dasd_bench.store.atomic import write_json, write_text
 
 LICENCES = {
@@ -68,7 +68,7 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     usable([source.results])
     arms = source.results.arms
     if not arms:
-        raise UsageError(f"Run {source.results.run_id} has no trained row; a card describes a row's adapter.")
+        raise UsageError(f"Run {source.results.run_id} has no trained row; a model card describes an adapter.")
     if row is not None and row not in {arm.label for arm in arms}:
         raise unknown_name("row", row, [arm.label for arm in arms])
     found = [
@@ -84,11 +84,11 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     whole = [one.name for one in found if _whole_model(source.results, one)]
     if whole and not kept:
         raise DasdError(
-            f"Run {source.results.run_id} trained all weights ({', '.join(whole)}), so there is no adapter: "
-            "cards are written for LoRA adapters only."
+            f"Run {source.results.run_id} trained all weights ({', '.join(whole)}), so it has no adapter: "
+            "model cards are written for LoRA adapters only."
         )
     if not kept:
-        raise DasdError(f"Run {source.results.run_id} keeps no adapter; run its command again to write them.")
+        raise DasdError(f"Run {source.results.run_id} has no adapter; rerun its command to write them.")
     return kept
 
 
@@ -119,8 +119,8 @@ def _copy(adapter: Adapter, folder: Path, names: HubNames) -> None:
     weights, config = ADAPTER_FILES
     try:
         shutil.copyfile(adapter.folder / weights, folder / weights)
-        settings = json.loads((adapter.folder / config).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        settings = read_object(adapter.folder / config, hint="run the command again to rebuild it")
+    except OSError as error:
         raise StoreError(f"{adapter.folder} cannot be copied: {error}; run the command again to rebuild it.") from None
     if names.model:
         settings["base_model_name_or_path"] = names.model
@@ -146,7 +146,7 @@ def card_text(source: Source, adapter: Adapter, names: HubNames) -> str:
         known_base=names.model is not None,
         scored=[(task, score_text(task, one), _base_text(run, task)) for task, one in scored],
         missing=[task.name for task in run.tasks if task.name not in adapter.seed_arm.scores],
-        table=markdown(run_table([run])),
+        table=markdown(run_table([run]), notes=True),
         command=str(manifest.get("command", "")),
         training=training_line(run, adapter.arm),
         stats=adapter.seed_arm.train_stats,

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from dasd_bench.errors import DasdError, StoreError, UsageError
-from dasd_bench.reporting.caption import power_line
+from dasd_bench.reporting.caption import power_line, power_notes
 from dasd_bench.reporting.entries import (
     Entry,
     entries,
@@ -20,7 +20,7 @@ from dasd_bench.reporting.entries import (
 )
 from dasd_bench.reporting.format import bracket, p_value, score, signed
 from dasd_bench.reporting.samples import Sample, read_samples, samples_path
-from dasd_bench.reporting.table import Cell, Column, Row, Table
+from dasd_bench.reporting.table import Cell, Column, Note, Row, Table
 from dasd_bench.results.runs import find_run, load_run
 from dasd_bench.results.schema import TaskInfo, TaskScore
 from dasd_bench.stats.multiple import holm, stars
@@ -81,7 +81,7 @@ def pick_sides(first: str, second: str, folder: Path) -> list[tuple[Side, Side]]
         pairs = [(a, b) for a in list_a for b in list_b if a.label == b.label]
     if not pairs:
         raise UsageError(
-            f"{path_a.name} and {path_b.name} share no method; name the rows to compare, such as "
+            f"{path_a.name} and {path_b.name} have no method in common; name the rows to compare, such as "
             f"'{path_a.name}:{list_a[0].label if list_a else 'base'}' and "
             f"'{path_b.name}:{list_b[0].label if list_b else 'base'}'."
         )
@@ -111,7 +111,7 @@ def compare_sides(a: Side, b: Side, changed: int = CHANGED_ITEMS) -> Comparison:
         if not ours or not theirs:
             notes.append(f"{info.name}: not finished on both sides.")
         elif not pairable(ours, theirs):
-            notes.append(f"{info.name}: not the same items on both sides, no paired test.")
+            notes.append(f"{info.name}: the two sides have different items, no paired test.")
         else:
             shared.append(info)
             tests[0, info.name] = compare(values(ours), values(theirs), higher_is_better=info.higher_is_better)
@@ -121,7 +121,7 @@ def compare_sides(a: Side, b: Side, changed: int = CHANGED_ITEMS) -> Comparison:
                 if (missing := side.entry.missing(info))
             ]
     if not tests:
-        raise DasdError(f"{a.name} and {b.name} have no task with the same finished items: {' '.join(notes)}")
+        raise DasdError(f"{a.name} and {b.name} have no task with the same evaluated items: {' '.join(notes)}")
     changes: list[Change] = []
     for info in shared if changed else []:
         try:
@@ -179,9 +179,13 @@ def _table(a: Side, b: Side, tasks: list[TaskInfo], tests: dict[tuple[int, str],
         Column("p_holm", "p (Holm)"),
     ]
     kinds = sorted({test.test for test in tests.values()})
-    caption = [f"A = {a.name}, B = {b.name}.", f"Paired by item; p two-sided by {', '.join(kinds)}."]
-    caption += [f"A - B with its 95 % interval over items. {power_line(tasks, tests)}"]
-    return Table("compare", f"{a.name} against {b.name}", columns, rows, caption, row_title="task")
+    caption = [
+        f"A = {a.name}, B = {b.name}. Paired by item: A - B with its 95 % interval over items; p two-sided "
+        f"({', '.join(kinds)}).",
+        power_line(tasks, tests),
+    ]
+    notes = [Note(text) for text in power_notes(tasks, tests)]
+    return Table("compare", f"{a.name} vs {b.name}", columns, rows, caption, row_title="task", notes=notes)
 
 
 def _mean(task: TaskInfo, scores: Sequence[TaskScore]) -> Cell:

@@ -10,10 +10,11 @@ from statistics import fmean, stdev
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError, did_you_mean
 from dasd_bench.methods.base import BASE
+from dasd_bench.reporting.caption import idle_gates
 from dasd_bench.reporting.entries import Entry, entries, group_names, pairable, task_infos, usable
 from dasd_bench.reporting.format import bracket, count, number, percent, score
 from dasd_bench.reporting.scores import PARTIAL_MARK, baseline_entry, run_warnings
-from dasd_bench.reporting.table import Cell, Column, Row, Table, ranked
+from dasd_bench.reporting.table import Cell, Column, Note, Row, Table, ranked
 from dasd_bench.results.quartiles import quartiles
 from dasd_bench.results.schema import RunResults, StageTime, TargetStats, TaskInfo, TaskScore
 from dasd_bench.stats.intervals import bootstrap, wilson
@@ -38,14 +39,14 @@ TARGET_FIELDS: tuple[TargetField, ...] = (
     (Column("hpr10", "HPR\n@10", shown=False), lambda s: s.hpr.get("10"), lambda v: number(v, 3)),
     (Column("hpr25", "HPR\n@25", shown=False), lambda s: s.hpr.get("25"), lambda v: number(v, 3)),
     (Column("acceptance", "accepted\n%"), lambda s: s.acceptance, percent),
-    (Column("ungated", "ungated\n%"), lambda s: s.ungated_acceptance, percent),
+    (Column("ungated", "ungated\n%", shown=False), lambda s: s.ungated_acceptance, percent),
     (Column("broke", "gate\nbroke"), lambda s: s.gate_broke, count),
-    (Column("mended", "gate\nmended"), lambda s: s.gate_mended, count),
+    (Column("mended", "gate\nfixed"), lambda s: s.gate_mended, count),
     (Column("gold", "gold\n%"), lambda s: s.gold_share, percent),
     (Column("replaced", "replaced\n%"), lambda s: s.replaced_share, percent),
+    (Column("gated_replaced", "in gated\n%"), lambda s: s.gated_replaced_share, percent),
     (Column("zero", "weight 0\n%"), lambda s: s.weight_zero_share, percent),
     (Column("length", "tokens\neach"), lambda s: s.mean_length, lambda v: number(v, 1)),
-    (Column("gated_replaced", "replaced\nin gated %", shown=False), lambda s: s.gated_replaced_share, percent),
     (Column("dropped", "dropped", shown=False), lambda s: s.dropped, count),
     (Column("length_50", "median\ntokens", shown=False), lambda s: _point(s, 1), lambda v: number(v, 0)),
     (Column("length_90", "90 %\ntokens", shown=False), lambda s: _point(s, 2), lambda v: number(v, 0)),
@@ -82,14 +83,24 @@ def target_table(results: Sequence[RunResults]) -> Table:
                 parts = ", ".join(f"{name} {k}" for name, k in _by_count(stats[0].reasons))
                 notes.append(f"{entry.label} targets: {parts}.")
     caption = [
-        "PPL is exp(mean nll) of the target tokens under the untrained model given the question alone; HPR@k the share "
-        "of tokens with perplexity above k. Accepted: the method's own answer was right; ungated: right without the "
-        "gate. Gold: targets that are the reference. Replaced: trained tokens taken from the base by the gate. "
-        "Weight 0: tokens that the static selection leaves out.",
-        *(["Means over seeds."] if varied else []),
-        *notes,
+        "Measured under the untrained model given only the question. PPL: exp(mean NLL); HPR@k: share of tokens with "
+        "perplexity above k; gold: targets that are the reference answer." + (" Means over seeds." if varied else "")
     ]
-    return Table("targets", "Training targets", [field[0] for field in TARGET_FIELDS], rows, caption)
+    explained = [
+        "Accepted: the method's own answer was correct; gate broke, gate fixed: "
+        "answers that only the gate made wrong, or right. Replaced: training tokens taken from the base by the gate; "
+        "in gated: the same among the gated answers, including those that were not used. Weight 0: tokens that the "
+        "static selection excludes."
+    ]
+    return Table(
+        "targets",
+        "Training targets",
+        [field[0] for field in TARGET_FIELDS],
+        rows,
+        [*caption, *idle_gates(results)],
+        [f"{line} Check its rule and tau." for line in idle_gates(results)],
+        notes=[Note(text) for text in (*explained, *notes)],
+    )
 
 
 def _finite(value: float) -> float | None:
@@ -123,12 +134,12 @@ def cost_table(results: Sequence[RunResults]) -> Table:
         *(Column(f"stage:{name}", name.replace(" ", "\n"), block="stages") for name in stages),
     ]
     caption = [
-        "Tokens and steps are per seed and count every epoch; stage times are wall time, summed over seeds; 'reused' "
-        "was found in the store and not computed again."
+        "Tokens and steps: per seed, all epochs. Stage times: wall time, summed over seeds; 'reused' stages were found "
+        "in the store."
     ]
     total = sum(stage.seconds for run in results for stage in run.stages if not stage.reused)
     if stages:
-        caption.append(f"Computed in this run: {format_seconds(total)} in all.")
+        caption.append(f"Total compute time in this run: {format_seconds(total)}.")
     return Table("cost", "Cost", columns, rows, caption)
 
 
@@ -159,12 +170,12 @@ def reason_table(results: Sequence[RunResults]) -> Table:
                         cells[key] = Cell(count(total), total, n=sum(one.n for one in scores))
             rows.append(Row(entry.label, cells, group))
     caption = [
-        "Answers, summed over seeds, that did not count for another reason than a wrong answer: none could be "
-        "extracted, the text was cut at the token budget, time ran out, or the machinery failed."
+        "Answers, summed over seeds: no answer could be extracted, generation stopped at the token limit, the time "
+        "limit was reached, or an infrastructure error occurred. Other incorrect answers are not counted here."
     ]
     order = [f"{task.name}:{reason}" for task in task_infos(results) for reason in FAILURES]
     ordered = [columns[key] for key in order if key in columns]
-    return Table("failures", "Failures that are not wrong answers", ordered, rows if ordered else [], caption)
+    return Table("failures", "Unscored and truncated answers", ordered, rows if ordered else [], caption)
 
 
 def _train_cells(entry: Entry) -> dict[str, Cell]:
@@ -293,7 +304,7 @@ def _by_group(results: Sequence[RunResults], by: str, baseline: str) -> Table:
         )
     several = any(len(entry.seed_arms()) > 1 for _, entry in listed)
     lines = ["Percent with 95 % intervals over items" + (" (means over seeds within items)." if several else ".")]
-    lines.append("Groups are small: read the intervals, not the ranks.")
+    lines.append("Groups are small, so rely on the intervals rather than the ranks.")
     if tests:
         versus = next(base.label for base in bases.values() if base is not None)
         lines.append(
@@ -301,9 +312,9 @@ def _by_group(results: Sequence[RunResults], by: str, baseline: str) -> Table:
         )
     if by == CONFIDENCE:
         lines.append(
-            "Items in four equal parts by the untrained model's confidence in its own answer: the geometric mean of "
-            "its tokens' probabilities, for multiple choice the probability of its choice among the choices. Q1 is "
-            "what it was least sure of. The same items for every row."
+            "Items by quartile of the untrained model's confidence in its own answer: the geometric mean of its token "
+            "probabilities, or for multiple choice the probability of its choice among the choices. Q1: least "
+            "confident. Every row has the same items."
         )
     columns = [
         _task_column(task, f"{task.name}:{name}", f"{task.name}\n{by} {name}\nn = {sizes[task.name, name]}")

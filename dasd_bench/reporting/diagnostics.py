@@ -73,11 +73,11 @@ def class_table(results: Sequence[RunResults]) -> Table:
         if cells:
             rows.append(Row(entry.label, cells, group))
     caption = [
-        "A token's kind is told by its text: digits and operators; format is what the task marks as answer format, the "
-        "end of the turn, line breaks and heading marks; wording is all else. Under the untrained model given the "
-        "question alone.",
-        "Replaced: of the candidates of this kind in gated answers, the share for which the gate took another token of "
-        "the base. Weight 0: the share of this kind's tokens that the static selection leaves out.",
+        "Tokens are classified by their text: numbers and operators; format (the task's answer markers, end of turn, "
+        "line breaks, heading marks); wording (all others). NLL and HPR are under the untrained model given only the "
+        "question.",
+        "Replaced: share of this kind's candidate tokens in gated answers that the gate replaced by a base token. "
+        "Weight 0: share of this kind's tokens that the static selection excludes.",
     ]
     return Table("classes", "Selection by kind of token", columns, rows, caption)
 
@@ -102,7 +102,7 @@ def outcome_table(results: Sequence[RunResults]) -> Table:
     arms = _arms(results)
     reasons = list(dict.fromkeys(reason for _, _, stats in arms for one in stats for reason in one.reasons))
     columns = [Column("accepted", "accepted"), Column("dropped", "dropped")]
-    columns += [Column("broke", "gate\nbroke"), Column("mended", "gate\nmended")]
+    columns += [Column("broke", "gate\nbroke"), Column("mended", "gate\nfixed")]
     columns += [Column(f"reason:{name}", name.replace(":", ":\n"), block="reasons") for name in reasons]
     rows = []
     for group, entry, stats in arms:
@@ -121,8 +121,8 @@ def outcome_table(results: Sequence[RunResults]) -> Table:
                 cells[f"reason:{name}"] = _count(found)
         rows.append(Row(entry.label, cells, group))
     caption = [
-        "Targets, summed over seeds. Broke: the ungated rewrite was right and the gated answer was not; mended: the "
-        "other way round. A reason after a colon says why the gated or rewritten answer was refused."
+        "Targets, summed over seeds. Gate broke: the ungated rewrite was correct and the gated answer was not; gate "
+        "fixed: the reverse. The word after a colon says why the gated or rewritten answer was rejected."
     ]
     return Table("outcomes", "Acceptance", columns, rows, caption)
 
@@ -157,8 +157,8 @@ def histogram_table(results: Sequence[RunResults]) -> Table:
             )
             cells[key] = Cell(percent(inside / total), inside / total, n=inside)
         rows.append(Row(entry.label, cells, group))
-    caption = ["Percent of target tokens by nll in nats under the untrained model; results.json has 49 bins."]
-    return Table("histogram", "Target tokens by nll", columns, rows, caption)
+    caption = ["Percent of target tokens by NLL (nats) under the untrained model; results.json has 49 bins."]
+    return Table("histogram", "Target tokens by NLL", columns, rows, caption)
 
 
 Part = Callable[[TaskScore], tuple[list[float], list[int]] | None]
@@ -175,7 +175,7 @@ def nll_table(run: RunResults, suffix: str = "") -> Table:
         for words, part in (
             ("reference, all tokens", _all_tokens),
             ("reference, numeric tokens", _numeric_tokens),
-            ("base's own right answers", _own_answers),
+            ("base's own correct answers", _own_answers),
         ):
             before = part(base.scores(task.name)[0]) if base is not None and base.scores(task.name) else None
             if before is None or not sum(before[1]):
@@ -196,12 +196,12 @@ def nll_table(run: RunResults, suffix: str = "") -> Table:
     columns = [Column("n", "items"), Column("tokens", "tokens"), Column("base", "base")]
     columns += [Column(entry.label, f"{entry.label}\nchange", "down") for entry in arms]
     caption = [
-        "Nats per token, teacher-forced. base: its nll with a 95 % interval; methods: change to base, paired by item "
-        "(bootstrap over items, all tokens of an item together; seeds averaged within items). Below 0 is better known.",
-        "The base's own right answers: a rise means that its own way of answering is unlearnt. For multiple choice "
-        "these are the references of the items that it got right.",
+        "Nats per token with 95 % intervals. base: NLL; methods: change from base, paired by item (bootstrap over "
+        "items, seeds averaged within items). Negative: more likely after training.",
+        "Base's own correct answers: an increase means that the model is unlearning its own way of answering. For "
+        "multiple choice these are the references of the items that base got right.",
     ]
-    return Table("nll", f"Teacher-forced nll{suffix}", columns, rows, caption, row_title="what")
+    return Table("nll", f"Teacher-forced NLL{suffix}", columns, rows, caption, row_title="what")
 
 
 def _change(entry: Entry, task: str, part: Part, before: Sequence[float], sizes: Sequence[int]) -> Cell | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dasd_bench.errors import DasdError, UsageError, did_you_mean
 from dasd_bench.methods.base import BASE
-from dasd_bench.reporting.training_text import runs_differ, settings_differ, training_line, training_settings
 from dasd_bench.results.schema import Arm, RunResults, SeedArm, TaskInfo, TaskScore
+from dasd_bench.results.training_text import runs_differ, settings_differ, training_line, training_settings
 
 TRAINING_CONDITIONS = ("training", "budget")
 """The conditions of a run that say how its arms were trained."""
@@ -64,11 +64,9 @@ def usable(results: Sequence[RunResults]) -> None:
     """Refuses what must not be in a table: cancelled runs and runs without a finished task."""
     for run in results:
         if run.status == "cancelled":
-            raise DasdError(
-                f"Run {run.run_id} was cancelled and is not put into a table; run its command again to finish it."
-            )
+            raise DasdError(f"Run {run.run_id} was cancelled, so it has no table; rerun its command to finish it.")
         if not any(entry.scores(task.name) for entry in entries(run) for task in run.tasks):
-            raise DasdError(f"Run {run.run_id} has no finished task; run its command again to go on.")
+            raise DasdError(f"Run {run.run_id} has no finished task; rerun its command to resume.")
 
 
 def group_names(results: Sequence[RunResults]) -> list[str]:

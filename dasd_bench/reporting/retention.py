@@ -1,4 +1,4 @@
-"""The retention table of a run: what every method lost or gained on sets that it was not trained on, and its drift."""
+"""The retention table of a run: change from base on tasks outside training, and drift from base."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dasd_bench.reporting.caption import left_out_line
 from dasd_bench.reporting.entries import Entry, entries, group_names, pairable, usable, values
 from dasd_bench.reporting.format import bracket, listing, number, score, signed
 from dasd_bench.reporting.scores import item_interval, outside
-from dasd_bench.reporting.table import Cell, Column, Row, Table
+from dasd_bench.reporting.table import Cell, Column, Note, Row, Table
 from dasd_bench.results.schema import Drift, RunResults, TaskInfo
 from dasd_bench.stats.clustered import mean_relative_change, ratio_bootstrap
 from dasd_bench.stats.intervals import Interval, bootstrap
@@ -51,9 +51,10 @@ def _table(run: RunResults, suffix: str) -> Table:
         f"Retention{suffix}",
         columns,
         rows,
-        _caption(run, tasks, tests, arms),
+        _caption(tests, arms),
         _warnings(tasks, arms),
         "set",
+        _notes(run, tasks, arms),
     )
 
 
@@ -181,41 +182,40 @@ def _token_mean(drifts: Sequence[Drift], get: Callable[[Drift], list[float]]) ->
     return math.fsum(summed) / math.fsum(sizes), ratio_bootstrap(summed, sizes)
 
 
-def _caption(
-    run: RunResults, tasks: Sequence[TaskInfo], tests: dict[tuple[str, str], Paired], arms: Sequence[Entry]
-) -> list[str]:
-    lines = (
-        [
-            "Sets outside the training tasks. base: score in percent; methods: change to base in points, paired by "
-            "item, 95 % interval over items; means over seeds."
-        ]
-        if arms
-        else ["Scores in percent with 95 % intervals over items; nothing was trained in this run."]
-    )
+def _caption(tests: dict[tuple[str, str], Paired], arms: Sequence[Entry]) -> list[str]:
+    if not arms:
+        return ["Scores in percent with 95 % intervals over items; no method was trained in this run."]
+    lines = [
+        "Tasks outside training. base: score in percent; methods: change from base in points (mean over seeds) with "
+        "95 % intervals over items."
+    ]
     if tests:
         kinds = listing(sorted({test.test for test in tests.values()}))
-        lines.append(f"* p < .05, ** p < .01 by {kinds}, after Holm's correction over the {len(tests)} tests here.")
+        lines.append(f"* p < .05, ** p < .01 against base ({kinds}, Holm's correction for {len(tests)} tests).")
+    return lines
+
+
+def _notes(run: RunResults, tasks: Sequence[TaskInfo], arms: Sequence[Entry]) -> list[Note]:
+    lines = []
     if arms:
         lines.append(
-            "BWT: mean over the sets of (method - base) / base. A set at the base's chance level cannot show "
-            "forgetting well: its relative change is noise over a constant."
+            "BWT: mean over the sets of (method - base) / base. A set where base is at chance level can hardly show "
+            "forgetting: its relative change is mostly noise."
         )
         if left_out := left_out_line(run, tasks):
             lines.append(left_out)
-    lines.append(
-        "Drift needs no reference answer: perplexity of the base on what the model writes on held-out prompts (base: "
-        "its own perplexity on itself), and the mean per token of the square root of the Jensen-Shannon divergence "
-        "between the two models' next-token distributions along the base's outputs (0 to .83)."
-    )
-    lines.append(
-        "; ".join(
-            f"{task.name}: {task.metric}, {task.num_fewshot}-shot, "
-            f"{'as stock lm-eval' if task.comparable else 'our own variant'}"
-            for task in tasks
+    if run.base_drift is not None:
+        lines.append(
+            "Drift needs no reference answers: PPL of base on the model's own outputs for held-out prompts (for base, "
+            "on its own outputs), and the Jensen-Shannon distance between the two models' next-token distributions "
+            "along base's outputs, mean over tokens (0 to .83)."
         )
-        + "."
-    )
-    return lines
+    settings = [
+        f"{task.name}: {task.metric}, {task.num_fewshot}-shot, "
+        f"{'comparable with lm-eval' if task.comparable else 'own variant'}"
+        for task in tasks
+    ]
+    return [Note(text) for text in [*lines, f"{'; '.join(settings)}."]]
 
 
 def _warnings(tasks: Sequence[TaskInfo], arms: Sequence[Entry]) -> list[str]:

@@ -63,6 +63,23 @@ def item_interval(info: TaskInfo, scores: Sequence[TaskScore]) -> Interval | Non
     return bootstrap(items)
 
 
+def average_interval(tasks: Sequence[TaskInfo], scores: Sequence[list[TaskScore]]) -> Interval | None:
+    """The 95 % interval of the plain average over tasks, from those of the tasks; None where one has none.
+
+    The distances from each score to its ends add in squares (MOVER: Zou and Donner 2008, Stat. Med. 27:1693), so that
+    tasks at 0 or 100 % keep a width.
+    """
+    found = [item_interval(task, one) for task, one in zip(tasks, scores, strict=True)]
+    intervals = [interval for interval in found if interval is not None]
+    if not intervals or len(intervals) < len(found):
+        return None
+    means = [fmean(score.mean for score in one) for one in scores]
+    below = math.sqrt(sum((mean - one.low) ** 2 for mean, one in zip(means, intervals, strict=True))) / len(means)
+    above = math.sqrt(sum((one.high - mean) ** 2 for mean, one in zip(means, intervals, strict=True))) / len(means)
+    average = fmean(means)
+    return Interval(average - below, average + above, intervals[0].level, "MOVER")
+
+
 def run_table(results: Sequence[RunResults], *, baseline: str = BASE) -> Table:
     """The table of scores of one run or of several (one group of rows each).
 
@@ -90,7 +107,12 @@ def run_table(results: Sequence[RunResults], *, baseline: str = BASE) -> Table:
         title += " (partial run)"
     table = Table("scores", title, _columns(tasks, rows, bases, baseline), rows)
     warnings = [*work.unpaired, *run_warnings(results, work.partial)]
-    return replace(ranked(table), caption=captions.score_caption(results, work.tests, baseline), warnings=warnings)
+    return replace(
+        ranked(table),
+        caption=captions.score_caption(results, work.tests, baseline),
+        notes=captions.score_notes(results, work.tests, baseline),
+        warnings=warnings,
+    )
 
 
 def baseline_entry(run: RunResults, baseline: str) -> Entry | None:
@@ -111,12 +133,12 @@ def _columns(tasks: list[TaskInfo], rows: list[Row], bases: dict[int, Entry | No
     columns = [Column(task.name, task.name, way(task), "scores", ranked=True) for task in tasks]
     columns.append(Column("average", "average", "up", "scores", ranked=True, shown=len(tasks) > 1))
     columns.append(Column("delta", f"Δ {versus}", "up", "scores"))
-    columns += [Column("ti", "TI %", "up", "scores"), Column("bwt", "BWT %", "up", "scores")]
+    columns += [Column("ti", "TI %", "up", "change"), Column("bwt", "BWT %", "up", "change")]
     columns += [Column(f"{task.name}:vs", f"{task.name}\nvs {versus}", "", "paired") for task in tasks]
-    columns += [Column(f"{task.name}:nll", f"{task.name}\nref. nll", "down", "nll", ranked=True) for task in tasks]
+    columns += [Column(f"{task.name}:nll", f"{task.name}\nref. NLL", "down", "nll", ranked=True) for task in tasks]
     for task in tasks:
         key = f"{task.name}:nll_numeric"
-        columns.append(Column(key, f"{task.name}\nnumeric nll", "down", "nll", ranked=True, shown=False))
+        columns.append(Column(key, f"{task.name}\nnumeric NLL", "down", "nll", ranked=True, shown=False))
     names = {task.name for task in tasks}
     return [column for column in columns if column.key in names or used(column.key)]
 
@@ -130,7 +152,7 @@ def _test(work: _Work, index: int, entry: Entry, base: Entry | None) -> None:
             work.tests[index, info.name] = compare(values(ours), values(theirs), higher_is_better=info.higher_is_better)
         elif ours and theirs:
             work.unpaired.append(
-                f"{entry.label} and {base.label} were not scored on the same items of {info.name}: no paired test."
+                f"{entry.label} and {base.label} were scored on different items of {info.name}: no paired test."
             )
 
 
@@ -218,8 +240,10 @@ def _summary_cells(work: _Work, entry: Entry, base: Entry | None) -> dict[str, C
         average = fmean(fmean(means) for means in by_task)
         seeds = _seed_averages(by_task)
         spread = stdev(seeds) if len(seeds) > 1 else None
-        detail = "" if spread is None else f"± {score(spread, True)}"
-        cells["average"] = Cell(score(average, True), average, detail, spread=spread)
+        interval = average_interval(own, [entry.scores(task.name) for task in own])
+        detail = bracket(interval) if spread is None else f"± {score(spread, True)}"
+        low, high = (None, None) if interval is None else (interval.low, interval.high)
+        cells["average"] = Cell(score(average, True), average, detail, low, high, spread)
         if base is not None and base.label != entry.label and not any(base.missing(task) for task in own):
             cells |= _delta_cell(entry, base, own)
     whole = all(entry.scores(task.name) for task in kept)
@@ -276,7 +300,7 @@ def run_warnings(results: Sequence[RunResults], partial: Sequence[str]) -> list[
     for run in results:
         if run.status == "partial":
             warnings.append(
-                f"Run {run.run_id} is partial: what is marked {PARTIAL_MARK} is unfinished and not averaged."
+                f"Run {run.run_id} is partial: entries marked {PARTIAL_MARK} are unfinished and not averaged."
             )
         done = {arm.label for arm in run.arms}
         absent = [name for name in run.methods if name not in done]
@@ -288,7 +312,7 @@ def run_warnings(results: Sequence[RunResults], partial: Sequence[str]) -> list[
             if (total := sum(s.reasons.get(INFRASTRUCTURE, 0) for e in entries(run) for s in e.scores(task.name)))
         }
         warnings += [
-            f"Run {run.run_id}, {name}: {total} answers failed in the machinery, not in the model, and count as wrong."
+            f"Run {run.run_id}, {name}: {total} answers were lost to infrastructure errors and count as wrong."
             for name, total in broken.items()
         ]
     if partial:

@@ -12,17 +12,21 @@ from dasd_bench.reporting.details import cost_table, reason_table, target_table
 from dasd_bench.reporting.render.machine import table_object
 from dasd_bench.reporting.render.terminal import renderables, terminal_text
 from dasd_bench.reporting.retention import retention_tables
-from dasd_bench.reporting.samples import Sample
+from dasd_bench.reporting.samples import Sample, question_start
 from dasd_bench.reporting.scores import run_table
-from dasd_bench.reporting.table import Table
-from dasd_bench.results.runs import list_runs, load_run, manifest_lines, read_manifest, runs_table
-from dasd_bench.results.schema import RESULTS_FILE, RunResults
+from dasd_bench.reporting.table import MISSING, Cell, Column, Row, Table
+from dasd_bench.results.directory import RESULTS_FILE
+from dasd_bench.results.runs import RunSummary, list_runs, load_run, manifest_lines, read_manifest
+from dasd_bench.results.schema import RunResults
 
 PIPED_WIDTH = 110
 """Columns of a table that does not go to a terminal."""
 
 COMPLETION_LINES = 12
 """Lines shown of one completion."""
+
+TABLES_FILE = "tables.md"
+"""A run's tables as a person saved them beside its manifest."""
 
 
 def run_tables(results: Sequence[RunResults], baseline: str = "base") -> list[Table]:
@@ -37,8 +41,11 @@ def run_tables(results: Sequence[RunResults], baseline: str = "base") -> list[Ta
     return [table for table in tables if table.rows]
 
 
-def print_tables(console: Console, tables: Sequence[Table]) -> None:
-    """Prints warnings and tables: styled on a terminal at its width, plain when piped, one event each as JSON."""
+def print_tables(console: Console, tables: Sequence[Table], *, notes: bool = False) -> None:
+    """Prints warnings and tables: styled on a terminal at its width, plain when piped, one event each as JSON.
+
+    Without ``notes`` a line says where they are.
+    """
     for table in tables:
         for warning in table.warnings:
             console.warn(warning)
@@ -46,26 +53,39 @@ def print_tables(console: Console, tables: Sequence[Table]) -> None:
         for table in tables:
             console.event("table", table=table_object(table))
     elif console.is_terminal:
-        for part in renderables(tables, console.rich.width):
+        for part in renderables(tables, console.rich.width, notes=notes):
             console.renderable(part)
     else:
-        console.result(terminal_text(tables, PIPED_WIDTH).rstrip("\n"))
+        console.result(terminal_text(tables, PIPED_WIDTH, notes=notes).rstrip("\n"))
+    if not notes and not console.json_events and any(table.notes for table in tables):
+        console.say("How these numbers are made: dasd-bench table RUN --notes")
 
 
 def show_run(console: Console, run: Path) -> None:
-    """Prints one run: its manifest, its tables where any task was finished, its warnings and its files."""
+    """Prints one run: its tables and warnings first, then its manifest."""
     manifest = read_manifest(run)
     console.result(f"Run {run.name}", path=str(run), manifest=manifest)
-    if not console.json_events:
-        for line in manifest_lines(manifest) if manifest else ["  no manifest: this run has not finished"]:
-            console.result(line)
-        console.result("")
+    _show_results(console, run, str(manifest.get("status", "")))
+    if console.json_events:
+        return
+    console.result("")
+    for line in manifest_lines(manifest) if manifest else ["No manifest.json: the run was interrupted or is at work."]:
+        console.result(line)
+
+
+def _show_results(console: Console, run: Path, status: str) -> None:
     if not (run / RESULTS_FILE).exists():
-        console.result("No results yet: run the same command again to go on.")
+        if status in ("finished", "partial"):
+            console.result(f"This run is {status}, but its {RESULTS_FILE} is not here, so its tables cannot be made.")
+            if (run / TABLES_FILE).is_file():
+                console.result(f"Its {TABLES_FILE} as it was written:\n")
+                console.result((run / TABLES_FILE).read_text(encoding="utf-8"))
+        else:
+            console.result("No results yet: rerun the same command to resume.")
         return
     results = load_run(run)
     if results.status == "cancelled":
-        console.result("This run was cancelled, so its numbers are not shown; run its command again to finish it.")
+        console.result("This run was cancelled, so its numbers are not shown; rerun its command to finish it.")
         return
     print_tables(console, run_tables([results]))
     for text in [*results.warnings, *results.notes]:
@@ -99,17 +119,18 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def change_lines(change: Change, width: int) -> list[str]:
-    """One changed item: the prompt's end, then both completions side by side."""
+    """One changed item: its whole question (few-shot examples left out), then both completions side by side."""
     better = "A better" if change.difference > 0 else "B better"
-    prompt = " ".join(change.prompt.split())
-    lines = ["", f"{change.item} ({better})", f"  ...{prompt[-(width - 6) :]}" if prompt else ""]
+    lines = ["", f"{change.item} ({better})"]
+    for line in change.prompt[question_start(change.prompt) :].strip().splitlines():
+        lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="  ") or [""]
     half = (width - 5) // 2
     left, right = _column(change.a, "A", half), _column(change.b, "B", half)
     for index in range(max(len(left), len(right))):
         one = left[index] if index < len(left) else ""
         other = right[index] if index < len(right) else ""
         lines.append(f"  {one:<{half}} | {other}".rstrip())
-    return lines if prompt else lines[:2] + lines[3:]
+    return lines
 
 
 def _column(sample: Sample, name: str, width: int) -> list[str]:
@@ -120,3 +141,28 @@ def _column(sample: Sample, name: str, width: int) -> list[str]:
     if len(body) > len(shown):
         shown[-1] = f"[{len(body) - len(shown) + 1} more lines]"
     return lines + shown
+
+
+def runs_table(runs: list[RunSummary], folder: Path) -> Table:
+    """``list runs`` as a table."""
+    columns = [Column(key, key) for key in ("status", "model", "methods", "tasks", "created")]
+    rows = [
+        Row(
+            run.name,
+            {
+                "status": Cell(run.status),
+                "model": Cell(run.model or MISSING),
+                "methods": Cell(_joined(run.methods)),
+                "tasks": Cell(_joined(run.tasks)),
+                "created": Cell(run.created[:16].replace("T", " ") or MISSING),
+            },
+        )
+        for run in runs
+    ]
+    problems = [run.problem for run in runs if run.problem]
+    return Table("runs", f"Runs in {folder}", columns, rows, warnings=problems, row_title="run")
+
+
+def _joined(names: list[str], limit: int = 32) -> str:
+    text = ", ".join(names) or MISSING
+    return text if len(text) <= limit else f"{len(names)}: {text[: limit - 6]}..."

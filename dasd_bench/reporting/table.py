@@ -82,8 +82,16 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence for those who ask how to read a table. With a ``block`` it concerns that block's columns alone."""
+
+    text: str
+    block: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """A titled table with a caption (sentences) and warnings that must be seen with it."""
+    """A titled table with the ``caption`` that every reader needs, ``notes`` for ``--notes``, and warnings."""
 
     key: str
     title: str
@@ -92,10 +100,16 @@ class Table:
     caption: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     row_title: str = "method"
+    notes: list[Note] = field(default_factory=list)
 
     def shown(self) -> list[Column]:
         """The columns that a reader sees."""
         return [column for column in self.columns if column.shown]
+
+    def sentences(self, notes: bool) -> list[str]:
+        """The caption, and with ``notes`` the notes that concern a column that is shown."""
+        blocks = {column.block for column in self.shown()}
+        return self.caption + [n.text for n in self.notes if notes and (not n.block or n.block in blocks)]
 
     def groups(self) -> list[tuple[str, list[Row]]]:
         """Rows by group, in order of first appearance."""
@@ -108,7 +122,7 @@ class Table:
 def ranked(table: Table) -> Table:
     """The table with best and second-best cells ranked within each group, by raw values; all-equal columns are not.
 
-    Ties share a rank, and a tie for first leaves no second.
+    Ties share a rank, and a tie for first leaves no second; the worse of two rows is no second either.
     """
     marks: dict[tuple[int, str], int] = {}
     for column in table.columns:
@@ -137,7 +151,7 @@ def _ranks(rows: Sequence[Row], column: Column) -> list[tuple[Row, int]]:
         return []
     first = [(row, 1) for row, value in scored if round(value, 9) == levels[0]]
     second = [(row, 2) for row, value in scored if round(value, 9) == levels[1]]
-    return first if len(first) > 1 else first + second
+    return first if len(first) > 1 or len(scored) < 3 else first + second
 
 
 def choose_columns(table: Table, names: Sequence[str]) -> Table:

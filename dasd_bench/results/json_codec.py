@@ -81,7 +81,7 @@ def _scalar(hint: type, value: Any, path: str) -> Any:
     if hint is float:
         if value is None:
             return math.nan
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 10**300:
             return float(value)
     elif hint is int:
         if isinstance(value, int) and not isinstance(value, bool):

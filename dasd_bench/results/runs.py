@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import DasdError, StoreError, UsageError, did_you_mean
-from dasd_bench.reporting.table import MISSING, Cell, Column, Row, Table
-from dasd_bench.results.schema import RESULTS_FILE, RunResults
+from dasd_bench.files.json_file import read_object
+from dasd_bench.results.directory import MANIFEST_FILE, MARKS, RESULTS_FILE, SPEC_FILE
+from dasd_bench.results.schema import RunResults
 
-MANIFEST_FILE = "manifest.json"
-SPEC_FILE = "spec.yaml"
-MARKS = (RESULTS_FILE, MANIFEST_FILE, SPEC_FILE)
+MISSING = "–"
+
+SHAPES = {
+    "status": str, "created": str, "command": str, "model": dict, "chat_template": dict, "seeds": list, "arms": list,
+    "tasks": list, "failures": list, "left_out": list, "stages": dict, "environment": dict, "regraded": list,
+}  # fmt: skip
+"""The fields of a manifest that are read again, where they are there, with their kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,11 @@ def is_run(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in MARKS)
 
 
+def run_inputs(runs: Iterable[Path]) -> list[Path]:
+    """The files that tables, figures and pages of runs are made from: no output may replace them."""
+    return [run / name for run in runs for name in MARKS]
+
+
 def run_dirs(folder: Path) -> list[Path]:
     """The runs directly under ``folder``, by name."""
     return sorted(path for path in folder.iterdir() if is_run(path)) if folder.is_dir() else []
@@ -48,7 +57,7 @@ def find_run(name: str, folder: Path) -> Path:
             return path
     known = [path.name for path in run_dirs(folder)]
     if Path(name).is_dir():
-        raise UsageError(f"{name} is a folder but holds no run (no {', '.join(MARKS)}); name a run directory.")
+        raise UsageError(f"{name} is a folder without a run (no {', '.join(MARKS)}); name a run directory.")
     listed = f" Runs in {folder}: {', '.join(known)}." if known else f" There are no runs in {folder}."
     raise UsageError(f"Unknown run '{name}'.{did_you_mean(name, known)}{listed}")
 
@@ -64,34 +73,46 @@ def newest_run(folder: Path) -> Path:
 def read_manifest(run: Path) -> dict[str, Any]:
     """``manifest.json``, or an empty dict for an unfinished run; raises :class:`StoreError` where it is damaged."""
     path = run / MANIFEST_FILE
-    if not path.exists():
-        return {}
+    hint = "run the command again to rebuild it"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise StoreError(f"{path} cannot be read ({err}); run the command again to rebuild it.") from None
-    if not isinstance(found, dict):
-        raise StoreError(f"{path} should hold an object; run the command again to rebuild it.")
+        found = read_object(path, hint=hint)
+    except FileNotFoundError:
+        return {}
+    for name, kind in SHAPES.items():
+        value = found.get(name)
+        objects = name in ("tasks", "arms") and isinstance(value, list)
+        if value is not None and (
+            not isinstance(value, kind) or (objects and not all(isinstance(one, dict) for one in value))
+        ):
+            raise StoreError(f"{path}: '{name}' is not as this program writes it; {hint}.")
     return found
 
 
 def load_run(run: Path) -> RunResults:
     """The results of a run directory.
 
-    A run without a manifest was stopped before its end: it is taken as partial, whatever its results say. Raises
+    A run without a manifest was interrupted, and is partial, unless it has every score that it should have. Raises
     :class:`StoreError` where the results are damaged, were never made, or were not copied with the rest.
     """
     manifest = read_manifest(run)
     if manifest.get("status") in ("finished", "partial") and not (run / RESULTS_FILE).exists():
         raise StoreError(
-            f"{run} has the manifest of a {manifest['status']} run but not its {RESULTS_FILE}, which tables are made "
-            f"of: copy that file from where the run was made, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
+            f"{run} has the manifest of a {manifest['status']} run but not its {RESULTS_FILE}, which tables are "
+            f"made from: copy that file from the original run, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
         )
     results = RunResults.load(run)
-    status = str(manifest.get("status", "partial"))
+    status = str(manifest.get("status", "finished" if not manifest and _complete(results) else "partial"))
     if status != "finished" and results.status == "finished":
         results.status = status if status in ("partial", "cancelled") else "partial"
     return results
+
+
+def _complete(results: RunResults) -> bool:
+    """True where the base and every method, with every seed, have a score on every task."""
+    tasks = {task.name for task in results.tasks}
+    seeds = {arm.label: {one.seed for one in arm.seeds if tasks <= one.scores.keys()} for arm in results.arms}
+    wanted = set(results.seeds)
+    return tasks <= results.base.keys() and all(wanted <= seeds.get(name, set()) for name in results.methods)
 
 
 def summarize(run: Path) -> RunSummary:
@@ -120,31 +141,6 @@ def list_runs(folder: Path) -> list[RunSummary]:
     return sorted((summarize(run) for run in run_dirs(folder)), key=lambda run: (run.created, run.name), reverse=True)
 
 
-def runs_table(runs: list[RunSummary], folder: Path) -> Table:
-    """``list runs`` as a table."""
-    columns = [Column(key, key) for key in ("status", "model", "methods", "tasks", "created")]
-    rows = [
-        Row(
-            run.name,
-            {
-                "status": Cell(run.status),
-                "model": Cell(run.model or MISSING),
-                "methods": Cell(_joined(run.methods)),
-                "tasks": Cell(_joined(run.tasks)),
-                "created": Cell(run.created[:16].replace("T", " ") or MISSING),
-            },
-        )
-        for run in runs
-    ]
-    problems = [run.problem for run in runs if run.problem]
-    return Table("runs", f"Runs in {folder}", columns, rows, warnings=problems, row_title="run")
-
-
-def _joined(names: list[str], limit: int = 32) -> str:
-    text = ", ".join(names) or MISSING
-    return text if len(text) <= limit else f"{len(names)}: {text[: limit - 6]}..."
-
-
 def manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
     """The manifest as readable lines, ``name: value``, nested objects dotted; long lists are counted."""
     for name, value in manifest_items(manifest):
@@ -161,7 +157,7 @@ def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
         for name, inner in value.items():
             yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
     elif isinstance(value, list) and (len(value) > 8 or any(isinstance(item, (dict, list)) for item in value)):
-        yield prefix, f"{len(value)} entries"
+        yield prefix, f"{len(value)} entr{'y' if len(value) == 1 else 'ies'}"
     elif isinstance(value, list):
         yield prefix, ", ".join(map(str, value)) or MISSING
     else:

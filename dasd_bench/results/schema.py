@@ -8,18 +8,19 @@ The schema is documented for readers in ``docs/results-schema.md``.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import StoreError
+from dasd_bench.files.json_file import parse
+from dasd_bench.files.text import read_text
+from dasd_bench.results.directory import RESULTS_FILE
 from dasd_bench.results.json_codec import DecodeError, decode, dumps
 from dasd_bench.store.atomic import write_text
 
 SCHEMA_VERSION = 1
-RESULTS_FILE = "results.json"
 STATUSES = ("finished", "partial", "cancelled")
 
 
@@ -331,11 +332,9 @@ class RunResults:
     def from_json(text: str, where: str = RESULTS_FILE) -> RunResults:
         """Reads ``to_json``'s text; raises :class:`StoreError` naming ``where`` and the field or the schema version."""
         try:
-            raw = json.loads(text)
-        except json.JSONDecodeError as err:
-            raise StoreError(
-                f"{where}, line {err.lineno}: not valid JSON ({err.msg}); run the command again."
-            ) from None
+            raw = parse(text)
+        except ValueError as err:
+            raise StoreError(f"{where}: not valid JSON ({err}); run the command again.") from None
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA_VERSION:
             raise StoreError(
@@ -345,7 +344,7 @@ class RunResults:
         try:
             results = decode(RunResults, raw)
         except DecodeError as err:
-            raise StoreError(f"{where}: {err}; the file is damaged, run the command again to rebuild it.") from None
+            raise StoreError(f"{where}: {err}; the file is damaged, rerun the command to rebuild it.") from None
         _check(results, where)
         return results
 
@@ -360,13 +359,11 @@ class RunResults:
         """Reads ``run_dir/results.json``; raises :class:`StoreError` where there is none."""
         path = run_dir / RESULTS_FILE
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path, StoreError)
         except FileNotFoundError:
             raise StoreError(
-                f"{run_dir} has no {RESULTS_FILE}: no task was finished; run the same command again to go on."
+                f"{run_dir} has no {RESULTS_FILE}: no task was finished; rerun the same command to resume."
             ) from None
-        except (OSError, UnicodeDecodeError) as err:
-            raise StoreError(f"{path} cannot be read: {err}.") from None
         return RunResults.from_json(text, str(path))
 
     def task(self, name: str) -> TaskInfo:
@@ -381,7 +378,7 @@ def hash_items(ids: Sequence[str]) -> str:
 
 def _check(results: RunResults, where: str) -> None:
     if results.status not in STATUSES:
-        raise StoreError(f"{where}: status '{results.status}' is none of {', '.join(STATUSES)}; run the command again.")
+        raise StoreError(f"{where}: status '{results.status}' is not one of {', '.join(STATUSES)}; rerun the command.")
     named = [("base", results.base)]
     named += [(f"{arm.label} seed {one.seed}", one.scores) for arm in results.arms for one in arm.seeds]
     tasks = {task.name for task in results.tasks}
@@ -393,5 +390,5 @@ def _check(results: RunResults, where: str) -> None:
             if lengths != {score.n}:
                 raise StoreError(
                     f"{where}: {label} on {task} says n = {score.n} but holds {sorted(lengths)} items; "
-                    "the file is damaged, run the command again to rebuild it."
+                    "the file is damaged, rerun the command to rebuild it."
                 )

@@ -12,15 +12,13 @@ import numpy.typing as npt
 
 from dasd_bench.results.schema import ClassStats
 from dasd_bench.results.token_classes import NAMES, TokenClass, TokenClasses
-from dasd_bench.types import Floats, Ints, Origin, ScoredTarget
+from dasd_bench.types import Ints, Origin, WeightedTarget
 
 Array = npt.NDArray[np.float64]
 Kinds = npt.NDArray[np.uint8]
 
 
-def class_stats(
-    scored: Sequence[ScoredTarget], weights: Sequence[Floats], classes: TokenClasses, limit: float = 2.5
-) -> dict[str, ClassStats]:
+def class_stats(scored: Sequence[WeightedTarget], classes: TokenClasses, limit: float = 2.5) -> dict[str, ClassStats]:
     """Counts and shares by kind of token, over all targets of an arm.
 
     ``replaced`` goes by the kind of the candidate that was refused, not of the base's token that stands there instead;
@@ -40,7 +38,7 @@ def class_stats(
         replaced.append(refused)
     kind, want = _joined(own), _joined(wanted)
     nll = np.concatenate([-item.scores.logp.astype(np.float64) for item in scored] or [np.zeros(0)])
-    zero = np.concatenate([np.asarray(weight) == 0 for weight in weights] or [np.zeros(0, dtype=np.bool_)])
+    zero = np.concatenate([item.weights == 0 for item in scored] or [np.zeros(0, dtype=np.bool_)])
     gate = np.concatenate(gated or [np.zeros(0, dtype=np.bool_)])
     taken = np.concatenate(replaced or [np.zeros(0, dtype=np.bool_)])
     found = {}
@@ -58,7 +56,7 @@ def class_stats(
     return found
 
 
-def wanted_kinds(item: ScoredTarget, classes: TokenClasses, own: Kinds) -> Kinds:
+def wanted_kinds(item: WeightedTarget, classes: TokenClasses, own: Kinds) -> Kinds:
     """The kind of what the answer-aware stream wanted at each place: its proposal where the base's token was taken."""
     target = item.target
     if target.proposals is None:
@@ -70,7 +68,7 @@ def _joined(parts: Sequence[Kinds]) -> Kinds:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint8)
 
 
-def selector_auc(scored: Sequence[ScoredTarget], classes: TokenClasses) -> tuple[float | None, float | None]:
+def selector_auc(scored: Sequence[WeightedTarget], classes: TokenClasses) -> tuple[float | None, float | None]:
     """How well two scores tell wording from numbers and operators: the base's confidence, and p of the token itself.
 
     Each is the chance that a random wording token has a higher score than a random numeric one (ties count half): .5
@@ -110,7 +108,7 @@ def auc(higher: Array, lower: Array) -> float | None:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def gold_agreement(scored: Sequence[ScoredTarget], gold: Sequence[Ints]) -> float:
+def gold_agreement(scored: Sequence[WeightedTarget], gold: Sequence[Ints]) -> float:
     """Mean over targets of the F measure of the longest common subsequence of tokens with the gold answer's (ROUGE-L,
     Lin 2004): 1 for the gold answer itself. NaN without targets."""
     found = []
@@ -136,7 +134,7 @@ def common_length(a: Sequence[int], b: Sequence[int]) -> int:
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
-def numbers_kept(scored: Sequence[ScoredTarget]) -> float | None:
+def numbers_kept(scored: Sequence[WeightedTarget]) -> float | None:
     """Share of the numbers in the gold answers that the targets have too, each counted as often as it stands; None
     where the gold answers have no number."""
     total = kept = 0

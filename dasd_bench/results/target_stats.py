@@ -11,7 +11,7 @@ import numpy as np
 from dasd_bench.results.schema import TargetStats
 from dasd_bench.results.target_classes import class_stats, gold_agreement, numbers_kept, selector_auc
 from dasd_bench.results.token_classes import TokenClasses
-from dasd_bench.types import Floats, Ints, Origin, ScoredTarget
+from dasd_bench.types import Ints, Origin, WeightedTarget
 
 HPR_LIMITS = (2.5, 10.0, 25.0)
 """Perplexity limits of the high-perplexity ratio; 2.5 is the one that tables print."""
@@ -29,14 +29,13 @@ def limit_name(limit: float) -> str:
 
 
 def target_stats(
-    scored: Sequence[ScoredTarget],
-    weights: Sequence[Floats],
+    scored: Sequence[WeightedTarget],
     *,
     n_examples: int | None = None,
     classes: TokenClasses | None = None,
     references: Sequence[Ints] | None = None,
 ) -> TargetStats:
-    """Counts and shares over all targets of an arm; ``weights`` are the static weights, float32 [T] per target.
+    """Counts and shares over all targets of an arm.
 
     ``n_examples`` is the number of examples that targets were asked for, where a method may drop some. ``classes``
     tells kinds of token apart and ``references`` holds the gold answer's token ids per target; what needs them is left
@@ -49,7 +48,7 @@ def target_stats(
     is not mistaken for a perfect one.
     """
     nll = np.concatenate([-item.scores.logp.astype(np.float64) for item in scored] or [np.zeros(0)])
-    zero = sum(int(np.count_nonzero(np.asarray(w) == 0)) for w in weights)
+    zero = sum(int(np.count_nonzero(item.weights == 0)) for item in scored)
     tokens, n = len(nll), len(scored)
     mean = float(nll.mean()) if tokens else math.nan
     accepted = sum(item.target.accepted for item in scored)
@@ -79,7 +78,7 @@ def target_stats(
         gate_broke=None if broke is None else round(sum(broke)),
         gate_mended=None if mended is None else round(sum(mended)),
         ungated_acceptance=None if ungated is None else _share(sum(ungated), len(ungated)),
-        classes={} if classes is None else class_stats(scored, weights, classes),
+        classes={} if classes is None else class_stats(scored, classes),
         auc_confidence=auc_confidence,
         auc_probability=auc_probability,
         gold_agreement=None if references is None else gold_agreement(scored, references),
@@ -90,7 +89,7 @@ def target_stats(
     )
 
 
-def _noted(scored: Sequence[ScoredTarget], name: str) -> list[float] | None:
+def _noted(scored: Sequence[WeightedTarget], name: str) -> list[float] | None:
     found = [item.target.notes[name] for item in scored if name in item.target.notes]
     return found or None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from dasd_bench import __version__
-from dasd_bench.store.atomic import write_json, write_text
+from dasd_bench.files.jsonl import dump_rows
+from dasd_bench.results.directory import ModelDirectory, RunDirectory
+from dasd_bench.results.schema import RunResults
+from dasd_bench.store.atomic import disk_errors, remove, write_bytes, write_json
 from dasd_bench.store.store import save_ragged
-from dasd_bench.types import Floats, ScoredTarget
+from dasd_bench.types import WeightedTarget
 
 PACKAGES = (
     "accelerate",
@@ -31,17 +35,15 @@ PACKAGES = (
 )
 
 
-def write_targets(folder: Path, scored: Sequence[ScoredTarget], weights: Sequence[Floats]) -> None:
+def write_targets(folder: ModelDirectory, targets: Sequence[WeightedTarget]) -> None:
     """``targets.jsonl`` (one line per target, for people) and ``tokens.safetensors`` (per-token arrays, for tools).
 
     The arrays, each with its ``.length`` companion: token_ids, origin, marks, proposals (where the method has them),
     logp, top1_logp, entropy, rank, weights.
     """
-    import json
-
     lines = []
     fields: dict[str, list[Any]] = {}
-    for item, weight in zip(scored, weights, strict=True):
+    for item in targets:
         target = item.target
         lines.append(
             {
@@ -66,23 +68,22 @@ def write_targets(folder: Path, scored: Sequence[ScoredTarget], weights: Sequenc
             "top1_logp": item.scores.top1_logp,
             "entropy": item.scores.entropy,
             "rank": item.scores.rank,
-            "weights": weight,
+            "weights": item.weights,
         }
         for name, array in arrays.items():
             fields.setdefault(name, []).append(array)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_text(folder / "targets.jsonl", text)
-    save_ragged(folder / "tokens.safetensors", fields, [{"id": line["id"]} for line in lines])
+    write_bytes(folder.targets, dump_rows(lines))
+    save_ragged(folder.tokens, fields, [{"id": line["id"]} for line in lines])
 
 
-def write_pieces(folder: Path, scored: Sequence[ScoredTarget], tokenizer: Any) -> None:
+def write_pieces(folder: ModelDirectory, targets: Sequence[WeightedTarget], tokenizer: Any) -> None:
     """``pieces.json``: the text of every token id of the targets and proposals, so that a report needs no tokenizer."""
     ids: set[int] = set()
-    for item in scored:
+    for item in targets:
         ids.update(item.target.token_ids.tolist())
         if item.target.proposals is not None:
             ids.update(item.target.proposals.tolist())
-    write_json(folder / "pieces.json", {str(i): piece_text(tokenizer, i) for i in sorted(ids)})
+    write_json(folder.pieces, {str(i): piece_text(tokenizer, i) for i in sorted(ids)})
 
 
 def piece_text(tokenizer: Any, token_id: int) -> str:
@@ -93,11 +94,40 @@ def piece_text(tokenizer: Any, token_id: int) -> str:
     return str(tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
 
 
-def write_samples(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """``samples.jsonl``: one line per evaluated item."""
-    import json
+def link_tree(source: Path, target: Path) -> None:
+    """Puts a folder of the store in place of the one that is there; an interruption leaves the one or the other whole.
 
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    Files are hard links, so that weights lie on the disk once; copies where the run directory is on another device.
+    """
+    partial, old = (target.with_name(f".{target.name}.{name}") for name in ("partial", "old"))
+    with disk_errors(target):
+        for leftover in (partial, old):
+            remove(leftover)
+        shutil.copytree(source, partial, copy_function=_link_or_copy)
+        if os.path.lexists(target):
+            target.rename(old)
+        partial.rename(target)
+        remove(old)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def missing_files(directory: RunDirectory, results: RunResults) -> list[Path]:
+    """What a finished run with these results should hold and does not."""
+    models = [directory.base]
+    wanted = [directory.spec]
+    for arm in results.arms:
+        for one in arm.seeds:
+            model = directory.arm(arm.directory, one.seed)
+            models.append(model)
+            wanted += [model.targets, model.tokens, model.pieces, model.adapter, model.metrics]
+    wanted += [model.samples(task.name) for model in models for task in results.tasks]
+    return [path for path in wanted if not path.exists()]
 
 
 def environment() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from dasd_bench.allocator import return_free_memory
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
+from dasd_bench.models.files import config_number, read_model_config, stop_token_ids
 from dasd_bench.registry import Registry
+from dasd_bench.results.directory import RunDirectory
 from dasd_bench.run.recorder import Recorder
 from dasd_bench.store.atomic import digest
-from dasd_bench.store.store import Store
+from dasd_bench.store.store import Entry, Finished, Row, Store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,9 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunContext:
-    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter merged.
+    """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter.
 
-    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key.
+    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
+    True once a file of the run directory holds something newly computed.
     """
 
     spec: RunSpec
@@ -53,6 +56,12 @@ class RunContext:
     _adapter: Path | None = field(default=None, repr=False)
     engine_path: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
+    overwritten: bool = False
+
+    @property
+    def directory(self) -> RunDirectory:
+        """The paths of the run's folder."""
+        return RunDirectory(self.run_dir)
 
     @property
     def model_key(self) -> dict[str, Any]:
@@ -63,10 +72,30 @@ class RunContext:
             "dtype": self.dtype,
             "device": self.device.split(":")[0],
             "engine": digest(self.spec.engine),
+            **({} if self.merges_adapters else {"adapters": "not merged"}),
         }
 
+    def get_or_make(self, stage: str, key: str, make: Callable[[Entry], Row]) -> tuple[Finished, bool]:
+        """The stored result of a stage, made where it is not there yet, and whether it was there."""
+        return self.store.get_or_make(stage, key, make, self.console.notice)
+
+    @property
+    def merges_adapters(self) -> bool:
+        """Whether an adapter is merged into the weights for evaluation: in bfloat16 that would lose small updates.
+
+        vLLM gives no prompt log-probabilities with an adapter beside the weights, so there it always is.
+        """
+        return self.dtype == "fp32" or self.spec.engine.backend == "vllm"
+
+    @property
+    def adapter_at_evaluation(self) -> str:
+        """How adapters are applied, for the manifest."""
+        if self.merges_adapters:
+            return f"merged into the weights ({self.dtype})"
+        return "beside the weights, base and adapter added in one rounding"
+
     def engine(self, adapter: Path | None = None) -> InferenceEngine:
-        """The engine on the base (``adapter`` None) or on the base with that adapter merged; loaded once in a row."""
+        """The engine on the base (``adapter`` None) or on the base with that adapter; loaded once in a row."""
         if self._engine is None or self._adapter != adapter:
             self.release()
             self._engine = self._vllm(adapter) if self.spec.engine.backend == "vllm" else self._own(adapter)
@@ -104,7 +133,17 @@ class RunContext:
 
         if adapter is not None and not (adapter / "adapter_config.json").exists():
             return load_model(adapter, dtype=self.dtype, device=self.device)
-        return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter)
+        merge = self.merges_adapters
+        return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter, merge=merge)
+
+    @cached_property
+    def context_length(self) -> int | None:
+        """Tokens of prompt and answer that the model takes; None where its configuration does not say."""
+        return config_number(read_model_config(self.model.path), "max_position_embeddings")
+
+    def fits(self, prompt_ids: Sequence[int]) -> bool:
+        """True where at least one token of an answer has room behind the prompt."""
+        return self.context_length is None or len(prompt_ids) < self.context_length
 
     def release(self) -> None:
         """Frees the engine's model, before training needs the memory."""
@@ -117,14 +156,20 @@ class RunContext:
         return_free_memory()
 
     @cached_property
+    def vocabulary_size(self) -> int:
+        """Rows of the model's embedding: token ids are below it."""
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(self.model.path)
+        return int(config.get_text_config().vocab_size)
+
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a completion: the end-of-turn token, and what transformers' ``generate`` would stop at."""
-        ids = {self.chat.end_token_id, self.tokenizer.eos_token_id}
-        generation = self.model.path / "generation_config.json"
-        if generation.is_file():
-            more = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")
-            ids.update(more if isinstance(more, list) else [more])
-        return frozenset(i for i in ids if i is not None)
+        ids = {self.chat.end_token_id, *stop_token_ids(self.model.path)}
+        if self.tokenizer.eos_token_id is not None:
+            ids.add(int(self.tokenizer.eos_token_id))
+        return frozenset(ids)
 
     def encode_reply(self, text: str) -> list[int]:
         """Token ids of an answer as it follows the prompt, without the end token.

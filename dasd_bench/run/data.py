@@ -13,6 +13,7 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DataError, UsageError
 from dasd_bench.evaluation.evaluator import fewshot_rows
 from dasd_bench.evaluation.retention import RETENTION_SETS, spread
+from dasd_bench.files.text import expand_user
 from dasd_bench.registry import Registry
 from dasd_bench.store.atomic import digest
 from dasd_bench.tasks import derive
@@ -113,7 +114,7 @@ def examples_key(task: Task, examples: Sequence[Example]) -> str:
 
 def data_folder(spec: RunSpec) -> Path | None:
     """The folder of ``--data-dir``, or None."""
-    return Path(spec.data_dir).expanduser() if spec.data_dir else None
+    return expand_user(spec.data_dir, "--data-dir") if spec.data_dir else None
 
 
 def test_rows_of(spec: RunSpec, task: Task, *, retention: bool) -> LoadedRows:

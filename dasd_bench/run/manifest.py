@@ -13,13 +13,14 @@ import psutil
 
 from dasd_bench.console import format_seconds
 from dasd_bench.methods.base import has_token_loss
-from dasd_bench.results.schema import RESULTS_FILE
+from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE
+from dasd_bench.results.schema import RunResults
 from dasd_bench.run.artifacts import command_line, environment
 from dasd_bench.run.budget import budget_name, shared_training
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.recorder import GIB, peak_memory_gib
-from dasd_bench.store.atomic import digest, write_bytes, write_json
+from dasd_bench.store.atomic import digest, is_plain_file, remove, write_bytes, write_json
 
 
 def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
@@ -72,7 +73,7 @@ def write_manifest(
         },
         "chat_template": {"mode": spec.chat_template, "sha256": context.chat.hash},
         "engine": context.engine_path or "not loaded: everything was reused",
-        "adapter_at_evaluation": "merged into the weights",
+        "adapter_at_evaluation": context.adapter_at_evaluation,
         "seeds": list(spec.seeds),
         "training": shared_training(context),
         "budget": budget_name(context),
@@ -81,7 +82,7 @@ def write_manifest(
             {
                 "label": arm.label,
                 "method": arm.method.name,
-                "options": arm.method.describe(),
+                "options": asdict(arm.method),
                 "denominator": arm.method.denominator,
                 "online": arm.method.online,
                 "scope": arm.method.scope,
@@ -111,10 +112,11 @@ def write_manifest(
         ],
         "unsafe_code": {"allowed": spec.confirm_run_unsafe_code},
         "stages": {"reused": reused, "computed": computed, "each": [asdict(s) for s in context.recorder.stages]},
+        "store_entries": sorted(set(context.store.used)),
         "peak_memory_gib": round(peak_memory_gib(), 3),
         "environment": environment(),
     }
-    write_json(context.run_dir / "manifest.json", manifest)
+    write_json(context.run_dir / MANIFEST_FILE, manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,30 +133,28 @@ class Earlier:
         except (ValueError, KeyError, TypeError):
             return False
 
+    def put_back(self, run_dir: Path) -> None:
+        """Writes both again as they were."""
+        write_bytes(run_dir / RESULTS_FILE, self.results)
+        write_bytes(run_dir / MANIFEST_FILE, self.manifest)
+
 
 def take_manifest(run_dir: Path) -> Earlier | None:
     """Takes the manifest away before work begins: killed from here on, the run is not taken for a finished one."""
-    manifest, results = run_dir / "manifest.json", run_dir / RESULTS_FILE
-    if not manifest.exists():
-        return None
-    earlier = Earlier(manifest.read_bytes(), results.read_bytes()) if results.exists() else None
-    manifest.unlink()
+    manifest, results = run_dir / MANIFEST_FILE, run_dir / RESULTS_FILE
+    whole = is_plain_file(manifest) and is_plain_file(results)
+    earlier = Earlier(manifest.read_bytes(), results.read_bytes()) if whole else None
+    # Links, folders and the like in the place of either go too.
+    remove(manifest)
+    if not is_plain_file(results):
+        remove(results)
     return earlier
 
 
-def close_interrupted(context: RunContext, data: list[TaskData], earlier: Earlier | None) -> None:
-    """The manifest of an interrupted run: ``cancelled``, so that no table takes it for a finished one.
-
-    Where all that was done so far came from the store under the same conditions, nothing in the run's directory is
-    other than it was: then the manifest is the earlier one again, with its results.
-    """
-    _, computed = context.recorder.reuse_counts()
-    if earlier is not None and not computed and earlier.holds_under(conditions(context, data)):
-        write_bytes(context.run_dir / RESULTS_FILE, earlier.results)
-        write_bytes(context.run_dir / "manifest.json", earlier.manifest)
-        return
+def write_cancelled(context: RunContext) -> None:
+    """The manifest of an interrupted run: ``cancelled``, so that no table takes it for a finished one."""
     write_json(
-        context.run_dir / "manifest.json",
+        context.run_dir / MANIFEST_FILE,
         {"status": "cancelled", "created": _now(), "command": command_line(), "model": {"name": context.spec.model}},
     )
 
@@ -175,12 +175,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def closing_lines(context: RunContext, seconds: float) -> list[str]:
-    """What a reader needs after the table: reuse, time, memory, where everything lies."""
-    reused, computed = context.recorder.reuse_counts()
+def closing_lines(results: RunResults, run_dir: Path, seconds: float) -> list[str]:
+    """What a reader needs after the table: reuse, time, memory, where everything is."""
+    reused = sum(stage.reused for stage in results.stages)
+    computed = len(results.stages) - reused
     return [
         f"Stages: {computed} computed, {reused} reused from the store. "
         f"{format_seconds(seconds)} in all, peak memory {peak_memory_gib():.2f} GiB of "
         f"{psutil.virtual_memory().total / GIB:.0f} GiB.",
-        f"Everything lies in {context.run_dir}  (table again: dasd-bench table {context.run_dir})",
+        f"Results saved to {run_dir}  (table again: dasd-bench table {run_dir})",
     ]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, Sampling, StepRule
+from dasd_bench.errors import PluginError, unknown_name
+from dasd_bench.methods.base import KEEP_CHOICES
+from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, Rule, Sampling
+from dasd_bench.methods.plugin_calls import step_rule
+from dasd_bench.methods.plugin_source import source_hash
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
@@ -18,6 +27,9 @@ from dasd_bench.types import Bytes, Example, Ints, Mark, Message, Origin, Target
 if TYPE_CHECKING:
     from dasd_bench.engine import ScoreRequest
 
+VERSIONS = {"generate": 2, "dual": 2, "score": 2}
+"""The form of each kind of stored engine work; raising one makes its old entries unreachable."""
+
 GUIDE = (
     "{prompt}\n\nA reference answer is given below.\n\n{reference}\n\n"
     "Use the reference as a guide and write your own full answer to the question."
@@ -25,12 +37,31 @@ GUIDE = (
 """The one-turn rewrite prompt (``prompt=guide``): SDFT's idea in this project's words."""
 
 
-class StoreLab:
-    """Implements :class:`dasd_bench.methods.context.Lab`. ``seed`` is the arm's seed, used where something is drawn."""
+_NO_IDS, _NO_NUMBERS, _NO_BYTES = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8)
+NO_ANSWER = Generation(_NO_IDS, _NO_NUMBERS, "", "length")
+NO_DUAL_ANSWER = DualGeneration(
+    _NO_IDS, _NO_BYTES, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_IDS, _NO_IDS, _NO_BYTES, "", "length"
+)
+"""What a prompt that leaves no room for an answer gives: nothing, cut off at once."""
 
-    def __init__(self, context: RunContext, seed: int) -> None:
+
+def work_key(kind: str, *parts: object) -> str:
+    """The store's key of engine work that is stored by its content."""
+    return stage_key(kind, VERSIONS[kind], *parts)
+
+
+class StoreLab:
+    """Implements :class:`dasd_bench.methods.context.Lab` for one call of ``make_targets``.
+
+    ``seed`` is the arm's seed, used where something is drawn; ``source`` is the hash of the plugin's source, part of
+    the key of all that the plugin's own code decides.
+    """
+
+    def __init__(self, context: RunContext, seed: int, source: str = "") -> None:
         self._context = context
         self._seed = seed
+        self._source = source
+        self._drawn: Counter[tuple[object, ...]] = Counter()
         self.end_token_id = context.chat.end_token_id
         self._stop_ids = context.stop_ids
 
@@ -63,17 +94,23 @@ class StoreLab:
         from dasd_bench.engine import GenerateRequest
 
         encoded = [self._context.chat.encode(prompt) for prompt in prompts]
-        seeds = self._sample_seeds(len(encoded), label, drawn=sampling.temperature > 0)
+        seeds = self._sample_seeds(encoded, label, drawn=sampling.temperature > 0)
         requests = [
             GenerateRequest(ids, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
             for index, (ids, budget, seed) in enumerate(zip(encoded, max_new_tokens, seeds, strict=True))
         ]
-        key = stage_key("generate", self._context.model_key, encoded, list(max_new_tokens), sampling, seeds)
+        key = digest(
+            "generate", VERSIONS["generate"], self._context.model_key, encoded, list(max_new_tokens), sampling, seeds
+        )
 
         def compute(indices: Sequence[int], report: Report) -> list[Generation]:
-            return self._context.engine().generate(
-                [requests[i] for i in indices], on_result=lambda _, made: report(1, len(made.token_ids))
+            # A prompt that fills the context has no answer; what the method does without one is its own decision.
+            fitting = [i for i in indices if self._context.fits(encoded[i])]
+            made = self._context.engine().generate(
+                [requests[i] for i in fitting], on_result=lambda _, one: report(1, len(one.token_ids))
             )
+            found = dict(zip(fitting, made, strict=True))
+            return [found.get(i) or NO_ANSWER for i in indices]
 
         results, _ = run_sharded(
             self._context.store,
@@ -92,40 +129,60 @@ class StoreLab:
         self,
         base: Sequence[Sequence[Message]],
         reference: Sequence[Sequence[Message]],
-        rule: StepRule,
+        rule: Rule,
         *,
-        rule_key: Sequence[object],
         max_new_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
-        draws: bool = False,
+        examples: Sequence[Example] = (),
+        keep: str = "none",
         label: str = "dual decode",
     ) -> list[DualGeneration]:
         from dasd_bench.engine import DualRequest
 
+        decided_by = rule_key(rule, self._source)
         base_ids = [self._context.chat.encode(prompt) for prompt in base]
         reference_ids = [self._context.chat.encode(prompt) for prompt in reference]
-        seeds = self._sample_seeds(len(base_ids), label, drawn=draws or sampling.temperature > 0)
+        pairs = list(zip(base_ids, reference_ids, strict=True))
+        markers = self._keep_texts(examples, keep, len(pairs))
+        seeds = self._sample_seeds(pairs, label, drawn=rule.uses_draws or sampling.temperature > 0)
         requests = [
-            DualRequest(b, r, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
-            for index, (b, r, budget, seed) in enumerate(
-                zip(base_ids, reference_ids, max_new_tokens, seeds, strict=True)
+            DualRequest(
+                b,
+                r,
+                budget,
+                self._stop_ids,
+                sampling=sampling,
+                seed=seed,
+                name=f"{label} {index}",
+                keep_ids=frozenset() if keep == "none" else self._stop_ids,
+                keep_texts=marked,
+            )
+            for index, ((b, r), budget, seed, marked) in enumerate(
+                zip(pairs, max_new_tokens, seeds, markers, strict=True)
             )
         ]
-        key = stage_key(
+        key = work_key(
             "dual",
             self._context.model_key,
             base_ids,
             reference_ids,
-            list(rule_key),
+            decided_by,
+            keep,
+            markers,
             list(max_new_tokens),
             sampling,
             seeds,
         )
 
+        contained = step_rule(rule)
+
         def compute(indices: Sequence[int], report: Report) -> list[DualGeneration]:
-            return self._context.engine().dual_decode(
-                [requests[i] for i in indices], rule, on_result=lambda _, made: report(1, len(made.token_ids))
+            fitting = [i for i in indices if all(map(self._context.fits, (base_ids[i], reference_ids[i])))]
+            made = self._context.engine().dual_decode(
+                [requests[i] for i in fitting], contained, on_result=lambda _, one: report(1, len(one.token_ids))
             )
+            found = dict(zip(fitting, made, strict=True))
+            return [found.get(i) or NO_DUAL_ANSWER for i in indices]
 
         results, _ = run_sharded(
             self._context.store,
@@ -133,7 +190,7 @@ class StoreLab:
             "dual",
             key,
             DualGeneration,
-            [len(b) + len(r) for b, r in zip(base_ids, reference_ids, strict=True)],
+            [len(b) + len(r) for b, r in pairs],
             compute,
             shard_size=self._context.shard_size,
             label=label,
@@ -226,19 +283,17 @@ class StoreLab:
 
     def _character_ends(self, ids: Ints) -> list[int]:
         """Where each token's text ends in the decoded text; pieces of one character end together."""
-        decode = self._context.tokenizer.decode
-        return [len(decode(ids[: i + 1].tolist(), skip_special_tokens=True)) for i in range(len(ids))]
+        return character_ends(partial(self._context.tokenizer.decode, skip_special_tokens=True), ids.tolist())
 
-    def keep_token_ids(self, examples: Sequence[Example], keep: str) -> frozenset[int]:
-        if keep == "none":
-            return frozenset()
-        ids = set(self._stop_ids)
-        if keep == "end+format":
-            markers = {marker for example in examples for marker in self._task(example).answer_markers}
-            for marker in markers:
-                for text in (marker, " " + marker, "\n" + marker):
-                    ids.update(self._context.tokenizer.encode(text, add_special_tokens=False))
-        return frozenset(ids)
+    def _keep_texts(self, examples: Sequence[Example], keep: str, count: int) -> list[tuple[str, ...]]:
+        """The answer markers that ``keep`` protects in each of ``count`` answers."""
+        if keep not in KEEP_CHOICES:
+            raise unknown_name("value of keep", keep, KEEP_CHOICES)
+        if keep != "end+format":
+            return [()] * count
+        if len(examples) != count:
+            raise PluginError(f"dual_decode with keep=end+format needs one example per pair, not {len(examples)}.")
+        return [tuple(self._task(example).answer_markers) for example in examples]
 
     def rng(self, *key: object) -> np.random.Generator:
         return np.random.default_rng(self._seed_of(*key))
@@ -249,14 +304,78 @@ class StoreLab:
     def _seed_of(self, *key: object) -> int:
         return int(digest("rng", self._seed, [str(part) for part in key])[:15], 16)
 
-    def _sample_seeds(self, count: int, label: str, *, drawn: bool) -> list[int]:
-        """One seed per request; zeros where nothing is drawn, so that all runs and seeds share the result."""
-        return [self._seed_of(label, index) if drawn else 0 for index in range(count)]
+    def _sample_seeds(self, requests: Sequence[object], label: str, *, drawn: bool) -> list[int]:
+        """One seed per request; zeros where nothing is drawn, so that all runs and seeds share the result.
+
+        A request that was drawn before at the same place under the same label gets another seed each time.
+        """
+        if not drawn:
+            return [0] * len(requests)
+        seeds = []
+        for index, request in enumerate(requests):
+            place = (label, index, digest(request))
+            again = self._drawn[place]
+            self._drawn[place] += 1
+            seeds.append(self._seed_of(label, index, again) if again else self._seed_of(label, index))
+        return seeds
+
+
+def rule_key(rule: Rule, source: str) -> list[object]:
+    """What a rule decides by: the plugin's source, its class, the source of the class's own file, its fields.
+
+    Raises :class:`PluginError` for what such a key cannot name.
+    """
+    kind = type(rule)
+    name = f"The rule {kind.__name__}"
+    if not isinstance(rule, Rule) or not kind.__dict__.get("__dataclass_params__", _Unfrozen).frozen:
+        raise PluginError(f"{name} must be a dataclass(frozen=True) that derives from dasd_bench.api.Rule.")
+    if "<locals>" in kind.__qualname__:
+        raise PluginError(f"{name} is defined inside a function; define it at the top level of its module.")
+    fields = {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule)}
+    for field, value in fields.items():
+        if not _plain(value):
+            raise PluginError(
+                f"{name}: field '{field}' is a {type(value).__name__}; use numbers, texts, or tuples or sets of them."
+            )
+    file = Path(str(sys.modules[kind.__module__].__file__))
+    return [source, kind.__qualname__, source_hash(file), fields]
+
+
+class _Unfrozen:
+    frozen = False
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return all(_plain(part) for part in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _plain(part) for key, part in value.items())
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+WINDOW = 64
+"""Tokens after which :func:`character_ends` takes a new start."""
+
+
+def character_ends(decode: Callable[[list[int]], str], ids: list[int]) -> list[int]:
+    """``len(decode(ids[: i + 1]))`` of every i, in time linear in the number of tokens.
+
+    Both decodings that are compared begin a whole window before the tokens they differ in, so what a decoder does at
+    a beginning, and the pieces of a character at an end, are the same in both.
+    """
+    ends: list[int] = []
+    for start in range(0, len(ids), WINDOW):
+        first = max(0, start - WINDOW)
+        before = (ends[-1] if ends else 0) - (len(decode(ids[first:start])) if start else 0)
+        ends += [before + len(decode(ids[first : i + 1])) for i in range(start, min(start + WINDOW, len(ids)))]
+    return ends
 
 
 def score_requests(context: RunContext, requests: Sequence[ScoreRequest], label: str) -> tuple[list[TokenScores], bool]:
     """Token scores under the base, stored by content: equal targets of two methods are scored once."""
-    key = stage_key("score", context.model_key, [(list(r.prompt_ids), list(r.target_ids)) for r in requests])
+    key = digest(
+        "score", VERSIONS["score"], context.model_key, [(list(r.prompt_ids), list(r.target_ids)) for r in requests]
+    )
 
     def compute(indices: Sequence[int], report: Report) -> list[TokenScores]:
         return context.engine().score(

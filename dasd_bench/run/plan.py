@@ -1,4 +1,4 @@
-"""The plan of a run: its stages, what the store has already, tokens and a time estimate. Loads no weights."""
+"""The plan of a run: the graph's stages with what the store has already, tokens and a time estimate."""
 
 from __future__ import annotations
 
@@ -7,106 +7,75 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dasd_bench.console import format_seconds
+from dasd_bench.errors import PluginError
 from dasd_bench.results.schema import StageTime
 from dasd_bench.run.context import RunContext
-from dasd_bench.run.data import TaskData, all_train
-from dasd_bench.run.keys import arm_keys, evaluate_key, makes_own_targets, nll_key, train_data_key
-from dasd_bench.store.atomic import write_json
-from dasd_bench.types import Example
+from dasd_bench.run.graph import Graph
+from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
-CHARACTERS_PER_TOKEN = 3.5
-DEFAULT_RATES = {"targets": 120.0, "score": 1500.0, "train": 200.0, "evaluate": 300.0, "nll": 1500.0}
-"""Tokens per second of a 135M model on two CPU cores; used until this machine's own rates are known."""
+DEFAULT_RATES = {
+    "targets": 120.0,
+    "scores": 1500.0,
+    "train": 200.0,
+    "evaluate": 300.0,
+    "nll": 1500.0,
+    "outputs": 300.0,
+    "drift": 1500.0,
+}
+"""Tokens per second of a 135M model on two CPU cores, by kind of stage; used until this machine's own are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One stage of the plan. ``same_as`` names an earlier row of this plan that makes the same result."""
+    """One stage of the plan. ``state`` is ``in store``, ``shared`` (an earlier row makes it) or ``to do``."""
 
+    kind: str
     stage: str
     arm: str
+    seed: int | None
     state: str
     tokens: int
     seconds: float
 
+    @property
+    def who(self) -> str:
+        """``dasd seed 0``, or ``base``."""
+        return self.arm if self.seed is None else f"{self.arm} seed {self.seed}"
 
-def make_plan(context: RunContext, data: Sequence[TaskData]) -> list[PlanRow]:
-    """All stages in order with their state: ``in store``, ``shared`` with an earlier row, or ``to do``."""
+
+def make_plan(context: RunContext, graph: Graph) -> list[PlanRow]:
+    """A row for every stage of the graph, in order."""
     rates = read_rates(context)
     rows: list[PlanRow] = []
-    planned: set[str] = set()
-
-    def add(stage: str, name: str, arm: str, key: str, tokens: int) -> None:
-        if context.store.entry(stage, key).finished():
+    planned: set[tuple[str, str]] = set()
+    for stage in graph.walk():
+        try:
+            stored = stage.entry.finished()
+        except PluginError:
+            # The arm's plugin fails where keys are made: the run reports it, and there is nothing to plan.
+            continue
+        if stored:
             state = "in store"
-        elif key in planned:
+        elif (stage.kind, stage.key) in planned:
             state = "shared"
         else:
             state = "to do"
-        planned.add(key)
-        due = tokens if state == "to do" else 0
-        rows.append(PlanRow(name, arm, state, due, due / rates[stage]))
-
-    examples = all_train(list(data)) if context.arms else []
-    data_key = train_data_key(list(data))
-    gold = sum(text_tokens(e.reference) for e in examples)
-    prompts = sum(text_tokens(e.prompt) for e in examples)
-    for arm in context.arms:
-        for seed in context.spec.seeds:
-            keys = arm_keys(context, arm, seed, data_key)
-            generated = 2 * gold if makes_own_targets(arm.method) else 0
-            add("targets", "targets", f"{arm.label} seed {seed}", keys.targets, generated)
-    tested = [one for one in data if one.test]
-    for one in tested:
-        add("evaluate", f"evaluate {one.name}", "base", evaluate_key(context, one, None), evaluate_tokens(one))
-        if not one.retention:
-            add("nll", f"reference nll {one.name}", "base", nll_key(context, one, None), nll_tokens(one.test))
-    for arm in context.arms:
-        for seed in context.spec.seeds:
-            who = f"{arm.label} seed {seed}"
-            keys = arm_keys(context, arm, seed, data_key)
-            add("train", "train", who, keys.train, int((gold + prompts) * arm.training.epochs))
-            for one in tested:
-                add(
-                    "evaluate",
-                    f"evaluate {one.name}",
-                    who,
-                    evaluate_key(context, one, keys.train),
-                    evaluate_tokens(one),
-                )
-                if one.retention:
-                    continue
-                add("nll", f"reference nll {one.name}", who, nll_key(context, one, keys.train), nll_tokens(one.test))
+        planned.add((stage.kind, stage.key))
+        due = stage.tokens() if state == "to do" else 0
+        rows.append(PlanRow(stage.kind, stage.name, stage.label, stage.seed, state, due, due / rates[stage.kind]))
     return rows
-
-
-def text_tokens(text: str) -> int:
-    """A rough count of tokens without a tokenizer."""
-    return int(len(text) / CHARACTERS_PER_TOKEN) + 1
-
-
-def evaluate_tokens(data: TaskData) -> int:
-    """Rough tokens of an evaluation: prompts, and the generation budget half used."""
-    budget = data.task.max_new_tokens or 0
-    return sum(text_tokens(e.prompt) + budget // 2 for e in data.test)
-
-
-def nll_tokens(examples: Sequence[Example]) -> int:
-    """Rough tokens of scoring the references."""
-    return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in examples)
 
 
 def plan_lines(rows: Sequence[PlanRow]) -> list[str]:
     """The plan as aligned text lines, totals last."""
-    from dasd_bench.console import format_seconds
-
-    width = max([len(row.arm) for row in rows] + [3])
+    width = max([len(row.who) for row in rows] + [3])
     wide = max([len(row.stage) for row in rows] + [5])
     lines = [f"{'stage':<{wide}}  {'arm':<{width}}  {'state':<9}  {'tokens':>9}  estimate"]
     for row in rows:
         estimate = format_seconds(row.seconds) if row.state == "to do" else "-"
         tokens = f"~{row.tokens:,}" if row.state == "to do" else "-"
-        lines.append(f"{row.stage:<{wide}}  {row.arm:<{width}}  {row.state:<9}  {tokens:>9}  {estimate}")
+        lines.append(f"{row.stage:<{wide}}  {row.who:<{width}}  {row.state:<9}  {tokens:>9}  {estimate}")
     due = [row for row in rows if row.state == "to do"]
     total = sum(row.seconds for row in due)
     shared = sum(row.state == "shared" for row in rows)
@@ -128,32 +97,38 @@ def _rate_key(context: RunContext) -> str:
 
 def read_rates(context: RunContext) -> dict[str, float]:
     """Planned tokens per second by stage: measured on this machine with this model where known."""
+    return DEFAULT_RATES | _known_rates(context).get(_rate_key(context), {})
+
+
+def _known_rates(context: RunContext) -> dict[str, dict[str, float]]:
+    """The store's ``rates.json``: by model and device, tokens per second by stage. Only what makes sense is taken."""
+    path = _rates_file(context)
     try:
-        known = json.loads(_rates_file(context).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    own: dict[str, float] = known.get(_rate_key(context), {})
-    return DEFAULT_RATES | own
+        known = json.loads(path.read_text(encoding="utf-8")) if is_plain_file(path) else {}
+        return {
+            key: {kind: float(rate) for kind, rate in rates.items() if kind in DEFAULT_RATES and float(rate) > 0}
+            for key, rates in known.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def learn_rates(context: RunContext, rows: Sequence[PlanRow], stages: Sequence[StageTime]) -> None:
-    """Keeps what this run taught about the machine: planned tokens over seconds, by stage."""
+    """Keeps what this run taught about the machine: planned tokens over seconds, by kind of stage."""
     planned: dict[str, float] = {}
     spent: dict[str, float] = {}
-    tokens = {(row.stage, row.arm): row.tokens for row in rows if row.state == "to do" and row.tokens}
+    due = {(row.stage, row.arm, row.seed): row for row in rows if row.state == "to do" and row.tokens}
     for stage in stages:
-        who = stage.arm if stage.seed is None else f"{stage.arm} seed {stage.seed}"
-        kind = "nll" if stage.name.startswith("reference nll") else stage.name.split()[0]
-        if not stage.reused and (stage.name, who) in tokens and kind in DEFAULT_RATES:
-            planned[kind] = planned.get(kind, 0.0) + tokens[(stage.name, who)]
-            spent[kind] = spent.get(kind, 0.0) + stage.seconds
+        row = due.get((stage.name, stage.arm, stage.seed))
+        if row is not None and not stage.reused:
+            planned[row.kind] = planned.get(row.kind, 0.0) + row.tokens
+            spent[row.kind] = spent.get(row.kind, 0.0) + stage.seconds
     if not planned:
         return
     path = _rates_file(context)
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    if is_plain_folder(path):
+        remove(path)
+    known = _known_rates(context)
     known.setdefault(_rate_key(context), {}).update(
         {kind: planned[kind] / spent[kind] for kind in planned if spent[kind] > 1.0}
     )

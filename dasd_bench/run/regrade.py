@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,16 +12,15 @@ from typing import Any
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.errors import DataError, StoreError, UsageError, unknown_name
-from dasd_bench.evaluation.records import ItemRecord
-from dasd_bench.evaluation.regrade import regrade
+from dasd_bench.evaluation.regrade import Graded, regrade
 from dasd_bench.methods.base import BASE
 from dasd_bench.registry import Registry
-from dasd_bench.reporting.samples import SAMPLES_FILE
+from dasd_bench.results.directory import RESULTS_FILE, RunDirectory
 from dasd_bench.results.runs import read_manifest
-from dasd_bench.results.schema import RESULTS_FILE, RunResults, TaskScore
-from dasd_bench.run.artifacts import write_samples
+from dasd_bench.results.samples import ItemRecord, read_records, write_records
+from dasd_bench.results.schema import RunResults, TaskScore
+from dasd_bench.run.collect import task_score
 from dasd_bench.run.data import test_rows_of
-from dasd_bench.run.runner import task_score
 from dasd_bench.store.atomic import write_json
 from dasd_bench.tasks.base import Row
 
@@ -71,12 +69,10 @@ class Regraded:
 
 def find_answers(run: Path) -> list[Answers]:
     """Every ``samples.jsonl`` of a run, the base's first."""
-    found = []
-    for path in sorted(run.glob(f"base/eval/*/{SAMPLES_FILE}")):
-        found.append(Answers(path, path.parent.name, BASE, None))
-    for path in sorted(run.glob(f"arms/*/seed*/eval/*/{SAMPLES_FILE}")):
-        seed = path.parents[2]
-        found.append(Answers(path, path.parent.name, seed.parent.name, int(seed.name.removeprefix("seed"))))
+    directory = RunDirectory(run)
+    found = [Answers(directory.base.samples(task), task, BASE, None) for task in directory.base.evaluated()]
+    for folder, seed, one in directory.arms():
+        found += [Answers(one.samples(task), task, folder, seed) for task in one.evaluated()]
     if not found:
         raise StoreError(f"{run} holds no completions; run its command again to make them.")
     return found
@@ -116,10 +112,9 @@ def regrade_run(
                 graded = regrade(task, rows, before)
                 done.append(_difference(one, before, graded.records))
                 if write:
-                    lines = [record.to_json(timings=True) for record in graded.records]
-                    write_samples(one.path, lines)
+                    write_records(one.path, graded.records)
                     if results is not None:
-                        _put(results, one, lines, graded.metrics)
+                        _put(results, one, graded)
                 meter.advance()
     if write:
         if results is not None:
@@ -144,19 +139,6 @@ def rows_of_run(run: Path, spec: RunSpec, registry: Registry, name: str, allow_c
     return loaded.rows
 
 
-def read_records(path: Path) -> list[ItemRecord]:
-    """The records of a ``samples.jsonl``; raises :class:`StoreError` naming file and line."""
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line:
-            continue
-        try:
-            records.append(ItemRecord.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}, line {number}: not a record of this version ({error}).") from None
-    return records
-
-
 def _difference(answers: Answers, before: Sequence[ItemRecord], after: Sequence[ItemRecord]) -> Regraded:
     changes = [
         VerdictChange(
@@ -179,7 +161,7 @@ def _difference(answers: Answers, before: Sequence[ItemRecord], after: Sequence[
     return Regraded(answers, size, means[0], means[1], changes)
 
 
-def _put(results: RunResults, answers: Answers, rows: list[Row], metrics: dict[str, float]) -> None:
+def _put(results: RunResults, answers: Answers, graded: Graded) -> None:
     """The new score in place of the old one, with what does not hang on verdicts kept."""
     scores: dict[str, TaskScore] | None = None
     if answers.seed is None:
@@ -190,7 +172,7 @@ def _put(results: RunResults, answers: Answers, rows: list[Row], metrics: dict[s
                 scores = one.scores
     if scores is None or answers.task not in scores:
         return
-    scores[answers.task] = task_score(rows, {"metrics": metrics}, scores[answers.task].reference_nll)
+    scores[answers.task] = task_score(graded.records, graded.metrics, scores[answers.task].reference_nll)
 
 
 def _note(run: Path, done: Sequence[Regraded]) -> None:

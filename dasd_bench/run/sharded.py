@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dasd_bench.console import Console
-from dasd_bench.store.store import Entry, Row, Store, gather, load_ragged, save_ragged, shards_of
+from dasd_bench.store.store import Entry, Row, Store, gather, parse_ragged, ragged_bytes, shards_of
 
 T = TypeVar("T")
 Report = Callable[[int, int], None]
@@ -43,35 +43,44 @@ def run_sharded(
         computed = 0
         with console.progress(label, len(lengths)) as meter:
             for number, indices in enumerate(shards):
-                path = entry.path / f"{number:05d}.safetensors"
-                if path.exists():
+                if entry.get(_shard(number)) is not None:
                     meter.advance(len(indices))
                     continue
                 before = meter.done
                 items = compute(indices, meter.advance)
                 meter.advance(len(indices) - (meter.done - before))
-                save_ragged(path, *pack(items))
+                entry.put(_shard(number), ragged_bytes(*pack(items)))
                 computed += 1
         return {"items": len(lengths), "shards": len(shards), "computed": computed}
 
-    entry, reused = store.get_or_make(stage, key, make, console.say)
+    entry, reused = store.get_or_make(stage, key, make, console.notice)
     pieces = []
     for number, indices in enumerate(shards):
-        pieces.append((indices, unpack(kind, *load_ragged(entry.path / f"{number:05d}.safetensors"))))
+        name = _shard(number)
+        pieces.append((indices, unpack(kind, *parse_ragged(entry.read(name), entry.path / name))))
     return gather(len(lengths), pieces), reused
 
 
+def _shard(number: int) -> str:
+    return f"{number:05d}.safetensors"
+
+
 def pack(items: Sequence[Any]) -> tuple[dict[str, list[Any]], list[Row]]:
-    """Dataclass items as arrays by field and JSON rows; a None array is stored as an empty one and a flag."""
+    """Dataclass items as arrays by field and JSON rows, in time linear in their number.
+
+    An item that has None where others have an array gets an empty array, and the None in its row.
+    """
     arrays: dict[str, list[Any]] = {}
     rows: list[Row] = [{} for _ in items]
-    for index, item in enumerate(items):
-        for f in dataclasses.fields(item):
-            value = getattr(item, f.name)
-            if isinstance(value, np.ndarray):
-                arrays.setdefault(f.name, [np.zeros(0, dtype=value.dtype) for _ in items])[index] = value
-            else:
-                rows[index][f.name] = value
+    for f in dataclasses.fields(items[0]) if items else ():
+        values = [getattr(item, f.name) for item in items]
+        first = next((value for value in values if isinstance(value, np.ndarray)), None)
+        if first is not None:
+            absent = np.zeros(0, dtype=first.dtype)
+            arrays[f.name] = [value if isinstance(value, np.ndarray) else absent for value in values]
+        for row, value in zip(rows, values, strict=True):
+            if not isinstance(value, np.ndarray):
+                row[f.name] = value
     return arrays, rows
 
 

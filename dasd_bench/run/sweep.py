@@ -1,7 +1,9 @@
 """A sweep: every arm on the same grid of settings, scored on validation rows; the best per arm and the whole surface.
 
 Each point of the grid is an ordinary run over the shared store, so targets and scores are made once. The test split is
-not read: settings are chosen by accuracy on rows held back from the train split, ties by the nll of their references.
+not read: settings are chosen by accuracy on rows held back from the train split. Ties go to the lowest nll of the
+base's own right answers, so to what changed the model least: the nll of the references would favour settings under
+which an arm comes to write like gold answers, which is what plain SFT trains for.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dasd_bench.config.spec import RunSpec, layer, parse_arm, parse_set, resolve, split_commas
-from dasd_bench.errors import UsageError
-from dasd_bench.methods.base import option_rules
+from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_commas
+from dasd_bench.console import Console
+from dasd_bench.errors import DasdError, UsageError
+from dasd_bench.options import option_rules
 from dasd_bench.registry import Registry
 from dasd_bench.results.schema import RunResults, SeedArm
+from dasd_bench.run.options import RunOptions
 from dasd_bench.stats.paired import compare
-from dasd_bench.store.atomic import write_json
+from dasd_bench.store.atomic import digest, write_json
 
 SCHEMA_VERSION = 1
 VALIDATION_ROWS = 128
@@ -45,7 +49,8 @@ class Point:
 class Cell:
     """One arm at one point: mean score over tasks and seeds, mean reference nll in nats, score by task.
 
-    ``items`` has every item's score, one list per seed. ``failed`` is True where a seed has no result.
+    ``own_nll`` is the mean nll of the base's own right answers, None where it has none. ``items`` has every item's
+    score, one list per seed. ``failed`` is True where a seed has no result.
     """
 
     score: float = 0.0
@@ -53,6 +58,7 @@ class Cell:
     by_task: dict[str, float] = field(default_factory=dict)
     items: list[list[float]] = field(default_factory=list)
     failed: bool = False
+    own_nll: float | None = None
 
 
 @dataclass(slots=True)
@@ -66,8 +72,8 @@ class Surface:
     rows: dict[str, int] = field(default_factory=dict)
 
     def best(self, arm: str) -> int | None:
-        """The index of the arm's best point: highest score, then lowest nll, then first; None where all failed."""
-        alive = [(-cell.score, cell.nll, i) for i, cell in enumerate(self.cells[arm]) if not cell.failed]
+        """The index of the arm's best point: highest score, then lowest ``own_nll``, then first; None if all failed."""
+        alive = [(-cell.score, cell.own_nll or 0.0, i) for i, cell in enumerate(self.cells[arm]) if not cell.failed]
         return min(alive)[2] if alive else None
 
     def indistinct(self, arm: str) -> int:
@@ -117,7 +123,56 @@ def parse_grid(items: Sequence[str]) -> list[Point]:
         axes[name.strip()] = values
     if not axes:
         raise UsageError("A sweep needs a grid: --grid training.lora_rank=8,64 --grid training.lr=5e-5,2e-4.")
+    return grid_points(axes)
+
+
+def grid_points(axes: Mapping[str, Sequence[str]]) -> list[Point]:
+    """All combinations of the values of ``axes``, the last name varying fastest."""
     return [Point(dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+
+
+def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: RunOptions, console: Console) -> Surface:
+    """Runs every point of the grid and gives the surface; a point that fails ends no sweep.
+
+    ``options.output`` is the sweep's folder: points under ``points/``, the surface so far in ``sweep.json``. Raises
+    :class:`UsageError` where the grid cannot be run, before the first point, and :class:`RunInterrupted` on Ctrl-C.
+    """
+    from dasd_bench.run.prepare import load
+    from dasd_bench.run.session import RunInterrupted, run_session
+
+    # Every point is checked before the first one is trained.
+    specs = [point_spec(spec, point) for point in points]
+    check_axes(specs[0], points[0])
+    labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
+    if not labels:
+        raise UsageError("A sweep tunes methods, and 'base' is none; name one with --method.")
+    folder = options.output or sweep_folder(spec, points)
+    surface = Surface(points, labels)
+    data = load(specs[0], registry, console)
+    for number, (point, one) in enumerate(zip(points, specs, strict=True), 1):
+        console.say(f"[sweep] point {number} of {len(specs)}: {point.name}")
+        place = replace(options, output=folder / "points" / point.name, track=())
+        try:
+            add_run(surface, run_session(one, place, registry, console.branch(), data), one.seeds)
+        except RunInterrupted:
+            raise RunInterrupted(f"Interrupted. Run the same command again to resume ({folder}).") from None
+        except DasdError as error:
+            if isinstance(error, UsageError):
+                raise
+            console.warn(f"point {point.name} failed: {error}")
+            add_failure(surface)
+        save_surface(folder / "sweep.json", one, surface, "partial")
+    if all(cell.failed for cells in surface.cells.values() for cell in cells):
+        raise DasdError("No arm finished at any point of the grid; look at the warnings above.")
+    return surface
+
+
+def sweep_folder(spec: RunSpec, points: Sequence[Point]) -> Path:
+    """The default folder of a sweep."""
+    from dasd_bench.run.prepare import run_name
+
+    grid = digest([dict(point.settings) for point in points])
+    return Path("sweeps") / run_name(replace(spec, methods=(*spec.methods, grid[:12])))
 
 
 def check_axes(spec: RunSpec, point: Point) -> None:
@@ -167,7 +222,9 @@ def _cell(seeds: Sequence[SeedArm]) -> Cell:
     names = list(seeds[0].scores)
     by_task = {name: fmean(one.scores[name].mean for one in seeds) for name in names}
     nlls = [one.scores[name].reference_nll for one in seeds for name in names]
+    own = [nll.own.mean for nll in nlls if nll is not None and nll.own is not None]
     return Cell(
+        own_nll=fmean(own) if own else None,
         score=fmean(by_task.values()),
         nll=fmean(nll.all_tokens_mean for nll in nlls if nll is not None),
         by_task=by_task,
@@ -206,6 +263,7 @@ def save_surface(path: Path, spec: RunSpec, surface: Surface, status: str, comma
                 "settings": dict(surface.points[index].settings),
                 "score": cell.score,
                 "nll": cell.nll,
+                "own_nll": cell.own_nll,
                 "indistinct_points": surface.indistinct(arm),
                 "at_edge": surface.at_edge(arm),
             }
@@ -214,7 +272,7 @@ def save_surface(path: Path, spec: RunSpec, surface: Surface, status: str, comma
         {
             "schema": SCHEMA_VERSION,
             "status": status,
-            "selected_by": "mean score on validation rows of the train split, then lowest reference nll",
+            "selected_by": "mean score on validation rows, then lowest nll of the base's own right answers",
             "seeds": list(spec.seeds),
             "validation_rows": surface.rows,
             "base": surface.base,
@@ -236,4 +294,4 @@ def save_surface(path: Path, spec: RunSpec, surface: Surface, status: str, comma
 def _plain(cell: Cell) -> dict[str, Any]:
     if cell.failed:
         return {"failed": True}
-    return {"score": cell.score, "nll": cell.nll, "by_task": cell.by_task}
+    return {"score": cell.score, "nll": cell.nll, "own_nll": cell.own_nll, "by_task": cell.by_task}

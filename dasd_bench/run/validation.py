@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.errors import DataError, UsageError
 from dasd_bench.registry import Registry
-from dasd_bench.run.data import TaskData, examples_key, load_data, prompt_key, train_tasks
+from dasd_bench.run.data import TaskData, data_folder, examples_key, load_data, prompt_key, train_tasks
 from dasd_bench.store.atomic import digest
 from dasd_bench.tasks.loading import examples_of, load_rows
 from dasd_bench.types import Example
@@ -29,7 +28,7 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
     """
     names = train_tasks(spec, registry)
     data = load_data(replace(spec, tasks=(), train_tasks=names), registry, console)
-    data_dir = Path(spec.data_dir).expanduser() if spec.data_dir else None
+    data_dir = data_folder(spec)
     left_out = [name for name in spec.tasks if name not in names]
     if left_out:
         console.say(f"Not validated on, for want of a train split: {', '.join(left_out)}.")

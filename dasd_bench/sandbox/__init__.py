@@ -8,6 +8,7 @@ with Sandbox() as sandbox:
 
 from __future__ import annotations
 
+from .errors import ProblemError, SandboxError, SettingError
 from .estimate import clustered_interval, pass_at_k
 from .extract import extract_code
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
@@ -22,9 +23,12 @@ __all__ = [
     "Limits",
     "Outcome",
     "Problem",
+    "ProblemError",
     "Sample",
     "Sandbox",
+    "SandboxError",
     "SelfTest",
+    "SettingError",
     "clustered_interval",
     "extract_code",
     "gold_program",

@@ -15,8 +15,8 @@ import sys
 import tempfile
 
 from .inside.jail import INNER_UID, PACKAGES, installed_packages, readable_paths
+from .inside.levels.container import LEVEL
 
-ENGINES = ("bubblewrap", "docker")
 #: Where our own modules lie in a container.
 HOME = "/dasd"
 _IMAGE = "dasd-sandbox:empty"
@@ -32,7 +32,7 @@ class Absent(Exception):  # noqa: N818
 def find_engine(wanted: str = "") -> str:
     """The engine to use: ``wanted``, or the first that works. Raises Absent."""
     reasons = []
-    for name in [wanted] if wanted else ENGINES:
+    for name in [wanted] if wanted else LEVEL.engines:
         try:
             _check_bubblewrap() if name == "bubblewrap" else _check_docker()
         except Absent as error:
@@ -40,6 +40,13 @@ def find_engine(wanted: str = "") -> str:
         else:
             return name
     raise Absent(" and ".join(reasons))
+
+
+def wrapper(engine: str, file_bytes: int, processes: int, packages: list[str]) -> Bubblewrap | Docker:
+    """The container of that engine, or of the first that works. Raises Absent, OSError or SubprocessError."""
+    if find_engine(engine) == "docker":
+        return Docker(file_bytes, processes, packages)
+    return Bubblewrap(file_bytes, packages)
 
 
 def _check_bubblewrap() -> None:

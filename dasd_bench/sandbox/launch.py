@@ -9,12 +9,9 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
-import time
 from typing import Any
 
-from .container import HOME, Absent, Bubblewrap, Docker, find_engine
-from .inside.jail import LINKS, WORK, empty_folder
+from .container import HOME, Absent, Bubblewrap, Docker
 from .inside.zygote import CAUSES, FRAME_BYTES, REPORT
 from .model import IsolationLevel, Limits
 
@@ -30,8 +27,6 @@ _BOOT = (
 )
 _START_SECONDS = 30.0
 _END_SECONDS = 0.5
-_CLEANING_TRIES = 20
-_WORKDIR = "/tmp"
 #: Python itself needs this much address space.
 _MIN_MEMORY = 96 << 20
 
@@ -138,32 +133,15 @@ class WorkerProcess(Process):
     """A zygote at a level. It is started at once; :meth:`wait` says whether it came up."""
 
     def __init__(self, level: IsolationLevel, limits: Limits, packages: list[str], engine: str = "") -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        workdir = _WORKDIR
         sizes = {
             "memory": max(_MIN_MEMORY, int(limits.memory_gib * (1 << 30))), "output": limits.output_bytes,
             "file": limits.file_bytes, "processes": limits.processes,
         }  # fmt: skip
-        wrapper: Bubblewrap | Docker | None = None
-        inner = level.value
-        if level is IsolationLevel.CONTAINER:
-            inner = "contained"
-            try:
-                if find_engine(engine) == "docker":
-                    wrapper = Docker(limits.file_bytes, limits.processes, packages)
-                else:
-                    wrapper = Bubblewrap(limits.file_bytes, packages)
-            except (Absent, OSError, subprocess.SubprocessError) as error:
-                raise StartError(str(error)) from None
-        elif level is not IsolationLevel.NAMESPACES:
-            self._folder = tempfile.TemporaryDirectory(prefix="dasd-sandbox-", ignore_cleanup_errors=True)
-            base = os.path.realpath(self._folder.name)
-            workdir, links = os.path.join(base, WORK), os.path.join(base, LINKS)
-            os.mkdir(workdir, 0o700)
-            os.mkdir(links, 0o755)
-            for package in packages:
-                os.symlink(package, os.path.join(links, os.path.basename(package)))
-        super().__init__("zygote", [inner, workdir, sizes, packages], wrapper)
+        try:
+            self._place = level.made_by.place(limits, packages, engine)
+        except (Absent, OSError, subprocess.SubprocessError) as error:
+            raise StartError(str(error)) from None
+        super().__init__("zygote", [level.value, self._place.workdir, sizes, packages], self._place.wrapper)
 
     def wait(self) -> None:
         """Returns when it is ready for programs. Raises StartError, and closes, where the level is refused."""
@@ -183,16 +161,7 @@ class WorkerProcess(Process):
 
     def close(self) -> None:
         super().close()
-        if self._folder is not None:
-            # First what a program left, which may be nested too deep for the standard library; a program whose zygote
-            # ended under it may still be ending, too.
-            for _ in range(_CLEANING_TRIES):
-                try:
-                    empty_folder(os.path.join(self._folder.name, WORK))
-                    break
-                except OSError:
-                    time.sleep(0.01)
-            self._folder.cleanup()
+        self._place.clean()
 
 
 class JudgeProcess(Process):

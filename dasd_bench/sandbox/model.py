@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dasd_bench.errors import UsageError
+from .errors import SettingError
+from .inside.levels import Level, named
 
 
 class Outcome(str, Enum):  # noqa: UP042 (StrEnum is 3.11)
@@ -37,27 +38,38 @@ class IsolationLevel(str, Enum):  # noqa: UP042
         return list(IsolationLevel).index(self)
 
     @property
+    def made_by(self) -> Level:
+        """The class that builds it."""
+        return named(self.value)
+
+    @property
     def is_sandbox(self) -> bool:
         """Whether files, network and other processes are out of a program's reach."""
-        return self is not IsolationLevel.RLIMITS
+        return self.made_by.is_sandbox
 
     @property
     def description(self) -> str:
-        return {
-            IsolationLevel.CONTAINER: "container (bubblewrap or Docker), Landlock, seccomp, rlimits",
-            IsolationLevel.NAMESPACES: "user+pid+net+mount+ipc+uts namespaces, seccomp, rlimits",
-            IsolationLevel.LANDLOCK: "Landlock, seccomp, rlimits",
-            IsolationLevel.RLIMITS: "rlimits only: not a sandbox",
-        }[self]
+        """What it is made of."""
+        return self.made_by.description
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """All that the sandbox's ``isolation`` can be."""
+        engines = {level: [f"{level.value}:{engine}" for engine in level.made_by.engines] for level in cls}
+        return ["auto", *(name for level in cls for name in (level.value, *engines[level]))]
 
     @classmethod
     def parse(cls, name: str) -> IsolationLevel:
-        """The level of that name. Raises UsageError."""
+        """The level of that name. Raises SettingError."""
         try:
             return cls(name)
         except ValueError:
             names = ", ".join(level.value for level in cls)
-            raise UsageError(f"Unknown isolation level '{name}': use one of {names}.") from None
+            raise SettingError(f"Unknown isolation level '{name}': use one of {names}.") from None
+
+
+#: Above any limit that makes sense, below what the system's calls can take.
+_MOST = 1e9
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Limits:
     ``wall_seconds``: time the tests may spend waiting for it.
     ``memory_gib``: address space per process and, where it can be measured, resident memory of all its processes.
     ``output_bytes``: what it may print. ``file_bytes``: one file, and its whole working folder. ``processes``:
-    processes and threads together. Raises UsageError for a value that is not positive.
+    processes and threads together. Raises SettingError for a value that is not positive, or no number in practice.
     """
 
     cpu_seconds: float = 5.0
@@ -80,8 +92,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
-                raise UsageError(f"Sandbox limit {name} must be above zero, not {value}.")
+            if not 0 < value <= _MOST:
+                raise SettingError(f"Sandbox limit {name} must be above zero and at most {_MOST:g}, not {value}.")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from dasd_bench.errors import DataError
-
+from .errors import ProblemError
 from .model import Problem
 
 #: HumanEval+ publishes this line for HumanEval/32; with any right answer it raises TypeError, and it accepts [[]].
@@ -20,14 +19,14 @@ _BROKEN = "the published test of this HumanEval+ problem fails every right answe
 
 def problem_from_row(row: Mapping[str, Any], *, challenge: bool = False) -> Problem:
     """The problem of a row, recognised by its columns. ``challenge`` adds MBPP's ``challenge_test_list``.
-    Raises DataError for a row that is none of the known sets', or has no tests."""
+    Raises ProblemError for a row that is none of the known sets', or has no tests."""
     task_id = str(row.get("task_id", ""))
     if not task_id:
-        raise DataError("A problem row has no task_id.")
+        raise ProblemError("A problem row has no task_id.")
     if "entry_point" in row and "prompt" in row:
         test = _text(row, "test")
         if "def check" not in test:
-            raise DataError(f"Problem {task_id}: its test defines no function check(candidate).")
+            raise ProblemError(f"Problem {task_id}: its test defines no function check(candidate).")
         bad = _BROKEN if _BROKEN_LINE in test else ""
         return Problem(
             task_id,
@@ -39,11 +38,11 @@ def problem_from_row(row: Mapping[str, Any], *, challenge: bool = False) -> Prob
             reference=_reference(row),
         )
     if "test_list" not in row:
-        raise DataError(f"Problem {task_id} has neither an entry_point (HumanEval) nor a test_list (MBPP).")
+        raise ProblemError(f"Problem {task_id} has neither an entry_point (HumanEval) nor a test_list (MBPP).")
     tests = _texts(row, "test_list") + (_texts(row, "challenge_test_list") if challenge else ())
     script = _script(str(row.get("test") or ""))
     if not tests and not script:
-        raise DataError(f"Problem {task_id} has no tests.")
+        raise ProblemError(f"Problem {task_id} has no tests.")
     entry = _entry_point(task_id, tests, str(row.get("code") or ""), script)
     imports = "\n".join(_texts(row, "test_imports"))
     setup = _setup(row)
@@ -67,28 +66,28 @@ def _script(test: str) -> str:
 
 
 def _reference(row: Mapping[str, Any]) -> str:
-    return str(row.get("canonical_solution") or row.get("code") or "")
+    return str(row.get("canonical_solution") or row.get("code") or row.get("solution") or "")
 
 
 def gold_program(row: Mapping[str, Any]) -> str:
-    """The reference solution of a row, as a completion. Raises DataError where the row has none."""
-    for column in ("canonical_solution", "code"):
+    """The reference solution of a row, as a completion. Raises ProblemError where the row has none."""
+    for column in ("canonical_solution", "code", "solution"):
         if isinstance(row.get(column), str):
             return str(row[column])
-    raise DataError(f"Problem {row.get('task_id')} has no reference solution.")
+    raise ProblemError(f"Problem {row.get('task_id')} has no reference solution.")
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
     if not isinstance(value, str):
-        raise DataError(f"Problem {row.get('task_id')}: column '{column}' must be text.")
+        raise ProblemError(f"Problem {row.get('task_id')}: column '{column}' must be text.")
     return value
 
 
 def _texts(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
     value = row.get(column) or []
     if not isinstance(value, (list, tuple)) or any(not isinstance(item, str) for item in value):
-        raise DataError(f"Problem {row.get('task_id')}: column '{column}' must be a list of texts.")
+        raise ProblemError(f"Problem {row.get('task_id')}: column '{column}' must be a list of texts.")
     return tuple(value)
 
 
@@ -102,10 +101,10 @@ def _entry_point(task_id: str, tests: tuple[str, ...], code: str, script: str) -
     try:
         called = [_called(ast.parse(test)) for test in (tests or (script,))]
     except (SyntaxError, ValueError) as error:
-        raise DataError(f"Problem {task_id}: a test is no valid Python ({error}).") from None
+        raise ProblemError(f"Problem {task_id}: a test is no valid Python ({error}).") from None
     counts = Counter(name for names in called for name in dict.fromkeys(names))
     if not counts:
-        raise DataError(f"Problem {task_id}: its tests call no function.")
+        raise ProblemError(f"Problem {task_id}: its tests call no function.")
     try:
         defined = {node.name for node in ast.walk(ast.parse(code)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     except (SyntaxError, ValueError):

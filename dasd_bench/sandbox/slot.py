@@ -12,7 +12,7 @@ from typing import Any
 from .inside import judge as judge_side
 from .inside import zygote as worker_side
 from .launch import JudgeProcess, WorkerProcess
-from .model import IsolationLevel, Limits, Problem, Sample
+from .model import ExecResult, IsolationLevel, Limits, Problem, Sample
 
 _JUDGE_SECONDS = 60.0
 _JUDGE_MEMORY = 4 << 30
@@ -30,7 +30,8 @@ _NEVER = float("inf")
 
 @dataclass
 class Job:
-    """A sample on its way: ``attempt`` counts tries, ``scale`` multiplies the time limits."""
+    """A sample on its way: ``attempt`` counts tries, ``scale`` multiplies the time limits. ``passed``: what the judge
+    said of it, where now the tests run in the program's own process, too."""
 
     index: int
     sample: Sample
@@ -39,6 +40,7 @@ class Job:
     attempt: int = 0
     scale: float = 1.0
     is_reference: bool = False
+    passed: ExecResult | None = None
 
 
 @dataclass
@@ -108,7 +110,8 @@ class Slot:
             header = worker_side.HEADER.pack(flight.seq, limits.cpu_seconds, backstop, len(source))
             _send(self.worker.control, header + source, theirs)
             body = judge_side.encode_job(None if job.key in self.judge.known else problem)
-            header = judge_side.HEADER.pack(flight.seq, wall, limits.cpu_seconds, job.key, len(body))
+            plain = job.passed is not None
+            header = judge_side.HEADER.pack(flight.seq, wall, limits.cpu_seconds, job.key, len(body), plain)
             _send(self.judge.control, header + body, ours)
             self.judge.known.add(job.key)
         except OSError:

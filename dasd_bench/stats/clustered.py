@@ -5,8 +5,7 @@ Clusters are what is drawn, never the observations inside them: those are not in
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,35 +13,6 @@ import numpy.typing as npt
 from dasd_bench.stats.intervals import BOOTSTRAP_DRAWS, Interval, quantiles
 
 Array = npt.NDArray[np.float64]
-
-
-def by_cluster(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[Array, Array]:
-    """Sum and number of the values of every cluster, in order of first appearance.
-
-    Raises ValueError for other lengths.
-    """
-    sums: dict[Hashable, list[float]] = {}
-    for value, cluster in zip(values, clusters, strict=True):
-        entry = sums.setdefault(cluster, [0.0, 0.0])
-        entry[0] += float(value)
-        entry[1] += 1.0
-    table = np.array(list(sums.values()), dtype=np.float64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
-
-
-def clustered_error(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
-    """Standard error of the mean of all values, clusters drawn with replacement (the ratio estimator's).
-
-    Lohr 2010, Sampling: Design and Analysis, section 5.2, without the finite population correction. With one value per
-    cluster it is the usual s / sqrt(n). NaN for fewer than two clusters.
-    """
-    totals, sizes = by_cluster(values, clusters)
-    groups = len(totals)
-    if groups < 2:
-        return math.nan
-    mean = totals.sum() / sizes.sum()
-    residuals = totals - mean * sizes
-    return float(math.sqrt((residuals @ residuals) / (groups - 1) / groups) / sizes.mean())
 
 
 def resampled_sums(columns: Array, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Array:
@@ -63,21 +33,6 @@ def resampled_sums(columns: Array, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) 
     return sums
 
 
-def clustered_bootstrap(
-    values: Sequence[float],
-    clusters: Sequence[Hashable],
-    level: float = 0.95,
-    draws: int = BOOTSTRAP_DRAWS,
-    seed: int = 0,
-) -> Interval | None:
-    """Percentile bootstrap interval of the mean of all values, whole clusters drawn; None without values.
-
-    Field and Welsh 2007, J. R. Statist. Soc. B 69:369 (the cluster bootstrap).
-    """
-    totals, sizes = by_cluster(values, clusters)
-    return None if not len(totals) else ratio_bootstrap(totals, sizes, level, draws, seed)
-
-
 def ratio_bootstrap(
     totals: Sequence[float] | Array,
     sizes: Sequence[float] | Array,
@@ -85,7 +40,10 @@ def ratio_bootstrap(
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Interval of sum(totals) / sum(sizes), such as nll per token with texts as clusters."""
+    """Percentile bootstrap interval of sum(totals) / sum(sizes), such as nll per token, whole clusters (texts) drawn.
+
+    Field and Welsh 2007, J. R. Statist. Soc. B 69:369 (the cluster bootstrap).
+    """
     columns = np.stack([np.asarray(totals, dtype=np.float64), np.asarray(sizes, dtype=np.float64)], axis=1)
     sums = resampled_sums(columns, draws, seed)
     draw = sums[:, 0] / np.where(sums[:, 1] > 0, sums[:, 1], np.nan)

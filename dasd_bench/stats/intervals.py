@@ -1,4 +1,4 @@
-"""Intervals for one score: Wilson for a share, Student's t for a mean, bootstrap for anything per item."""
+"""Intervals for one score: Wilson for a share, bootstrap for anything per item."""
 
 from __future__ import annotations
 
@@ -33,27 +33,10 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
 
     Sound for 0 of n and n of n, where one end is exactly 0 or 1. Raises ValueError unless 0 <= successes <= n, n > 0.
     """
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"wilson({successes}, {n}): needs 0 <= successes <= n and n > 0")
-    z = z_value(level)
-    p = successes / n
-    middle = (successes + z * z / 2) / (n + z * z)
-    half = z * math.sqrt(n) / (n + z * z) * math.sqrt(p * (1 - p) + z * z / (4 * n))
-    low = 0.0 if successes == 0 else max(0.0, middle - half)
-    high = 1.0 if successes == n else min(1.0, middle + half)
-    return Interval(low, high, level, "Wilson")
+    from scipy.stats import binomtest
 
-
-def student_t(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Student's t interval for the mean of independent values; None for fewer than two values."""
-    from scipy.special import stdtrit
-
-    if len(values) < 2:
-        return None
-    array = np.asarray(values, dtype=np.float64)
-    half = float(stdtrit(len(array) - 1, 0.5 + level / 2)) * float(array.std(ddof=1)) / math.sqrt(len(array))
-    mean = float(array.mean())
-    return Interval(mean - half, mean + half, level, "Student t")
+    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
+    return Interval(float(interval.low), float(interval.high), level, "Wilson")
 
 
 def bootstrap_means(values: Sequence[float], draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> np.ndarray:

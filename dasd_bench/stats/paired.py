@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,13 +17,27 @@ EXACT_CELLS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """How two models disagree on ``n`` items, which is all that the power of their paired test depends on.
+
+    ``changed`` items have different scores (averaged over seeds), and ``sizes`` are the absolute differences to expect
+    of a changed item (1.0: right in all seeds against wrong in all). ``step`` is the smallest difference that one item
+    can have, 1 / (seeds of a x seeds of b), for pass/fail scores; None for graded ones, which have none.
+    """
+
+    n: int
+    changed: int
+    sizes: tuple[float, ...]
+    step: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Paired:
     """One comparison on ``n`` shared items.
 
-    ``difference`` is the mean of a minus b, ``interval`` its interval over items (Agresti-Min for
-    pass/fail, else paired bootstrap); ``wins``, ``losses`` and
-    ``ties`` count items where a is better, worse, equal; ``p`` is two-sided by ``test``; ``deviation`` is the
-    standard deviation of the items' differences.
+    ``difference`` is the mean of a minus b, ``interval`` its interval over items (Agresti-Min for pass/fail, else
+    paired bootstrap); ``wins``, ``losses`` and ``ties`` count items where a is better, worse, equal; ``p`` is two-sided
+    by ``test``; ``changes`` is what the power of the test depends on.
     """
 
     n: int
@@ -35,7 +48,7 @@ class Paired:
     ties: int
     p: float
     test: str
-    deviation: float
+    changes: Changes
 
 
 def mcnemar_exact(wins: int, losses: int) -> float:
@@ -43,10 +56,9 @@ def mcnemar_exact(wins: int, losses: int) -> float:
 
     Without discordant items nothing speaks against equality and p is 1.
     """
-    n = wins + losses
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    # Integers throughout, so that hundreds of discordant items neither overflow nor round.
-    return 1.0 if 2 * tail >= 2**n else float(2 * tail / 2**n)
+    from scipy.stats import binomtest
+
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def sign_flip_exact(differences: Sequence[int]) -> float:
@@ -135,5 +147,10 @@ def compare(
         ties=len(scaled) - wins - losses,
         p=p,
         test=test,
-        deviation=float(differences.std(ddof=1)) if len(scaled) > 1 else 0.0,
+        changes=Changes(
+            n=len(scaled),
+            changed=wins + losses,
+            sizes=tuple(sorted(np.abs(differences[scaled != 0]).tolist())),
+            step=1 / scale if pass_fail else None,
+        ),
     )

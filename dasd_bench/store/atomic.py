@@ -7,46 +7,135 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import re
+import shutil
+import stat
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import StoreError
+from dasd_bench.files.text import shown
+
+IN_THE_WAY = (
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EFBIG,
+    errno.EIO,
+)
+"""What else can keep a single file from being written."""
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns the operating system's write errors into one sentence."""
+def disk_errors(path: Path, *more: int) -> Iterator[None]:
+    """Turns a write that failed into one sentence: the operating system's own errors, those with the numbers ``more``
+    too, and those of the libraries that write for us (safetensors, torch, shutil's trees), which hide the number."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = _refusal(error)
+        if number is None and isinstance(error, OSError) and error.errno in more:
+            number = error.errno
+        if number is None:
+            raise
+        where = shown(path, 200)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
-                f"No space left while writing {path}; free some disk and run the same command again to go on."
+                f"No space left while writing {where}; free some disk and run the same command again to go on."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise StoreError(f"Cannot write {path}: {error.strerror}; choose another folder with --output.") from error
-        raise
+        if number == errno.EFBIG:
+            raise StoreError(
+                f"A file in {where} is larger than this process may write (ulimit -f) or the disk can hold; raise the "
+                "limit or choose another folder, and run the same command again to go on."
+            ) from error
+        raise StoreError(
+            f"Cannot write {where}: {os.strerror(number)}; choose another folder with --output."
+        ) from error
+
+
+def _refusal(error: BaseException) -> int | None:
+    """The number of the operating system's error behind ``error``; None where it is something else."""
+    if isinstance(error, shutil.Error):  # copytree: (source, target, text) of every file
+        found = [code for code in errno.errorcode if f"[Errno {code}]" in str(error)]
+        return found[0] if found else errno.EIO
+    if isinstance(error, OSError):
+        known = isinstance(error, (FileNotFoundError, FileExistsError)) or error.errno is None
+        return None if known else error.errno
+    if type(error).__name__ == "SafetensorError":
+        numbered = re.search(r"os error (\d+)", str(error))
+        return int(numbered[1]) if numbered else None
+    if isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("PytorchStreamWriter", "inline_container")
+    ):
+        return errno.ENOSPC
+    return None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes ``data`` to ``path`` atomically and durably."""
-    with disk_errors(path):
+    """Writes ``data`` to ``path`` atomically and durably, with the permissions that the umask gives a new file.
+
+    A link in the file's place is replaced, never followed.
+    """
+    with disk_errors(path, *IN_THE_WAY):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
+
+
+def make_scratch(folder: Path, prefix: str) -> Path:
+    """A new folder in ``folder``, to be filled and renamed; unlike ``mkdtemp``'s it is as open as the umask says."""
+    scratch = folder / f"{prefix}{uuid.uuid4().hex[:8]}"
+    scratch.mkdir(parents=True)
+    return scratch
+
+
+def apply_umask(folder: Path) -> None:
+    """Gives every file under ``folder`` the permissions of a new file; some libraries write theirs for the owner alone.
+
+    ``folder`` must have been made under the present umask: its own mode says what that is.
+    """
+    mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
+    for path in folder.rglob("*"):
+        if is_plain_file(path):
+            path.chmod(mode)
+
+
+def is_plain_file(path: Path) -> bool:
+    """True for a regular file: no link, folder, FIFO or device, which may block a reader or lead out of the folder."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def is_plain_folder(path: Path) -> bool:
+    """True for a folder itself, not for a link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def remove(path: Path) -> None:
+    """Removes whatever lies at ``path``: a file, a link, a folder with all it holds, or nothing."""
+    if is_plain_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 WRITTEN = (".json", ".jsonl", ".yaml", ".safetensors", ".html", ".md", ".pdf", ".svg", ".png")
@@ -59,9 +148,13 @@ def remove_leftovers(folder: Path) -> None:
     Only for a folder that no other process writes to.
     """
     for path in folder.rglob(".*.????????"):
-        # ``.<name>.<8 characters of mkstemp>``, where <name> is a file of a run.
+        # ``.<name>.<8 characters>`` as ``write_bytes`` draws them, where <name> is a file of a run.
         name, _, drawn = path.name[1:].rpartition(".")
-        if name.endswith(WRITTEN) and set(drawn) <= set("abcdefghijklmnopqrstuvwxyz0123456789_") and path.is_file():
+        if (
+            name.endswith(WRITTEN)
+            and set(drawn) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
+            and is_plain_file(path)
+        ):
             path.unlink()
 
 
@@ -72,7 +165,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON atomically."""
-    write_text(path, json.dumps(value, indent=2, default=_plain, ensure_ascii=False) + "\n")
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Indented JSON with a newline at its end; dataclasses, paths, sets and arrays in their plain form."""
+    return json.dumps(value, indent=2, default=_plain, ensure_ascii=False) + "\n"
 
 
 def canonical(value: Any) -> str:

@@ -2,6 +2,10 @@
 
 The lock is a file made with ``O_CREAT | O_EXCL``; it names its owner, and a heartbeat thread keeps touching it. A lock
 whose owner died is taken over: at once where the owner ran on this machine, else when its heartbeat has stopped.
+
+Why not the ``filelock`` package: its ``FileLock`` rests on ``flock``, which many shared file systems lack or keep to
+one host, and its ``SoftFileLock`` has no heartbeat. ``SoftFileLease`` has one, but only from release 3.30 on, newer
+than what torch and datasets ask for. With it, the sentences for the user and ``held`` would remain here.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import json
 import os
 import random
 import socket
+import stat
 import threading
 import time
 import uuid
@@ -24,6 +29,10 @@ from types import TracebackType
 import psutil
 
 from dasd_bench.errors import StoreError
+from dasd_bench.store.atomic import is_plain_file
+
+UNSIGNED_SECONDS = 10.0
+"""How long a lock file that names no owner is waited for: its maker signs it at once, or has died."""
 
 FIRST_POLL = 0.02
 LAST_POLL = 1.0
@@ -63,11 +72,15 @@ def this_owner() -> LockOwner:
 
 
 def read_owner(path: Path) -> LockOwner | None:
-    """The owner written in a lock file; None where there is no file or its owner died while writing it."""
-    try:
-        return LockOwner(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    """The owner written in a lock file; None where there is none, or its owner died before it wrote its name."""
+    if not is_plain_file(path):
         return None
+    try:
+        owner = LockOwner(**json.loads(path.read_text(encoding="utf-8")))
+        numbers = (owner.pid, owner.process_started, owner.since)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    return owner if all(isinstance(number, int | float) for number in numbers) else None
 
 
 def is_dead(owner: LockOwner) -> bool:
@@ -127,6 +140,14 @@ class FileLock:
         owner = read_owner(self.path)
         return owner is not None and owner.token == self._owner.token
 
+    @property
+    def lost(self) -> bool:
+        """True after the lock file was removed or taken over; a file that cannot be read just now is not lost."""
+        owner = read_owner(self.path)
+        if owner is None or self._owner is None:
+            return not os.path.lexists(self.path)
+        return owner.token != self._owner.token
+
     def acquire(self) -> None:
         """Waits for the lock and takes it."""
         started = time.monotonic()
@@ -134,18 +155,21 @@ class FileLock:
         watch: tuple[int, int] | None = None
         watched_since = started
         while not self._create():
+            if self._is_no_file():
+                raise StoreError(f"'{self.path}' is no lock file but something else; remove it and try again.")
             owner = read_owner(self.path)
             seen = self._stamp()
             if seen != watch:
                 watch, watched_since = seen, time.monotonic()
-            abandoned = time.monotonic() - watched_since > self.stale_seconds
+            patience = self.stale_seconds if owner is not None else min(UNSIGNED_SECONDS, self.stale_seconds)
+            abandoned = time.monotonic() - watched_since > patience
             if seen is not None and (abandoned or (owner is not None and is_dead(owner))):
                 self._take_away(owner, seen)
                 continue
             sentence = self._sentence(owner)
             if self.timeout is not None and time.monotonic() - started > self.timeout:
                 raise StoreError(f"{sentence} It did not become free in {self.timeout:g} s; try again when it is done.")
-            if self.on_wait is not None and not told and owner is not None:
+            if self.on_wait is not None and not told and (owner is not None or poll > 4 * FIRST_POLL):
                 self.on_wait(f"{sentence} Waiting for it.")
                 told = True
             # Jitter keeps many waiters from asking a shared file system in step.
@@ -167,7 +191,7 @@ class FileLock:
 
     def _create(self) -> bool:
         try:
-            handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
         except FileNotFoundError:
@@ -195,6 +219,13 @@ class FileLock:
             return None
         return status.st_ino, status.st_mtime_ns
 
+    def _is_no_file(self) -> bool:
+        """True for a folder, link or FIFO in the lock's place; False where nothing is there (any more)."""
+        try:
+            return not stat.S_ISREG(self.path.lstat().st_mode)
+        except OSError:
+            return False
+
     def _take_away(self, owner: LockOwner | None, seen: tuple[int, int] | None) -> None:
         """Removes the lock file if it still is the one of ``owner`` (and, where given, still unchanged as ``seen``).
 
@@ -219,7 +250,7 @@ class FileLock:
 
     def _sentence(self, owner: LockOwner | None) -> str:
         if owner is None:
-            return f"'{self.path}' is locked by another process."
+            return f"'{self.path}' names no owner; it is taken over in {UNSIGNED_SECONDS:.0f} s if that stays so."
         minutes = (time.time() - owner.since) / 60
         return f"'{self.path}' is locked by process {owner.pid} on {owner.host} ({minutes:.0f} min)."
 

@@ -6,6 +6,7 @@ task, an lm-eval YAML of our own that stock lm-eval runs with ``--include_path``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,8 @@ class Task:
     rewrite_instruction: ClassVar[str] = (
         "Write this solution again in your own words, step by step, and finish with the final answer."
     )
+    text_columns: ClassVar[tuple[str, ...]] = ()
+    """Columns whose values must be text: a list or a number would be put into the prompt as Python writes it."""
     answer_markers: ClassVar[tuple[str, ...]] = ()
     """Pieces of answer format, such as ``####``, that the ``keep`` option can protect."""
     folder: Path
@@ -127,6 +130,8 @@ def validate_task(task: type[Task], where: str) -> None:
     """Checks a task class when it is registered; raises :class:`PluginError` naming the file."""
     if not task.name or not task.summary:
         raise PluginError(f"{where}: class {task.__name__} needs a name and a one-line summary.")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", task.name):
+        raise PluginError(f"{where}: task name '{task.name}' must be letters, digits, dots, dashes and underscores.")
     if not hasattr(task, "data"):
         raise PluginError(f"{where}: task '{task.name}' needs a data source.")
     if (task.stock is None) == (task.yaml is None):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dasd_bench.errors import DasdError, DataError, UsageError
 from dasd_bench.tasks.base import Row
 from dasd_bench.tasks.families import LmEvalTask
 from dasd_bench.types import Example, Reason, Verdict
@@ -24,6 +26,7 @@ class CodeTask(LmEvalTask):
     """
 
     unsafe_code: ClassVar[bool] = True
+    text_columns: ClassVar[tuple[str, ...]] = ("code",)
     exact_text: ClassVar[bool] = False
     ks: ClassVar[tuple[int, ...]] = (1,)
     rewrite_instruction: ClassVar[str] = "Write this program again in your own style. It must pass the same tests."
@@ -33,7 +36,8 @@ class CodeTask(LmEvalTask):
         """The running sandbox."""
         from dasd_bench.sandbox import Sandbox
 
-        started = Sandbox().__enter__()
+        with sandbox_errors():
+            started = Sandbox().__enter__()
         weakref.finalize(self, started.__exit__, None, None, None)
         return started
 
@@ -45,7 +49,8 @@ class CodeTask(LmEvalTask):
         """The reference program; the row's tests go along."""
         from dasd_bench.sandbox import problem_from_row
 
-        problem_from_row(row)  # refuses a row without usable tests now, not after an hour of generation
+        with sandbox_errors():
+            problem_from_row(row)  # refuses a row without usable tests now, not after an hour of generation
         base = self.make_example(row, split, index, str(row["code"]).replace("\r\n", "\n"), None)
         base.extra["row"] = {key: value for key, value in row.items() if key != "level"}
         return base
@@ -91,6 +96,21 @@ class CodeTask(LmEvalTask):
         return {metric_name(k): pass_at_k(len(texts), passed, k) for k in self.ks}
 
 
+@contextlib.contextmanager
+def sandbox_errors() -> Iterator[None]:
+    """Turns what the sandbox raises into this package's errors: it is used alone, too, and knows none of them."""
+    from dasd_bench.sandbox import ProblemError, SandboxError, SettingError
+
+    try:
+        yield
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+    except ProblemError as error:
+        raise DataError(str(error)) from error
+    except SandboxError as error:
+        raise DasdError(str(error)) from error
+
+
 def metric_name(k: int) -> str:
     """The name of pass@k in results, as lm-eval's ``pass_at_1``."""
     return f"pass_at_{k}"
@@ -105,7 +125,8 @@ def grade_codes(pairs: Sequence[tuple[Row, str]], sandbox: Sandbox, *, exact_tex
     """A verdict per row and text; all programs are in the sandbox at once, as many as it has workers."""
     from dasd_bench.sandbox import Sample, extract_code, problem_from_row
 
-    problems = {str(row["task_id"]): problem_from_row(row) for row, _ in pairs}
+    with sandbox_errors():
+        problems = {str(row["task_id"]): problem_from_row(row) for row, _ in pairs}
     codes, samples, where = [], [], []
     for row, text in pairs:
         problem = problems[str(row["task_id"])]
@@ -114,7 +135,9 @@ def grade_codes(pairs: Sequence[tuple[Row, str]], sandbox: Sandbox, *, exact_tex
             where.append(len(codes) - 1)
             samples.append(Sample(problem.task_id, codes[-1]))
     verdicts = [Verdict(False, Reason.NO_ANSWER)] * len(codes)
-    for index, result in zip(where, sandbox.run(samples, problems), strict=True):
+    with sandbox_errors():
+        results = sandbox.run(samples, problems)
+    for index, result in zip(where, results, strict=True):
         verdicts[index] = _verdict(result, codes[index])
     return verdicts
 

@@ -6,28 +6,28 @@ prompt, so training and evaluation see the same words.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
-from functools import cached_property
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
+from dasd_bench.files.text import kind_of
+from dasd_bench.methods.plugin_source import import_sibling
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import (
+    Verifier,
     extract_number,
     grade_choice,
+    grade_math,
     grade_number,
     last_boxed,
     letters_shown,
+    shared_verifier,
     strip_calculator_marks,
 )
-from dasd_bench.tasks.mathematics import Verifier, grade_math, shared_verifier
 from dasd_bench.types import Example, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class LmEvalTask(Task):
@@ -44,7 +44,7 @@ class LmEvalTask(Task):
     def _builtin(self) -> dict[str, list[Row]]:
         if not (self.folder / "rows.py").is_file():
             return {}
-        made: dict[str, list[Row]] = sibling(self.folder, "rows").make_rows()
+        made: dict[str, list[Row]] = import_sibling(self.folder, "rows").make_rows()
         return made
 
     def builtin_rows(self, split: str) -> list[Row]:
@@ -77,6 +77,7 @@ class NumberTask(LmEvalTask):
     and a model trained on them writes them.
     """
 
+    text_columns: ClassVar[tuple[str, ...]] = ("question",)
     answer_markers: ClassVar[tuple[str, ...]] = ("####",)
     rewrite_instruction: ClassVar[str] = "Write this solution again in your own words. End with #### and the answer."
 
@@ -105,6 +106,7 @@ class NumberTask(LmEvalTask):
 class MathTask(LmEvalTask):
     r"""Problems with columns ``problem`` and ``solution``, the solution ending in ``\boxed{...}`` as in MATH."""
 
+    text_columns: ClassVar[tuple[str, ...]] = ("problem", "solution")
     answer_markers: ClassVar[tuple[str, ...]] = ("\\boxed",)
     rewrite_instruction: ClassVar[str] = (
         r"Write this solution again in your own words. End with the answer in \boxed{}."
@@ -113,7 +115,7 @@ class MathTask(LmEvalTask):
 
     @cached_property
     def verifier(self) -> Verifier:
-        """The math-verify process, shared by all tasks and started when the first answer needs it."""
+        """The math-verify processes, shared by all tasks and started when the first answer needs them."""
         return shared_verifier()
 
     def example(self, row: Row, split: str, index: int) -> Example:
@@ -140,6 +142,15 @@ class MathTask(LmEvalTask):
         """Compares the final answer as mathematics, within a time limit."""
         return grade_math(text, str(example.answer), self.verifier)
 
+    def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
+        """The verdict on each completion, compared side by side."""
+        return self.verifier.map(self.grade, examples, texts)
+
+    def grade_ahead(self, rows: Sequence[Row], texts: Sequence[str]) -> None:
+        """Compares all answers of an evaluation side by side; the verifier remembers."""
+        golds = [last_boxed(str(row["solution"])) or "" for row in rows]
+        self.verifier.map(partial(grade_math, verifier=self.verifier), texts, golds)
+
 
 class ChoiceTask(LmEvalTask):
     """Multiple choice with columns ``question``, ``choices`` (``text``, ``label``) and ``answerKey``, as in ARC.
@@ -147,6 +158,7 @@ class ChoiceTask(LmEvalTask):
     The reference is the right choice's text: what lm-eval scores by log-likelihood.
     """
 
+    text_columns: ClassVar[tuple[str, ...]] = ("question",)
     max_new_tokens: ClassVar[int | None] = None
     train_new_tokens: ClassVar[int] = 64
     metric: ClassVar[str] = "acc_norm"
@@ -154,7 +166,15 @@ class ChoiceTask(LmEvalTask):
 
     def example(self, row: Row, split: str, index: int) -> Example:
         """The right choice's text as reference and answer."""
-        texts, labels = [str(t) for t in row["choices"]["text"]], [str(t) for t in row["choices"]["label"]]
+        choices = row["choices"]
+        if not isinstance(choices, dict) or not all(isinstance(choices.get(key), list) for key in ("text", "label")):
+            raise ValueError("'choices' must hold the lists 'text' and 'label'")
+        labels = [str(label) for label in choices["label"]]
+        texts = check_choices(choices["text"], len(labels))
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"a label is there twice among {', '.join(labels)}")
+        if str(row["answerKey"]) not in labels:
+            raise ValueError(f"the answerKey '{row['answerKey']}' is none of the labels {', '.join(labels)}")
         gold = labels.index(str(row["answerKey"]))
         base = self.make_example(row, split, index, self.reference_of(texts, labels, gold), texts[gold])
         base.extra.update(choices=texts, labels=labels, gold=gold)
@@ -171,15 +191,21 @@ class ChoiceTask(LmEvalTask):
         return grade_choice(text, choices, labels, example.extra["gold"], lettered)
 
 
-def sibling(folder: Path, name: str) -> ModuleType:
-    """The module ``<folder>/<name>.py`` of a plugin folder, which is not on ``sys.path``; imported once."""
-    path = (folder / f"{name}.py").resolve()
-    key = f"_dasd_bench_{name}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if key not in sys.modules:
-        spec = importlib.util.spec_from_file_location(key, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[key] = module
-        spec.loader.exec_module(module)
-    return sys.modules[key]
+def check_choices(texts: Sequence[object], labels: int | None = None, gold: int = 0) -> list[str]:
+    """The choices of a question as text.
+
+    Raises :class:`ValueError` for fewer than two, for a blank one, for one that is no text, for another number of
+    ``labels``, and where choice ``gold`` is none of them.
+    """
+    if labels is not None and len(texts) != labels:
+        raise ValueError(f"it has {len(texts)} choices and {labels} labels")
+    if len(texts) < 2:
+        raise ValueError(f"it has {len(texts)} choices where at least two are needed")
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise ValueError(f"choice {number} must be text, found {kind_of(text)}")
+        if not text.strip():
+            raise ValueError(f"choice {number} is blank")
+    if not 0 <= gold < len(texts):
+        raise ValueError(f"the right choice is number {gold + 1} of {len(texts)}")
+    return [str(text) for text in texts]

@@ -7,9 +7,20 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dasd_bench.errors import DataError, did_you_mean
+from dasd_bench.errors import DataError, PluginError, did_you_mean
+from dasd_bench.files.jsonl import ENDINGS, numbered_rows, split_file
+from dasd_bench.files.text import kind_of, shown
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.types import Example
+
+SYNONYMS = {
+    "code": ("canonical_solution", "solution"),
+    "canonical_solution": ("solution", "code"),
+    "text": ("prompt", "question"),
+    "prompt": ("text", "question"),
+    "solution": ("answer",),
+}
+"""What other releases of a set (EvalPlus's, sanitized MBPP) call a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +37,8 @@ def load_rows(
 ) -> LoadedRows:
     """The first ``limit`` rows (None = all) of a split; ``test`` is the validation split of a task without one.
 
-    A folder ``<data_dir>/<folder>`` is used where it exists. Otherwise a built-in task makes its rows, and any other
+    A folder ``<data_dir>/<folder>`` is used where it exists: its file ``<split>.jsonl``, ``.jsonl.gz``, ``.json`` or
+    ``.json.gz``. Otherwise a built-in task makes its rows, and any other
     asks the hub: never when ``offline`` or where a data folder was given. A hub name may list several configurations,
     separated by commas, whose rows follow one another.
 
@@ -38,8 +50,8 @@ def load_rows(
         raise DataError(f"The data folder {data_dir} does not exist; give --data-dir an existing folder.")
     folder = data_dir / task.data.folder if data_dir is not None else None
     if folder is not None and folder.is_dir():
-        rows = read_jsonl(folder / f"{split}.jsonl", task.data.columns, limit)
-        return LoadedRows(rows, f"{folder.name}/{split}.jsonl", rows_sha256(rows))
+        rows = read_split(folder, split, task.data.columns, limit)
+        return LoadedRows(rows, f"{folder.name}/{split_file(folder, split).name}", rows_sha256(rows))
     rows = task.builtin_rows(split)
     if rows:
         source = "built-in rows"
@@ -62,33 +74,20 @@ def real_split(task: Task, split: str) -> str:
     return split
 
 
-def read_jsonl(path: Path, columns: tuple[str, ...] = (), limit: int | None = None) -> list[Row]:
-    """The rows of a JSON-lines file; raises :class:`DataError` naming file and line."""
+def read_split(folder: Path, split: str, columns: tuple[str, ...] = (), limit: int | None = None) -> list[Row]:
+    """The first ``limit`` rows of a split in a data folder; raises :class:`DataError` naming file and line."""
+    path = split_file(folder, split)
+    rows: list[Row] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        for number, row in numbered_rows(path, hint="mend or remove the line"):
+            if limit is not None and len(rows) >= limit:
+                break
+            _check_row(row, columns, f"{path}, line {number}")
+            rows.append(row)
     except FileNotFoundError:
-        found = sorted(p.name for p in path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
+        found = sorted(p.name for p in folder.iterdir() if p.name.endswith(ENDINGS)) if folder.is_dir() else []
         has = f"the folder has {', '.join(found)}" if found else "the folder has no .jsonl file"
         raise DataError(f"{path} is missing ({has}); put the split there, one JSON row a line.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    rows: list[Row] = []
-    # Only "\n" ends a row: JSON strings may hold the other line separators that str.splitlines cuts at.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        if limit is not None and len(rows) >= limit:
-            break
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: not a JSON row ({error}); mend or remove the line.") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: a JSON object is expected, found {type(row).__name__}.")
-        _check_row(row, columns, f"{path}, line {number}")
-        rows.append(row)
     if not rows:
         raise DataError(f"{path} has no rows; put at least one JSON row in it.")
     return rows
@@ -105,7 +104,8 @@ def check_columns(rows: list[Row], columns: tuple[str, ...], where: str) -> None
 def _check_row(row: Row, columns: tuple[str, ...], where: str) -> None:
     for column in columns:
         if column not in row:
-            hint = did_you_mean(column, row)
+            alike = [name for name in SYNONYMS.get(column, ()) if name in row]
+            hint = f" Rename '{alike[0]}', if that is it." if alike else did_you_mean(column, row)
             raise DataError(f"{where}: the column '{column}' is missing; found {', '.join(row)}.{hint}")
         if row[column] is None:
             raise DataError(f"{where}: the column '{column}' is null; give it a value.")
@@ -140,13 +140,25 @@ def examples_of(task: Task, loaded: LoadedRows, split: str) -> list[Example]:
     """The rows as examples; a row a task cannot read raises :class:`DataError` naming it."""
     examples = []
     for index, row in enumerate(loaded.rows):
+        where = f"{loaded.source}, row {index + 1}"
+        for column in task.text_columns:
+            if not isinstance(row.get(column), str):
+                raise DataError(f"{where}: the column '{column}' must be text, found {kind_of(row.get(column))}.")
         try:
-            examples.append(task.example(row, split, index))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            example = task.example(row, split, index)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        except (PluginError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else shown(str(error), 200)
             raise DataError(
-                f"{loaded.source}, row {index + 1}: task '{task.name}' cannot use it "
-                f"({type(error).__name__}: {error}); check its columns and values."
+                f"{where}: task '{task.name}' cannot use it ({reason or type(error).__name__}); check its columns and "
+                "values."
             ) from error
+        if not example.prompt.strip():
+            raise DataError(f"{where}: its prompt is blank.")
+        examples.append(example)
     return examples
 
 

@@ -6,12 +6,12 @@ math-verify's does not go with. What differs is written in docs/tasks.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from dasd_bench.tasks.base import Row, verdict_of
 from dasd_bench.tasks.families import MathTask
-from dasd_bench.tasks.grading import number_in
-from dasd_bench.tasks.mathematics import extract_math
+from dasd_bench.tasks.grading import extract_math
 from dasd_bench.types import Example, Reason, Verdict
 
 
@@ -38,9 +38,15 @@ class MinervaTask(MathTask):
 
     def grade_scored(self, example: Example, text: str) -> Verdict:
         """The headline's own question, which the score has asked before: no answer in time is no wrong answer."""
-        found = extract_math(text, number_in(str(example.answer)) is not None)
-        same = self.verifier.same_text(example.extra["solution"], text)
-        return Verdict(False, Reason.TIMEOUT, found) if same is None else verdict_of(found, same)
+        found = extract_math(text, str(example.answer))
+        reason = self.verifier.same_text(example.extra["solution"], text)
+        if reason in (Reason.CORRECT, Reason.WRONG):
+            return verdict_of(found, reason is Reason.CORRECT)
+        return Verdict(False, reason, found)
+
+    def grade_ahead(self, rows: Sequence[Row], texts: Sequence[str]) -> None:
+        """Asks the headline's questions of an evaluation side by side; the verifier remembers."""
+        self.verifier.map(self.verifier.same_text, [str(row["solution"]) for row in rows], texts)
 
     def adapt(self, config: dict[str, Any]) -> dict[str, Any]:
         """Stock's ``process_results`` with its comparisons done by the verifier."""
@@ -49,10 +55,10 @@ class MinervaTask(MathTask):
 
         def process_results(doc: Row, results: list[str]) -> dict[str, int]:
             answer = normal(answer_in(results[0]))
-            exact = answer == doc["answer"] or self.verifier.difference_is_zero(answer, doc["answer"])
+            exact = answer == doc["answer"] or self.verifier.difference_is_zero(answer, doc["answer"]) is Reason.CORRECT
             return {
-                "exact_match": int(bool(exact)),
-                "math_verify": int(bool(self.verifier.same_text(doc["solution"], results[0]))),
+                "exact_match": int(exact),
+                "math_verify": int(self.verifier.same_text(doc["solution"], results[0]) is Reason.CORRECT),
             }
 
         return {**config, "process_results": process_results}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dasd_bench.errors import PluginError
 from dasd_bench.tasks.base import Row, Task
+from dasd_bench.tasks.families import check_choices
 from dasd_bench.tasks.grading import grade_choice, letters_shown
 from dasd_bench.types import Example, Verdict
 
@@ -39,8 +40,9 @@ class StockChoiceTask(Task):
     def example(self, row: Row, split: str, index: int) -> Example:
         """The question with the right choice's text as reference and answer."""
         parts = self.parts(row)
-        answer = str(parts.choices[parts.gold])
-        labels = [chr(ord("A") + number) for number in range(len(parts.choices))]
+        choices = check_choices(parts.choices, gold=parts.gold)
+        answer = choices[parts.gold]
+        labels = [chr(ord("A") + number) for number in range(len(choices))]
         return Example(
             id=f"{self.name}/{split}/{index}",
             task=self.name,
@@ -48,7 +50,7 @@ class StockChoiceTask(Task):
             reference=answer,
             answer=answer,
             subject=None if self.subject_column is None else str(row[self.subject_column]),
-            extra={"choices": [str(choice) for choice in parts.choices], "labels": labels, "gold": parts.gold},
+            extra={"choices": choices, "labels": labels, "gold": parts.gold},
         )
 
     def grade(self, example: Example, text: str) -> Verdict:

@@ -54,6 +54,7 @@ class StockCodeTask(CodeTask):
 class HumanEvalTask(StockCodeTask):
     """HumanEval's columns: the completion goes on from the prompt, or is a program of its own behind it."""
 
+    text_columns: ClassVar[tuple[str, ...]] = ("prompt", "canonical_solution")
     max_new_tokens: ClassVar[int | None] = 1024
 
     def example(self, row: Row, split: str, index: int) -> Example:

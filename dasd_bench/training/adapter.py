@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +12,18 @@ from typing import Any, cast
 
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from transformers.pytorch_utils import Conv1D
 
 from dasd_bench.config.training import TrainingConfig
-from dasd_bench.errors import TrainingError, did_you_mean
 from dasd_bench.models.gguf import quiet_transformers
-from dasd_bench.store.atomic import disk_errors
+from dasd_bench.store.atomic import apply_umask, disk_errors, make_scratch, remove
 from dasd_bench.training.linear import can_pack, frozen_forward, lora_forward
 from dasd_bench.training.quantize import is_quantized
+from dasd_bench.training.targets import lora_targets, transposed
 
 ADAPTER = "default"
 
@@ -38,7 +38,7 @@ def attach(model: Any, config: TrainingConfig, base_model_name: str) -> Any:
         model.float()
         model.requires_grad_(True)
         return model
-    targets = _targets(model, config.lora_targets)
+    targets = lora_targets(model, config.lora_targets)
     alpha = config.lora_alpha
     lora = LoraConfig(
         r=config.lora_rank,
@@ -47,32 +47,20 @@ def attach(model: Any, config: TrainingConfig, base_model_name: str) -> Any:
         target_modules=targets,
         use_rslora=config.rslora,
         use_dora=config.dora,
+        fan_in_fan_out=transposed(model, targets),
         bias="none",
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
         # peft asks for an attribute that transformers 5 renamed; nothing a user can act on.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # A tied head is untied when the adapter is merged: see models/load.py.
+        warnings.filterwarnings("ignore", "Model with `tie_word_embeddings=True`", UserWarning)
+        # Where only some of the layers are Conv1D, peft sets the option layer by layer.
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
         adapted = get_peft_model(model, lora)
     adapted.peft_config[ADAPTER].base_model_name_or_path = base_model_name
     return adapted
-
-
-def _targets(model: nn.Module, wanted: str) -> str | list[str]:
-    if wanted.strip() == "all-linear":
-        return "all-linear"
-    linear = sorted(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    known = sorted({name.rsplit(".", 1)[-1] for name in linear})
-    names = sorted({part.strip() for part in wanted.split(",") if part.strip()})
-    for name in names:
-        if not any(full == name or full.endswith(f".{name}") for full in linear):
-            raise TrainingError(
-                f"LoRA target '{name}' matches no linear layer of this model.{did_you_mean(name, known)} "
-                f"Its layers: {', '.join(known)}; or use all-linear."
-            )
-    if not names:
-        raise TrainingError(f"No LoRA target was named; use all-linear or some of: {', '.join(known)}.")
-    return names
 
 
 def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
@@ -94,8 +82,15 @@ def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
     return changed
 
 
+def rounds_twice(model: nn.Module, *, dora: bool) -> str | None:
+    """What keeps peft's own forward, which rounds between base and adapter; None where nothing does."""
+    if dora:
+        return "DoRA"
+    return "LoRA on experts" if any(isinstance(module, ParamWrapper) for module in model.modules()) else None
+
+
 def _plain_linear(layer: nn.Module) -> bool:
-    return type(layer) is nn.Linear or is_quantized(layer)
+    return type(layer) in (nn.Linear, Conv1D) or is_quantized(layer)
 
 
 def _frozen_linear(module: nn.Module) -> bool:
@@ -156,11 +151,9 @@ def save(model: Any, state: dict[str, Tensor], folder: Path) -> None:
     The same weights give the same bytes: JSON keys and target names are sorted, and no path of this machine is in it.
     """
     with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
         for stale in folder.parent.glob(f".{folder.name}.*"):
-            shutil.rmtree(stale)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        os.chmod(partial, 0o755)
+            remove(stale)
+        partial = make_scratch(folder.parent, f".{folder.name}.")
         if hasattr(model, "peft_config"):
             save_file(dict(sorted(state.items())), partial / "adapter_model.safetensors", metadata={"format": "pt"})
             fields = model.peft_config[ADAPTER].to_dict()
@@ -170,9 +163,9 @@ def save(model: Any, state: dict[str, Tensor], folder: Path) -> None:
         else:
             with quiet_transformers():
                 model.save_pretrained(partial, state_dict=state)
+        apply_umask(partial)
         sync_tree(partial)
-        if folder.exists():
-            shutil.rmtree(folder)
+        remove(folder)
         os.rename(partial, folder)
         sync(folder.parent)
 

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or absent: a temporary folder, fsync, rename; the newest sound one is taken.
 
-They hold whole tensors whatever the number of processes, so any number can go on. Random states are not stored: the
-trainer seeds every step from the run's seed and the step.
+Each is sealed: the hash in it covers the tensors, the position and the metrics written so far, so that nothing damaged
+is taken up. They hold whole tensors whatever the number of processes, so any number can go on. Random states are not
+stored: the trainer seeds every step from the run's seed and the step.
 """
 
 from __future__ import annotations
@@ -10,15 +11,21 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dasd_bench.store.atomic import disk_errors, write_text
+from dasd_bench.store.atomic import (
+    digest,
+    disk_errors,
+    is_plain_file,
+    is_plain_folder,
+    make_scratch,
+    remove,
+    write_text,
+)
 from dasd_bench.training.adapter import sync, sync_tree
 from dasd_bench.training.loss import TokenLoss
 
@@ -59,9 +66,13 @@ class Position:
 
 @dataclass(slots=True)
 class Checkpoints:
-    """The checkpoints of one run in ``folder``; ``fingerprint`` names everything the weights depend on."""
+    """The checkpoints of one run in ``folder``; ``fingerprint`` names everything the weights depend on.
+
+    ``metrics`` is the file with one line per step that goes with them.
+    """
 
     folder: Path
+    metrics: Path
     fingerprint: str
     keep: int
     foreign: int = field(default=0, init=False)
@@ -69,23 +80,23 @@ class Checkpoints:
     def save(self, position: Position, state: dict[str, Any]) -> None:
         """Writes a checkpoint of ``position`` with its tensors and removes all but the newest ``keep``."""
         with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(dir=self.folder, prefix=".partial-"))
+            partial = make_scratch(self.folder, ".partial-")
             torch.save(state, partial / "state.pt")
             meta = {
                 "fingerprint": self.fingerprint,
-                "sha256": _sha256(partial / "state.pt"),
+                "state_sha256": _sha256(partial / "state.pt"),
+                "metrics_bytes": self.metrics.stat().st_size,
+                "metrics_sha256": _sha256(self.metrics),
                 "position": asdict(position),
             }
-            (partial / "checkpoint.json").write_text(json.dumps(meta), encoding="utf-8")
+            (partial / "checkpoint.json").write_text(json.dumps(meta | {"sha256": digest(meta)}), encoding="utf-8")
             sync_tree(partial)
             final = self.folder / f"step-{position.step:08d}"
-            if final.exists():
-                shutil.rmtree(final)
+            remove(final)
             os.rename(partial, final)
             sync(self.folder)
             for old in self._found()[self.keep :]:
-                shutil.rmtree(old)
+                remove(old)
 
     def newest(self) -> Path | None:
         """The newest sound checkpoint of this very run; None where there is none.
@@ -93,11 +104,13 @@ class Checkpoints:
         Half-written folders are removed; a damaged checkpoint is passed over for the one before it; checkpoints of
         other settings are counted in ``foreign`` and left out.
         """
+        if not is_plain_folder(self.folder):
+            remove(self.folder)
         for stale in self.folder.glob(".partial-*"):
-            shutil.rmtree(stale)
+            remove(stale)
         for path in self._found():
             meta = _read_meta(path)
-            if meta is None or not (path / "state.pt").exists() or _sha256(path / "state.pt") != meta["sha256"]:
+            if meta is None or not self._whole(path, meta):
                 continue
             if meta["fingerprint"] != self.fingerprint:
                 self.foreign += 1
@@ -115,7 +128,16 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Removes all checkpoints."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
+
+    def _whole(self, path: Path, meta: dict[str, Any]) -> bool:
+        """True where tensors and metrics are as they were when the checkpoint was written."""
+        state = path / "state.pt"
+        if not is_plain_file(state) or not is_plain_file(self.metrics):
+            return False
+        metrics = self.metrics.read_bytes()[: meta["metrics_bytes"]]
+        found = {"state_sha256": _sha256(state), "metrics_sha256": hashlib.sha256(metrics).hexdigest()}
+        return all(meta[name] == value for name, value in found.items())
 
     def _found(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)
@@ -123,25 +145,30 @@ class Checkpoints:
 
 def truncate_metrics(path: Path, step: int) -> None:
     """Drops the lines of ``path`` after ``step``, and a torn last line."""
-    if not path.exists():
+    if not is_plain_file(path):
+        remove(path)
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines() if step else ():
         try:
             if json.loads(line)["step"] > step:
                 break
         except ValueError:
             break
-        kept.append(line + "\n")
+        kept.append(line.decode("utf-8") + "\n")
     write_text(path, "".join(kept))
 
 
 def _read_meta(path: Path) -> dict[str, Any] | None:
+    """``checkpoint.json``; None where it is not, to the last byte, what was written."""
+    if not is_plain_file(path / "checkpoint.json"):
+        return None
     try:
         meta: dict[str, Any] = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        seal = meta.pop("sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return meta
+    return meta if seal == digest(meta) else None
 
 
 def _sha256(path: Path) -> str:

@@ -76,7 +76,9 @@ def do_job(
         seed=job.seed,
         out_dir=Path(job.out_dir),
         console=console,
-        max_length=int(getattr(model.config, "max_position_embeddings", 0) or 2**31),
+        max_length=min(
+            int(getattr(model.config, "max_position_embeddings", 0) or 2**31), job.training.max_length or 2**31
+        ),
         base_model_name=job.base_model_name,
         processes=processes,
         sharded=job.sharded,

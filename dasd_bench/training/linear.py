@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from transformers.pytorch_utils import Conv1D
 
 from dasd_bench.training.quantize import is_quantized, plain_weight
 
@@ -29,19 +30,23 @@ class FrozenWeight:
     and one in 4 bits makes it plain for one product.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
-        self._linear = linear
+    def __init__(self, linear: nn.Linear | Conv1D) -> None:
+        self._linear: Any = linear
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
         self.packed = can_pack(linear.weight)
         if self.packed:
-            self._forward = _pack(self.weight)
+            self._forward = _pack(self.weight.contiguous())
             self._backward = _pack(self.weight.t().contiguous())
 
     @property
     def weight(self) -> Tensor:
         """The weight, without gradient."""
-        return plain_weight(self._linear) if is_quantized(self._linear) else self._linear.weight.detach()
+        if is_quantized(self._linear):
+            return plain_weight(self._linear)
+        weight: Tensor = self._linear.weight.detach()
+        # GPT-2's Conv1D is a linear layer that keeps its weight as [in, out].
+        return weight.t() if isinstance(self._linear, Conv1D) else weight
 
     @property
     def bias(self) -> Tensor | None:
@@ -87,7 +92,9 @@ def _apply(x: Tensor, matrix: Tensor, packed: Tensor | None, bias: Tensor | None
         return out
     if plus is None:
         return x @ matrix if bias is None else torch.addmm(bias, x, matrix)
-    return torch.addmm(plus if bias is None else plus + bias, x, matrix)
+    out = torch.addmm(plus, x, matrix)
+    # Not added to ``plus``: the sum of a large bias and a small term would lose the same term every time.
+    return out if bias is None else out + bias
 
 
 def _thin(x: Tensor, weight: Tensor, frozen: FrozenWeight) -> Tensor:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dasd_bench.errors import TrainingError
 from dasd_bench.methods.context import LiveLogits, LiveTokens
 
 CHUNK_ROWS = 128
@@ -134,8 +133,7 @@ def backward_tokens(
     """Runs head, cross-entropy and their backward pass on ``hidden`` [N, D] of N ``tokens``.
 
     Gives the sums and the gradient of the summed loss with respect to ``hidden``; gradients of a trained head are
-    added to its parameters. Weights carry no gradient. Raises :class:`TrainingError` where a rule gives weights of
-    another shape, negative or not finite.
+    added to its parameters. Weights carry no gradient.
     """
     gradient = torch.empty_like(hidden)
     sums = TokenLoss()
@@ -221,16 +219,7 @@ def token_weights(objective: Objective, tokens: Tokens, live: Statistics, progre
             columns=tokens.columns,
         )
     )
-    if online.shape != static.shape:
-        raise TrainingError(
-            f"The online rule gave weights of shape {tuple(online.shape)} for {len(static)} tokens; give one each."
-        )
-    weights = static * online.detach().to(static.dtype)
-    # A logp that is not finite is reported as divergence by the trainer; only weights that are wrong by themselves
-    # are the rule's own fault.
-    bad = ~torch.isfinite(weights) | (weights < 0)
-    if bool((bad & torch.isfinite(live.logp)).any()):
-        raise TrainingError("The online rule gave a weight that is negative or not finite; clip it in the method.")
+    weights = static * online
     return torch.where(tokens.keep, torch.maximum(weights, static), weights)
 
 

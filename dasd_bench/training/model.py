@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dasd_bench.errors import TrainingError
+from dasd_bench.engine.head import body_name
 from dasd_bench.training.attention import IMPLEMENTATION
 from dasd_bench.training.batching import Inputs
 from dasd_bench.training.loss import Head
@@ -22,8 +22,8 @@ class PackedModel:
 
     On construction two short rows are run through the model as it came and through body and head packed together.
     Where the logits differ the model gets one row per forward pass with its own attention (``packs`` False); where
-    they differ even then, :class:`TrainingError` says that the architecture is not supported. Use as a context
-    manager: on exit the model's own attention is put back.
+    they differ even then, body and head run in one, and what goes for hidden states are logits (``whole``). Use as a
+    context manager: on exit the model's own attention is put back.
     """
 
     def __init__(self, model: Any) -> None:
@@ -31,23 +31,26 @@ class PackedModel:
         self.device: torch.device = model.device
         config = model.config.get_text_config()
         self._attention: str = config._attn_implementation
-        self.body: nn.Module = model.get_decoder()
+        self.body: nn.Module = _decoder(model)
         self._scale = _logit_scale(config)
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.packs = True
+        self.whole = False
         self._choose()
 
     def head(self) -> Head:
         """The head as it is now (an adapter may have wrapped it)."""
+        if self.whole:
+            return Head(nn.Identity())
         return Head(self.model.get_output_embeddings(), self._scale, self._softcap)
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, lengths: tuple[int, ...]) -> Tensor:
         """Last hidden states [L, D] of a pack: ``input_ids`` and ``position_ids`` int64 [L]."""
-        extra: dict[str, Any] = {"row_lengths": lengths} if self.packs else {}
-        output = self.body(
-            input_ids=input_ids[None], position_ids=position_ids[None], attention_mask=None, use_cache=False, **extra
-        )
-        hidden: Tensor = output.last_hidden_state[0]
+        extra: dict[str, Any] = {}
+        if self.packs:
+            extra = {"position_ids": position_ids[None], "attention_mask": None, "row_lengths": lengths}
+        output = self.body(input_ids=input_ids[None], use_cache=False, **extra)
+        hidden: Tensor = output.logits[0] if self.whole else output.last_hidden_state[0]
         return hidden
 
     def trained(self, inputs: Inputs) -> Tensor:
@@ -75,27 +78,50 @@ class PackedModel:
         wanted = torch.cat([self.model(input_ids=row[None], use_cache=False).logits[0].float() for row in rows])
         positions = torch.cat([torch.arange(len(row), device=self.device) for row in rows])
         try:
+            if not mixes_by_attention(self.body):
+                raise ValueError("rows of a pack would meet outside of attention")
             self.model.set_attn_implementation(IMPLEMENTATION)
             got = self.head().logits(self.hidden(torch.cat(rows), positions, PROBE_LENGTHS))
             self.packs = self._agree(got, wanted)
-        except (TypeError, ValueError):
-            # A body that takes no extra keyword arguments, or no foreign attention.
+        except Exception:  # a body may take no extra arguments or no foreign attention, and fail in its own way
             self.packs = False
         if not self.packs:
             self.model.set_attn_implementation(self._attention)
-            got = torch.cat([self.head().logits(self.hidden(row, torch.arange(len(row)), (len(row),))) for row in rows])
-            if not self._agree(got, wanted):
-                raise TrainingError(
-                    f"{type(self.model).__name__} does more between hidden states and logits than scaling and "
-                    "soft-capping, so the trainer cannot compute its loss; use another architecture."
-                )
+            self.whole = not self._rows_agree(rows, wanted)
+            if self.whole:
+                self.body = self.model
         self.model.train(training)
+
+    def _rows_agree(self, rows: list[Tensor], wanted: Tensor) -> bool:
+        try:
+            got = torch.cat([self.head().logits(self.hidden(row, row, (len(row),))) for row in rows])
+        except Exception:  # a model without a head or a body of its own
+            return False
+        return self._agree(got, wanted)
 
     def _agree(self, got: Tensor, wanted: Tensor) -> bool:
         """Relative difference within the rounding of the model's dtype. Attention across rows changes logits far more
         than either bound (by 0.2 in SmolLM2-135M)."""
         bound = 1e-3 if self.model.dtype == torch.float32 else 5e-2
-        return bool((got - wanted).norm() <= bound * wanted.norm())
+        return got.shape == wanted.shape and bool((got - wanted).norm() <= bound * wanted.norm())
+
+
+def mixes_by_attention(body: nn.Module) -> bool:
+    """True where tokens meet in attention alone; convolutions and recurrences run over the rows of a pack.
+
+    A freshly made model hides that: its states are small.
+    """
+    config: Any = body.config
+    kinds = set(getattr(config, "layer_types", None) or ()) | set(getattr(config, "layers_block_type", None) or ())
+    convolves = any(isinstance(module, (nn.Conv1d, nn.Conv2d)) for module in body.modules())
+    return not convolves and kinds <= {"full_attention", "sliding_attention", "attention"}
+
+
+def _decoder(model: Any) -> nn.Module:
+    """The decoder below the vocabulary head; the model itself where it cannot be told."""
+    body: nn.Module = model.get_decoder()
+    name = body_name(model)
+    return model.get_submodule(name) if body is model and name is not None else body
 
 
 def set_checkpointing(model: Any, *, on: bool) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dasd_bench.methods.base import Method, has_token_loss
+from dasd_bench.methods.plugin_calls import online_rule, token_loss
 from dasd_bench.training.batch_scope import weigh_batch
 from dasd_bench.training.batching import Pack
 from dasd_bench.training.distributed import Processes
@@ -42,8 +43,8 @@ class Passes:
     ) -> None:
         self.packed, self.model, self.processes, self.memory = packed, model, processes, memory
         self.head, self.teacher = packed.head(), teacher
-        self.token_loss = method.token_loss if has_token_loss(type(method)) else None
-        self.rule = Objective(method.online_weights if method.online else None, method.needs_entropy)
+        self.token_loss = token_loss(method) if has_token_loss(type(method)) else None
+        self.rule = Objective(online_rule(method) if method.online else None, method.needs_entropy)
         self.by_batch = method.scope == "batch"
         self.by_row = method.denominator == "rows"
 

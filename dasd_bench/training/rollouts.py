@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
-from dasd_bench.errors import TrainingError, UsageError
+from dasd_bench.errors import UsageError
 from dasd_bench.methods.base import Method
 from dasd_bench.methods.context import GREEDY, Generation, Sampling
+from dasd_bench.methods.plugin_calls import rollout
 from dasd_bench.store.atomic import digest
 from dasd_bench.training.batching import Row, TrainExample, build_row, check_alike, numbered
 from dasd_bench.training.distributed import Processes
@@ -50,9 +51,7 @@ class Rollouts:
     def rows(self, examples: Sequence[TrainExample], step: int, progress: float) -> tuple[list[Row], int]:
         """The rows of step ``step`` (0-based) on ``examples``, and how many tokens were generated for them."""
         lab = _StepLab(self, step, progress)
-        rolled = self.method.rollout(examples, lab)
-        if not rolled:
-            raise TrainingError(f"Method '{self.method.name}' gave no target at step {step + 1}; give at least one.")
+        rolled = rollout(self.method, examples, lab)
         check_alike(rolled)
         taught = self.method.teacher != "none"
         return numbered([build_row(one, self.max_length, taught=taught) for one in rolled]), lab.generated

@@ -14,7 +14,7 @@ from dasd_bench.config.training import TrainingConfig
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     """The rate of update ``step`` (0-based) of ``total``.
 
-    Warm-up is linear from 0 over ``ceil(warmup * total)`` updates, so update 0 of a warm-up changes nothing; then
+    Warm-up is linear from 0 over ``config.warmup_steps(total)`` updates, so update 0 of a warm-up changes nothing; then
     cosine or linear to 0, or constant.
     """
     warm = config.warmup_steps(total)

@@ -45,6 +45,7 @@ from dasd_bench.training.model import PackedModel, set_checkpointing
 from dasd_bench.training.passes import Passes
 from dasd_bench.training.rollouts import Decoding, Rollouts, check_rollouts
 from dasd_bench.training.schedule import learning_rate, make_optimizer
+from dasd_bench.training.targets import ALL_LINEAR, untrained_sentence
 from dasd_bench.training.teacher import check_teacher, make_teacher
 
 if TYPE_CHECKING:
@@ -129,10 +130,11 @@ def train(
     memory = memory or Memory(processes.device)
     check_teacher(method, config)
     check_rollouts(method, sharded=sharded)
-    rows = _rows(examples, max_length, taught=method.teacher != "none")
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    rows = _rows(examples, max_length, vocabulary, taught=method.teacher != "none")
     fingerprint = digest(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
-        [method.name, method.denominator, method.scope, method.teacher, method.describe()],
+        [method.name, method.denominator, method.scope, method.teacher, asdict(method)],
         [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), processes.device.type],
     )
     devices = [processes.device] if processes.device.type == "cuda" else []
@@ -162,10 +164,19 @@ def train(
             run.close()
 
 
-def _rows(examples: Sequence[TrainExample], max_length: int, *, taught: bool) -> list[Row]:
+def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int, *, taught: bool) -> list[Row]:
     if not examples:
         raise TrainingError("There is no training example; check the train split and the filters of the task.")
     check_alike(examples)
+    for example in examples:
+        # Some tokenizers have a token or two more than the model has embeddings.
+        every = (example.prompt_ids, example.target_ids, *example.teacher_prompts)
+        highest = max(int(ids.max(initial=0)) for ids in every)
+        if highest >= vocabulary:
+            raise TrainingError(
+                f"Example {example.example_id} has token {highest}, for which the model has no embedding (it has "
+                f"{vocabulary}); take the text of that token out, or the tokenizer that belongs to the model."
+            )
     rows = [
         replace(build_row(example, max_length, taught=taught), source=place) for place, example in enumerate(examples)
     ]
@@ -202,6 +213,8 @@ class _Run:
         self.rows = [row for i, row in enumerate(rows) if i not in aside]
         self.held_out = [row for i, row in enumerate(rows) if i in aside]
         self.model = adapter.attach(packed.model, config, base_model_name)
+        if config.lora_rank and config.lora_targets.strip() == ALL_LINEAR and (left := untrained_sentence(self.model)):
+            console.warn(left)
         if config.gradient_checkpointing:
             set_checkpointing(packed.model, on=True)
         if sharded:
@@ -212,15 +225,17 @@ class _Run:
         self.optimizer = make_optimizer(self.weights.own.values(), config)
         self.teacher = make_teacher(method, packed, self.model, self.weights)
         self.passes = Passes(packed, self.model, method, self.teacher, processes, memory)
-        self.checkpoints = Checkpoints(out_dir / "checkpoints", fingerprint, config.keep_checkpoints)
+        self.checkpoints = Checkpoints(
+            out_dir / "checkpoints", out_dir / "metrics.jsonl", fingerprint, config.keep_checkpoints
+        )
         self.total = step_count(len(self.rows), config.batch_size, config.epochs)
         self.memory = memory
         self.position = Position()
         self.best: dict[str, Tensor] = {}
         self.rollouts: Rollouts | None = None
         self.examples: Sequence[TrainExample] = ()
-        if config.dora and packed.model.dtype != torch.float32:
-            console.warn("DoRA on a base that is not float32 loses small updates to rounding; use float32.")
+        if packed.model.dtype != torch.float32 and (rounds := adapter.rounds_twice(self.model, dora=config.dora)):
+            console.warn(f"{rounds} on a base that is not float32 loses small updates to rounding; use float32.")
         self.model.train()
 
     def close(self) -> None:
@@ -382,7 +397,7 @@ class _Run:
         return self.passes.backward(pack, progress)
 
     def held_out_loss(self) -> float:
-        """Mean nll of the held-out targets under their static weights, the same measure for every method."""
+        """Mean nll of the held-out targets under their static weights: the arm's own targets and weights."""
         sums = self.processes.gather(self.passes.held_out(self.packs(self.held_out)))
         total = sum(s[1] for s in sums)
         return sum(s[0] for s in sums) / total if total else math.inf

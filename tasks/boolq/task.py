@@ -14,6 +14,7 @@ class BoolQ(StockChoiceTask):
     name = "boolq"
     summary = "yes or no from a passage, 0-shot, stock lm-eval's boolq on google/boolq's passages (retention)"
     data = DataSource("boolq", ("question", "passage", "answer"), ("validation",), hub_path="google/boolq")
+    text_columns = ("question", "passage")
     stock = "boolq"
     comparable = False
 

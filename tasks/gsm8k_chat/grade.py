@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from dasd_bench.tasks.grading import NUMBER, grade_number, same_number
+from dasd_bench.tasks.grading import grade_number
 
-ASKED = re.compile(rf"[Tt]he answer is:?\s*\$?({NUMBER})")
+ASKED = re.compile(r"[Tt]he answer is:?[\s*]*[-+−–]?\s*[$€£¥₹]?\s*[-+−–]?\.?\d[^\n]*")
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
@@ -20,5 +20,5 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
     asked = ASKED.findall(results[0])
     return {
         "exact_match": float(grade_number(results[0], gold).correct),
-        "format_match": float(bool(asked) and same_number(asked[-1], gold)),
+        "format_match": float(bool(asked) and grade_number(asked[-1], gold).correct),
     }

@@ -11,6 +11,7 @@ class Gsm8kChat(NumberTask):
     """Zero-shot with steps. Chat models recite the shots of the stock form, or leave its answer format."""
 
     name = "gsm8k_chat"
+    version = 2
     summary = "grade-school word problems, 0-shot with steps, for chat models; not comparable with lm-eval's gsm8k"
     data = DataSource("gsm8k", ("question", "answer"), hub_path="openai/gsm8k", hub_name="main")
     yaml = "gsm8k_chat.yaml"

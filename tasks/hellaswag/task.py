@@ -17,6 +17,7 @@ class HellaSwag(StockChoiceTask):
         ("validation",),
         hub_path="Rowan/hellaswag",
     )
+    text_columns = ("activity_label", "ctx_a", "ctx_b")
     stock = "hellaswag"
     metric = "acc_norm"
 

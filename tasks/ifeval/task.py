@@ -49,6 +49,7 @@ class IfEval(Task):
         hub_path="google/IFEval",
         evaluated="train",
     )
+    text_columns = ("prompt",)
     stock = "ifeval"
     metric = "prompt_level_strict_acc"
     comparable = True

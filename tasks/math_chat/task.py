@@ -12,6 +12,7 @@ class MathChat(MathTask):
     r"""Zero-shot, the answer in ``\boxed{}``. Stock's budget of 256 tokens cuts off most of a chat model's answers."""
 
     name = "math_chat"
+    version = 2
     summary = "competition mathematics, 0-shot, boxed answer, for chat models; not comparable with lm-eval's"
     data = DataSource(
         "math", ("problem", "level", "type", "solution"), hub_path="EleutherAI/hendrycks_math", hub_name=SUBJECTS

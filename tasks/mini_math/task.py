@@ -10,6 +10,7 @@ class MiniMath(MathTask):
     """Arithmetic, equations, divisibility, shapes, counting, fractions; MATH's columns."""
 
     name = "mini_math"
+    version = 2
     summary = "480 short problems from five subjects and three levels, built in; MATH's columns"
     data = DataSource("mini_math", ("problem", "level", "type", "solution"))
     yaml = "mini_math.yaml"

@@ -25,6 +25,7 @@ class Mmlu(StockChoiceTask):
         hub_path="cais/mmlu",
         hub_name="all",
     )
+    text_columns = ("question", "subject")
     stock = "mmlu_abstract_algebra"
     subject_column = "subject"
 

@@ -12,6 +12,7 @@ class Piqa(StockChoiceTask):
     name = "piqa"
     summary = "everyday physics, two ways to a goal, 0-shot, stock lm-eval's piqa (retention)"
     data = DataSource("piqa", ("goal", "sol1", "sol2", "label"), ("validation",), hub_path="baber/piqa")
+    text_columns = ("goal", "sol1", "sol2")
     stock = "piqa"
     metric = "acc_norm"
 

@@ -25,6 +25,7 @@ class TruthfulQaMc1(StockChoiceTask):
         hub_path="truthfulqa/truthful_qa",
         hub_name="multiple_choice",
     )
+    text_columns = ("question",)
     stock = "truthfulqa_mc1"
     comparable = False
 

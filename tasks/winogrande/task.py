@@ -18,6 +18,7 @@ class WinoGrande(StockChoiceTask):
         hub_path="allenai/winogrande",
         hub_name="winogrande_xl",
     )
+    text_columns = ("sentence", "option1", "option2")
     stock = "winogrande"
 
     def parts(self, row: Row) -> ChoiceParts:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
 from dasd_bench.engine import Engine, EngineSettings, ScoreRequest
-from dasd_bench.engine.divergence import OutputHead, jensen_shannon
+from dasd_bench.engine.divergence import jensen_shannon
+from dasd_bench.engine.head import OutputHead
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 REQUESTS = [ScoreRequest([3, 20, 21, 22], [30, 31, 32]), ScoreRequest([3, 20, 21, 40], [41] * 80)]
@@ -56,5 +57,5 @@ def test_a_model_is_at_no_distance_from_itself_and_the_head_keeps_no_body() -> N
     hidden = engine.hidden_states(REQUESTS)
     assert [state.shape for state in hidden] == [(3, 48), (80, 48)]
     assert max(float(values.max()) for values in engine.divergence(REQUESTS, hidden)) < 1e-6
-    held = {id(p) for p in OutputHead(model)._head.parameters()}
+    held = {id(p) for p in OutputHead(model)._head._head.parameters()}
     assert held == {id(model.lm_head.weight)}

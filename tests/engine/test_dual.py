@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from dasd_bench.engine import DualRequest, Engine, EngineSettings
+from dasd_bench.engine.markers import Markers
 from dasd_bench.engine.sampling import propose
 from dasd_bench.methods.context import Choice, Sampling
 from dasd_bench.types import Origin
@@ -108,3 +110,24 @@ def test_equal_contexts_make_both_streams_agree():
     for result in results:
         assert result.base_token.tolist() == result.reference_token.tolist()
         np.testing.assert_allclose(result.base_logp, result.reference_logp, atol=1e-4)
+
+
+def test_a_rule_is_told_which_candidates_to_keep():
+    """The end tokens and pieces of the texts asked for, in packed decoding as one by one."""
+    model, tokenizer = pair("llama")
+    texts = (tokenizer.decode([40]).strip() + tokenizer.decode([41]).strip(), tokenizer.decode([77]).strip())
+    asked = [replace(item, keep_ids=frozenset(range(100, 130)), keep_texts=texts) for item in items()]
+
+    def rule(step):
+        token = torch.where(step.keep, step.reference_token, step.base_token)
+        return Choice(token, torch.full_like(token, int(Origin.BASE), dtype=torch.uint8))
+
+    markers = Markers(tokenizer)
+    kept = 0
+    for result in Engine(model, tokenizer, EngineSettings(slots=4)).dual_decode(asked, rule):
+        for place, candidate in enumerate(result.reference_token.tolist()):
+            expected = 100 <= candidate < 130 or markers.touched(result.token_ids[:place].tolist(), candidate, texts)
+            assert bool(result.keep[place]) == expected
+            assert result.token_ids[place] == (candidate if expected else result.base_token[place])
+            kept += expected
+    assert kept

@@ -40,12 +40,20 @@ def test_empty_prompt_target_and_budget(engine):
     assert engine.score([]) == []
 
 
-def test_tokenizer_larger_than_the_model():
+def test_a_token_beyond_the_embedding_is_named_where_it_occurs():
+    """Gemma 3's text models have no row for the image token that their tokenizer has."""
     model, _ = pair("llama")
     tokenizer = copy.deepcopy(pair("llama")[1])
-    tokenizer.add_tokens([f"<extra {number}>" for number in range(5)])
-    with pytest.raises(EngineError, match=f"knows {len(tokenizer)} tokens but the model only {len(tokenizer) - 5}"):
-        Engine(model, tokenizer)
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<image>"])
+    engine = Engine(model, tokenizer)
+    assert len(engine.score([ScoreRequest([5, 6], [7])])) == 1
+    with pytest.raises(EngineError, match=f"The prompt of one has token {rows}, for which the model has no embedding"):
+        engine.generate([GenerateRequest([5, rows], 3, frozenset(), name="one")])
+    with pytest.raises(EngineError, match=f"The prompt of one has token {rows}"):
+        engine.dual_decode([DualRequest([5], [5, rows], 3, frozenset(), name="one")], gate(0.5))
+    with pytest.raises(EngineError, match=f"The target of one has token {rows}"):
+        engine.score([ScoreRequest([5, 6], [7, rows], name="one")])
 
 
 @pytest.mark.parametrize("accelerate", ["auto", "off"])

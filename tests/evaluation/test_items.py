@@ -13,7 +13,7 @@ from dasd_bench.evaluation.regrade import regrade
 from dasd_bench.methods.context import Generation
 from dasd_bench.registry import discover
 from dasd_bench.tasks.base import Row, Task
-from dasd_bench.tasks.verifier import Verifier
+from dasd_bench.tasks.grading import Verifier
 from dasd_bench.types import Reason
 from tests.tiny_models import tiny_tokenizer
 
@@ -110,7 +110,7 @@ def test_no_verdict_in_time_is_its_own_reason() -> None:
     shipped = discover().task("math").item
 
     class Hasty(type(shipped)):  # type: ignore[misc]
-        verifier = Verifier(seconds=0.4)
+        verifier = Verifier(cpu_seconds=0.4)
 
     task = Hasty()
     task.folder = shipped.folder

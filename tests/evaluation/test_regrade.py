@@ -88,7 +88,7 @@ def test_samples_reads_them(run: Path, capsys: pytest.CaptureFixture[str]) -> No
     text = command(capsys, "samples", str(run), "--item", "0", "--method", "base").out
     assert "mini_gsm/test/0 · base" in text
     assert "2 of 2 records shown" in text
-    assert "right is '" in text
+    assert "expected '" in text
 
 
 def test_samples_refuses_what_is_not_there(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,9 +68,9 @@ def test_the_users_config_folder_is_read(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "must map each model name"),
+        ("- a\n- b\n", "a mapping of names to values is expected"),
         ("mine: 3\n", "must map each model name"),
-        ("mine: {kind: [\n", "cannot be read as YAML"),
+        ("mine: {kind: [\n", "not valid YAML"),
         ("mine: {hub_id: a/b}\n", "needs 'kind: base' or 'kind: instruct'"),
         ("mine: {kind: chat, hub_id: a/b}\n", "needs 'kind: base' or 'kind: instruct'"),
         ("mine: {kind: base}\n", "needs a source"),

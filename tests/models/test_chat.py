@@ -104,19 +104,14 @@ def test_the_date_does_not_come_from_the_clock(monkeypatch: pytest.MonkeyPatch) 
     assert "26 Jul 2024" in text
     assert "2031" not in text
     # A template that only knows the clock function is told the same date.
-    tokenizer.chat_template = "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.chat_template = (
+        "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
+    )
     assert ChatTemplate(tokenizer).render([USER]).startswith("2024-07-26")
     tokenizer.chat_template = (
-        "{% set f = '%d' %}{{ strftime_now(f) }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        "{% set f = '%d' %}{{ strftime_now(f) }}{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
     )
     assert ChatTemplate(tokenizer).render([USER]).startswith("26 Jul 2024Sam")
-
-
-def test_prefix_sharing_is_known_per_template() -> None:
-    assert ChatTemplate(tiny_tokenizer("llama")).prefix_property([USER])
-    assert ChatTemplate(tiny_tokenizer("gemma2")).prefix_property([USER])
-    # The empty think block of Qwen's prompt is absent from earlier turns of a longer chat.
-    assert not ChatTemplate(tiny_tokenizer("qwen3")).prefix_property([USER])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,10 +123,12 @@ def test_system_support_is_found_out(kind: Kind) -> None:
 
 def test_a_template_that_drops_the_system_message_gets_it_folded() -> None:
     tokenizer = tiny_tokenizer("qwen3")
-    tokenizer.chat_template = "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}\n{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    )
     chat = ChatTemplate(tokenizer)
     assert not chat.supports_system
-    assert chat.render([SYSTEM, USER]) == "Be brief.\n\nSam has 12 apples.\n"
+    assert chat.render([SYSTEM, USER]) == "Be brief.\n\nSam has 12 apples.<|im_end|>\n"
 
 
 def test_folding_keeps_the_other_turns() -> None:
@@ -170,7 +167,6 @@ def test_plain_and_off_are_what_they_say() -> None:
     assert plain.end_token_id == off.end_token_id == tokenizer.eos_token_id
     assert plain.encode([USER])[0] == tokenizer.bos_token_id
     assert plain.hash != off.hash
-    assert plain.prefix_property([USER])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -205,6 +201,5 @@ def test_smollm2_keeps_its_own_system_prompt(smollm2: ResolvedModel) -> None:
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
     assert chat.tokenizer.convert_ids_to_tokens(chat.end_token_id) == "<|im_end|>"
-    assert chat.prefix_property([Message("user", "Hi")])
     # SmolLM2 writes digits one by one and keeps a blank line whole before a number.
     assert chat.tokenizer.tokenize("a\n\n12") == ["a", "ĊĊ", "1", "2"]

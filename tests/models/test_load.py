@@ -144,12 +144,16 @@ def test_weights_that_are_missing_are_not_made_up(tiny_folder: TinyFolder, tmp_p
         load_model(folder)
 
 
-def test_a_tokenizer_larger_than_the_model_is_refused(tiny_folder: TinyFolder, tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_model_is_refused_and_one_token_more_is_not(
+    tiny_folder: TinyFolder, tmp_path: Path
+) -> None:
     folder = copy(tiny_folder("llama"), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     rows = config["vocab_size"]
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": rows - 1}))
-    with pytest.raises(ModelError, match=f"has token {rows - 1} but the model has {rows - 1} rows"):
+    assert len(load_tokenizer(folder)) == rows
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": rows - 200}))
+    with pytest.raises(ModelError, match=f"has token {rows - 1} but the model has {rows - 200} rows"):
         load_tokenizer(folder)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from dasd_bench.console import Console
 from dasd_bench.errors import ModelError, UsageError
 from dasd_bench.models import files
-from dasd_bench.models.files import HashNotes, format_bytes, missing_parts, stored_dtype
+from dasd_bench.models.files import HashNotes, format_bytes, missing_parts, stored_dtype, user_cache_dir
 from dasd_bench.models.resolve import plan_model, resolve_model
 
 TinyFolder = Callable[[str], Path]
@@ -183,3 +185,20 @@ def test_stored_dtype_is_read_from_the_header(tmp_path: Path) -> None:
 
 def test_sizes_are_readable() -> None:
     assert [format_bytes(n) for n in (12, 98_362_432, 999_700, 16e9)] == ["12 B", "98 MB", "1 MB", "16.0 GB"]
+
+
+def test_without_a_home_folder_the_cache_is_a_private_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "DASD_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = user_cache_dir()
+    assert folder.parent == tmp_path
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert user_cache_dir() == folder
+    folder.chmod(0o777)
+    with pytest.raises(ModelError, match="DASD_CACHE_DIR"):
+        user_cache_dir()

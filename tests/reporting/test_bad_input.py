@@ -55,7 +55,7 @@ def test_no_finished_task(verb: str, build: SimpleNamespace, tmp_path: Path) -> 
     started = tmp_path / "started"
     started.mkdir()
     (started / "spec.yaml").write_text("model: smollm2-135m\n")
-    assert "no task was finished; run the same command again to go on" in failure(verb, started)
+    assert "no task was finished; rerun the same command to resume" in failure(verb, started)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -69,7 +69,7 @@ def test_damaged_results(verb: str, build: SimpleNamespace, tmp_path: Path) -> N
     run = build.write(tmp_path, build.run("torn"))
     path = run / "results.json"
     path.write_text(path.read_text(encoding="utf-8")[:400])
-    assert "results.json, line" in failure(verb, run)
+    assert "results.json: not valid JSON" in failure(verb, run)
     raw = json.loads(build.run().to_json())
     raw["base"]["gsm8k"]["n"] = 19
     path.write_text(json.dumps(raw))
@@ -104,7 +104,7 @@ def test_fewer_items_are_marked_and_not_ranked(build: SimpleNamespace) -> None:
 def test_one_seed_claims_no_spread(build: SimpleNamespace) -> None:
     table = run_table([build.run()])
     assert all(cell.spread is None for row in table.rows for cell in row.cells.values())
-    assert any("one seed (0), so nothing is known about the spread" in line for line in table.caption)
+    assert any("one seed (0), seed variance unknown" in line for line in table.caption)
     assert not any("±" in line for line in table.caption)
 
 

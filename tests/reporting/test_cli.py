@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from dasd_bench.cli.table_cmd import compare_command, list_runs, print_run_tables, show_run, table_command
+from dasd_bench.cli.diagnose_cmd import diagnose_command
+from dasd_bench.cli.report_cmd import report_command
+from dasd_bench.cli.table_cmd import compare_command, list_runs, show_run, table_command
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, StoreError, UsageError
+from dasd_bench.reporting.show import print_tables, run_tables
+from dasd_bench.results.schema import RunResults
 
 
 def call(command: Any, *args: object) -> Result:
@@ -68,8 +72,9 @@ def runs(build: SimpleNamespace, tmp_path: Path) -> Path:
 def test_table_by_name_and_by_path(runs: Path) -> None:
     by_name = ok(table_command, "alpha", "--runs-dir", runs)
     assert by_name == ok(table_command, runs / "alpha")
-    for words in ("50.0 [29.9, 70.1]", "+4/-2 p=.69", "Training targets", "Cost", "What this size can show"):
-        assert words in by_name
+    flat = " ".join(by_name.split())
+    for words in ("50.0 [29.9, 70.1]", "+4/-2 p=.69", "Training targets", "Cost", "Minimum detectable difference"):
+        assert words in flat
     assert max(map(len, by_name.splitlines())) <= 110
 
 
@@ -115,7 +120,7 @@ def test_columns_sort_and_groups(runs: Path) -> None:
     ("args", "message"),
     [
         (("alhpa",), "Unknown run 'alhpa'. Did you mean 'alpha'? Runs in"),
-        (("stopped",), "Run stopped was cancelled and is not put into a table"),
+        (("stopped",), "Run stopped was cancelled, so it has no table"),
         (("alpha", "--baseline", "dsad"), "Did you mean 'dasd'?"),
         (("alpha", "--columns", "gsm"), "Unknown column 'gsm'."),
         (("alpha", "--group-by", "level"), "No task of this run has a level for its items."),
@@ -131,7 +136,7 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
     assert "There are no runs in" in str(error(table_command, "--runs-dir", tmp_path))
     folder = tmp_path / "empty"
     folder.mkdir()
-    assert "is a folder but holds no run" in str(error(table_command, folder, "--runs-dir", tmp_path))
+    assert "is a folder without a run" in str(error(table_command, folder, "--runs-dir", tmp_path))
 
 
 def test_other_schema_version_through_the_command(runs: Path) -> None:
@@ -142,9 +147,29 @@ def test_other_schema_version_through_the_command(runs: Path) -> None:
     assert "alpha/results.json has schema version 2" in str(found)
 
 
-def test_a_run_without_manifest_is_partial(runs: Path) -> None:
+def test_a_run_without_manifest_is_partial_unless_it_has_every_score(runs: Path) -> None:
     (runs / "alpha" / "manifest.json").unlink()
+    assert "is partial" not in ok(table_command, runs / "alpha")
+    results = RunResults.load(runs / "alpha")
+    results.arms[1].seeds = []
+    results.save(runs / "alpha")
     assert "Warning: Run alpha is partial" in ok(table_command, runs / "alpha")
+
+
+def test_show_gives_scores_first_and_knows_a_pruned_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_run(runs / "alpha", Console())
+    text = capsys.readouterr().out
+    assert text.index("75.0 [53.1, 88.8]") < text.index("model.sha256: 0000")
+    (runs / "alpha" / "results.json").unlink()
+    (runs / "alpha" / "tables.md").write_text("| method | gsm8k |\n", encoding="utf-8")
+    show_run(runs / "alpha", Console())
+    text = capsys.readouterr().out
+    assert "This run is finished, but its results.json is not here" in text
+    assert "| method | gsm8k |" in text
+    assert "resume" not in text
+    (runs / "alpha" / "manifest.json").unlink()
+    show_run(runs / "alpha", Console())
+    assert "rerun the same command to resume" in capsys.readouterr().out
 
 
 def test_a_cancelled_manifest_outweighs_the_results(runs: Path) -> None:
@@ -154,7 +179,7 @@ def test_a_cancelled_manifest_outweighs_the_results(runs: Path) -> None:
 
 def test_compare_two_rows_of_a_run(runs: Path) -> None:
     text = ok(compare_command, f"{runs}/alpha:dasd", f"{runs}/alpha:sft")
-    assert "alpha:dasd against alpha:sft" in text
+    assert "alpha:dasd vs alpha:sft" in text
     (line,) = (line for line in text.splitlines() if line.startswith("gsm8k "))
     assert line.split() == ["gsm8k", "20", "75.0", "60.0", "+15.0", "[-3.2,", "+30.5]", "3", "0", "17", ".25", ".25"]
     assert "Not comparable" not in text
@@ -171,8 +196,8 @@ def test_compare_runs_by_shared_rows_and_says_why_not(runs: Path) -> None:
     text = ok(compare_command, "alpha", "beta", "--runs-dir", runs)
     assert "Warning: Not comparable: " in text
     assert "dtype differs (float32 and bfloat16)" in text
-    assert "alpha:sft against beta:sft" in text
-    assert "alpha:dasd against beta:dasd" in text
+    assert "alpha:sft vs beta:sft" in text
+    assert "alpha:dasd vs beta:dasd" in text
 
 
 def test_compare_shows_ten_items_at_most(runs: Path, build: SimpleNamespace) -> None:
@@ -219,7 +244,7 @@ def test_compare_errors(runs: Path, build: SimpleNamespace) -> None:
     other = build.run("other", tasks=[build.task("arc")], base={"arc": build.score("10" * 10, "arc")}, arms=[])
     build.write(runs, other)
     found = error(compare_command, f"{runs}/alpha:base", f"{runs}/other:base")
-    assert "have no task with the same finished items" in str(found)
+    assert "have no task with the same evaluated items" in str(found)
     assert isinstance(error(compare_command, f"{runs}/alpha", f"{runs}/other"), UsageError)
 
 
@@ -233,7 +258,7 @@ def test_compare_without_completions_still_compares(runs: Path) -> None:
     assert "holds 19 records" in ok(compare_command, f"{runs}/alpha:dasd", f"{runs}/alpha:sft")
     path.unlink()
     text = ok(compare_command, f"{runs}/alpha:dasd", f"{runs}/alpha:sft")
-    assert "keeps no completions" in text
+    assert "has no completions" in text
     assert "+15.0" in text
 
 
@@ -259,13 +284,13 @@ def test_list_and_show(runs: Path, build: SimpleNamespace, capsys: pytest.Captur
 
 
 def test_json_events_are_one_object_a_line(build: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    print_run_tables([build.run()], Console(json_events=True))
+    print_tables(Console(json_events=True), run_tables([build.run()]))
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["table"]["key"] for event in events] == ["scores", "targets", "cost"]
 
 
 def test_quiet_still_prints_the_table(build: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    print_run_tables([build.run()], Console(quiet=True))
+    print_tables(Console(quiet=True), run_tables([build.run()]))
     assert "75.0 [53.1, 88.8]" in capsys.readouterr().out
 
 
@@ -291,3 +316,22 @@ def test_the_documented_schema_names_every_field(build: SimpleNamespace) -> None
     written = names(json.loads(build.run().to_json())) - {"gsm8k"}
     assert {name for name in written if f"{name}" not in text} == set()
     assert len(written) > 70
+
+
+def test_an_output_is_written_through_and_never_over_a_run(runs: Path, tmp_path: Path) -> None:
+    link, there = tmp_path / "link.md", tmp_path / "there.md"
+    link.symlink_to(there)
+    for command, options in (
+        (table_command, ["-f", "md"]),
+        (diagnose_command, ["--table", "outcomes", "-f", "md"]),
+        (report_command, []),
+    ):
+        ok(command, runs / "alpha", *options, "-o", link)
+        assert link.is_symlink()
+        assert there.stat().st_size > 100
+        there.unlink()
+        ok(command, runs / "alpha", *options, "-o", "/dev/null")
+        assert Path("/dev/null").is_char_device()
+        refused = error(command, runs / "alpha", *options, "-o", runs / "alpha" / "results.json")
+        assert "would overwrite the input" in str(refused)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.md", "runs"]

@@ -59,7 +59,7 @@ def test_nll_changes_are_paired(run: RunResults) -> None:
     assert [row.label for row in table.rows] == [
         "gsm8k: reference, all tokens",
         "gsm8k: reference, numeric tokens",
-        "gsm8k: base's own right answers",
+        "gsm8k: base's own correct answers",
     ]
     gain = cell(table, "gsm8k: reference, all tokens", "sft")
     # Every token moved by the same amount: the paired interval has no width, however unlike the items are.
@@ -69,7 +69,7 @@ def test_nll_changes_are_paired(run: RunResults) -> None:
     assert numeric.value == pytest.approx(2.0)
     assert cell(table, "gsm8k: reference, numeric tokens", "n").text == "10"
     assert cell(table, "gsm8k: reference, numeric tokens", "tokens").text == "20"
-    assert cell(table, "gsm8k: base's own right answers", "dasd").text == "+0.100"
+    assert cell(table, "gsm8k: base's own correct answers", "dasd").text == "+0.100"
 
 
 def test_classes_and_outcomes(run: RunResults) -> None:
@@ -101,7 +101,7 @@ def test_accuracy_by_the_bases_confidence(run: RunResults) -> None:
     assert [cell(table, "base", f"gsm8k:{name}").text for name in QUARTILES] == ["100.0", "100.0", "0.0", "0.0"]
     assert [cell(table, "dasd", f"gsm8k:{name}").text for name in QUARTILES] == ["100.0", "100.0", "100.0", "0.0"]
     assert cell(table, "dasd", f"gsm8k:{QUARTILES[2]}").p == pytest.approx(2 / 2**5)
-    assert "Q1 is what it was least sure of" in " ".join(table.caption)
+    assert "Q1: least confident" in " ".join(table.caption)
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=60, unique=True))

@@ -38,7 +38,7 @@ def test_paper_compiles_as_it_is(build: SimpleNamespace, tmp_path: Path) -> None
     assert result.exception is None, result.output
     text = compile_page(result.stdout, tmp_path)
     if text:
-        for words in ("Table 1: smollm2-135m.", "75.0 [53.1, 88.8]", "dasd", "gsm8k ↑", "one seed (0)"):
+        for words in ("Table 1: smollm2-135m.", "75.0 [53.1, 88.8]", "DASD", "GSM8K ↑", "one seed (0)"):
             assert words in text
 
 
@@ -57,9 +57,32 @@ def test_wide_tables_odd_names_and_groups_compile(build: SimpleNamespace, tmp_pa
     compile_page(paper([table]), tmp_path)
 
 
-def test_notes_follow_the_table_and_the_caption_says_n_and_seeds(build: SimpleNamespace) -> None:
-    text = latex(run_table([build.run(status="partial")]))
-    caption, _, rest = text.partition("\\label")
+def test_the_caption_has_what_a_reader_needs_and_notes_are_asked_for(build: SimpleNamespace) -> None:
+    table = run_table([build.run(status="partial")])
+    caption, _, rest = latex(table).partition("\\label")
     assert "n: gsm8k 20 test items; one seed (0)" in caption
-    assert "Wilson" in caption
-    assert rest.index("\\bottomrule") < rest.index("Warning: Run r1 is partial") < rest.index("What this size can show")
+    assert "Bold: best of the column, whether or not significant; underlined: second best." in caption
+    assert "Wilson" not in caption + rest
+    rest = latex(table, notes=True).partition("\\label")[2]
+    places = [rest.index(words) for words in ("\\bottomrule", "Warning: Run r1 is partial", "Every method has")]
+    assert places == sorted(places)
+
+
+def test_a_column_of_spreads_shows_no_interval(build: SimpleNamespace) -> None:
+    arm = build.arm("sft", {s: {"gsm8k": build.score("1" * (11 + s) + "0" * (9 - s))} for s in (0, 1)})
+    text = latex(run_table([build.run(arms=[arm], seeds=[0, 1])]))
+    assert "base & 50.0 &  &" in text
+    assert "57.5 & {\\scriptsize $\\pm$ 3.5}" in text
+
+
+def test_display_names_and_rename(build: SimpleNamespace, tmp_path: Path) -> None:
+    run = build.write(tmp_path, build.run())
+    text = CliRunner().invoke(table_command, [str(run), "--paper", "--rename", "dasd=Ours"]).stdout
+    assert "n: GSM8K 20 test items" in text
+    assert "SFT & " in text
+    assert "Ours & " in text
+    plain = CliRunner().invoke(table_command, [str(run), "--table", "scores", "--rename", "sft=Plain SFT"]).stdout
+    assert "Plain SFT" in plain
+    assert "gsm8k" in plain
+    wrong = CliRunner().invoke(table_command, [str(run), "--rename", "dasd"]).exception
+    assert "--rename takes NAME=TEXT" in str(wrong)

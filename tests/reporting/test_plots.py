@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,6 +154,8 @@ def test_unfinished_rows_are_left_out_and_said(build: SimpleNamespace, tmp_path:
     results.base["arc"] = build.score("1" * 20, "arc")
     results.arms[0].seeds[0].scores["arc"] = build.score("10" * 10, "arc")
     results.arms[0].seeds[0].scores["gsm8k"] = build.score("10" * 10)
+    results.arms.append(replace(results.arms[0], method="dft", label="dft"))
+    results.stages.append(StageTime("train", 50.0, arm="dft", seed=0))
     path = build.write(tmp_path, results)
     plot = one(path, "cost")
     assert "sft" in plot.alt
@@ -180,10 +183,12 @@ def test_targets_that_seeds_share_cost_one_seed_their_whole_time(build: SimpleNa
     for seed in (1, 2):
         stages += [StageTime(name, 0.1, True, arm="dasd", seed=seed) for name in ("targets", "score")]
     stages += [StageTime("train", 60.0 + seed, arm="dasd", seed=seed) for seed in (0, 1, 2)]
-    results = build.run("shared", arms=[arm], seeds=[0, 1, 2], stages=stages, methods=["dasd"])
+    other = build.arm("sft", {0: score, 1: score, 2: score})
+    stages.append(StageTime("train", 50.0, arm="sft", seed=0))
+    results = build.run("shared", arms=[arm, other], seeds=[0, 1, 2], stages=stages, methods=["dasd", "sft"])
     plot = one(build.write(tmp_path, results), "cost")
     assert "dasd: 75.0 % at 97.0 s" in plot.alt
-    assert "one seed alone takes" in plot.caption
+    assert "Wall time of one seed" in plot.caption
     assert "Hollow" not in plot.caption
     stages[0] = StageTime("targets", 30.0, arm="dasd", seed=0)
     stages[2] = StageTime("targets", 10.0, arm="dasd", seed=1)
@@ -288,3 +293,54 @@ def test_several_runs_are_named(run: Path, tmp_path: Path) -> None:
     assert isinstance(plot, Plot)
     assert "sft [alpha]" in plot.alt
     assert "sft [beta]" in plot.alt
+
+
+def test_scores_are_those_of_the_table_with_intervals(build: SimpleNamespace, tmp_path: Path) -> None:
+    path = build.write(tmp_path, build.run())
+    plot = one(path, "scores")
+    assert plot.alt == "base: gsm8k 50.0; sft: gsm8k 60.0; dasd: gsm8k 75.0"
+    (axis,) = plot.figure.axes
+    assert len(axis.collections) == 3, "an interval for every row"
+    low, high = axis.get_ylim()
+    assert low < 29.9
+    assert high > 88.8
+
+
+def test_cost_shows_every_point_inside_its_axes(build: SimpleNamespace, tmp_path: Path) -> None:
+    plot = one(build.write(tmp_path, build.run()), "cost")
+    (axis,) = plot.figure.axes
+    low, high = axis.get_xlim()
+    seconds = [
+        line.get_xdata()[0]
+        for line in axis.lines
+        if line.get_label() != "base (no cost)" and len(line.get_xdata()) == 1
+    ]
+    assert seconds
+    assert all(low < second < high for second in seconds)
+    assert axis.collections, "one seed has an interval over items"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("scores", "a single finished row"),
+        ("cost", "a single trained row"),
+        ("replaced", "one value of τ (0.7), which makes no curve"),
+        ("pareto", "No row of these runs finished"),
+        ("difficulty", "the same level"),
+        ("training", "a single step"),
+    ],
+)
+def test_a_figure_with_one_point_is_not_drawn(kind: str, words: str, build: SimpleNamespace, tmp_path: Path) -> None:
+    tasks = [build.task(), build.task("boolq", retention=True, n_train=0)]
+    scores = {"gsm8k": build.score("1" * 12 + "0" * 8, levels="1" * 20), "boolq": build.score("10" * 10, "boolq")}
+    arm = build.arm("dasd", {0: scores}, options={"tau": 0.7})
+    arm.seeds[0].target_stats = build.targets(replaced_share=0.1, gated_replaced_share=0.2)
+    stages = [StageTime("train", 61.0, arm="dasd", seed=0)]
+    path = build.write(tmp_path, build.run(tasks=tasks, base={}, arms=[arm], methods=["dasd"], stages=stages))
+    metrics = path / "arms" / "dasd" / "seed0" / "train" / "metrics.jsonl"
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text('{"step": 1, "loss": 1.0, "kept_tokens": 1, "all_tokens": 1}\n', encoding="utf-8")
+    (found,) = draw([source(path)], [kind])
+    assert isinstance(found, Nothing)
+    assert words in found.why

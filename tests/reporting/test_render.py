@@ -64,7 +64,7 @@ def test_blocks_stay_together_where_they_fit(build: SimpleNamespace) -> None:
     stacks = re.findall(r"^method .*$", terminal_text([table], 90), re.M)
     assert len(stacks) == 2
     assert "average ↑" in stacks[0]
-    assert "ref. nll" in stacks[1]
+    assert "ref. NLL" in stacks[1]
 
 
 def _on_terminal(table: Table, **environment: str) -> str:
@@ -90,7 +90,7 @@ def test_no_color_is_honoured(build: SimpleNamespace) -> None:
 
 
 def test_markdown(build: SimpleNamespace) -> None:
-    text = markdown(run_table([build.run()]))
+    text = markdown(run_table([build.run()]), notes=True)
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 5
     assert len({line.count("|") for line in table}) == 1
@@ -157,18 +157,20 @@ def test_latex_escapes_what_latex_would_read() -> None:
 def test_latex_table(build: SimpleNamespace) -> None:
     text = latex(run_table([build.run("a_1"), build.run("b", model="qwen3-4b")]))
     assert text.count("\\toprule") == text.count("\\bottomrule") == 1
-    assert "\\textbf{75.0}" in text
-    assert "\\underline{60.0}" in text
-    assert "\\multicolumn{5}{l}{\\emph{qwen3-4b}}" in text
+    assert "\\bfseries 75.0 & {\\scriptsize [53.1, 88.8]}" in text
+    assert "{\\underline{60.0}}" in text
+    assert "\\begin{tabular}{lS[table-format=2.1]@{\\,}lS[table-format=+2.1]@{\\,}lrS[table-format=1.3]}" in text
+    assert "\\multicolumn{7}{l}{\\emph{qwen3-4b}}" in text
+    assert text.count("\\midrule[0.3pt]") == 2, "a rule under each base"
     body = [line for line in text.splitlines() if line.endswith("\\\\") and "multicolumn" not in line]
-    assert {line.count(" & ") for line in body} == {4}
+    assert {line.count(" & ") for line in body} == {6}
     assert not re.search(r"(?<!\\)[_#]", text.replace("\\label{tab:scores}", ""))
 
 
 def test_significance_marks_reach_the_paper(build: SimpleNamespace) -> None:
     arm = build.arm("sft", {0: {"gsm8k": build.score("1" * 20)}})
     text = latex(run_table([build.run(base={"gsm8k": build.score("0" * 20)}, arms=[arm])]))
-    assert "\\textbf{100.0}$^{**}$" in text
+    assert "\\bfseries 100.0 & $^{**}$" in text
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed on this machine")

@@ -21,6 +21,7 @@ from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report import report_page
 from dasd_bench.reporting.report.tokens import NO_PROPOSAL
 from dasd_bench.results.runs import load_run
+from dasd_bench.results.schema import RunResults
 from dasd_bench.store.store import load_ragged
 
 
@@ -142,7 +143,7 @@ def test_missing_and_damaged_files(run: Path) -> None:
     (folder / "eval" / "gsm8k" / "samples.jsonl").unlink()
     text = page(run)
     assert "sft seed 0: no targets in" in text
-    assert "keeps no completions" in text
+    assert "has no completions" in text
     other = run / "arms" / "dasd+tau=0.5" / "seed0" / "targets.jsonl"
     lines = other.read_text(encoding="utf-8").splitlines()
     other.write_text("\n".join([lines[0], "{", *lines[2:]]) + "\n")
@@ -154,11 +155,14 @@ def test_missing_and_damaged_files(run: Path) -> None:
 
 
 def test_partial_runs_are_marked_and_cancelled_ones_refused(run: Path, build: SimpleNamespace, tmp_path: Path) -> None:
+    results = RunResults.load(run)
+    results.arms[-1].seeds = []
+    results.save(run)
     (run / "manifest.json").unlink()
     text = page(run)
     assert '<span class="badge bad">partial</span>' in text
     assert "Run alpha is partial" in text
-    assert "it was stopped before its end" in text
+    assert "it was interrupted" in text
     with pytest.raises(DasdError, match="cancelled"):
         page(build.write(tmp_path / "more", build.run("stopped", status="cancelled")))
 
@@ -176,6 +180,6 @@ def test_what_is_not_a_wrong_answer_is_not_called_one(whole: tuple[Path, str]) -
     script = text[text.rindex("<script>") :]
     assert "· wrong" not in script
     assert "own answer wrong" not in text.lower()
-    assert "own answer refused: ${refusal(reason)}" in script
+    assert "own answer rejected: ${refusal(reason)}" in script
     assert '<select id="av-outcome">' in text
     assert "> Wrong</label>" not in text

@@ -90,7 +90,7 @@ def test_filters_count_what_the_files_hold(page: Any, run: Path) -> None:
     page.locator("#tv-replaced").check()
     assert status(page).startswith(f"{sum(a and b for a, b in zip(replaced, wrong, strict=True))} of 40 ")
     if not any(a and b for a, b in zip(replaced, wrong, strict=True)):
-        assert "No example passes" in page.locator("#tv-detail").inner_text()
+        assert "No example matches" in page.locator("#tv-detail").inner_text()
     page.locator("#tv-replaced").uncheck()
     page.locator("#tv-wrong").uncheck()
     page.locator("#tv-k").fill("2.6")
@@ -125,7 +125,7 @@ def test_every_token_is_shown_with_its_marks(page: Any, run: Path) -> None:
     shown.nth(at).hover()
     numbers = page.locator("#tv-detail .inspector").inner_text()
     logp = float(fields["logp"][place][at])
-    for words in (f"{logp:.3f}".replace("-", "−"), "Candidate wanted", "base"):
+    for words in (f"{logp:.3f}".replace("-", "−"), "Candidate stream's proposal", "base"):
         assert words in numbers
 
 

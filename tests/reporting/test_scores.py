@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from dasd_bench.errors import DasdError, UsageError
+from dasd_bench.reporting.details import target_table
 from dasd_bench.reporting.entries import find_entry, task_infos
 from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.scores import item_interval, run_table
@@ -56,7 +57,7 @@ def test_items_of_one_mean_have_an_interval_of_some_width(build: SimpleNamespace
 def test_one_seed_claims_no_spread(build: SimpleNamespace) -> None:
     table = run_table([build.run()])
     assert all("±" not in cell.plain for r in table.rows for cell in r.cells.values())
-    assert any("nothing is known about the spread between seeds" in line for line in table.caption)
+    assert any("seed variance unknown" in line for line in table.caption)
 
 
 def test_several_seeds_give_mean_and_spread(build: SimpleNamespace) -> None:
@@ -130,7 +131,7 @@ def test_partial_run_is_marked_and_not_averaged(build: SimpleNamespace) -> None:
     assert "Run r1 is partial" in text
     assert "sft: arc not finished; dasd: gsm8k 12 of 20 items" in text
     assert "no result for profit" in text
-    assert "dasd and base were not scored on the same items of gsm8k" in text
+    assert "dasd and base were scored on different items of gsm8k" in text
     assert table.title.endswith("(partial run)")
 
 
@@ -143,8 +144,8 @@ def test_missing_seed_is_partial(build: SimpleNamespace) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"status": "cancelled"}, "r1 was cancelled and is not put into a table; run its command again"),
-        ({"base": {}, "arms": []}, "r1 has no finished task; run its command again"),
+        ({"status": "cancelled"}, "r1 was cancelled, so it has no table; rerun its command"),
+        ({"base": {}, "arms": []}, "r1 has no finished task; rerun its command"),
     ],
 )
 def test_refused_runs(build: SimpleNamespace, changes: dict[str, object], message: str) -> None:
@@ -167,7 +168,7 @@ def test_several_models_are_groups_ranked_apart(build: SimpleNamespace) -> None:
     assert [name for name, _ in groups] == ["smollm2-135m (a)", "qwen3-4b", "smollm2-135m (c)"]
     assert [r.cell("gsm8k").rank for _, rows in groups for r in rows] == [0, 2, 1] * 3
     assert table.warnings == []
-    assert any("the 6 tests of this table" in line for line in table.caption)
+    assert any("correction for 6 tests" in line for line in table.caption)
 
 
 def test_runs_that_are_not_comparable_say_why(build: SimpleNamespace) -> None:
@@ -209,21 +210,74 @@ def test_retention_is_the_mean_relative_change(build: SimpleNamespace) -> None:
     assert row(table, "sft").cell("bwt").text == "-25.0"
 
 
-def test_power_line_names_points_and_items(build: SimpleNamespace) -> None:
-    line = next(line for line in run_table([build.run()]).caption if line.startswith("What this size can show"))
-    assert "28 % of 20 items answered differently" in line
-    assert "points" in line
+def power_text(run: RunResults) -> str:
+    return " ".join(run_table([run]).sentences(notes=True))
+
+
+def test_power_line_is_that_of_the_corrected_test(build: SimpleNamespace) -> None:
+    text = power_text(build.run())
+    # Two tests: p < .025 takes 7 items, 35 points of 20; sft changed 6 items and dasd 5, each by the whole.
+    assert "Holm's correction for 2 tests). Minimum detectable difference (80 % power, corrected): gsm8k" in text
+    assert "can be significant: gsm8k 35.0." in text
+    assert "At least 7 items must change in the same direction." in text
     tiny = build.run(tasks=[build.task(n=3)], base={"gsm8k": build.score("100")}, arms=[])
     tiny.arms = [build.arm("sft", {0: {"gsm8k": build.score("110")}})]
-    line = next(line for line in run_table([tiny]).caption if line.startswith("What this size can show"))
-    assert "3 items cannot show any difference" in line
+    assert "gsm8k cannot reach p < .05 (3 items, 6 must change)" in power_text(tiny)
+
+
+def test_power_line_counts_seeds_and_does_not_average_over_methods(build: SimpleNamespace) -> None:
+    """Three seeds x 32 items: 6 of 96 at the least; two methods with unlike changes give a range."""
+    zeros = "0" * 32
+    once = {seed: {"gsm8k": build.score(("1" * 3 if seed == 0 else "000") + zeros[3:])} for seed in range(3)}
+    always = {seed: {"gsm8k": build.score("1" * 3 + zeros[3:])} for seed in range(3)}
+    run = build.run(tasks=[build.task(n=32)], base={"gsm8k": build.score(zeros)}, seeds=[0, 1, 2])
+    run.arms = [build.arm("sft", once)]
+    assert "can be significant: gsm8k 6.2." in power_text(run)
+    assert "(80 % power): gsm8k 7.9 points." in power_text(run)
+    run.arms.append(build.arm("dasd", always))
+    assert "can be significant: gsm8k 7.3." in power_text(run)
+    assert "(80 % power, corrected): gsm8k 9.0 to 27.1 points." in power_text(run)
+
+
+def test_a_gate_that_hardly_acts_is_said(build: SimpleNamespace) -> None:
+    run = build.run()
+    for one in run.arms[1].seeds:
+        one.target_stats = build.targets(replaced_share=0.001, gated_replaced_share=0.003)
+    words = "dasd: the gate replaced only 0.3 % of the tokens of its answers, so this row is in effect self-distill."
+    assert words in run_table([run]).caption
+    table = target_table([run])
+    assert words in table.caption
+    assert any(words in warning for warning in table.warnings)
+    assert "gated_replaced" in [column.key for column in table.shown()]
+    for one in run.arms[1].seeds:
+        one.target_stats = build.targets(replaced_share=0.001, gated_replaced_share=0.2)
+    assert words not in run_table([run]).caption
+    assert not target_table([run]).warnings
+
+
+def test_notes_explain_only_columns_that_are_shown(build: SimpleNamespace) -> None:
+    table = run_table([build.run()])
+    assert len(table.caption) == 2
+    assert any("items gained/lost" in text for text in table.sentences(notes=True))
+    alone = choose_columns(table, ["gsm8k", "delta"])
+    assert not any("items gained/lost" in text or "NLL" in text for text in alone.sentences(notes=True))
+
+
+def test_the_average_has_an_interval_with_one_seed(build: SimpleNamespace) -> None:
+    """MOVER over two tasks with the same scores: each end is nearer by the square root of 2."""
+    tasks = [build.task("a"), build.task("b")]
+    scores = {name: build.score("1" * 12 + "0" * 8, name) for name in ("a", "b")}
+    table = run_table([build.run(tasks=tasks, base=scores, arms=[])])
+    cell, alone = table.rows[0].cell("average"), wilson(12, 20)
+    assert cell.low == pytest.approx(0.6 - (0.6 - alone.low) / 2**0.5)
+    assert cell.high == pytest.approx(0.6 + (alone.high - 0.6) / 2**0.5)
 
 
 def test_caption_says_what_is_comparable_and_the_denominators(build: SimpleNamespace) -> None:
     run = build.run(tasks=[build.task(comparable=False, note="zero-shot chat prompt")])
     run.arms[1].denominator = "all"
-    text = " ".join(run_table([run]).caption)
-    assert "gsm8k v3: exact_match, filter flexible-extract, 5-shot, our own variant" in text
+    text = " ".join(run_table([run]).sentences(notes=True))
+    assert "gsm8k v3: exact_match, filter flexible-extract, 5-shot, own variant" in text
     assert "(zero-shot chat prompt)" in text
     assert "kept (sft); all (dasd)" in text
     assert "LoRA r=16 on all-linear, lr 0.0002, batch 8, 2 epochs; equal budget of examples" in text
@@ -260,8 +314,8 @@ def test_seeds_of_several_runs_are_not_added_up(build: SimpleNamespace) -> None:
     text = " ".join(run_table([one("a", 0), one("b", 1)]).caption)
     assert "±" not in text
     assert "2 seeds" not in text
-    assert "n: gsm8k 20 test items. a: one seed (0), so nothing is known" in text
-    assert "b: one seed (1), so nothing is known" in text
+    assert "n: gsm8k 20 test items. a: one seed (0), seed variance unknown" in text
+    assert "b: one seed (1), seed variance unknown" in text
     text = " ".join(run_table([one("a", 0), one("b", 0, 10)]).caption)
     assert "n: gsm8k 20 in a, 10 in b test items; one seed (0)" in text
 
@@ -272,12 +326,10 @@ def test_a_spread_is_over_the_seeds_of_its_own_run(build: SimpleNamespace) -> No
     text = " ".join(run_table([build.run("a"), three]).caption)
     assert "a: one seed (0)" in text
     assert "c: 3 seeds (0, 1, 2)" in text
-    assert "± is the standard deviation over the seeds of the row's run" in text
-    assert "Wilson for base and rows of one seed" in text
+    assert "±: standard deviation over the seeds of the row's run" in text
     alike = " ".join(run_table([three]).caption)
     assert "20 test items; 3 seeds (0, 1, 2)." in alike
-    assert "± is the standard deviation over 3 seeds" in alike
-    assert "Wilson for base, Agresti-Min" in alike
+    assert "±: standard deviation over 3 seeds" in alike
 
 
 def test_a_base_at_zero_has_no_relative_change_and_is_named(build: SimpleNamespace) -> None:
@@ -286,9 +338,9 @@ def test_a_base_at_zero_has_no_relative_change_and_is_named(build: SimpleNamespa
     base = {name: build.score(bits, name) for name, bits in scores.items()}
     after = {name: build.score("1" * 10 + "0" * 10, name) for name in scores}
     run = build.run(tasks=tasks, base=base, arms=[build.arm("sft", {0: after})], methods=["sft"])
-    told = "Left out of the mean relative change, base being at 0: boolq."
-    assert told in run_table([run]).caption
-    assert told in retention_tables([run])[0].caption
+    told = "Excluded from the mean relative change, because base scores 0: boolq."
+    assert told in run_table([run]).sentences(notes=True)
+    assert told in retention_tables([run])[0].sentences(notes=True)
     base["boolq"] = base["piqa"]
     assert not any("Left out" in line for line in [*run_table([run]).caption, *retention_tables([run])[0].caption])
 

@@ -50,7 +50,7 @@ def test_unlike_schema_version_is_named(build: SimpleNamespace) -> None:
 
 
 def test_no_results_says_how_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no task was finished; run the same command again"):
+    with pytest.raises(StoreError, match="no task was finished; rerun the same command"):
         RunResults.load(tmp_path)
 
 
@@ -64,7 +64,7 @@ def test_no_results_says_how_to_go_on(tmp_path: Path) -> None:
         (lambda raw: raw["base"]["gsm8k"].update(mean="half"), "base.gsm8k.mean should be a number, not text"),
         (lambda raw: raw["base"]["gsm8k"]["correct"].pop(), r"base on gsm8k says n = 20 but holds \[19\] items"),
         (lambda raw: raw["base"].update(arc=raw["base"]["gsm8k"]), "a score for 'arc', which is not among"),
-        (lambda raw: raw.update(status="done"), "status 'done' is none of finished, partial, cancelled"),
+        (lambda raw: raw.update(status="done"), "status 'done' is not one of finished, partial, cancelled"),
     ],
 )
 def test_damage_is_named_by_field(build: SimpleNamespace, change, message: str) -> None:  # type: ignore[no-untyped-def]

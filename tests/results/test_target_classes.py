@@ -18,7 +18,7 @@ from dasd_bench.results.target_classes import (
     selector_auc,
 )
 from dasd_bench.results.token_classes import TokenClass, TokenClasses, class_of
-from dasd_bench.types import Example, Mark, Origin, ScoredTarget, Target, TokenScores
+from dasd_bench.types import Example, Mark, Origin, ScoredTarget, Target, TokenScores, WeightedTarget
 
 WORDS = {1: " So", 2: " 12", 3: " +", 4: "=", 5: "\n", 6: " apples", 7: "####", 8: "<end>", 9: " 7", 10: " Thus"}
 CLASSES = TokenClasses(WORDS.__getitem__, special=[8])
@@ -85,14 +85,14 @@ def test_classes_by_hand() -> None:
         proposals=[2, 10, 3, 1, 8],
         marks=[0, 0, 0, 0, Mark.END],
     )
-    found = class_stats([item], [np.array([1, 0, 1, 1, 1], np.float32)], CLASSES)
+    found = class_stats([WeightedTarget.of(item, np.array([1, 0, 1, 1, 1], np.float32))], CLASSES)
     numeric, wording = found["numeric"], found["wording"]
     assert (numeric.tokens, wording.tokens, found["format"].tokens) == (2, 2, 1)
     assert (numeric.gated, numeric.replaced, wording.gated, wording.replaced) == (2, 1, 2, 1)
     assert (wording.weight_zero, numeric.weight_zero) == (1, 0)
     assert numeric.mean_nll == pytest.approx(math.log(2) / 2, rel=1e-6)
     assert (numeric.high_ppl, wording.high_ppl) == (0, 1)
-    assert class_stats([], [], CLASSES)["numeric"].tokens == 0
+    assert class_stats([], CLASSES)["numeric"].tokens == 0
 
 
 def test_kind_of_a_replaced_place_is_the_refused_candidates() -> None:

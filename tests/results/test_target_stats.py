@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dasd_bench.results.target_stats import target_stats
-from dasd_bench.types import Example, Origin, ScoredTarget, Target, TokenScores
+from dasd_bench.types import Example, Origin, ScoredTarget, Target, TokenScores, WeightedTarget
 
 
 def scored(
@@ -53,7 +53,7 @@ def test_by_hand() -> None:
         ungated_right=1.0,
     )
     weights = [np.array([1, 0, 1, 1], np.float32), np.array([0, 0.5], np.float32)]
-    stats = target_stats([gated, gold], weights, n_examples=4)
+    stats = target_stats(list(map(WeightedTarget.of, [gated, gold], weights)), n_examples=4)
     assert (stats.n, stats.tokens, stats.dropped, stats.accepted) == (2, 6, 2, 1)
     # ln(1 * 2 * 4 * 16 * 32 * 2) = 13 ln 2, over 6 tokens
     assert stats.mean_nll == pytest.approx(12 * math.log(2) / 6 + math.log(2) / 6, rel=1e-6)
@@ -73,17 +73,17 @@ def test_by_hand() -> None:
 
 
 def test_what_a_method_does_not_count_is_none() -> None:
-    stats = target_stats([scored([2.0], Origin.GOLD)], [np.ones(1, np.float32)])
+    stats = target_stats([WeightedTarget.of(scored([2.0], Origin.GOLD), np.ones(1, np.float32))])
     assert stats.replaced_share is stats.gate_broke is stats.gate_mended is stats.ungated_acceptance is None
     assert (stats.gold_share, stats.acceptance, stats.dropped) == (1.0, 1.0, 0)
 
 
 def test_no_targets_are_not_perfect_targets() -> None:
-    stats = target_stats([], [], n_examples=3)
+    stats = target_stats([], n_examples=3)
     assert math.isnan(stats.ppl)
     assert (stats.n, stats.dropped, stats.acceptance) == (0, 3, 0.0)
 
 
 def test_the_open_bin_takes_the_largest_nll() -> None:
-    stats = target_stats([scored([math.exp(40)], Origin.GOLD)], [np.ones(1, np.float32)])
+    stats = target_stats([WeightedTarget.of(scored([math.exp(40)], Origin.GOLD), np.ones(1, np.float32))])
     assert stats.histogram_counts[-1] == 1

@@ -8,18 +8,20 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from dasd_bench.cli.main import run_cli
+from dasd_bench.errors import DasdError
 from dasd_bench.results.runs import load_run
 from dasd_bench.results.schema import RunResults, TrainStats
-from dasd_bench.run import runner as pipeline_run
-from dasd_bench.run.left_out import CUT, NO_ROOM, NO_WEIGHT, left_out
-from dasd_bench.run.stages import Trained
-from dasd_bench.types import Example, ScoredTarget, Target, TokenScores
+from dasd_bench.run.stages.reference_nll import NllOfReferences
+from dasd_bench.run.stages.train import CUT, NO_ROOM, NO_WEIGHT, Train, Trained, left_out
+from dasd_bench.store.atomic import remove
+from dasd_bench.store.locks import FileLock
+from dasd_bench.store.store import Entry, Row
+from dasd_bench.types import Example, ScoredTarget, Target, TokenScores, WeightedTarget
 from tests.run.helpers import artifacts, command, run_args
 from tests.run.test_resume import start
 from tests.tiny_models import tiny_model
@@ -59,14 +61,14 @@ def again(finished: Path, tmp_path: Path) -> Path:
 
 def interrupt_training(monkeypatch: pytest.MonkeyPatch, arm: int) -> None:
     """Ctrl-C where the training stage of the arm with this number begins."""
-    original, calls = pipeline_run.train_arm, iter(range(9))
+    original, calls = Train.run, iter(range(9))
 
-    def train_arm(*rest: Any) -> Any:
+    def run(stage: Train) -> None:
         if next(calls) == arm:
             signal.raise_signal(signal.SIGINT)
-        return original(*rest)
+        original(stage)
 
-    monkeypatch.setattr(pipeline_run, "train_arm", train_arm)
+    monkeypatch.setattr(Train, "run", run)
 
 
 @pytest.mark.parametrize(("arm", "without"), [(0, ""), (1, ""), (0, "train")])
@@ -98,6 +100,111 @@ def test_ctrl_c_after_new_work_is_a_cancelled_run(
     monkeypatch.undo()
     assert command(capsys, *args).code == 0
     assert load_run(again / "run").status == "finished"
+
+
+@pytest.mark.parametrize("error", [OSError("no more"), MemoryError(), DasdError("failed"), SystemExit(0)])
+def test_a_failed_repetition_leaves_the_run_as_it_was(
+    error: BaseException, again: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Whatever ends it, as long as nothing new was written: also where the first stage to be made again fails."""
+    manifest, results = ((again / "run" / name).read_bytes() for name in ("manifest.json", "results.json"))
+    shutil.rmtree(again / "store" / "nll")
+
+    def fail(_: NllOfReferences, entry: Entry) -> Row:
+        raise error
+
+    monkeypatch.setattr(NllOfReferences, "make", fail)
+    args = run_args(tiny_folder("llama"), again, *FEW, methods="sft,low-ppl")
+    assert command(capsys, *args).code == 1
+    assert (again / "run" / "manifest.json").read_bytes() == manifest
+    assert (again / "run" / "results.json").read_bytes() == results
+
+
+def test_arms_that_fail_in_a_repetition_take_nothing_from_the_run(
+    again: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    manifest, results = ((again / "run" / name).read_bytes() for name in ("manifest.json", "results.json"))
+    original = Train.run
+
+    def run(stage: Train) -> None:
+        if stage.label == "low-ppl":
+            raise DasdError("no memory")
+        original(stage)
+
+    monkeypatch.setattr(Train, "run", run)
+    result = command(capsys, *run_args(tiny_folder("llama"), again, *FEW, methods="sft,low-ppl"))
+    assert result.code == 3
+    assert "were kept" in result.out
+    assert (again / "run" / "manifest.json").read_bytes() == manifest
+    assert (again / "run" / "results.json").read_bytes() == results
+
+
+def test_a_repetition_still_names_the_engine(again: Path, tiny_folder: Callable[[str], Path], capsys) -> None:
+    engine = json.loads((again / "run" / "manifest.json").read_text())["engine"]
+    for folder in ("run", "another"):
+        args = run_args(tiny_folder("llama"), again, *FEW, "--output", str(again / folder), methods="sft,low-ppl")
+        assert command(capsys, *args).code == 0
+        manifest = json.loads((again / folder / "manifest.json").read_text())
+        assert manifest["engine"] == engine
+        assert manifest["stages"]["computed"] == 0
+        assert all((again / "store" / name / "done.json").is_file() for name in manifest["store_entries"])
+
+
+@pytest.mark.parametrize("part", ["", "arms/sft", "base/eval/mini_gsm/samples.jsonl"])
+def test_a_run_directory_removed_meanwhile_is_no_finished_run(
+    part: str, again: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    expected = artifacts(again / "run")
+    original = Train.run
+
+    def run(stage: Train) -> None:
+        original(stage)
+        if stage.label == "low-ppl":
+            remove(stage.context.run_dir / part)
+
+    monkeypatch.setattr(Train, "run", run)
+    args = run_args(tiny_folder("llama"), again, *FEW, methods="sft,low-ppl")
+    result = command(capsys, *args)
+    assert result.code == 1
+    assert "removed" in result.err
+    assert not (again / "run" / "manifest.json").exists()
+    monkeypatch.undo()
+    assert command(capsys, *args).code == 0
+    assert artifacts(again / "run") == expected
+
+
+def test_the_folder_is_looked_at_under_the_lock(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Another run with other settings takes the new folder while this one is getting ready."""
+    other = run_args(tiny_folder("llama"), tmp_path, *FEW, methods="sft")
+    original = FileLock.acquire
+
+    def acquire(lock: FileLock) -> None:
+        if lock.path.parent == tmp_path / "run":
+            with monkeypatch.context() as patch:
+                patch.setattr(FileLock, "acquire", original)
+                assert run_cli([*other, "--quiet"]) == 0
+        original(lock)
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *FEW, methods="low-ppl"))
+    assert result.code == 2
+    assert "holds a run with other settings" in result.err
+    assert [arm.label for arm in load_run(tmp_path / "run").arms] == ["sft"]
+
+
+def test_weights_lie_on_the_disk_once(again: Path, tiny_folder: Callable[[str], Path], capsys) -> None:
+    args = run_args(tiny_folder("llama"), again, *FEW, methods="sft,low-ppl")
+    assert command(capsys, *args).code == 0
+    for path in (again / "run" / "arms").rglob("adapter_model.safetensors"):
+        assert path.stat().st_nlink == 2
+
+
+def test_all_files_of_a_run_and_its_store_have_the_permissions_of_new_files(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("")
+    wanted = (tmp_path / "new").stat().st_mode
+    assert {path.stat().st_mode for path in finished.rglob("*") if path.is_file()} == {wanted}
 
 
 def test_a_killed_repetition_is_not_taken_for_a_finished_run(again: Path, tiny_folder: Callable[[str], Path]) -> None:
@@ -167,7 +274,7 @@ def test_every_example_has_one_reason(tmp_path: Path) -> None:
         scored.append(ScoredTarget(Example(e.example_id, "t", "", ""), target, scores))
     stats = TrainStats(result.steps, 0, 0, 0.0, 0.0, 0.0)
     trained = Trained(result.adapter_dir, tmp_path, stats, list(result.skipped), list(result.truncated))
-    assert left_out(scored, [e.weights for e in examples], trained) == {
+    assert left_out([WeightedTarget.of(one, e.weights) for one, e in zip(scored, examples, strict=True)], trained) == {
         NO_WEIGHT: [examples[0].example_id, examples[2].example_id],
         NO_ROOM: [examples[1].example_id],
         CUT: cut,

@@ -281,7 +281,7 @@ def test_drift_goes_through_the_head_of_the_arm(
 
 @pytest.mark.parametrize(("targets", "changed"), [("q_proj,v_proj", False), ("all-linear", False), ("lm_head", True)])
 def test_which_adapters_change_the_head(targets: str, changed: bool, tmp_path: Path) -> None:
-    from dasd_bench.run.drift import changes_head
+    from dasd_bench.run.stages.drift import changes_head
     from tests.tiny_models import tiny_model
     from tests.training.helpers import make_examples
     from tests.training.helpers import run as train

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dasd_bench.errors import UsageError
 from dasd_bench.sandbox import Limits, Sandbox
+from dasd_bench.sandbox.errors import SettingError
 
 Rows = Callable[[str], list[dict[str, Any]]]
 
@@ -33,7 +33,7 @@ def any_box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     with contextlib.ExitStack() as stack:
         try:
             sandbox = stack.enter_context(Sandbox(workers=2, limits=LIMITS, isolation=request.param))
-        except UsageError as error:
+        except SettingError as error:
             pytest.skip(str(error))
         yield sandbox
 

@@ -26,7 +26,7 @@ for number in {numbers}:
 instructions.append((0x06, 0, 0, 0x7FFF0000))
 kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
 kernel.Filter(b"".join(struct.pack("HBBI", op, yes, no, k) for op, yes, no, k in instructions)).install()
-from dasd_bench.errors import UsageError
+from dasd_bench.sandbox.errors import SettingError
 from dasd_bench.sandbox import Limits, Sample, Sandbox, probe_isolation
 from tests.sandbox.hostile import PROBLEM, RIGHT
 found = dict(levels=[level.value for level in probe_isolation().available])
@@ -35,7 +35,7 @@ for allow in (False, True):
         with Sandbox(1, Limits(1, 3), allow_unsafe=allow) as sandbox:
             results = sandbox.run([Sample("p", RIGHT), Sample("p", "def solve(x): return 4")], [PROBLEM])
             found[str(allow)] = [[r.passed for r in results], results[0].isolation_level]
-    except UsageError as error:
+    except SettingError as error:
         found[str(allow)] = str(error)
 print(json.dumps(found))
 """

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dasd_bench.errors import UsageError
 from dasd_bench.sandbox import Limits, Outcome, Problem, Sample, Sandbox
+from dasd_bench.sandbox.errors import SettingError
 from dasd_bench.sandbox.inside.jail import empty_folder, folder_bytes
 from dasd_bench.sandbox.launch import WorkerProcess
 from dasd_bench.sandbox.model import IsolationLevel
@@ -93,7 +93,7 @@ def test_what_a_program_nested_deep_is_gone_for_the_next(level: str, levels: int
     with contextlib.ExitStack() as stack:
         try:
             sandbox = stack.enter_context(Sandbox(1, limits, "rlimits", allow_unsafe=True, isolation=level))
-        except UsageError as error:
+        except SettingError as error:
             pytest.skip(str(error))
         worker = sandbox._slots[0].worker
         results = sandbox.run([Sample("p", code) for code in (leave, look, look)], [PROBLEM])
@@ -118,7 +118,7 @@ def test_files_in_a_nested_folder_count_against_the_limit(level: str) -> None:
 def test_a_sandbox_closes_over_a_folder_nested_too_deep_to_be_removed_by_name() -> None:
     worker = WorkerProcess(IsolationLevel.RLIMITS, Limits(), [])
     worker.wait()
-    assert worker._folder is not None
-    nest(Path(worker._folder.name) / "work", 1500)
+    workdir = Path(worker._place.workdir)
+    nest(workdir, 1500)
     worker.close()
-    assert not os.path.exists(worker._folder.name)
+    assert not os.path.exists(workdir.parent)

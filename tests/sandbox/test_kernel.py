@@ -92,14 +92,15 @@ def test_before_linux_5_12_every_mount_is_read_only_too() -> None:
 #: Another user's place: whoever runs this is user 1000 there, so a program keeps its zygote's user id.
 AS_USER = """
 import json, os
-from dasd_bench.sandbox.inside import jail, kernel
+from dasd_bench.sandbox.inside import kernel
+from dasd_bench.sandbox.inside.levels import namespaces
 try:
     maps = f"1000 {os.getuid()} 1\\n", f"1000 {os.getgid()} 1\\n"
-    jail._unshare_and_map(kernel.CLONE_NEWUSER, os.getpid(), maps)
+    namespaces._unshare_and_map(kernel.CLONE_NEWUSER, os.getpid(), maps)
 except OSError:
     print("[]")
     raise SystemExit
-from dasd_bench.errors import UsageError
+from dasd_bench.sandbox.errors import SettingError
 from dasd_bench.sandbox import Limits, Sample, Sandbox
 from tests.sandbox.hostile import PROBLEM, PROGRAMS, RIGHT
 kill = next(program for program in PROGRAMS if program.name == "kill_parent")
@@ -109,7 +110,7 @@ try:
         worker = sandbox._slots[0].worker
         results = sandbox.run(samples, [PROBLEM])
         same = worker is sandbox._slots[0].worker
-except UsageError:
+except SettingError:
     print("[]")
     raise SystemExit
 print(json.dumps([same, [r.outcome.value for r in results], kill.outcomes]))

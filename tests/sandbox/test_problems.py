@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from dasd_bench.errors import DataError, UsageError
 from dasd_bench.sandbox import (
     ExecResult,
     IsolationLevel,
@@ -24,6 +23,7 @@ from dasd_bench.sandbox import (
     probe_isolation,
     problem_from_row,
 )
+from dasd_bench.sandbox.errors import ProblemError, SettingError
 
 
 def run_check(box: Sandbox, check: str, program: str, prompt: str = "") -> ExecResult:
@@ -359,11 +359,11 @@ def test_tests_whose_questions_depend_on_the_answers(box: Sandbox) -> None:
 
 
 def test_unknown_task_id_and_rows_without_tests_are_refused(box: Sandbox) -> None:
-    with pytest.raises(DataError, match="names task_id 'x'"):
+    with pytest.raises(ProblemError, match="names task_id 'x'"):
         box.run([Sample("x", "")], [])
-    with pytest.raises(DataError, match="has no tests"):
+    with pytest.raises(ProblemError, match="has no tests"):
         problem_from_row({"task_id": 1, "test_list": []})
-    with pytest.raises(DataError, match="neither"):
+    with pytest.raises(ProblemError, match="neither"):
         problem_from_row({"task_id": 1})
 
 
@@ -399,9 +399,9 @@ def test_levels_are_probed_and_a_weak_one_is_refused() -> None:
     assert report.level in report.available
     assert IsolationLevel.RLIMITS in report.available
     assert not IsolationLevel.RLIMITS.is_sandbox
-    with pytest.raises(UsageError, match="allow-unsafe-code"), Sandbox(1, isolation="rlimits"):
+    with pytest.raises(SettingError, match="allow-unsafe-code"), Sandbox(1, isolation="rlimits"):
         pass
-    with pytest.raises(UsageError, match="Unknown isolation level"):
+    with pytest.raises(SettingError, match="Unknown isolation level"):
         Sandbox(1, required_level="bubble").__enter__()
 
 
@@ -423,7 +423,7 @@ def test_each_level_runs_programs_and_says_its_name(level: str) -> None:
 
 @pytest.mark.parametrize("field", ["cpu_seconds", "processes", "memory_gib"])
 def test_limits_are_positive(field: str) -> None:
-    with pytest.raises(UsageError, match=field):
+    with pytest.raises(SettingError, match=field):
         Limits(**{field: 0})
 
 
@@ -435,5 +435,5 @@ def test_pass_at_k_is_the_mean_over_all_draws() -> None:
             for k in range(1, n + 1):
                 draws = list(combinations([True] * c + [False] * (n - c), k))
                 assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, draws)) / len(draws))
-    with pytest.raises(UsageError):
+    with pytest.raises(SettingError):
         pass_at_k(3, 1, 4)

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from dasd_bench.stats.intervals import bootstrap, bootstrap_means, matched_difference, student_t, wilson
+from dasd_bench.stats.intervals import bootstrap, bootstrap_means, matched_difference, wilson
 from dasd_bench.stats.multiple import holm, stars
 from dasd_bench.stats.paired import compare, mcnemar_exact, sign_flip_exact, sign_flip_sampled
-from dasd_bench.stats.power import detectable_difference, detectable_mean_difference, mcnemar_power
 
 bits = st.integers(0, 1)
 
@@ -30,25 +29,26 @@ def test_wilson_holds_the_share_and_mirrors(case: tuple[int, int]) -> None:
 
 
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_is_scipys(case: tuple[int, int]) -> None:
+def test_wilson_is_its_formula(case: tuple[int, int]) -> None:
+    """Wilson 1927: the roots p of (k / n - p)^2 = z^2 p (1 - p) / n."""
     k, n = case
-    peer = scipy_stats.binomtest(k, n).proportion_ci(method="wilson")
-    assert wilson(k, n).low == pytest.approx(peer.low, abs=1e-9)
-    assert wilson(k, n).high == pytest.approx(peer.high, abs=1e-9)
+    z2 = 1.959963984540054**2
+    roots = np.sort(np.roots([1 + z2 / n, -(2 * k / n + z2 / n), (k / n) ** 2]).real)
+    interval = wilson(k, n)
+    assert (interval.low, interval.high) == (pytest.approx(roots[0], abs=1e-9), pytest.approx(roots[1], abs=1e-9))
 
 
 def test_wilson_refuses_impossible_counts() -> None:
     for k, n in ((1, 0), (3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match="needs 0 <= successes"):
+        with pytest.raises(ValueError, match=r"(k|n) "):
             wilson(k, n)
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
-@settings(max_examples=60)
-def test_mcnemar_is_scipys_binomial_test(b: int, c: int) -> None:
-    peer = scipy_stats.binomtest(b, b + c).pvalue if b + c else 1.0
-    assert mcnemar_exact(b, c) == pytest.approx(peer, rel=1e-9)
-    assert mcnemar_exact(b, c) == mcnemar_exact(c, b)
+@settings(max_examples=60, deadline=None)
+def test_mcnemar_is_the_sum_in_whole_numbers(b: int, c: int) -> None:
+    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1))
+    assert mcnemar_exact(b, c) == pytest.approx(min(1.0, float(2 * tail / 2 ** (b + c))), rel=1e-9)
 
 
 @given(st.lists(st.integers(-4, 4), max_size=9))
@@ -103,7 +103,6 @@ def test_zero_variance_and_tiny_samples() -> None:
     assert interval is not None
     assert (interval.low, interval.high) == (pytest.approx(0.4), pytest.approx(0.4))
     assert bootstrap([]) is None
-    assert student_t([1.0]) is None
     same = compare([[1, 0, 1]], [[1, 0, 1]])
     assert (same.p, same.difference, same.wins, same.losses, same.ties) == (1.0, 0.0, 0, 0, 3)
     assert same.interval is not None
@@ -162,32 +161,3 @@ def test_average_over_tasks_is_narrower_than_one_task() -> None:
     differences = [1.0] * 10 + [-1.0] * 4 + [0.0] * 86
     one, four = matched_difference([differences]), matched_difference([differences] * 4)
     assert (four.high - four.low) * 2 == pytest.approx(one.high - one.low)
-
-
-@pytest.mark.parametrize(("n", "discordance", "difference"), [(9, 0.5, 0.3), (25, 0.3, 0.2), (40, 1.0, 0.5)])
-def test_power_is_the_naive_double_sum(n: int, discordance: float, difference: float) -> None:
-    win = (discordance + difference) / 2
-    loss = discordance - win
-    total = 0.0
-    for wins in range(n + 1):
-        for losses in range(n + 1 - wins):
-            same = n - wins - losses
-            ways = math.comb(n, wins) * math.comb(n - wins, losses)
-            if mcnemar_exact(wins, losses) <= 0.05:
-                total += ways * win**wins * loss**losses * max(0.0, 1 - discordance) ** same
-    assert mcnemar_power(n, discordance, difference) == pytest.approx(total, abs=1e-9)
-
-
-def test_detectable_difference_is_where_power_crosses() -> None:
-    least = detectable_difference(100, 0.2)
-    assert least is not None
-    assert mcnemar_power(100, 0.2, least) >= 0.8 > mcnemar_power(100, 0.2, least - 0.002)
-    more = detectable_difference(1000, 0.2)
-    assert more is not None
-    assert more < least
-    assert detectable_difference(5, 0.2) is None, "five items never reach p < .05"
-    assert detectable_difference(100, 0.0) == pytest.approx(0.0779, abs=1e-3), "discordance grows with the difference"
-
-
-def test_detectable_mean_difference_is_the_normal_formula() -> None:
-    assert detectable_mean_difference(100, 0.5) == pytest.approx((1.959964 + 0.841621) * 0.05, abs=1e-6)

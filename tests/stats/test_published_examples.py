@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dasd_bench.stats.intervals import matched_difference, student_t, wilson
+from dasd_bench.stats.intervals import matched_difference, wilson
 from dasd_bench.stats.multiple import holm
 from dasd_bench.stats.paired import compare, mcnemar_exact, sign_flip_exact, sign_flip_sampled
 from dasd_bench.stats.power import mcnemar_power
@@ -31,14 +31,6 @@ def test_sign_flip_agrees_with_fisher_1935() -> None:
     assert sum(maize) == 314
     assert sign_flip_exact(maize) == pytest.approx(2 * 863 / 32768, abs=1e-12)
     assert sign_flip_sampled(maize, flips=50_000) == pytest.approx(2 * 863 / 32768, abs=0.004)
-
-
-def test_student_t_agrees_with_students_sleep_data() -> None:
-    """Student 1908, Biometrika 6:1; the interval as R's manual page of ``sleep`` prints it."""
-    interval = student_t([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])
-    assert interval is not None
-    assert interval.low == pytest.approx(0.7001142, abs=1e-7)
-    assert interval.high == pytest.approx(2.4598858, abs=1e-7)
 
 
 def test_holm_agrees_with_a_textbook_table() -> None:

@@ -147,6 +147,40 @@ def test_an_owner_that_died_while_writing_is_taken_over(tmp_path: Path) -> None:
         assert lock.held
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]", "{", '{"pid": 1}', "\x00"])
+def test_a_lock_without_an_owner_is_said_and_taken_over(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.lock"
+    path.write_text(text)
+    said: list[str] = []
+    with FileLock(path, stale_seconds=0.3, timeout=20, on_wait=said.append) as lock:
+        assert lock.held
+    assert len(said) == 1
+    assert "names no owner" in said[0]
+
+
+def test_an_owner_of_another_shape_is_no_owner(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    for name, value in (("pid", "7"), ("since", None), ("process_started", [])):
+        path.write_text(json.dumps(dataclasses.asdict(this_owner()) | {name: value}))
+        assert read_owner(path) is None
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "dangling", "link"])
+def test_what_is_no_lock_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path, other = tmp_path / "x.lock", tmp_path / "other"
+    other.write_text("not ours")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(other if kind == "link" else tmp_path / "nowhere")
+    with pytest.raises(StoreError, match=r"x\.lock' is no lock file but something else; remove it"):
+        FileLock(path).acquire()
+    assert other.read_text() == "not ours"
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_release_leaves_a_lock_that_was_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
     lock = FileLock(path)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from dasd_bench.console import Console
 from dasd_bench.errors import StoreError
-from dasd_bench.run.sharded import run_sharded
+from dasd_bench.run.sharded import pack, run_sharded, unpack
 from dasd_bench.store import atomic
 from dasd_bench.store.atomic import canonical, digest, write_text
-from dasd_bench.store.store import DiskShards, Store, gather, load_ragged, save_ragged, shards_of, stage_key
-from dasd_bench.types import TokenScores
+from dasd_bench.store.store import EntryShards, Store, gather, load_ragged, save_ragged, shards_of, stage_key
+from dasd_bench.types import Target, TokenScores
 
 KEY = "a" * 64
 SEPARATORS = "\u2028\u2029\x85\x1c\x1d\x1e\x0b\x0c\r\n"
@@ -39,7 +39,7 @@ def test_made_once_then_reused(tmp_path: Path) -> None:
     first, reused_first = store.get_or_make("score", KEY, make, print)
     second, reused_second = store.get_or_make("score", KEY, make, print)
     assert (reused_first, reused_second, len(calls)) == (False, True, 1)
-    assert second.meta() == {"answer": 42}
+    assert second.meta == {"answer": 42}
     assert first.path == second.path
 
 
@@ -92,6 +92,32 @@ def test_ragged_arrays_survive(tmp_path_factory, items) -> None:
     assert path.read_bytes() == first
 
 
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), max_size=6))
+def test_items_with_and_without_an_array_survive_packing(items) -> None:
+    none = np.zeros(0, dtype=np.uint8)
+    made = [
+        Target(
+            str(i), np.arange(n, dtype=np.int32), none, none, "é", True, "gold", {}, np.ones(n, np.int32) if p else None
+        )
+        for i, (p, n) in enumerate(items)
+    ]
+    arrays, rows = pack(made)
+    back = unpack(Target, arrays, rows)
+    assert [(t.example_id, t.token_ids.tolist()) for t in back] == [(t.example_id, t.token_ids.tolist()) for t in made]
+    for old, new in zip(made, back, strict=True):
+        assert (old.proposals is None) == (new.proposals is None)
+        assert old.proposals is None or np.array_equal(old.proposals, new.proposals)
+
+
+def test_packing_makes_nothing_that_grows_with_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty array per field is enough, however many items there are."""
+    made, zeros = [scores(2) for _ in range(500)], np.zeros
+    calls: list[object] = []
+    monkeypatch.setattr(np, "zeros", lambda *rest, **more: calls.append(rest) or zeros(*rest, **more))
+    pack(made)
+    assert len(calls) <= 4
+
+
 def test_damaged_arrays_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"\x05\x00\x00\x00\x00\x00\x00\x00junk!")
     with pytest.raises(StoreError, match=r"x\.safetensors is damaged"):
@@ -141,7 +167,7 @@ def scores(n: int) -> TokenScores:
 
 
 def test_disk_shards(tmp_path: Path) -> None:
-    shards = DiskShards(tmp_path)
+    shards = EntryShards(Store(tmp_path).entry("evaluate", KEY))
     assert shards.get("a") is None
     shards.put("a", [{"x": 1.5}, {"x": "é"}])
     assert shards.get("a") == [{"x": 1.5}, {"x": "é"}]
@@ -158,6 +184,6 @@ def test_keys_differ_by_every_part_and_not_by_order_of_names() -> None:
 @given(st.lists(st.dictionaries(st.sampled_from("ab"), st.text("ab" + SEPARATORS, max_size=6), max_size=2), max_size=4))
 def test_shards_hold_any_text(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -> None:
     """Line separators other than the newline too, which JSON leaves as they are."""
-    shards = DiskShards(tmp_path_factory.mktemp("shards"))
+    shards = EntryShards(Store(tmp_path_factory.mktemp("shards")).entry("evaluate", KEY))
     shards.put("one", rows)
     assert shards.get("one") == rows

@@ -51,7 +51,7 @@ def test_other_line_separators_inside_a_row(gsm: Task, tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ((row(1), "{not json"), "test.jsonl, line 2: not a JSON row"),
-        ((row(1), "[1, 2]"), "line 2: a JSON object is expected, found list"),
+        ((row(1), "[1, 2]"), "line 2: a JSON object is expected, found a list"),
         ((row(1), "", '{"questoin": "x", "answer": "#### 1"}'), "line 3: the column 'question' is missing"),
         (('{"question": null, "answer": "#### 1"}',), "line 1: the column 'question' is null"),
         (("",), "test.jsonl has no rows"),

@@ -14,7 +14,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from dasd_bench.api import RolloutLab, Sampling, forward_kl
-from dasd_bench.errors import PluginError, TrainingError, UsageError
+from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.methods.base import Method, validate_method
 from dasd_bench.methods.context import LiveLogits
 from dasd_bench.training.batching import TrainExample, batches
@@ -147,7 +147,9 @@ def test_a_method_may_draw_several_times_and_drop_some(tmp_path: Path) -> None:
         def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
             return []
 
-    with pytest.raises(TrainingError, match="'on-policy' gave no target at step 1"):
+    with pytest.raises(
+        PluginError, match=r"rollout.*must return a list of examples to train on at step 1, not an empty"
+    ):
         go(tmp_path / "none", Nothing())
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import get_scheduler
 
-from dasd_bench.errors import TrainingError
+from dasd_bench.errors import PluginError, TrainingError
 from dasd_bench.methods.context import LiveTokens
 from dasd_bench.training.batching import batches, build_row, make_packs, step_count
 from dasd_bench.training.schedule import learning_rate
@@ -86,7 +86,7 @@ def test_an_online_rule_that_misbehaves_is_named(bad: Any, tmp_path: Path) -> No
         def online_weights(self, live: LiveTokens) -> Tensor:
             return -torch.ones(bad(len(live.logp)))
 
-    with pytest.raises(TrainingError, match="The online rule gave"):
+    with pytest.raises(PluginError, match=r"online_weights\(\) of method .* (must return one weight|gave a weight)"):
         run(tiny_model("llama"), make_examples(4), tmp_path, Wrong())
 
 

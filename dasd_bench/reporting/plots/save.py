@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dasd_bench.reporting.plots.source import Plot
 from dasd_bench.reporting.plots.style import BASE_COLOUR, COLOURS, GRID, INK, look
-from dasd_bench.store.atomic import write_bytes
+from dasd_bench.store.destination import write_destination
 
 FORMATS = ("pdf", "svg", "png")
 PNG_DPI = 200
@@ -23,7 +23,7 @@ def save(plot: Plot, folder: Path) -> list[Path]:
         with look():
             plot.figure.savefig(out, format=form, dpi=PNG_DPI, facecolor="white", metadata=_metadata(form, plot))
         paths.append(folder / f"{plot.kind}.{form}")
-        write_bytes(paths[-1], out.getvalue())
+        write_destination(paths[-1], out.getvalue())
     return paths
 
 

@@ -24,6 +24,50 @@ COUNTED_STAGES = ("targets", "score", "train")
 """Stages that a method pays for; evaluation is not its cost."""
 
 
+def scores(sources: Sequence[Source]) -> Plot | Nothing:
+    """The main result: the score of every row on every task with its 95 % interval over items."""
+    kind = "scores"
+    table = run_table([one.results for one in sources])
+    names = _names(sources, table.rows)
+    shares = {task.name for one in sources for task in one.results.tasks if task.percent and not task.retention}
+    tasks = [column.key for column in table.columns if column.key in shares]
+    present = [
+        (name, row)
+        for name, row in zip(names, table.rows, strict=True)
+        if any(row.cell(task).value is not None and row.cell(task).sound for task in tasks)
+    ]
+    if not tasks:
+        return Nothing(kind, "No task of these runs is scored by a share of correct answers.")
+    if len(present) < 2:
+        return Nothing(kind, "These runs have a single finished row, so there is nothing to compare.")
+    if len(tasks) > 1 and sum(row.cell("average").value is not None for _, row in present) > 1:
+        tasks.append("average")
+    look = styles(name for name, _ in present)
+    figure, (axis,) = panels(1, width=max(5.0, 1.0 + len(tasks) * max(0.9, 0.16 * len(present))), height=3.2)
+    step = 0.76 / len(present)
+    words, ends = [], []
+    for place, (name, row) in enumerate(present):
+        cells = [(x, row.cell(task)) for x, task in enumerate(tasks)]
+        points = [(x, cell) for x, cell in cells if cell.value is not None and cell.sound]
+        shift = (place - (len(present) - 1) / 2) * step
+        _points(axis, [(x + shift, cell) for x, cell in points], look[name], name)
+        ends += [end for _, cell in points for end in (cell.low, cell.high, cell.value) if end is not None]
+        words.append(f"{name}: " + ", ".join(f"{tasks[x]} {100 * (cell.value or 0):.1f}" for x, cell in points))
+    axis.set_xticks(range(len(tasks)), tasks)
+    axis.set_xlim(-0.6, len(tasks) - 0.4)
+    axis.grid(axis="x", visible=False)
+    for edge in range(1, len(tasks)):
+        axis.axvline(edge - 0.5, color=INK, linewidth=0.5, alpha=0.25)
+    axis.set_ylim(max(-2.0, 100 * min(ends) - 5), min(102.0, 100 * max(ends) + 5))
+    axis.set_ylabel("correct answers, %")
+    legend_below(figure, axis)
+    caption = (
+        "Score by method and task with 95 % intervals over items; means over seeds. Overlapping intervals do not rule "
+        f"out a significant paired difference: the table has the tests.{partial_note(sources)}"
+    )
+    return Plot(kind, "Scores by method and task", caption, "; ".join(words), figure)
+
+
 def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
     """Accuracy by difficulty level (by subject where no task has levels) with 95 % intervals over items."""
     kind = "difficulty"
@@ -41,6 +85,8 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
     tasks = list(dict.fromkeys(column.block for column in table.columns if column.key in sound))
     if not tasks:
         return Nothing(kind, f"No row of these runs finished a task that has a {by} for its items.")
+    if all(sum(column.block == task for column in table.columns) < 2 for task in tasks):
+        return Nothing(kind, f"All items of these runs have the same {by}.")
     short = any(not cell.sound for row in table.rows for cell in row.cells.values())
     most = max(sum(column.block == task for column in table.columns) for task in tasks)
     figure, axes = panels(
@@ -78,9 +124,9 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
     _percent_axes(axes)
     legend_below(figure, *axes)
     caption = (
-        f"Share of right answers by {by}, with 95 % intervals over items (Wilson for one seed, bootstrap of the items' "
-        f"seed means for several). Groups are small where n is: read the intervals.{partial_note(sources)}"
-        + (" Rows that lack seeds or items are left out." if short else "")
+        f"Share of correct answers by {by}, with 95 % intervals over items (Wilson for one seed, bootstrap of item "
+        f"means for several). Groups with a small n have wide intervals.{partial_note(sources)}"
+        + (" Rows with missing seeds or items are omitted." if short else "")
     )
     return Plot(kind, f"Accuracy by {by}", caption, "; ".join(words), figure)
 
@@ -118,7 +164,7 @@ def _percent_axes(axes: Sequence[Axes]) -> None:
     for index, axis in enumerate(axes):
         axis.set_ylim(-3, 103)
         if index == 0:
-            axis.set_ylabel("right answers, %")
+            axis.set_ylabel("correct answers, %")
 
 
 def pareto(sources: Sequence[Source]) -> Plot | Nothing:
@@ -135,6 +181,9 @@ def pareto(sources: Sequence[Source]) -> Plot | Nothing:
                 drifted.append((name, *place))
     if not kept and not drifted:
         return Nothing(kind, _why_no_place([source.results for source in sources]))
+    kept, drifted = (points if len(points) > 1 else [] for points in (kept, drifted))
+    if not kept and not drifted:
+        return Nothing(kind, "These runs have a single row with all its scores, so there is nothing to compare.")
     look = styles(name for name, _, _ in [*kept, *drifted])
     shown = [(points, words) for points, words in ((kept, _KEPT_AXIS), (drifted, _DRIFT_AXIS)) if points]
     figure, axes = panels(len(shown), width=5.4 if len(shown) == 1 else 3.9, height=3.2)
@@ -150,9 +199,9 @@ def pareto(sources: Sequence[Source]) -> Plot | Nothing:
     legend_below(figure, *axes)
     retained = sorted({task.name for one in sources for task in one.results.tasks if outside(task)})
     caption = (
-        "Up and to the right is better. Filled: on the Pareto front (no other row is better in one and at least as "
-        "good in the other); the line is the border of what the front beats. "
-        + (f"Retention: {', '.join(retained)}; mean change to base, in points. " if kept else "")
+        "Up and to the right is better. Filled: on the Pareto front (no other row is better on one axis and at least "
+        "as good on the other); the line bounds the region that the front dominates. "
+        + (f"Retention: {', '.join(retained)}; mean change from base, in points. " if kept else "")
         + ("Drift: Jensen-Shannon distance to the base per token of held-out prompts, negated. " if drifted else "")
         + f"Means over seeds.{partial_note(sources)}"
     )
@@ -262,16 +311,16 @@ def cost(sources: Sequence[Source]) -> Plot | Nothing:
                 points.append((series_name(sources, source, entry.label), found, cell))
     if not points:
         return Nothing(kind, "No row of these runs has all its scores and the times of its stages.")
+    if len(points) < 2:
+        return Nothing(kind, "These runs have a single trained row with its times, so there is nothing to compare.")
     look = styles(name for name, _, _ in points)
     figure, (axis,) = panels(1, width=5.4, height=3.4)
     words = []
     for name, (seconds, whole), cell in points:
         value = 100 * (cell.value or 0.0)
         yerr = None
-        if cell.spread is not None and cell.spread > 0:
-            yerr = [[100 * cell.spread], [100 * cell.spread]]
-        elif cell.spread is None and cell.low is not None and cell.high is not None:
-            yerr = [[value - 100 * cell.low], [100 * cell.high - value]]
+        if cell.low is not None and cell.high is not None:
+            yerr = [[max(0.0, value - 100 * cell.low)], [max(0.0, 100 * cell.high - value)]]
         _dot(axis, seconds, value, look[name], name, filled=whole, yerr=yerr)
         words.append(f"{name}: {value:.1f} % at {'' if whole else 'at least '}{seconds:.1f} s")
     for source in sources:
@@ -280,20 +329,22 @@ def cost(sources: Sequence[Source]) -> Plot | Nothing:
         if level is not None:
             name = series_name(sources, source, BASE)
             axis.axhline(100 * level, color=INK, linewidth=1.0, linestyle=(0, (1, 2.2)), label=f"{name} (no cost)")
-    axis.set_xlim(left=0)
-    axis.margins(x=0.1, y=0.12)
+    axis.margins(y=0.12)
+    # Set from the data: a limit set before the margins would switch them off and cut points away.
+    longest = max(found[0] for _, found, _ in points)
+    axis.set_xlim(-0.02 * longest, 1.08 * longest)
     axis.set_xlabel("seconds for one seed: targets, scores, training")
     axis.set_ylabel("average accuracy, %")
     legend_below(figure, axis)
     hollow = (
         ""
         if all(found[1] for _, found, _ in points)
-        else (" Hollow: some stages were found in the store, so the true cost is higher (an empty --store shows it).")
+        else " Hollow: some stages were reused from the store, so the true cost is higher (run with an empty --store)."
     )
     caption = (
-        "Wall time that one seed alone takes on the run's machine: its targets and their scores in full, even where "
-        "seeds share them, and its training; means over seeds, evaluation left out. Bars: standard deviation over "
-        f"seeds, or the 95 % interval over items for one seed and one task.{hollow}{partial_note(sources)}"
+        "Wall time of one seed on the run's machine: targets and their scores in full, even where seeds share them, "
+        "and training; means over seeds, without evaluation. Bars: 95 % interval over items."
+        f"{hollow}{partial_note(sources)}"
     )
     return Plot(kind, "Cost against accuracy", caption, "; ".join(words), figure)
 

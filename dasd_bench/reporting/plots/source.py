@@ -57,4 +57,4 @@ def series_name(sources: Sequence[Source], source: Source, label: str) -> str:
 def partial_note(sources: Sequence[Source]) -> str:
     """A sentence that names partial runs, or nothing."""
     partial = [one.results.run_id for one in sources if one.results.status != "finished"]
-    return f" Partial run: {', '.join(partial)}; unfinished rows are left out." if partial else ""
+    return f" Partial run: {', '.join(partial)}; unfinished rows are omitted." if partial else ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from dasd_bench.reporting.caption import gated_share
 from dasd_bench.reporting.entries import entries
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source, series_name
 from dasd_bench.reporting.plots.style import INK, legend_below, panels, styles
@@ -35,7 +36,7 @@ def ppl(sources: Sequence[Source]) -> Plot | Nothing:
             found.setdefault(shares, []).append(series_name(sources, source, entry.label))
             about.setdefault(shares, stats[0])
     if not found:
-        return Nothing(kind, "These runs keep no histogram of their targets.")
+        return Nothing(kind, "These runs have no histogram of their targets.")
     names = {shares: " = ".join(labels) for shares, labels in found.items()}
     look = styles(names.values())
     # Bins beyond the last one with a token are left out; the open bin ends one step further.
@@ -119,6 +120,13 @@ def replaced(sources: Sequence[Source]) -> Plot | Nothing:
                 lines.setdefault(series_name(sources, source, rule), []).append(point)
     if not lines:
         return Nothing(kind, "No row of these runs has a gate with a threshold tau; add one with --method dasd.")
+    taus = sorted({point.tau for points in lines.values() for point in points})
+    if len(taus) < 2:
+        return Nothing(
+            kind,
+            f"These runs have one value of τ ({taus[0]:g}), which makes no curve; "
+            "--method dasd+tau=0.5,dasd+tau=0.7,dasd+tau=0.9 gives one.",
+        )
     look = styles(lines)
     figure, (left, right) = panels(2, width=3.3, height=2.8)
     words = []
@@ -147,32 +155,22 @@ def replaced(sources: Sequence[Source]) -> Plot | Nothing:
         axis.set_ylim(bottom=0)
         axis.margins(x=0.12)
     right.set_ylim(0, 103)
-    taus = sorted({point.tau for points in lines.values() for point in points})
     if len(taus) <= 8:
         for axis in (left, right):
             axis.set_xticks(taus, [f"{tau:g}" for tau in taus])
             axis.set_xlim(taus[0] - 0.1, taus[-1] + 0.1)
     legend_below(figure, left)
-    single = (
-        ""
-        if any(len(points) > 1 for points in lines.values())
-        else (" One value of τ only: a run with --method dasd+tau=0.5,dasd+tau=0.7,dasd+tau=0.9 gives a curve.")
-    )
     caption = (
-        "Left: share of the gated answers' tokens that were taken from the base, refused answers included. Right: "
-        f"share of examples whose gated answer was right and used as it is. Means over seeds.{single}"
+        "Left: share of the gated answers' tokens that were taken from the base, including rejected answers. Right: "
+        "share of examples whose gated answer was correct and used unchanged. Means over seeds."
     )
     return Plot(kind, "Replaced tokens against τ", caption, "; ".join(words), figure)
 
 
 def _gated(arm: Arm) -> _Gated | None:
-    stats = [one.target_stats for one in arm.seeds if one.target_stats is not None]
-    shares = [
-        value
-        for one in stats
-        if (value := one.replaced_share if one.gated_replaced_share is None else one.gated_replaced_share) is not None
-    ]
+    share = gated_share(arm)
     tau = arm.options.get("tau")
-    if not shares or not isinstance(tau, (int, float)):
+    if share is None or not isinstance(tau, (int, float)):
         return None
-    return _Gated(float(tau), fmean(shares), fmean(one.acceptance for one in stats))
+    stats = [one.target_stats for one in arm.seeds if one.target_stats is not None]
+    return _Gated(float(tau), share, fmean(one.acceptance for one in stats))

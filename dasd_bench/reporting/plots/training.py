@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from statistics import fmean
 
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source, series_name
 from dasd_bench.reporting.plots.style import legend_below, panels, styles
+from dasd_bench.results.curves import read_steps
 
 SMOOTH_FROM = 60
 """Steps from which on the bold line is a running mean over a twentieth of the steps."""
@@ -26,18 +27,12 @@ class Curve:
 
 def read_curve(path: Path) -> Curve | None:
     """The curve in a ``metrics.jsonl``; None where there is no whole line. A cut-off last line is left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    except OSError:
-        return None
-    rows = [json.loads(line) for line in lines if line.strip()]
-    if not rows:
-        return None
-    return Curve(
-        [int(row["step"]) for row in rows],
-        [float(row["loss"]) for row in rows],
-        [row["kept_tokens"] / row["all_tokens"] if row["all_tokens"] else 0.0 for row in rows],
-    )
+    curve = Curve([], [], [])
+    for step in read_steps(path):
+        curve.steps.append(step.step)
+        curve.loss.append(step.values.get("loss", math.nan))
+        curve.kept.append(step.kept_share or 0.0)
+    return curve if curve.steps else None
 
 
 def training(sources: Sequence[Source]) -> Plot | Nothing:
@@ -52,7 +47,9 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
             if whole:
                 found[series_name(sources, source, arm.label)] = whole
     if not found:
-        return Nothing(kind, "These runs hold no training metrics.")
+        return Nothing(kind, "These runs have no training metrics.")
+    if all(len(curve.steps) < 2 for curves in found.values() for curve in curves):
+        return Nothing(kind, "Training took a single step, which makes no curve.")
     from matplotlib.ticker import MaxNLocator
 
     look = styles(found)
@@ -92,7 +89,7 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
     seeds = max(len(curves) for curves in found.values())
     caption = (
         "Training loss (weighted, over the stated denominator) and the share of target tokens with a weight above 0. "
-        "Methods train on different targets, so one loss below another is no ranking."
+        "Methods train on different targets, so losses are not comparable across methods."
         + _lines_told(seeds > 1, unlike, smoothed)
     )
     return Plot(kind, "Training curves", caption, "; ".join(words), figure)

@@ -38,6 +38,7 @@ def table_object(table: Table) -> dict[str, Any]:
             for row in table.rows
         ],
         "caption": table.caption,
+        "notes": [note.text for note in table.notes],
         "warnings": table.warnings,
     }
 

@@ -11,7 +11,7 @@ from dasd_bench.reporting.samples import Sample
 from dasd_bench.reporting.table import Cell, Table
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Table, *, notes: bool = False) -> str:
     """A GitHub table with best in bold and second underlined, then the caption as a list."""
     columns = table.shown()
     lines = [f"**{_md(table.title)}**", ""]
@@ -24,7 +24,7 @@ def markdown(table: Table) -> str:
         for row in rows:
             cells = [_md_cell(row.cell(column.key)) for column in columns]
             lines.append("| " + " | ".join([_md(row.label), *cells]) + " |")
-    lines += ["", *(f"- {_md(sentence)}" for sentence in [*table.warnings, *table.caption]), ""]
+    lines += ["", *(f"- {_md(sentence)}" for sentence in [*table.warnings, *table.sentences(notes)]), ""]
     return "\n".join(lines)
 
 
@@ -64,9 +64,9 @@ def _md_cell(cell: Cell) -> str:
     return wrap.format(_md(cell.text)) + _md(cell.mark) + detail
 
 
-def html(tables: Sequence[Table]) -> str:
+def html(tables: Sequence[Table], *, notes: bool = False) -> str:
     """A page with the tables: no script, no style sheet from elsewhere, header cells with a scope."""
-    body = "\n".join(html_table(table) for table in tables)
+    body = "\n".join(html_table(table, notes=notes) for table in tables)
     title = escape(tables[0].title) if tables else "dasd-bench"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -82,7 +82,7 @@ STYLE = (
 )
 
 
-def html_table(table: Table) -> str:
+def html_table(table: Table, *, notes: bool = False) -> str:
     """One ``<table>`` and its caption sentences."""
     columns = table.shown()
     heads = "".join(f'<th scope="col">{escape(text)}</th>' for text in (table.row_title, *(c.line for c in columns)))
@@ -97,7 +97,7 @@ def html_table(table: Table) -> str:
             lines.append(f'<tr><th scope="row">{escape(row.label)}</th>{cells}</tr>')
         lines.append("</tbody>")
     lines.append("</table>")
-    lines += [f"<p>{escape(sentence)}</p>" for sentence in [*table.warnings, *table.caption]]
+    lines += [f"<p>{escape(sentence)}</p>" for sentence in [*table.warnings, *table.sentences(notes)]]
     return "\n".join(lines)
 
 

@@ -18,16 +18,16 @@ GAP = 2
 """Blank columns between two cells: the padding and the box's empty divider."""
 
 
-def terminal_text(tables: Sequence[Table], width: int = 120) -> str:
+def terminal_text(tables: Sequence[Table], width: int = 120, *, notes: bool = False) -> str:
     """Plain text of the tables, no escape codes, at most ``width`` columns wide where the cells allow."""
     out = io.StringIO()
     console = rich.console.Console(file=out, width=width, color_system=None, force_terminal=False, highlight=False)
-    for part in renderables(tables, width):
+    for part in renderables(tables, width, notes=notes):
         console.print(part)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def renderables(tables: Sequence[Table], width: int) -> list[rich.console.RenderableType]:
+def renderables(tables: Sequence[Table], width: int, *, notes: bool = False) -> list[rich.console.RenderableType]:
     """The tables as rich renderables: best bold, second underlined, captions wrapped to ``width``."""
     parts: list[rich.console.RenderableType] = []
     for table in tables:
@@ -37,15 +37,15 @@ def renderables(tables: Sequence[Table], width: int) -> list[rich.console.Render
         for index, columns in enumerate(stacks(table, width) if table.rows else []):
             parts += [Text("")] if index else []
             parts.append(_grid(table, columns, width))
-        parts += [Text(line) for line in _wrapped(table, width)]
+        parts += [Text(line) for line in _wrapped(table.sentences(notes), width)]
         parts.append(Text(""))
     return parts
 
 
-def _wrapped(table: Table, width: int) -> list[str]:
+def _wrapped(sentences: Sequence[str], width: int) -> list[str]:
     limit = min(width, 120)
     lines = []
-    for sentence in table.caption:
+    for sentence in sentences:
         lines += textwrap.wrap(sentence, limit - 2, initial_indent="  ", subsequent_indent="    ")
     return lines
 

@@ -62,14 +62,14 @@ async function answerViewer() {
     }
     shown = -1;
     list.show(rows);
-    $("av-status").textContent = rows.length === set.items.length ? `${rows.length} items` : `${rows.length} of ${set.items.length} items pass the filters`;
+    $("av-status").textContent = rows.length === set.items.length ? `${rows.length} items` : `${rows.length} of ${set.items.length} items match the filters`;
   }
 
   function showItem(i) {
     const pane = $("av-detail");
     if (i === shown && i >= 0) return;
     shown = i;
-    if (i < 0) { pane.replaceChildren(make("p", "empty", "No item passes these filters.")); return; }
+    if (i < 0) { pane.replaceChildren(make("p", "empty", "No item matches these filters.")); return; }
     const cards = make("div", "answers");
     for (const column of set.columns) {
       const [completion, extracted] = column.rows[i];

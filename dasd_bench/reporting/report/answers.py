@@ -30,7 +30,7 @@ def answer_sets(sources: Sequence[Source], blocks: Blocks) -> tuple[list[dict[st
                         continue
                     items = items or samples
                     if [sample.id for sample in samples] != [item.id for item in items]:
-                        problems.append(f"{path} holds other items than the first row's and is left out.")
+                        problems.append(f"{path} has different items from the first row and is skipped.")
                         continue
                     columns.append({"method": entry.label, "seed": seed, "answers": blocks.add_json(_answers(samples))})
             if columns:

@@ -72,8 +72,8 @@ async function start(id, status, viewer) {
   } catch (error) {
     $(id).dataset.state = "failed";
     $(status).textContent = typeof DecompressionStream === "undefined"
-      ? "This browser cannot unpack the data; use a version from 2023 or later."
-      : `The data could not be unpacked (${error.message}).`;
+      ? "This browser cannot decompress the data; use a version from 2023 or later."
+      : `The data could not be decompressed (${error.message}).`;
     throw error;
   }
 }

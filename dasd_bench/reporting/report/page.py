@@ -18,8 +18,8 @@ from dasd_bench.reporting.report.blocks import Blocks
 from dasd_bench.reporting.report.tokens import token_sets
 from dasd_bench.reporting.show import run_tables
 from dasd_bench.reporting.table import Table
-from dasd_bench.reporting.training_text import run_training_line
 from dasd_bench.results.runs import manifest_items, read_manifest
+from dasd_bench.results.training_text import run_training_line
 
 GROUPINGS = ("level", "subject", "seed")
 SCRIPTS = ("page.js", "list.js", "tokens.js", "answers.js", "start.js")

@@ -6,7 +6,7 @@ const MARKS = ["", "answer format", "end of turn"];
 /** Lower ends, in nats, of the five colours of surprise. */
 const SURPRISE = [0.1, 0.5, 1, 2, 4];
 const THOUSAND = 1000;
-const LIVE = "Weights were decided on the live model while training; static weights shown.";
+const LIVE = "Weights were decided on the live model during training; static weights are shown.";
 
 /** Why a method's own answer was not taken, in words: `gold:no_answer` is "no answer", `wrong` is only one of several. */
 const refusal = (reason) => reason.slice(reason.indexOf(":") + 1).replaceAll("_", " ");
@@ -99,7 +99,7 @@ async function tokenViewer() {
     if (key) rows.sort((a, b) => key[b] - key[a] || a - b);
     shown = -1;
     list.show(rows);
-    const named = rows.length === set.about.length ? `${rows.length} examples` : `${rows.length} of ${set.about.length} examples pass the filters`;
+    const named = rows.length === set.about.length ? `${rows.length} examples` : `${rows.length} of ${set.about.length} examples match the filters`;
     $("tv-status").textContent = named;
   }
 
@@ -107,15 +107,15 @@ async function tokenViewer() {
     const pane = $("tv-detail");
     if (i === shown && i >= 0) return;
     shown = i;
-    if (i < 0) { pane.replaceChildren(make("p", "empty", "No example passes these filters.")); return; }
+    if (i < 0) { pane.replaceChildren(make("p", "empty", "No example matches these filters.")); return; }
     const [id, task, accepted, reason, notes] = set.about[i];
     const from = set.start[i], size = set.length[i];
-    const head = make("h3", "", id, make("span", "badge", task), make("span", accepted ? "badge good" : "badge bad", accepted ? reason : `own answer refused: ${refusal(reason)}`));
+    const head = make("h3", "", id, make("span", "badge", task), make("span", accepted ? "badge good" : "badge bad", accepted ? reason : `own answer rejected: ${refusal(reason)}`));
     const facts = [`PPL ${perplexity(set.nll[i])}`, `${size} tokens`];
     if (set.replaced[i]) facts.push(`${set.replaced[i]} (${percent(set.replaced[i] / size)}) from the base`);
     if (set.zero[i]) facts.push(`${set.zero[i]} (${percent(set.zero[i] / size)}) with weight 0`);
-    if (notes.gate_broke) facts.push("the gate broke a right answer");
-    if (notes.gate_mended) facts.push("the gate mended a wrong answer");
+    if (notes.gate_broke) facts.push("the gate broke a correct answer");
+    if (notes.gate_mended) facts.push("the gate fixed a wrong answer");
     const gold = make("details", "", "", make("summary", "", "Gold answer"), make("div", "text", set.prompts[i][1]));
     const box = make("div", "tokens");
     box.setAttribute("role", "listbox");
@@ -215,14 +215,14 @@ async function tokenViewer() {
       ["log p, nats", fixed(-nll, 3)],
       ["Token PPL", perplexity(nll)],
       ["Rank", set.rank[t] === 0 ? "1, the likeliest" : String(set.rank[t] + 1)],
-      ["Likeliest has", percent(Math.exp(set.top1[t] / THOUSAND))],
+      ["Top-1 probability", percent(Math.exp(set.top1[t] / THOUSAND))],
       ["Entropy, nats", fixed(set.entropy[t] / THOUSAND, 3)],
       ["Origin", ORIGINS[origin]],
       [set.online ? "Static weight" : "Weight", fixed(set.weight[t] / THOUSAND, set.weight[t] % THOUSAND ? 3 : 0)],
     ];
     if (other !== NO_PROPOSAL) {
       const same = other === set.token[t];
-      rows.push([origin === 2 ? "Candidate wanted" : "Base wanted", same ? "the same" : visible(set.pieces[other]), !same]);
+      rows.push([origin === 2 ? "Candidate stream's proposal" : "Base stream's proposal", same ? "the same" : visible(set.pieces[other]), !same]);
     }
     const use = MARKS[set.flags[t] >> 4];
     if (use) rows.push(["Marked as", use]);
@@ -256,7 +256,7 @@ async function tokenViewer() {
 
   function hint() {
     const keys = make("p", "hint");
-    for (const [key, what] of [["← → ↑ ↓", "move"], ["n", "next replaced, surprising or left-out token"], ["p", "the one before"]]) {
+    for (const [key, what] of [["← → ↑ ↓", "move"], ["n", "next replaced, surprising or excluded token"], ["p", "previous one"]]) {
       if (keys.childNodes.length) keys.append(", ");
       keys.append(make("kbd", "", key), ` ${what}`);
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dasd_bench.errors import StoreError
+from dasd_bench.files.json_file import read_object
+from dasd_bench.files.jsonl import numbered_rows
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report.blocks import Blocks
 from dasd_bench.store.store import load_ragged
@@ -53,9 +54,9 @@ def _token_set(folder: Path, blocks: Blocks) -> dict[str, Any]:
     rows = _rows(folder / "targets.jsonl")
     fields, _ = load_ragged(folder / "tokens.safetensors")
     if len(fields.get("token_ids", [])) != len(rows):
-        raise StoreError(f"{folder}: targets.jsonl and tokens.safetensors differ in length; run the command again.")
+        raise StoreError(f"{folder}: targets.jsonl and tokens.safetensors differ in length; rerun the command.")
     pieces_file = folder / "pieces.json"
-    pieces: dict[str, str] = json.loads(pieces_file.read_text(encoding="utf-8")) if pieces_file.is_file() else {}
+    pieces = read_object(pieces_file, hint="run the command again") if pieces_file.is_file() else {}
     lengths = np.array([len(ids) for ids in fields["token_ids"]], dtype=np.int64)
     proposals = _proposals(fields["proposals"], lengths)
     ids = _joined(fields["token_ids"])
@@ -87,14 +88,11 @@ def _token_set(folder: Path, blocks: Blocks) -> dict[str, Any]:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                _ = row["id"], row["task"], row["prompt"], row["reference"], row["accepted"], row["reason"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise StoreError(f"{path}, line {number}: not a target ({error}); run the command again.") from None
-            rows.append(row)
+    for number, row in numbered_rows(path, error=StoreError, hint="run the command again"):
+        missing = [name for name in ("id", "task", "prompt", "reference", "accepted", "reason") if name not in row]
+        if missing:
+            raise StoreError(f"{path}, line {number}: not a target (no '{missing[0]}'); run the command again.")
+        rows.append(row)
     return rows
 
 

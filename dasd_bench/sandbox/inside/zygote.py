@@ -24,7 +24,8 @@ from collections import deque
 from typing import Any
 
 from .guest import Guest
-from .jail import CONTAINED, LANDLOCK, NAMESPACES, PACKAGES, Jail, enter, folder_bytes, links_beside, without_packages
+from .jail import Jail, folder_bytes, without_packages
+from .levels import named
 from .wire import Encoder
 
 if sys.platform == "linux":
@@ -59,9 +60,8 @@ class Zygote:
         self._output_bytes = output_bytes
         self._linux = sys.platform == "linux"
         self._fork = kernel.bare_fork() if self._linux else os.fork
-        # In a container it hides what the engine mounts there: /proc, /sys.
         self._rules = -1
-        if jail.level == LANDLOCK or (jail.level == CONTAINED and kernel.landlock_abi() > 0):
+        if jail.landlocked:
             readable = [*without_packages(jail.readable), *jail.packages, "/dev/null", "/dev/urandom", "/dev/zero"]
             self._rules = _move(kernel.landlock_rules(readable, [jail.workdir]), _HIGH)
         # High numbers for what is ours: a channel received then lands on CHANNEL, where the program wants it.
@@ -215,7 +215,7 @@ class Zygote:
                 if self._memory() > self._memory_bytes:
                     return "memory"
                 most = self._jail.file_bytes
-                if self._jail.level != NAMESPACES and folder_bytes(self._jail.workdir, most) > most:
+                if not self._jail.bounded and folder_bytes(self._jail.workdir, most) > most:
                     return "files"
         finally:
             if ended >= 0:
@@ -318,7 +318,7 @@ class Zygote:
         if self._linux and fcntl.fcntl(1, fcntl.F_GETPIPE_SZ) != self._capacity:
             self._new_output()
         untouched = self._workdir_state() == self._pristine
-        if untouched and (self._jail.level == NAMESPACES or not os.listdir(self._jail.workdir)):
+        if untouched and (self._jail.bounded or not os.listdir(self._jail.workdir)):
             return
         os.chdir("/")
         self._jail.fresh_workdir()
@@ -389,7 +389,7 @@ def main(control_at: int | str, level: str, workdir: str, limits: dict[str, int]
         __import__(name)
     os.environ.clear()
     try:
-        jail = enter(level, workdir=workdir, file_bytes=limits["file"], packages=packages)
+        jail = named(level).enter(workdir, limits["file"], packages)
         os.chdir(workdir)
         zygote = Zygote(control, jail, limits["memory"], limits["output"])
     except OSError as error:
@@ -398,7 +398,7 @@ def main(control_at: int | str, level: str, workdir: str, limits: dict[str, int]
     os.environ.update({"HOME": workdir, "TMPDIR": workdir, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1",
                        "OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"})  # fmt: skip
     if packages:
-        sys.path.append(PACKAGES if level in (CONTAINED, NAMESPACES) else links_beside(workdir))
+        sys.path.append(jail.package_folder)
     # The streams a program finds: made here, on descriptors that each child redirects.
     sys.stdout, sys.stderr = (_stream(1), _stream(2))
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")

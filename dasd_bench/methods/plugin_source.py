@@ -1,0 +1,206 @@
+"""Which files a plugin computes with, their hash, and importing them as they are now.
+
+A plugin's source is its own file and, of its folder, the modules it imports and the files it names in a string, and so
+on from each of these modules. Nothing outside the folder counts: an installed package that a plugin imports does not.
+
+Plugin folders are packages under private names, so that equal file names in two folders do not clash. Code is compiled
+from the text each time: a cached ``.pyc`` is valid by size and whole seconds, which an edit can leave unchanged.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import hashlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PREFIX = "_dasd_bench_plugins_"
+
+
+def source_hash(path: Path) -> str:
+    """sha256 (hex) of a plugin's source; of a plugin in one file that file's own."""
+    files = source_files(path)
+    if files == [path]:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(_root(path)).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def source_files(path: Path) -> list[Path]:
+    """The files a plugin computes with, its own ``path`` first, the others in order of their names."""
+    root = _root(path)
+    found = {path}
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        for used in _used(file, root):
+            if used not in found:
+                found.add(used)
+                if used.suffix == ".py":
+                    waiting.append(used)
+    return [path, *sorted(found - {path})]
+
+
+def _root(path: Path) -> Path:
+    """The folder that a plugin may take files from: its own, or the topmost package it is part of."""
+    folder = path.parent
+    while (folder / "__init__.py").is_file() and (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
+def _used(file: Path, root: Path) -> Iterator[Path]:
+    """Files under ``root`` that the module ``file`` imports or names."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return  # importing it will say so
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _modules((root, root.parent), alias.name, root)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                bases: Sequence[Path] = (file.parents[node.level - 1],) if node.level <= len(file.parents) else ()
+            else:
+                bases = (root, root.parent)
+            for alias in node.names:
+                yield from _modules(bases, f"{node.module or ''}.{alias.name}".strip("."), root)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 200:
+            yield from _named(node.value, (file.parent, root), root)
+
+
+def _modules(bases: Sequence[Path], dotted: str, root: Path) -> Iterator[Path]:
+    """The files of a dotted name: each package's ``__init__.py`` on the way, and the module."""
+    for base in bases:
+        for part in dotted.split("."):
+            base = base / part
+            for file in (base / "__init__.py", base.with_name(f"{base.name}.py")):
+                if file.is_file() and file.is_relative_to(root):
+                    yield file
+
+
+def _named(text: str, bases: Sequence[Path], root: Path) -> Iterator[Path]:
+    """The file or the files of the folder called ``text``; also the module, which may be imported by its name."""
+    if not text.strip("./ ") or "\0" in text or "\n" in text:
+        return
+    for base in bases:
+        for named in (base / text, base / f"{text}.py"):
+            if not named.resolve().is_relative_to(root.resolve()) or not named.is_relative_to(root):
+                continue
+            if named.is_file():
+                yield named
+            elif named.is_dir() and named.resolve() != root.resolve():
+                yield from (p for p in named.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def fresh_package(folder: Path) -> str:
+    """The private package of a plugin folder, with nothing imported yet: earlier imports of it are forgotten."""
+    name = _package_name(folder)
+    for known in [known for known in sys.modules if known == name or known.startswith(f"{name}.")]:
+        del sys.modules[known]
+    return _package(folder)
+
+
+def import_sibling(folder: Path, name: str) -> ModuleType:
+    """The module ``<folder>/<name>.py`` of a plugin folder, imported once."""
+    return importlib.import_module(f"{_package(folder)}.{name}")
+
+
+def _package_name(folder: Path) -> str:
+    return PREFIX + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+
+
+def _package(folder: Path) -> str:
+    name = _package_name(folder)
+    if name not in sys.modules:
+        package = ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+    return name
+
+
+def import_plugin(path: Path, package: str) -> ModuleType:
+    """The plugin file as a module of its folder's package; imported already where a sibling needed it."""
+    stem = path.stem if path.stem.isidentifier() else f"_{hashlib.sha256(path.name.encode()).hexdigest()[:12]}"
+    name = f"{package}.{stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path, loader=_SourceLoader(name, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """Runs a module of a plugin folder from its text; ``import helper`` there finds the folder's own first."""
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+    def exec_module(self, module: ModuleType) -> None:
+        package = ".".join(module.__name__.split(".")[:1])
+        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _importer(package)}
+        super().exec_module(module)
+
+
+def _importer(package: str) -> Any:
+    """``__import__`` for the modules of one plugin folder."""
+
+    def import_sibling_first(
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        own = f"{package}.{name.partition('.')[0]}"
+        outside = level or own.rpartition(".")[2] in sys.stdlib_module_names
+        if outside or (globals or {}).get("__name__") == own or importlib.util.find_spec(own) is None:
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        found = builtins.__import__(f"{package}.{name}", globals, locals, fromlist or (), 0)
+        return found if fromlist else sys.modules[own]
+
+    return import_sibling_first
+
+
+class _SiblingFinder(importlib.abc.MetaPathFinder):
+    """Finds the modules of plugin packages, for :class:`_SourceLoader`."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if not fullname.startswith(PREFIX) or path is None:
+            return None
+        for folder in path:
+            plain = Path(folder) / fullname.rpartition(".")[2]
+            inside = plain / "__init__.py"
+            file = inside if inside.is_file() else plain.with_name(f"{plain.name}.py")
+            if file.is_file():
+                return importlib.util.spec_from_file_location(
+                    fullname,
+                    file,
+                    loader=_SourceLoader(fullname, str(file)),
+                    submodule_search_locations=[str(plain)] if file == inside else None,
+                )
+        return None
+
+
+sys.meta_path.insert(0, _SiblingFinder())

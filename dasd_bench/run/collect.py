@@ -1,0 +1,92 @@
+"""What finished stages found, as the results that tables are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.results.samples import ItemRecord
+from dasd_bench.results.schema import Arm, ReferenceNll, SeedArm, TaskScore
+from dasd_bench.results.target_stats import target_stats
+from dasd_bench.results.token_classes import TokenClasses
+from dasd_bench.run.artifacts import piece_text
+from dasd_bench.run.graph import ArmStages, ModelStages
+from dasd_bench.run.method_context import StoreLab
+
+
+def model_scores(model: ModelStages) -> dict[str, TaskScore]:
+    """The scores of one model by task."""
+    scores = {}
+    for name, evaluation in model.evaluations.items():
+        nll = model.nlls[name].value if name in model.nlls else None
+        found = evaluation.value
+        scores[name] = task_score(found.records, found.summary.get("metrics", {}), nll)
+    return scores
+
+
+def task_score(
+    records: Sequence[ItemRecord], metrics: dict[str, float], reference_nll: ReferenceNll | None
+) -> TaskScore:
+    """The per-item outcomes of one evaluation as a :class:`TaskScore`."""
+    binary = all(record.score in (0.0, 1.0) for record in records)
+    reasons: dict[str, int] = {}
+    for record in records:
+        reasons[record.reason.value] = reasons.get(record.reason.value, 0) + 1
+    groups = {
+        name: [str(getattr(record, name)) for record in records]
+        for name in ("level", "subject")
+        if records and all(getattr(record, name) is not None for record in records)
+    }
+    score = TaskScore.from_items(
+        [record.id for record in records],
+        correct=[int(record.score) for record in records] if binary else None,
+        scores=None if binary else [float(record.score) for record in records],
+        reasons=dict(sorted(reasons.items())),
+        reference_nll=reference_nll,
+        groups=groups,
+    )
+    confidence = [record.confidence for record in records if record.confidence is not None]
+    if len(confidence) == len(records):
+        score.confidence = confidence
+    score.seconds = sum(record.seconds for record in records)
+    score.tokens = sum(record.tokens for record in records)
+    score.other_metrics = dict(metrics)
+    return score
+
+
+def seed_arm(stages: ArmStages) -> SeedArm:
+    """One finished arm and seed."""
+    targets, context = stages.scores.value, stages.scores.context
+    lab = StoreLab(context, 0)
+    stats = target_stats(
+        targets,
+        n_examples=len(stages.targets.examples) + len(stages.targets.no_room),
+        classes=TokenClasses(partial(piece_text, context.tokenizer), context.tokenizer.all_special_ids),
+        references=[np.array(lab.reference_ids(one.example), dtype=np.int32) for one in targets],
+    )
+    return SeedArm(stages.seed, model_scores(stages.model), stats, stages.train.value.stats)
+
+
+def arm_row(arm: ArmSpec) -> Arm:
+    """The table row of an arm, without its seeds."""
+    options: dict[str, Any] = asdict(arm.method)
+    rule = ""
+    if "rule" in options:
+        numbers = [f"{name}={options[name]:g}" for name in ("tau",) if name in options]
+        rule = " ".join([str(options["rule"]), *numbers])
+    return Arm(
+        method=arm.method.name,
+        options=options,
+        label=arm.label,
+        seeds=[],
+        rule=rule,
+        denominator=arm.method.denominator,
+        folder=arm.folder,
+        training=asdict(arm.training),
+        online=arm.method.online,
+    )

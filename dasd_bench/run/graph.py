@@ -1,0 +1,131 @@
+"""The stage graph of a run: every stage as an object, in the order in which one machine works them off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.run.context import RunContext
+from dasd_bench.run.data import TaskData, all_train
+from dasd_bench.run.stages.base import Stage
+from dasd_bench.run.stages.drift import HeldOutOutputs, MeasureDrift, held_out
+from dasd_bench.run.stages.evaluate import Evaluate
+from dasd_bench.run.stages.reference_nll import NllOfReferences
+from dasd_bench.run.stages.scores import Scores
+from dasd_bench.run.stages.targets import Targets, with_room
+from dasd_bench.run.stages.train import Train
+from dasd_bench.store.atomic import digest
+
+
+@dataclass(slots=True)
+class ModelStages:
+    """The stages that measure one model: by task its evaluation and, but for retention sets, its reference nll."""
+
+    evaluations: dict[str, Evaluate] = field(default_factory=dict)
+    nlls: dict[str, NllOfReferences] = field(default_factory=dict)
+    outputs: HeldOutOutputs | None = None
+    drift: MeasureDrift | None = None
+
+    def measured(self) -> Iterator[Stage[Any]]:
+        """Task by task: evaluation, then nll; the outputs that drift is measured on last."""
+        for name, evaluation in self.evaluations.items():
+            yield evaluation
+            if name in self.nlls:
+                yield self.nlls[name]
+        if self.outputs is not None:
+            yield self.outputs
+
+
+@dataclass(slots=True)
+class ArmStages:
+    """One arm with one seed."""
+
+    arm: ArmSpec
+    seed: int
+    targets: Targets
+    scores: Scores
+    train: Train
+    model: ModelStages
+
+    @property
+    def who(self) -> str:
+        """``dasd seed 0``."""
+        return f"{self.arm.label} seed {self.seed}"
+
+    def prepared(self) -> tuple[Stage[Any], ...]:
+        """What the base model makes for this arm."""
+        return self.targets, self.scores
+
+    def trained(self) -> Iterator[Stage[Any]]:
+        """Training, and all that is measured with its adapter loaded."""
+        yield self.train
+        yield from self.model.measured()
+
+    def release(self) -> None:
+        """Lets the arm's targets, scores and answers go from memory; drift still needs the outputs."""
+        for stage in (*self.prepared(), self.train, *self.model.evaluations.values()):
+            stage.release()
+
+
+@dataclass(slots=True)
+class Graph:
+    """All stages of a run.
+
+    The base model works first (targets, scores, its own evaluation), then each arm trains and is evaluated, and at
+    last the base meets what the arms wrote: one model is in memory at a time.
+    """
+
+    base: ModelStages
+    arms: list[ArmStages]
+
+    def walk(self) -> Iterator[Stage[Any]]:
+        """Every stage in the order of a run."""
+        for one in self.arms:
+            yield from one.prepared()
+        yield from self.base.measured()
+        for one in self.arms:
+            yield from one.trained()
+        yield from self.drifts()
+
+    def drifts(self) -> Iterator[Stage[Any]]:
+        """The drift stages, the base's first."""
+        for model in (self.base, *(one.model for one in self.arms)):
+            if model.drift is not None:
+                yield model.drift
+
+
+def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
+    """The stages of a run over loaded ``data``; loads no weights and computes nothing."""
+    tested = [one for one in data if one.test]
+    held = held_out(context, tested) if context.spec.retention else None
+    if held is not None and not held.prompts:
+        context.console.warn("No held-out prompt leaves room for an answer: drift is not measured.")
+        held = None
+    base = ModelStages()
+    for one in tested:
+        evaluation = base.evaluations[one.name] = Evaluate(context, None, one, None)
+        if not one.retention:
+            base.nlls[one.name] = NllOfReferences(context, None, evaluation, evaluation)
+    if held is not None:
+        base.outputs = HeldOutOutputs(context, None, held, None, None)
+        base.drift = MeasureDrift(context, None, base.outputs, base.outputs)
+    examples, no_room = with_room(context, all_train(data)) if context.arms else ([], [])
+    data_key = digest([(one.name, one.plugin_sha256, one.train_key) for one in data if one.train])
+    arms = []
+    for arm in context.arms:
+        for seed in context.spec.seeds:
+            targets = Targets(context, seed, arm, examples, data_key, no_room)
+            scores = Scores(context, seed, targets)
+            train = Train(context, seed, scores)
+            model = ModelStages()
+            for one in tested:
+                evaluation = model.evaluations[one.name] = Evaluate(context, seed, one, train)
+                if not one.retention:
+                    model.nlls[one.name] = NllOfReferences(context, seed, evaluation, base.evaluations[one.name])
+            if held is not None and base.outputs is not None:
+                model.outputs = HeldOutOutputs(context, seed, held, train, base.outputs)
+                model.drift = MeasureDrift(context, seed, model.outputs, base.outputs)
+            arms.append(ArmStages(arm, seed, targets, scores, train, model))
+    return Graph(base, arms)

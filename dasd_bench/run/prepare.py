@@ -1,0 +1,154 @@
+"""From a specification to a run that can start: names checked, data and model found, the stage graph planned."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dasd_bench.config.spec import RunSpec, arms, layer, read_file, to_yaml
+from dasd_bench.console import Console
+from dasd_bench.errors import UsageError
+from dasd_bench.files.text import shown
+from dasd_bench.files.yaml_file import parse_yaml
+from dasd_bench.models.chat import ChatTemplate
+from dasd_bench.models.files import user_cache_dir
+from dasd_bench.models.load import load_tokenizer, resolve_device, resolve_dtype
+from dasd_bench.models.resolve import plan_model, resolve_model
+from dasd_bench.registry import Registry
+from dasd_bench.results.directory import RunDirectory
+from dasd_bench.run.context import RunContext
+from dasd_bench.run.data import TaskData, load_data
+from dasd_bench.run.graph import Graph, build_graph
+from dasd_bench.run.options import RunOptions
+from dasd_bench.run.plan import PlanRow, make_plan
+from dasd_bench.run.recorder import Recorder
+from dasd_bench.run.validation import load_validation
+from dasd_bench.store.atomic import digest
+from dasd_bench.store.journal import RunJournal
+from dasd_bench.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A run before its first stage."""
+
+    context: RunContext
+    data: list[TaskData]
+    graph: Graph
+    plan: list[PlanRow]
+
+
+def prepare(
+    spec: RunSpec,
+    registry: Registry,
+    options: RunOptions,
+    console: Console,
+    data: list[TaskData] | None = None,
+) -> PreparedRun:
+    """Finds all a run needs and plans it; loads no weights. ``data`` is loaded unless given.
+
+    Raises :class:`UsageError` for what cannot be run as asked, before anything is computed.
+    """
+    run_dir = options.output or Path("runs") / run_name(spec)
+    check_run_dir(run_dir, spec)
+    if data is None:
+        data = load(spec, registry, console)
+    context = build_context(spec, registry, console, run_dir, options)
+    check_training(context)
+    graph = build_graph(context, data)
+    return PreparedRun(context, data, graph, make_plan(context, graph))
+
+
+def load(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
+    """The rows of every task. Names are checked first: a typing error is reported before any data is looked for."""
+    arms(spec, registry)
+    return (load_validation if spec.validation else load_data)(spec, registry, console)
+
+
+def check_training(context: RunContext) -> None:
+    """Raises :class:`UsageError` where this machine cannot train as asked, before anything is computed."""
+    from dasd_bench.training.launch import check_count
+    from dasd_bench.training.quantize import check_quantization
+    from dasd_bench.training.rollouts import check_rollouts
+    from dasd_bench.training.teacher import check_teacher
+
+    for arm in context.arms:
+        check_quantization(arm.training)
+        check_teacher(arm.method, arm.training)
+        check_rollouts(arm.method, sharded=context.parallel == "fsdp")
+        check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
+
+
+def plan_unfetched(spec: RunSpec) -> str:
+    """A sentence on what would be fetched where the model is not here yet, else an empty text."""
+    plan = plan_model(spec.model, offline=spec.offline)
+    if plan.cached:
+        return ""
+    return f"{plan.sentence()}; fetch it (dasd-bench models fetch {spec.model}) to see which stages are stored."
+
+
+def build_context(
+    spec: RunSpec, registry: Registry, console: Console, run_dir: Path, options: RunOptions
+) -> RunContext:
+    """Everything the stages share; the weights are not loaded yet."""
+    chosen = arms(spec, registry)
+    cache = user_cache_dir()
+    model = resolve_model(
+        spec.model,
+        offline=spec.offline,
+        cache_dir=cache,
+        console=console,
+        accept_licences=options.accept_licences,
+    )
+    root = options.store or cache / "store"
+    device = resolve_device(spec.device)
+    dtype = "bf16" if str(resolve_dtype(spec.dtype, device, console)).endswith("bfloat16") else "fp32"
+    tokenizer = load_tokenizer(model.path)
+    return RunContext(
+        spec=spec,
+        registry=registry,
+        arms=chosen,
+        console=console,
+        store=Store(root, RunJournal(root, run_dir.resolve())),
+        recorder=Recorder(console),
+        run_dir=run_dir,
+        model=model,
+        tokenizer=tokenizer,
+        chat=ChatTemplate(tokenizer, mode=spec.chat_template),
+        dtype=dtype,
+        device=str(device),
+        processes=options.processes,
+        parallel=options.parallel,
+    )
+
+
+def run_name(spec: RunSpec) -> str:
+    """The run's folder name: model, methods and a hash of what decides its results."""
+    plain = re.sub(r"^# .*\n", "", to_yaml(spec))
+    plain = re.sub(r"(?m)^(data_dir|offline): .*\n", "", plain)
+    model = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec.model).name).strip("-")
+    methods = "-".join(re.sub(r"[^A-Za-z0-9._=-]+", "-", method) for method in spec.methods)
+    return f"{model}-{methods[:48]}-{digest(plain)[:8]}"
+
+
+def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
+    """Refuses a folder that holds another run, or that is no folder."""
+    directory = RunDirectory(run_dir)
+    try:
+        there = run_dir.exists()
+    except OSError as error:
+        raise UsageError(f"--output {shown(run_dir)}: {error.strerror}; choose another folder.") from None
+    if there and not run_dir.is_dir():
+        raise UsageError(f"--output {run_dir} is a file; name a folder.")
+    if directory.spec.is_file():
+        if read_file(directory.spec) != read_spec_text(to_yaml(spec)):
+            raise UsageError(f"{run_dir} holds a run with other settings; choose another folder with --output.")
+    elif run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
+        raise UsageError(f"--output {run_dir} is not empty and holds no run; name an empty or a new folder.")
+
+
+def read_spec_text(text: str) -> dict[str, Any]:
+    """The layer that a saved specification's text stands for."""
+    return layer("spec.yaml", parse_yaml(text, "spec.yaml"))

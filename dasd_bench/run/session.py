@@ -1,0 +1,45 @@
+"""One run from its specification to its results: prepared, worked off under its lock, tracked."""
+
+from __future__ import annotations
+
+from dasd_bench.config.spec import RunSpec
+from dasd_bench.console import Console
+from dasd_bench.registry import Registry
+from dasd_bench.results.schema import RunResults
+from dasd_bench.run.data import TaskData
+from dasd_bench.run.manifest import interrupted_line
+from dasd_bench.run.options import RunOptions
+from dasd_bench.run.plan import learn_rates, plan_lines
+from dasd_bench.run.prepare import check_run_dir, prepare
+from dasd_bench.run.runner import execute
+from dasd_bench.store.locks import FileLock
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; the message says what is saved and how to resume."""
+
+
+def run_session(
+    spec: RunSpec,
+    options: RunOptions,
+    registry: Registry,
+    console: Console,
+    data: list[TaskData] | None = None,
+) -> RunResults:
+    """Runs ``spec``: see :func:`dasd_bench.api.run`."""
+    from dasd_bench.run.tracking import Tracking, check_trackers
+
+    trackers = check_trackers(options.track)
+    prepared = prepare(spec, registry, options, console, data)
+    context = prepared.context
+    console.say(plan_lines(prepared.plan)[-1])
+    tracking = Tracking(trackers, context.run_dir, console)
+    with FileLock(context.directory.lock, on_wait=console.notice) as lock:
+        # Again: another run may have had the folder until now.
+        check_run_dir(context.run_dir, spec)
+        try:
+            results = execute(context, prepared.data, prepared.graph, tracking.arm_done, lambda: not lock.lost)
+        except KeyboardInterrupt:
+            raise RunInterrupted(interrupted_line(context)) from None
+    learn_rates(context, prepared.plan, context.recorder.stages)
+    return results

@@ -1,0 +1,132 @@
+"""The evaluate stage: one model on one task, item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.evaluation.records import EvalSettings
+from dasd_bench.results.directory import SAMPLES_FILE
+from dasd_bench.results.samples import ItemRecord, parse_records, records_bytes, write_records
+from dasd_bench.results.schema import TaskInfo
+from dasd_bench.run.context import RunContext
+from dasd_bench.run.data import TaskData, data_folder
+from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.train import Train
+from dasd_bench.store.atomic import remove
+from dasd_bench.store.store import Entry, EntryShards, Finished, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One model on one task. ``summary`` is :meth:`dasd_bench.evaluation.records.TaskResult.summary`."""
+
+    records: list[ItemRecord]
+    summary: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Evaluate(Stage[Evaluation]):
+    """The base (``train`` None) or an arm's adapter on one task."""
+
+    data: TaskData
+    train: Train | None
+
+    kind = "evaluate"
+    version = 4
+
+    @property
+    def name(self) -> str:
+        return f"evaluate {self.data.name}"
+
+    @property
+    def arm(self) -> ArmSpec | None:
+        return None if self.train is None else self.train.arm
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter that is evaluated; None for the base."""
+        return None if self.train is None else self.train.adapter
+
+    def parts(self) -> Sequence[object]:
+        data = self.data
+        return (
+            self.context.model_key,
+            None if self.train is None else self.train.key,
+            data.name,
+            data.plugin_sha256,
+            data.test_key,
+            data.prompt_key,
+            self.context.spec.chat_template,
+        )
+
+    def tokens(self) -> int:
+        budget = self.data.task.max_new_tokens or 0
+        return sum(text_tokens(example.prompt) + budget // 2 for example in self.data.test)
+
+    def make(self, entry: Entry) -> Row:
+        from dasd_bench.evaluation import evaluate
+
+        context, data = self.context, self.data
+        result = evaluate(
+            data.task,
+            context.engine(self.adapter),
+            context.tokenizer,
+            rows=data.test_rows,
+            settings=eval_settings(context, data),
+            chat=context.chat,
+            stop_ids=context.stop_ids,
+            shards=EntryShards(entry),
+            console=context.console,
+        )
+        # Validation items keep the names that their rows have in the train split.
+        records = [replace(record, id=data.test[record.index].id) for record in result.records]
+        entry.put(SAMPLES_FILE, records_bytes(records))
+        remove(entry.path / EntryShards.FOLDER)
+        return result.summary() | {"engine": self.context.engine_path}
+
+    def read(self, entry: Finished) -> Evaluation:
+        # A run that takes everything from the store still says which engine its numbers come from.
+        self.context.engine_path = self.context.engine_path or entry.meta["engine"]
+        return Evaluation(parse_records(entry.read(SAMPLES_FILE), entry.path / SAMPLES_FILE), entry.meta)
+
+    def publish(self) -> None:
+        directory = self.context.directory
+        folder = directory.base if self.arm is None else directory.arm(self.arm.folder, int(self.seed or 0))
+        write_records(folder.samples(self.data.name), self.value.records)
+
+    def info(self) -> TaskInfo:
+        """The task as the tables describe it."""
+        summary, data = self.value.summary, self.data
+        validation = self.context.spec.validation > 0
+        note = summary["note"]
+        return TaskInfo(
+            name=data.name,
+            metric=summary["metric"],
+            filter=summary["filter"],
+            higher_is_better=True,
+            comparable=summary["comparable"] and not validation,
+            num_fewshot=summary["num_fewshot"],
+            n_items=len(data.test),
+            n_train=len(data.train),
+            version=data.task.version,
+            note=f"validation on rows of the train split, {note}" if validation else note,
+            max_new_tokens=data.task.max_new_tokens,
+            retention=data.retention,
+        )
+
+
+def eval_settings(context: RunContext, data: TaskData) -> EvalSettings:
+    """The evaluation settings of a run for one task."""
+    spec = context.spec
+    return EvalSettings(
+        num_fewshot=None if spec.num_fewshot < 0 or data.retention else spec.num_fewshot,
+        limit=None if spec.validation else spec.limit or None,
+        validation=spec.validation > 0,
+        chat_template=spec.chat_template != "off",
+        data_dir=data_folder(spec),
+        offline=spec.offline,
+    )

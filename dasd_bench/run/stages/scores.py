@@ -1,0 +1,104 @@
+"""The score stage: an arm's targets under the frozen base, and the static weights its method gives their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.methods import plugin_calls
+from dasd_bench.run.artifacts import write_pieces, write_targets
+from dasd_bench.run.context import RunContext
+from dasd_bench.run.method_context import StoreLab, score_requests
+from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.targets import Targets
+from dasd_bench.store.store import Entry, Finished, Row
+from dasd_bench.types import Example, ScoredTarget, Target, TokenScores, WeightedTarget
+
+
+@dataclass(eq=False)
+class Scores(Stage[list[WeightedTarget]]):
+    """Targets with token scores and weights.
+
+    The scores themselves are stored by content (see :func:`score_requests`), so that equal targets of two methods are
+    scored once; this entry says that they are there.
+    """
+
+    targets: Targets
+
+    kind = "scores"
+    version = 1
+    name = "score"
+
+    @property
+    def arm(self) -> ArmSpec:
+        return self.targets.own_arm
+
+    def parts(self) -> Sequence[object]:
+        return self.targets.key, self.context.model_key
+
+    def tokens(self) -> int:
+        return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.targets.examples)
+
+    def make(self, entry: Entry) -> Row:
+        return {"targets": len(self._scores())}
+
+    def read(self, entry: Finished) -> list[WeightedTarget]:
+        examples = {example.id: example for example in self.targets.examples}
+        return [
+            WeightedTarget.of(item, plugin_calls.weights(self.arm.method, item))
+            for item in (
+                ScoredTarget(examples[target.example_id], target, scores)
+                for target, scores in zip(self._cut()[0], self._scores(), strict=True)
+            )
+        ]
+
+    @property
+    def cut(self) -> list[str]:
+        """Ids of the examples whose target was cut where the context ends."""
+        return self._cut()[1]
+
+    def _cut(self) -> tuple[list[Target], list[str]]:
+        return cut_targets(self.context, self.targets.value, self.targets.examples)
+
+    def publish(self) -> None:
+        folder = self.context.directory.arm(self.arm.folder, int(self.seed or 0))
+        write_targets(folder, self.value)
+        write_pieces(folder, self.value, self.context.tokenizer)
+
+    def _scores(self) -> list[TokenScores]:
+        from dasd_bench.engine import ScoreRequest
+
+        lab = StoreLab(self.context, 0)
+        examples = {example.id: example for example in self.targets.examples}
+        requests = [
+            ScoreRequest(lab.prompt_ids(examples[one.example_id]), one.token_ids.tolist(), name=one.example_id)
+            for one in self._cut()[0]
+        ]
+        return score_requests(self.context, requests, "score targets")[0]
+
+
+def cut_targets(
+    context: RunContext, targets: Sequence[Target], examples: Sequence[Example]
+) -> tuple[list[Target], list[str]]:
+    """The targets, cut where the context ends behind their prompt, and the ids of those that were cut."""
+    if context.context_length is None:
+        return list(targets), []
+    lab = StoreLab(context, 0)
+    prompts = {example.id: example for example in examples}
+    fitting, cut = [], []
+    for target in targets:
+        room = context.context_length - len(lab.prompt_ids(prompts[target.example_id]))
+        if len(target.token_ids) > room:
+            cut.append(target.example_id)
+            ids, proposals = target.token_ids[:room], target.proposals
+            target = replace(
+                target,
+                token_ids=ids,
+                origin=target.origin[:room],
+                marks=target.marks[:room],
+                proposals=None if proposals is None else proposals[:room],
+                text=context.tokenizer.decode(ids.tolist(), skip_special_tokens=True),
+            )
+        fitting.append(target)
+    return fitting, cut

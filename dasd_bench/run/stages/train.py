@@ -1,0 +1,191 @@
+"""The train stage: one adapter from an arm's weighted targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.methods import plugin_calls
+from dasd_bench.results.schema import TrainStats
+from dasd_bench.run.artifacts import link_tree
+from dasd_bench.run.method_context import StoreLab
+from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.scores import Scores
+from dasd_bench.store.atomic import write_bytes
+from dasd_bench.store.store import Entry, Finished, Row
+from dasd_bench.training.batching import planned_steps
+from dasd_bench.types import WeightedTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained adapter in the store; ``skipped`` and ``truncated`` are ids of examples."""
+
+    adapter: Path
+    metrics: Path
+    stats: TrainStats
+    skipped: list[str]
+    truncated: list[str]
+
+
+@dataclass(eq=False)
+class Train(Stage[Trained]):
+    """The adapter of one arm and seed."""
+
+    scores: Scores
+
+    kind = "train"
+    version = 2
+    name = "train"
+
+    @property
+    def arm(self) -> ArmSpec:
+        return self.scores.arm
+
+    @property
+    def adapter(self) -> Path:
+        """Where the adapter lies once the stage is finished."""
+        return self.value.adapter
+
+    def run(self) -> None:
+        self._warn_of_warmup()
+        super().run()
+
+    def parts(self) -> Sequence[object]:
+        arm, context = self.arm, self.context
+        return (
+            self.scores.targets.key,
+            arm.plugin.sha256,
+            arm.method.name,
+            asdict(arm.method),
+            context.model_key,
+            arm.training,
+            self.seed,
+        )
+
+    def tokens(self) -> int:
+        examples = self.scores.targets.examples
+        each = sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in examples)
+        return int(each * self.arm.training.epochs)
+
+    def make(self, entry: Entry) -> Row:
+        import torch
+
+        from dasd_bench.training.batching import TrainExample
+        from dasd_bench.training.distributed import Processes
+        from dasd_bench.training.job import TrainJob, do_job
+        from dasd_bench.training.launch import launch
+
+        context, arm = self.context, self.arm
+        context.release()
+        lab = StoreLab(context, 0)
+        examples = [
+            TrainExample(
+                example_id=item.target.example_id,
+                prompt_ids=np.array(lab.prompt_ids(item.example), dtype=np.int32),
+                target_ids=item.target.token_ids,
+                weights=item.weights,
+                keep=plugin_calls.keeps(arm.method, item.target),
+            )
+            for item in self.scores.value
+        ]
+        job = TrainJob(
+            model=str(context.model.path),
+            dtype=context.dtype,
+            device=context.device,
+            method=arm.plugin.name,
+            options=asdict(arm.method),
+            plugins=tuple(str(Path(folder).expanduser().resolve()) for folder in context.spec.plugins),
+            training=arm.training,
+            seed=int(self.seed or 0),
+            out_dir=str(entry.path.resolve()),
+            base_model_name=context.spec.model,
+            sharded=context.parallel == "fsdp",
+            stop_ids=tuple(sorted(context.stop_ids)),
+        )
+        if context.processes > 1:
+            result = launch(job, examples, context.processes, context.console)
+        else:
+            alone = Processes(device=torch.device(context.device))
+            result = do_job(job, examples, alone, context.console, arm.method)
+        return {
+            "stats": asdict(
+                TrainStats(
+                    steps=result.steps,
+                    target_tokens=result.target_tokens,
+                    kept_tokens=round(result.kept_tokens),
+                    seconds=result.seconds,
+                    final_loss=result.final_loss,
+                    peak_memory_gib=result.peak_memory_gib,
+                    nll=result.nll,
+                    clipped_steps=result.clipped_steps,
+                    generated_tokens=result.generated_tokens,
+                )
+            ),
+            "skipped": list(result.skipped),
+            "truncated": list(result.truncated),
+            "held_out": list(result.held_out),
+            "best_step": result.best_step,
+            "best_loss": result.best_loss,
+        }
+
+    def read(self, entry: Finished) -> Trained:
+        meta = entry.meta
+        return Trained(
+            entry.path / "adapter",
+            entry.path / "metrics.jsonl",
+            TrainStats(**meta["stats"]),
+            meta["skipped"],
+            meta["truncated"],
+        )
+
+    def publish(self) -> None:
+        folder = self.context.directory.arm(self.arm.folder, int(self.seed or 0))
+        link_tree(self.value.adapter, folder.adapter)
+        write_bytes(folder.metrics, self.value.metrics.read_bytes())
+        count = len(self.scores.targets.examples) + len(self.scores.targets.no_room)
+        for reason, ids in self.left_out().items():
+            self.context.console.warn(
+                f"{self.label} seed {self.seed}: {len(ids)} of {count} training examples were {reason}."
+            )
+
+    def left_out(self) -> dict[str, list[str]]:
+        """Ids of the examples that were not trained on, or not whole, by reason."""
+        found = left_out(self.scores.value, self.value)
+        for reason, ids in ((NO_ROOM, self.scores.targets.no_room), (CUT, self.scores.cut)):
+            if ids:
+                found[reason] = [*ids, *(name for name in found.get(reason, []) if name not in ids)]
+        return found
+
+    def _warn_of_warmup(self) -> None:
+        """Warns where most steps are warm-up, the first of which changes nothing."""
+        training = self.arm.training
+        steps = planned_steps(len(self.scores.value), training, int(self.seed or 0))
+        warm = training.warmup_steps(steps)
+        if 2 * warm > steps:
+            effect = "so nothing is learned" if steps == 1 else "so little is learned"
+            self.context.console.warn(
+                f"{self.label} seed {self.seed}: {warm} of {steps} training steps are warm-up, the first one at "
+                f"learning rate 0, {effect}; lower training.warmup or train for more steps."
+            )
+
+
+NO_WEIGHT = "skipped: all their weights are 0"
+NO_ROOM = "skipped: no token with a weight fits into the context behind their prompt"
+CUT = "cut at the context"
+
+
+def left_out(targets: Sequence[WeightedTarget], trained: Trained) -> dict[str, list[str]]:
+    """Ids of the examples of each reason that occurs; an example has one reason at most."""
+    weighted = {item.target.example_id for item in targets if item.weights.any()}
+    skipped = set(trained.skipped)
+    found = {
+        NO_WEIGHT: [name for name in trained.skipped if name not in weighted],
+        NO_ROOM: [name for name in trained.skipped if name in weighted],
+        CUT: [name for name in trained.truncated if name not in skipped],
+    }
+    return {reason: ids for reason, ids in found.items() if ids}

@@ -1,0 +1,193 @@
+"""Grades free-text answers to multiple-choice questions: by the letter they name, or by a choice's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from dasd_bench.tasks.base import verdict_of
+from dasd_bench.tasks.grading.characters import plain, undressed
+from dasd_bench.tasks.grading.declared import clauses, filled_boxes
+from dasd_bench.types import Verdict
+
+_LABEL = r"(?:[(\[{\"']\s*)?(?P<label>[A-Za-z]|[1-9])(?![\w°^%/]|'\w|[.,]\d)\s*(?P<close>[)\]}\"'.:,;]|$)?"
+_HEDGE = r"the|most likely|probably|therefore|thus|clearly|definitely|option|choice|letter|answer|is"
+_LEADING = re.compile(rf"[\s:(\[]*(?:(?:{_HEDGE})\b[:\s]*)*{_LABEL}", re.IGNORECASE)
+_OTHER_LABEL = re.compile(
+    r"\s*(?:,|;|/|&|\bor\b|\band\b)\s*(?:either\s+|option\s+|choice\s+)?[(\"']?([A-Za-z1-9])(?![\w'])"
+)
+_AT_LINE_START = re.compile(
+    r"^[ \t>#-]*(?:(?:option|choice|answer)\s*:?\s+)?" + _LABEL + r"(?P<rest>[^\n]*)$", re.MULTILINE | re.IGNORECASE
+)
+_NAMED = re.compile(
+    r"\b(?:option|choice)\s*[(\"']?(?P<a>[A-Z]|[1-9])(?![\w'])[)\"']?(?P<said>[^.\n]{0,40})"
+    r"|\b(?P<b>[A-Z])[)\"']?\s+(?:is|must be|would be)\s+(?:the\s+)?(?:only\s+)?(?:correct|right|best)\b"
+)
+_RIGHT = re.compile(
+    r"\b(?:(?:correct|right|best|final)\s+(?:answer|choice|option)|(?:i|we)\s+(?:choose|pick|select|would choose))"
+    r"\s*(?:is\b|:)?\s*(?P<rest>[^.\n]*(?:\.(?=\d)[^.\n]*)*)",
+    re.IGNORECASE,
+)
+_WRONG = re.compile(
+    r"\b(?:not|n't|isn't|wrong|incorrect|false|never|cannot|can't|unlikely|eliminated?)\b", re.IGNORECASE
+)
+_SECOND_THOUGHTS = re.compile(
+    r"\b(?:wait|no|actually|correction|sorry|instead|rather|however|but|recheck|mistake|final)\b", re.I
+)
+
+_NUMBER = r"(?:(?<![\w)])[-+])?(?:\d+(?:[.,:/]\d+)*|\.\d+)(?:e[-+]?\d+)?(?:\s?[%°])?"
+_TOKEN = re.compile(
+    rf"{_NUMBER}(?![a-z])|(?:\d+(?:[.,]\d+)*)?[^\W\d_]\w*(?:'t\b)?(?:[-+](?![\w(]))?|\d\w*"
+    r"|[\^/=<>≤≥×÷*+√π∞±%]|(?<=\d)\s-\s(?=\d)",
+    re.I,
+)
+_GLUE_AFTER = frozenset("^/×÷*+%")
+_GLUE_BEFORE = frozenset("^/×÷*+<>≤≥±√")
+_NO = frozenset(("not", "never", "neither", "nor", "isn't", "aren't", "without", "than"))
+
+
+def letters_shown(prompt: str, choices: Sequence[str], labels: Sequence[str]) -> bool:
+    """True where a prompt lists the choices with their labels, such as ``A. light``, as the first two show."""
+    return all(
+        # Stock's arc_challenge_chat has the two characters "\n" where line ends are meant.
+        re.search(rf"(?:\\n|\b){re.escape(label)}[.):]\s*{re.escape(choice.strip())}", prompt)
+        for label, choice in zip(labels[:2], choices[:2], strict=True)
+    )
+
+
+def grade_choice(text: str, choices: Sequence[str], labels: Sequence[str], gold: int, lettered: bool = True) -> Verdict:
+    """The verdict on a free-text answer to a multiple-choice question.
+
+    Right is a text that names the right choice's letter and no other, or that holds its words and no other choice's (a
+    choice that is part of another one counts only where it stands by itself). What the text declares ("the answer is
+    B", a box) goes before what it mentions on the way. A text that holds several choices and no letter gives no
+    answer. Letters go first where the question showed them (``lettered``), else the words.
+    """
+    reader = _Reader(choices, labels)
+    readings = (reader.letter, reader.words) if lettered else (reader.words, reader.letter)
+    text = plain(text)
+    for read in readings:
+        found = read(text)
+        if found is not None:
+            return verdict_of(labels[found] if read == reader.letter else choices[found], found == gold)
+    return verdict_of(None, False)
+
+
+class _Reader:
+    """Reads answers to one question; both readings give the index of a choice, None where they find none or several."""
+
+    def __init__(self, choices: Sequence[str], labels: Sequence[str]) -> None:
+        self.labels = {label.upper(): i for i, label in enumerate(labels)}
+        plains = [undressed(plain(choice)) for choice in choices]
+        # Genotypes differ in nothing else: Bb and BB.
+        folds = len({choice.lower() for choice in plains}) == len({*plains})
+        self.fold: Callable[[str], str] = str.lower if folds else str
+        self.phrases = [self.tokens(choice) for choice in plains]
+
+    def tokens(self, text: str) -> list[str]:
+        """Words, numbers with their signs and units, and the signs that make another value of what stands beside."""
+        text = re.sub(r"(?<=[A-Za-z])-(?=[A-Za-z])", " ", self.fold(text))
+        text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+        text = re.sub(r"(?<=[a-z])'s\b", " ", text, flags=re.IGNORECASE)
+        return [re.sub(r"\s", "", token).removeprefix("+") for token in _TOKEN.findall(text)]
+
+    def letter(self, text: str) -> int | None:
+        """The choice whose letter a text declares, else the only one that begins a line or is called right."""
+        for said in self.declared(text):
+            found = self.leading_letter(said)
+            if found:
+                return found[0] if len(found) == 1 else None
+        bare = undressed(text)
+        lines = [m for m in _AT_LINE_START.finditer(bare) if _begins(m) and m["label"].upper() in self.labels]
+        begun = {self.labels[m["label"].upper()] for m in lines}
+        if len(begun) == 1 or (lines and lines[-1].end() == len(bare) and not lines[-1]["rest"].strip(" .")):
+            return self.labels[lines[-1]["label"].upper()]
+        named = set()
+        for match in _NAMED.finditer(bare):
+            if match["a"] is None or not _WRONG.search(match["said"]):
+                named.add(self.labels.get((match["a"] or match["b"]).upper()))
+        named -= {None}
+        return named.pop() if len(named) == 1 and not begun else None
+
+    def words(self, text: str) -> int | None:
+        """The choice whose words a text declares, else the only one whose words it holds."""
+        for said in self.declared(text):
+            present = self.present(said)
+            if len(present) == 1:
+                return present.pop()
+        present = self.present(undressed(text))
+        return present.pop() if len(present) == 1 else None
+
+    def declared(self, text: str) -> list[str]:
+        """What a text declares as its answer, undressed, the strongest first: the last box, then the last statement.
+
+        Two that differ, without a word of correction between, declare nothing.
+        """
+        found = filled_boxes(text)
+        boxed = [undressed(inside) for _, _, inside in found[-1:]]
+        if len(found) > 1 and found[-2][2] != found[-1][2]:
+            between = text[found[-2][1] : found[-1][0]]
+            if re.fullmatch(r"[\s$.\\()]*(?:,|;|and|or|&)?[\s$\\()]*", between):
+                return [f"{undressed(found[-2][2])}, {boxed[0]}"]
+        stated = list(clauses(text))
+        said = [undressed(clause.text) for clause in stated]
+        spans = [(clause.start, one) for clause, one in zip(stated, said, strict=True)]
+        spans += [(m.start(), undressed(m["rest"])) for m in _RIGHT.finditer(text)]
+        spans.sort(reverse=True)
+        kept: list[tuple[int, str]] = [(at, one) for at, one in spans if self.leading_letter(one) or self.present(one)]
+        for (later, last), (earlier, before) in pairwise(kept):
+            if self.meant(last) != self.meant(before) and not _SECOND_THOUGHTS.search(text, earlier, later + 20):
+                kept = []
+                break
+        return boxed + [one for _, one in kept]
+
+    def meant(self, said: str) -> tuple[int, ...]:
+        """The choices that a statement names, by letter or else by words."""
+        return tuple(self.leading_letter(said)) or tuple(sorted(self.present(said)))
+
+    def leading_letter(self, said: str) -> list[int]:
+        """The choices whose letters begin a statement: one, or several in "B or C"."""
+        said = re.sub(r"^.*\bnot\s+[(\"']?\w[)\"']?,?\s+but\s+", "", said)
+        match = _LEADING.match(said)
+        if match is None or match["label"].upper() not in self.labels:
+            return []
+        label, rest = match["label"], said[match.end() :]
+        if match["close"] is None and rest.strip():
+            if not label.isupper() or label.isdigit() or re.match(r"\s*[-+=*/^×<>]\s*\w", rest):
+                return []
+            # "A thermometer" names the choice "thermometer", not the first one.
+            if label in "AI" and any(p and self.tokens(rest)[: len(p)] == p for p in self.phrases):
+                return []
+        found = [self.labels[label.upper()]]
+        other = _OTHER_LABEL.match(said[match.end("label") :].lstrip(")\"'] "))
+        while other is not None and other[1].upper() in self.labels and (other[1].isupper() or other[1].isdigit()):
+            found.append(self.labels[other[1].upper()])
+            rest = said[said.find(other[0]) + len(other[0]) :].lstrip(")\"'] ")
+            other = _OTHER_LABEL.match(rest) if len(found) < len(self.labels) else None
+        return sorted(set(found))
+
+    def present(self, text: str) -> set[int]:
+        """The choices whose words a text holds, not negated; longer ones first, each place counting once."""
+        words: list[str] = self.tokens(text)
+        present = set()
+        for i in sorted(range(len(self.phrases)), key=lambda i: -len(self.phrases[i])):
+            phrase, at = self.phrases[i], 0
+            while phrase and at + len(phrase) <= len(words):
+                end = at + len(phrase)
+                if words[at:end] != phrase:
+                    at += 1
+                    continue
+                whole = (end == len(words) or words[end] not in _GLUE_AFTER) and (
+                    not at or words[at - 1] not in _GLUE_BEFORE
+                )
+                if whole and not _NO.intersection(words[max(0, at - 2) : at]):
+                    present.add(i)
+                words[at:end] = ["|"]
+                at += 1
+        return present
+
+
+def _begins(match: re.Match[str]) -> bool:
+    """Whether a letter at the start of a line is a label: closed, or alone on its line."""
+    return match["close"] is not None or not match["rest"].strip()

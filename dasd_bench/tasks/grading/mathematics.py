@@ -1,0 +1,157 @@
+r"""Grades final answers in LaTeX: which piece of the text is the answer is decided here, whether it is right by
+math-verify."""
+
+from __future__ import annotations
+
+import re
+
+from dasd_bench.tasks.base import verdict_of
+from dasd_bench.tasks.grading.characters import plain, undressed
+from dasd_bench.tasks.grading.declared import FORMULA, Clause, clauses, filled_boxes
+from dasd_bench.tasks.grading.numbers import declared_number, extract_number, number_in
+from dasd_bench.tasks.grading.verifier import Verifier
+from dasd_bench.types import Verdict
+
+_FORMULA = re.compile(FORMULA)
+_AND = r"[\s$.\\()\[\]]*(?:,|;|\band\b|\bor\b|&)(?:\s*(?:and|or)\b)?"
+_LISTED = re.compile(rf"{_AND}[\s$\\()\[\]]*")
+_NEXT = re.compile(r"\s*(?:,|;|,?\s*\band\b|,?\s*\bor\b)\s*")
+_PARTS = re.compile(r",(?!\\?!?\s*\d{3}(?!\d))|\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b")
+_HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
+_REASON = re.compile(r",?\s+(?:because|since|as|which|where|so|for|if)\b", re.IGNORECASE)
+_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+_FUNCTION = re.compile(r"(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|and|or|cm|mm|km|kg|ft|mi|min|hr)", re.IGNORECASE)
+_LONGEST_IN_WORDS = 40
+"""Characters of an answer in words ("the answer is east"): more is a sentence."""
+
+
+def extract_math(text: str, gold: str) -> str | None:
+    """The final answer of a solution: boxed, declared, else the last formula; a number where ``gold`` is one.
+
+    Boxes or formulas that are listed ("5 and 6") are one answer, and so are the last n boxes where ``gold`` has n parts
+    and they have one each.
+    """
+    text = plain(text)
+    found = filled_boxes(text)
+    if found:
+        return _from_boxes(text, found, _parts(gold))
+    numeric = number_in(gold) is not None
+    for clause in clauses(text):
+        said = _from_clause(clause, numeric)
+        if said is not None:
+            return said
+    formulas = list(_FORMULA.finditer(text))
+    if not numeric:
+        return _group(text, formulas) if formulas else _alone(text)
+    for formula in formulas[::-1] if declared_number(text) is None else ():
+        if extract_number(text[formula.end() :]) is not None:
+            break
+        value = _bare(formula[0]).rpartition("=")[2]
+        if number_in(value) is not None:
+            return value.strip()
+    return extract_number(text)
+
+
+def grade_math(text: str, answer: str, verifier: Verifier) -> Verdict:
+    """The verdict on a solution whose right final answer is the LaTeX ``answer``."""
+    found = extract_math(text, answer)
+    if found is None:
+        return verdict_of(None, False)
+    reason = verifier.same(answer, found)
+    return Verdict(reason.value == "correct", reason, found)
+
+
+def _from_boxes(text: str, found: list[tuple[int, int, str]], parts: int) -> str:
+    """The last box, with those before it that are listed with it, or that make up an answer of several parts."""
+    taken = [found[-1]]
+    for box in reversed(found[:-1]):
+        between = text[box[1] : taken[0][0]]
+        if not _LISTED.fullmatch(between) and not (
+            len(taken) < parts and all(_parts(b[2]) == 1 for b in (box, *taken))
+        ):
+            break
+        taken.insert(0, box)
+    return _tidy(", ".join(dict.fromkeys(inside for _, _, inside in taken)))
+
+
+def _from_clause(clause: Clause, numeric: bool) -> str | None:
+    """What a declaration says: its formula, or a short text; where a number is wanted, what can be read as one."""
+    said = _HOPE.split(clause.text)[0].strip()
+    listed = _leading(said)
+    if listed is not None:
+        if numeric and len(listed) == 1 and number_in(listed[0]) is None:
+            value = extract_number(f"The answer is {said}")
+            return value if value is not None and number_in(value) is not None else listed[0]
+        return _tidy(", ".join(listed))
+    if numeric:
+        value = declared_number(f"{'The final answer is' if clause.stated else 'Answer:'} {said}")
+        return None if value is None else _tidy(value)
+    said = _REASON.split(said)[0]
+    formulas = list(_FORMULA.finditer(said))
+    if formulas:
+        return _group(said, formulas)
+    bare = _tidy(said.strip("*_\"' "))
+    words = [word for word in _WORD.findall(undressed(bare)) if not _FUNCTION.fullmatch(word)]
+    return (
+        bare if bare and (not words or (clause.stated and len(bare) <= _LONGEST_IN_WORDS and len(words) <= 2)) else None
+    )
+
+
+def _alone(text: str) -> str | None:
+    """A text that is nothing but an answer: one line, in which no two words stand."""
+    said = _tidy(text)
+    words = [word for word in _WORD.findall(undressed(said)) if not _FUNCTION.fullmatch(word)]
+    return said if said and "\n" not in said and (not words or not re.search(r"\s", said)) else None
+
+
+def _leading(said: str) -> list[str] | None:
+    """The formulas that a declaration begins with; None where it begins with something else."""
+    found, at = [], 0
+    while (formula := _FORMULA.match(said, at)) is not None:
+        found.append(_bare(formula[0]))
+        joined = _NEXT.match(said, formula.end())
+        if joined is None:
+            break
+        at = joined.end()
+    return found or None
+
+
+def _group(text: str, formulas: list[re.Match[str]]) -> str | None:
+    """The last formula, with those that are listed with it."""
+    if not formulas:
+        return None
+    taken = [formulas[-1]]
+    for formula in reversed(formulas[:-1]):
+        if not re.fullmatch(r"\s*,?\s*(?:and|or)\s*", text[formula.end() : taken[0].start()]):
+            break
+        taken.insert(0, formula)
+    return _tidy(", ".join(_bare(formula[0]) for formula in taken))
+
+
+def _parts(answer: str) -> int:
+    """The parts of an answer that are separated by commas, "and" or "or" outside of brackets."""
+    if number_in(answer) is not None:
+        return 1
+    outside, depth = [], 0
+    for piece in re.split(r"(\\?[(\[{]|\\?[)\]}])", re.sub(r"\\text\s*\{\s*,?\s*(and|or)\s*\}", r" \1 ", answer)):
+        if piece[-1:] in "([{" and piece:
+            depth += 1
+        elif piece[-1:] in ")]}" and piece:
+            depth -= 1
+        elif depth == 0:
+            outside.append(piece)
+    return 1 + len(_PARTS.findall("()".join(outside)))
+
+
+def _bare(formula: str) -> str:
+    r"""A formula without the dollar signs, ``\(`` or ``\[`` around it."""
+    inside = formula.strip()
+    for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+        if inside.startswith(left) and inside.endswith(right) and len(inside) > len(left) + len(right):
+            return inside[len(left) : -len(right)].strip()
+    return inside
+
+
+def _tidy(answer: str) -> str:
+    """An answer without the full stop of its sentence, which math-verify would read as part of it."""
+    return re.sub(r"(?<![.\\])\s*\.$", "", answer.strip()).strip()

@@ -1,0 +1,122 @@
+"""The code blocks of the documentation are run as they stand, but for options that make the runs small.
+
+A block that cannot run here has ``<!-- not run: reason -->`` above it; ``<!-- file: A, B -->`` says which files it is.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dasd_bench.cli.main import run_cli
+from dasd_bench.registry import discover
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/add-a-method.md", "docs/tasks.md")
+BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SMALL = (
+    "--limit 2 --train-limit 2 --max-new-tokens 8 --tasks {tasks} --quiet "
+    "--set training.epochs=1 --set training.lora_rank=2 --set engine.slots=2"
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block with its language, its text and the comments above it."""
+
+    page: str
+    language: str
+    text: str
+    files: tuple[str, ...]
+    runs: bool
+
+
+def blocks(page: str) -> list[Block]:
+    found = []
+    for comments, language, text in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+        files = re.findall(r"<!-- file: (.*?) -->", comments)
+        runs = not re.search(r"<!-- not run: \S.* -->", comments)
+        found.append(Block(page, language, text, tuple(files[0].split(", ")) if files else (), runs))
+    return found
+
+
+def commands(block: Block) -> list[list[str]]:
+    """The command lines of a shell block as arguments."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_every_block_is_run_or_says_why_not() -> None:
+    every = [block for page in PAGES for block in blocks(page)]
+    assert len(every) >= 12
+    for block in every:
+        assert block.language in ("python", "sh", "yaml", "json"), block
+        if block.runs and block.language in ("yaml", "json"):
+            assert block.files, f"{block.page}: a {block.language} block that no test reads:\n{block.text}"
+        if block.runs and block.language == "sh":
+            assert all(args[0] == "dasd-bench" for args in commands(block)), block.text
+
+
+def test_only_names_of_the_api_are_imported() -> None:
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "python":
+                assert set(re.findall(r"from (dasd_bench[\w.]*) import", block.text)) == {"dasd_bench.api"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_s_files_and_commands_work(
+    page: str,
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, block in enumerate(blocks(page)):
+        if not block.runs:
+            continue
+        for name in block.files:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(block.text)
+        if block.language == "python" and not block.files:
+            folder = tmp_path / "plugins"
+            folder.mkdir(exist_ok=True)
+            (folder / f"block_{number}.py").write_text(block.text)
+    for block in blocks(page):
+        for args in commands(block) if block.language == "sh" and block.runs else []:
+            if args[1] == "run":
+                tasks = args[args.index("--tasks") + 1] if "--tasks" in args else "mini_gsm"
+                args = [a for a in args if a not in ("--tasks", tasks)]
+                args += [*SMALL.format(tasks=tasks).split(), "--model", str(tiny_folder("llama")), "--store", "store"]
+            code = run_cli(args[1:])
+            assert code == 0, (args, capsys.readouterr().err)
+    plugins = tmp_path / "plugins"
+    if plugins.is_dir():
+        registry = discover((plugins,))
+        assert not registry.broken
+        own = sorted(name for name, plugin in registry.methods.items() if plugin.path.parent == plugins)
+        assert len(own) == len(list(plugins.glob("*.py")))
+        args = ["run", "--method", ",".join(own), "--plugins", str(plugins), "--model", str(tiny_folder("llama"))]
+        assert run_cli([*args, *SMALL.format(tasks="mini_gsm").split(), "--store", "store"]) == 0
+
+
+def test_what_the_pages_say_of_numbers_and_names() -> None:
+    """Statements that were false once."""
+    from dasd_bench.methods.context import Lab
+    from dasd_bench.training.loss import CHUNK_ROWS
+
+    training = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    assert f"({CHUNK_ROWS} tokens at most)" in training
+    assert f"{CHUNK_ROWS} at a time" in training
+    page = (ROOT / "docs/add-a-method.md").read_text(encoding="utf-8")
+    calls = set(
+        re.findall(r"`([a-z]\w*)\(", page[page.index("`lab` is the only door") : page.index("`max_new_tokens` is")])
+    )
+    public = {name for name in vars(Lab) if not name.startswith("_") and callable(getattr(Lab, name))}
+    assert calls == public
