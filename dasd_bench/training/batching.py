@@ -141,6 +141,19 @@ def check_alike(examples: Sequence[TrainExample]) -> None:
             )
 
 
+def check_tokens(examples: Sequence[TrainExample], vocabulary: int) -> None:
+    """Raises :class:`TrainingError` for a token that a model with so many embeddings does not have."""
+    for example in examples:
+        # Some tokenizers have a token or two more than the model has embeddings.
+        every = (example.prompt_ids, example.target_ids, *example.teacher_prompts)
+        highest = max(int(ids.max(initial=0)) for ids in every)
+        if highest >= vocabulary:
+            raise TrainingError(
+                f"Example {example.example_id} has token {highest}, for which the model has no embedding (it has "
+                f"{vocabulary}); take the text of that token out, or the tokenizer that belongs to the model."
+            )
+
+
 def _listed(columns: Mapping[str, Floats]) -> str:
     return ", ".join(sorted(columns)) or "(none)"
 

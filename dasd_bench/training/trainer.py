@@ -28,6 +28,7 @@ from dasd_bench.training.batching import (
     batches,
     build_row,
     check_alike,
+    check_tokens,
     empty_pack,
     examples_digest,
     held_out,
@@ -168,15 +169,7 @@ def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int, *,
     if not examples:
         raise TrainingError("There is no training example; check the train split and the filters of the task.")
     check_alike(examples)
-    for example in examples:
-        # Some tokenizers have a token or two more than the model has embeddings.
-        every = (example.prompt_ids, example.target_ids, *example.teacher_prompts)
-        highest = max(int(ids.max(initial=0)) for ids in every)
-        if highest >= vocabulary:
-            raise TrainingError(
-                f"Example {example.example_id} has token {highest}, for which the model has no embedding (it has "
-                f"{vocabulary}); take the text of that token out, or the tokenizer that belongs to the model."
-            )
+    check_tokens(examples, vocabulary)
     rows = [
         replace(build_row(example, max_length, taught=taught), source=place) for place, example in enumerate(examples)
     ]
