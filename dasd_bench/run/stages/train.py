@@ -18,7 +18,7 @@ from dasd_bench.run.stages.scores import Scores
 from dasd_bench.store.atomic import write_bytes
 from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.training.batching import planned_steps
-from dasd_bench.types import WeightedTarget
+from dasd_bench.types import Message, WeightedTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,11 @@ class Train(Stage[Trained]):
 
         context, arm = self.context, self.arm
         context.release()
-        lab = StoreLab(context, 0)
+        lab = StoreLab(context, int(self.seed or 0), arm.plugin.sha256)
+        scored = self.scores.value
+        chats: list[list[list[Message]]] = [[]] * len(scored)
+        if arm.method.teacher != "none":
+            chats = plugin_calls.teacher_prompts(arm.method, [item.example for item in scored], lab)
         examples = [
             TrainExample(
                 example_id=item.target.example_id,
@@ -90,8 +94,9 @@ class Train(Stage[Trained]):
                 target_ids=item.target.token_ids,
                 weights=item.weights,
                 keep=plugin_calls.keeps(arm.method, item.target),
+                teacher_prompts=tuple(np.array(context.chat.encode(chat), dtype=np.int32) for chat in own),
             )
-            for item in self.scores.value
+            for item, own in zip(scored, chats, strict=True)
         ]
         job = TrainJob(
             model=str(context.model.path),
