@@ -51,7 +51,7 @@ class PriftMass(Method):
     mass: float = option(
         0.9,
         help="Probability that likelier tokens of the base may hold; above it a token is masked.",
-        minimum=0.0,
+        minimum=0.01,
         maximum=1.0,
     )
 
