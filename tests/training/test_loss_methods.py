@@ -1,4 +1,4 @@
-"""The shipped methods with teachers and rollouts in the trainer: interrupted and continued, they end with the same bytes."""
+"""The shipped methods with teachers and rollouts in the trainer: continued, they end with the same bytes."""
 
 from __future__ import annotations
 
