@@ -32,7 +32,7 @@ from benchmarks.common import (
     warm_engine,
 )
 from benchmarks.sides import Work, compare
-from dasd_bench.engine import GenerateRequest
+from dasd_bench.engine.requests import GenerateRequest
 
 NEW_TOKENS = 200
 PEER_BATCH = 32

@@ -20,7 +20,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DEVICE, chat_ids, load, rows
-from dasd_bench.engine import Engine, GenerateRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import GenerateRequest
 
 NEW_TOKENS = 200
 

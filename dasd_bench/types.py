@@ -9,12 +9,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Ints: TypeAlias = npt.NDArray[np.int32]
-Floats: TypeAlias = npt.NDArray[np.float32]
-Bytes: TypeAlias = npt.NDArray[np.uint8]
+from dasd_bench.engine.types import Bytes as Bytes
+from dasd_bench.engine.types import Finish as Finish
+from dasd_bench.engine.types import Floats as Floats
+from dasd_bench.engine.types import Ints as Ints
+from dasd_bench.engine.types import TokenScores as TokenScores
+
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Role = Literal["system", "user", "assistant"]
-Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +91,6 @@ def kept(target: Target, keep: str) -> Bools:
         return np.zeros(len(target.marks), dtype=np.bool_)
     least = Mark.FORMAT if keep == "end+format" else Mark.END
     return target.marks >= least
-
-
-@dataclass(frozen=True, slots=True)
-class TokenScores:
-    """Per token of a target under the frozen base, teacher-forced: arrays of length T, natural logarithms.
-
-    ``logp`` of the token, ``top1_logp`` of the likeliest token, ``entropy`` in nats (float32);
-    ``rank`` int32 of the token, 0 = likeliest.
-    """
-
-    logp: Floats
-    top1_logp: Floats
-    entropy: Floats
-    rank: Ints
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from dasd_bench.engine.recording import DualRecorder, Item
 from dasd_bench.engine.requests import DualRequest
+from dasd_bench.engine.types import DualGeneration, StepRule
 from dasd_bench.engine.vocabulary import Vocabulary
-from dasd_bench.methods.context import DualGeneration, StepRule
 
 
 class Rows(Protocol):
@@ -58,7 +58,7 @@ def block_decode(
     context_length: int | None,
     on_result: Callable[[int, DualGeneration], None] | None = None,
 ) -> list[DualGeneration]:
-    """What :meth:`dasd_bench.engine.Engine.dual_decode` gives, by drafts of at most ``block`` tokens.
+    """What :meth:`dasd_bench.engine.engine.Engine.dual_decode` gives, by drafts of at most ``block`` tokens.
 
     Sampled proposals draw from the request's own stream at each position as there; a greedy draft is then only a
     guess that is followed less often.

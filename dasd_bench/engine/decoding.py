@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.memory import is_out_of_memory, release_memory
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.recording import Item
@@ -15,8 +16,7 @@ from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequ
 from dasd_bench.engine.session import PackedSession, PlainSession, Session
 from dasd_bench.engine.static_step import StaticStore
 from dasd_bench.engine.trie import Tokens
-from dasd_bench.errors import EngineError
-from dasd_bench.types import Finish
+from dasd_bench.engine.types import Finish
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", covariant=True)

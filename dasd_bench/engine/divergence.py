@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.requests import ScoreRequest
-from dasd_bench.types import Floats
+from dasd_bench.engine.types import Floats
 
 ROWS = 64
 """Rows of logits [rows, V] compared at a time; about eight arrays of that shape exist at once."""

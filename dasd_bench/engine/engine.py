@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from dasd_bench.allocator import keep_freed_memory
+from dasd_bench.engine.allocator import keep_freed_memory
 from dasd_bench.engine.checks import check_dual, check_generate, check_targets
 from dasd_bench.engine.decoding import Decoder
 from dasd_bench.engine.divergence import DivergenceSink, Head, HeadlessNetwork, HiddenSink
@@ -19,8 +19,7 @@ from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequ
 from dasd_bench.engine.scoring import Scorer, Sink
 from dasd_bench.engine.sinks import NotFiniteError, ScoreSink, SumSink
 from dasd_bench.engine.static_step import StaticStore
-from dasd_bench.methods.context import DualGeneration, Generation, StepRule
-from dasd_bench.types import Floats, TokenScores
+from dasd_bench.engine.types import DualGeneration, Floats, Generation, StepRule, TokenScores
 
 
 class Engine:
@@ -28,7 +27,7 @@ class Engine:
 
     The model is used as it is now: make a new engine after its weights change. Between calls the model is left as it
     was found. Equal requests in equal order give equal bits; another order or other neighbours change results by
-    rounding only. Raises :class:`~dasd_bench.errors.EngineError`.
+    rounding only. Raises :class:`~dasd_bench.engine.errors.EngineError`.
     """
 
     def __init__(self, model: Any, tokenizer: Any, settings: EngineSettings | None = None) -> None:

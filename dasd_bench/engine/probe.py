@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.plans import Tree
 from dasd_bench.engine.session import packed_continues, plain_continues
 from dasd_bench.engine.tree_plan import plan_trees
-from dasd_bench.errors import EngineError
 
 TOKENS = 24
 """Tokens tried, from all over the vocabulary, in two sequences."""

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.markers import Markers
 from dasd_bench.engine.requests import DualRequest, GenerateRequest
 from dasd_bench.engine.sampling import propose, uniforms
+from dasd_bench.engine.types import DualGeneration, DualStep, Finish, Generation, Sampling, StepRule
 from dasd_bench.engine.vocabulary import Vocabulary
-from dasd_bench.errors import EngineError
-from dasd_bench.methods.context import DualGeneration, DualStep, Generation, Sampling, StepRule
-from dasd_bench.types import Finish
 
 LOOKBACK = 8
 """Tokens decoded beyond those a stop string can span, so that a cut character does not hide it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dasd_bench.methods.context import GREEDY, Sampling
+from dasd_bench.engine.types import GREEDY, Sampling
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dasd_bench.methods.context import Sampling
+from dasd_bench.engine.types import Sampling
 
 NUCLEUS = 1024
 """Candidates looked at first for top-p; where they hold less than top-p of the mass the whole row is sorted."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.memory import is_out_of_memory, release_memory
 from dasd_bench.engine.network import Network
 from dasd_bench.engine.plans import Tree, tree_of
@@ -18,7 +19,6 @@ from dasd_bench.engine.session import compute_prefix
 from dasd_bench.engine.store import Prefix
 from dasd_bench.engine.tree_plan import plan_trees
 from dasd_bench.engine.trie import Node, build
-from dasd_bench.errors import EngineError
 
 HEAD_ROWS = 256
 """Rows of logits [rows, V] held at a time."""

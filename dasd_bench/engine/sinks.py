@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.requests import LogLikelihood, ScoreRequest
+from dasd_bench.engine.types import TokenScores
 from dasd_bench.engine.vocabulary import Vocabulary, ranks
-from dasd_bench.errors import EngineError
-from dasd_bench.types import TokenScores
 
 
 class NotFiniteError(EngineError):
@@ -33,7 +33,7 @@ def _check(normaliser: Tensor, requests: Sequence[ScoreRequest], places: Sequenc
 
 
 class ScoreSink:
-    """Gathers :class:`~dasd_bench.types.TokenScores`."""
+    """Gathers :class:`~dasd_bench.engine.types.TokenScores`."""
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.errors import DasdError, PluginError
 from dasd_bench.methods.context import Choice, DualStep, Lab, LiveTokens, Rule, StepRule
 from dasd_bench.types import Bools, Example, Floats, Mark, Origin, ScoredTarget, Target
@@ -41,8 +42,8 @@ T = TypeVar("T")
 def call(doing: str, path: Path, function: Callable[..., T], *args: Any) -> T:
     """``function(*args)`` of the plugin file ``path``, contained; ``doing`` names it in the error.
 
-    Raises :class:`PluginError`, passes on this package's own errors, and :class:`KeyboardInterrupt` where a person
-    interrupted, whatever the plugin made of that.
+    Raises :class:`PluginError`, passes on the errors of this package and of its engine, and :class:`KeyboardInterrupt`
+    where a person interrupted, whatever the plugin made of that.
     """
     with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(os.curdir), _Interrupts() as person:
         try:
@@ -50,7 +51,7 @@ def call(doing: str, path: Path, function: Callable[..., T], *args: Any) -> T:
         except BaseException as error:
             if person.interrupted:
                 raise KeyboardInterrupt from None
-            if isinstance(error, DasdError):
+            if isinstance(error, (DasdError, EngineError)):
                 raise
             raise PluginError(f"{_place(error, path)}: {doing} {_told(error)}.") from error
     if person.interrupted:

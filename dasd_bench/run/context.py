@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from dasd_bench.allocator import return_free_memory
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
+from dasd_bench.engine.allocator import return_free_memory
 from dasd_bench.models.files import config_number, read_model_config, stop_token_ids
 from dasd_bench.registry import Registry
 from dasd_bench.results.directory import RunDirectory
@@ -23,7 +23,7 @@ from dasd_bench.store.store import Entry, Finished, Row, Store
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from dasd_bench.engine import Engine
+    from dasd_bench.engine.engine import Engine
     from dasd_bench.engine.interface import InferenceEngine
     from dasd_bench.models.chat import ChatTemplate
     from dasd_bench.models.resolve import ResolvedModel
@@ -111,7 +111,8 @@ class RunContext:
         return cast("Engine", self.engine(adapter))
 
     def _own(self, adapter: Path | None) -> Engine:
-        from dasd_bench.engine import Engine, EngineSettings
+        from dasd_bench.engine.engine import Engine
+        from dasd_bench.engine.requests import EngineSettings
 
         accelerate: Literal["auto", "off"] = "off" if self.spec.engine.accelerate == "off" else "auto"
         settings = EngineSettings(slots=self.spec.engine.slots, accelerate=accelerate)

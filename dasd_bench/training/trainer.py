@@ -14,9 +14,9 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dasd_bench.allocator import keep_freed_memory
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
+from dasd_bench.engine.allocator import keep_freed_memory
 from dasd_bench.errors import TrainingError
 from dasd_bench.methods.base import Method
 from dasd_bench.methods.plugin_calls import online_rule

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from dasd_bench.engine import DualRequest, Engine, EngineSettings
+from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.markers import Markers
+from dasd_bench.engine.requests import DualRequest, EngineSettings
 from dasd_bench.engine.sampling import propose
 from dasd_bench.methods.context import Choice, Sampling
 from dasd_bench.types import Origin

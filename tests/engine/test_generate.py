@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import EngineSettings, GenerateRequest
 from dasd_bench.methods.context import Sampling
 from tests.engine.conftest import KINDS, naive_logp, pair, random_prompts
 

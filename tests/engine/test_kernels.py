@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
 from dasd_bench.engine.attention import Scale
+from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.kernels.decode import load_decode_kernel
+from dasd_bench.engine.requests import EngineSettings, GenerateRequest
 from tests.engine.conftest import KINDS, pair, random_prompts
 
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import gelu, silu
 
-from dasd_bench.engine import Engine, GenerateRequest
+from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.exchange import Exchange
 from dasd_bench.engine.kernels.linear import Activation, LinearKernel, load_linear_kernel, pack, pack_gated
 from dasd_bench.engine.linears import GatedBlock, PackedLinear, Packer, PanelLinear
+from dasd_bench.engine.requests import GenerateRequest
 from tests.engine.conftest import KINDS, pair, random_prompts
 
 FOUND = load_linear_kernel(torch.device("cpu"), torch.float32)

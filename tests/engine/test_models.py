@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import BloomConfig, BloomForCausalLM
 
-from dasd_bench.engine import Engine, GenerateRequest, ScoreRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import GenerateRequest, ScoreRequest
 from tests.engine.conftest import naive_logp, pair, random_prompts
 from tests.engine.test_score import choices
 

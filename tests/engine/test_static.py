@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import EngineSettings, GenerateRequest
 from dasd_bench.engine.static_step import key_shape, row_shape
 from tests.engine.conftest import DEVICE, KINDS, pair, random_prompts
 from tests.engine.test_dual import gate, items

@@ -12,7 +12,8 @@ pytest.importorskip("vllm", reason="vLLM is not installed (extra [vllm], an envi
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from dasd_bench.engine import DualRequest, Engine, GenerateRequest, ScoreRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import DualRequest, GenerateRequest, ScoreRequest
 from dasd_bench.engine.vllm import VllmEngine, merged_folder
 from dasd_bench.models.load import load_model
 from tests.engine.test_dual import gate
