@@ -50,7 +50,7 @@ class VllmEngine:
         tokenizer: Any,
         *,
         dtype: str,
-        slots: int = 64,
+        max_num_seqs: int = 64,
         memory_share: float = 0.85,
         eager: bool = False,
     ) -> None:
@@ -66,12 +66,12 @@ class VllmEngine:
             ) from error
         self._vllm = vllm
         self._tokenizer = tokenizer
-        self._slots = slots
+        self._max_num_seqs = max_num_seqs
         self._llm = vllm.LLM(
             model=str(path),
             dtype={"fp32": "float32", "bf16": "bfloat16"}[dtype],
             max_logprobs=LISTED,
-            max_num_seqs=2 * slots,
+            max_num_seqs=2 * max_num_seqs,
             gpu_memory_utilization=memory_share,
             enable_prefix_caching=True,
             enforce_eager=eager,
@@ -92,7 +92,7 @@ class VllmEngine:
             "engine": f"vllm {self._vllm.__version__}",
             "dtype": self._dtype,
             "device": str(self._vllm.platforms.current_platform.device_type),
-            "slots": self._slots,
+            "max_num_seqs": self._max_num_seqs,
             "listed": LISTED,
             "block": BLOCK,
         }

@@ -33,7 +33,7 @@ SHARD = 64
 """Log-likelihoods per shard, at least; the choices of one question stay together."""
 
 DECODED_SHARD = 256
-"""Completions per shard, at most. The end of a shard is decoded with slots left free, so there should be few ends."""
+"""Completions per shard, at most. A shard ends with part of the batch empty, so there should be few shards."""
 
 GEN_DEFAULT = 256
 """lm-eval's generation budget where a task names none."""

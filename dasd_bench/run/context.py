@@ -115,7 +115,7 @@ class RunContext:
         from dasd_bench.engine.requests import EngineSettings
 
         accelerate: Literal["auto", "off"] = "off" if self.spec.engine.accelerate == "off" else "auto"
-        settings = EngineSettings(slots=self.spec.engine.slots, accelerate=accelerate)
+        settings = EngineSettings(max_num_seqs=self.spec.engine.max_num_seqs, accelerate=accelerate)
         return Engine(self.load(adapter), self.tokenizer, settings)
 
     def _vllm(self, adapter: Path | None) -> InferenceEngine:
@@ -126,7 +126,7 @@ class RunContext:
             self._merged = merged_folder(self.load(adapter), self.tokenizer)
             path = Path(self._merged.name)
             gc.collect()
-        return VllmEngine(path, self.tokenizer, dtype=self.dtype, slots=self.spec.engine.slots)
+        return VllmEngine(path, self.tokenizer, dtype=self.dtype, max_num_seqs=self.spec.engine.max_num_seqs)
 
     def load(self, adapter: Path | None = None) -> PreTrainedModel:
         """A freshly loaded model in the run's dtype on its device; a fully fine-tuned one is its own folder."""
@@ -182,5 +182,5 @@ class RunContext:
 
     @property
     def shard_size(self) -> int:
-        """Requests per shard, at most: four full sets of slots, so that few ends are decoded with slots left free."""
-        return 4 * self.spec.engine.slots
+        """Requests per shard, at most: four full batches, since a shard ends with part of the batch empty."""
+        return 4 * self.spec.engine.max_num_seqs

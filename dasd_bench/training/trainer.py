@@ -308,7 +308,7 @@ class _Run:
         """This process's part of a batch. Cut layers run in step on all processes, so there the short ones are filled
         up with packs that train nothing."""
         shares = share(rows, self.processes.size)
-        every = [make_packs(part, self.config.micro_tokens, together=self.packed.packs) for part in shares]
+        every = [make_packs(part, self.config.microbatch_tokens, together=self.packed.packs) for part in shares]
         own = every[self.processes.rank]
         if self.sharded:
             own = own + [empty_pack()] * (max(map(len, every)) - len(own))

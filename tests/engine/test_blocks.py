@@ -43,7 +43,7 @@ class NaiveStreams:
 
 def same(asked, rule, block):
     model, tokenizer = pair("llama")
-    expected = Engine(model, tokenizer, EngineSettings(slots=4)).dual_decode(asked, rule)
+    expected = Engine(model, tokenizer, EngineSettings(max_num_seqs=4)).dual_decode(asked, rule)
     seen = []
     found = block_decode(
         asked,

@@ -72,9 +72,9 @@ def test_without_a_compiler_the_results_are_the_same(kind, monkeypatch):
     shots = random_prompts(1, seed=5, low=200, high=201)[0]
     prompts = [shots + own for own in random_prompts(5, seed=6)] + random_prompts(6, seed=7)
     asked = [GenerateRequest(p, 20, frozenset(range(20))) for p in prompts]
-    with_kernel = Engine(model, tokenizer, EngineSettings(slots=4)).generate(asked)
+    with_kernel = Engine(model, tokenizer, EngineSettings(max_num_seqs=4)).generate(asked)
     monkeypatch.setenv("CXX", "/no/such/compiler")
-    engine = Engine(model, tokenizer, EngineSettings(slots=4))
+    engine = Engine(model, tokenizer, EngineSettings(max_num_seqs=4))
     assert engine.describe()["decode"] == "torch"
     for one, other in zip(with_kernel, engine.generate(asked), strict=True):
         assert one.token_ids.tolist() == other.token_ids.tolist()

@@ -21,7 +21,7 @@ from dasd_bench.training.distributed import Processes, joined
 from dasd_bench.training.fsdp import Weights
 from tests.training.helpers import BASE, RULES, make_examples, soft_model
 
-SETTINGS: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "schedule": "cosine", "micro_tokens": 64}
+SETTINGS: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "schedule": "cosine", "microbatch_tokens": 64}
 
 
 class StopError(Exception):
