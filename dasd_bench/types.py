@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeAlias
@@ -115,6 +116,26 @@ class WeightedTarget:
     def of(scored: ScoredTarget, weights: Floats) -> WeightedTarget:
         """``scored`` with ``weights``."""
         return WeightedTarget(scored.example, scored.target, scored.scores, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainExample:
+    """One prompt and its target, with the static weight of every target token.
+
+    ``prompt_ids`` int32 [P], ``target_ids`` int32 [T], ``weights`` float32 [T] (finite, not negative; 0 masks the
+    token), ``keep`` bool [T]: tokens that an online rule may not push below their static weight. ``columns``: further
+    numbers per token by name, float32 [T], for the method's online rule or loss; the same names in all examples.
+    ``teacher_prompts``: the prompt int32 [P_k] of each of K teachers, as many in all examples; without one there is one
+    teacher, which sees ``prompt_ids``. ``example_id`` may repeat: an example may have several targets.
+    """
+
+    example_id: str
+    prompt_ids: Ints
+    target_ids: Ints
+    weights: Floats
+    keep: Bools
+    columns: Mapping[str, Floats] = field(default_factory=dict)
+    teacher_prompts: tuple[Ints, ...] = ()
 
 
 class Reason(StrEnum):

@@ -175,8 +175,6 @@ def parse_set(items: Sequence[str]) -> dict[str, Any]:
         own = section in ("training", "engine")
         key = new_name(section, key)
         values = out.setdefault(section, {}) if own else out.setdefault("method_options", {}).setdefault(section, {})
-        if values.get(key, value) != value:
-            raise UsageError(f"--set {shown(item)}: {section}.{key} is set to '{shown(values[key])}' too; keep one.")
         values[key] = value
     return out
 
