@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method, build_method
@@ -114,9 +115,10 @@ def live(n: int = 3) -> LiveTokens:
     return LiveTokens(torch.full((n,), -1.0), None, torch.ones(n), torch.zeros(n, dtype=torch.bool), 0.5)
 
 
-def test_the_package_s_own_errors_pass() -> None:
-    with pytest.raises(UsageError, match="as it is"):
-        plugin_calls.weights(Doing(fail(UsageError("as it is"))), scored())
+@pytest.mark.parametrize("kind", [UsageError, EngineError])
+def test_the_errors_of_the_package_and_its_engine_pass(kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="as it is"):
+        plugin_calls.weights(Doing(fail(kind("as it is"))), scored())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

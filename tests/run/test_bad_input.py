@@ -194,6 +194,24 @@ def test_ctrl_c_says_how_to_go_on(tiny_folder, tmp_path: Path, capsys, monkeypat
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "finished"
 
 
+def test_what_the_engine_refuses_ends_the_arm_in_its_own_words(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dasd_bench.engine.engine import Engine
+    from dasd_bench.engine.errors import EngineError
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise EngineError("The model gave logits that are not finite for mini_gsm/train/0; check its weights.")
+
+    monkeypatch.setattr(Engine, "score", refuse)
+    result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, methods="sft"))
+    assert result.code == 1
+    assert (
+        "sft seed 0 failed: The model gave logits that are not finite for mini_gsm/train/0" in result.out + result.err
+    )
+    assert "unexpected" not in result.err
+
+
 def test_json_events_are_json(tiny_folder: Callable[[str], Path], tmp_path: Path, capsys) -> None:
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, "--json", methods="sft"))
     assert result.code == 0, result.err
