@@ -442,7 +442,9 @@ def test_a_label_with_a_path_in_it_stays_inside_the_run(
     label = 'sft+training.lora_targets="q_proj,v_proj/../../../../X"'
     inside = "sft+training.lora_targets=q_proj,v_proj-X"
     assert folder_name(label.replace('"', "")).startswith(inside)
-    long = "sft+" + "+".join(["training.lr=0.0002"] * 20)
+    numbers = ("epochs=1.0", "batch_size=4", "lr=0.0002", "warmup=0.05", "weight_decay=0.0", "grad_clip=1.0")
+    long = "sft+" + "+".join(f"training.{one}" for one in numbers)
+    assert len(long) > LONGEST_FOLDER
     few = ["--limit", "2", "--train-limit", "2"]
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *few, methods=long))
     assert result.code == 0, result.err
