@@ -36,7 +36,6 @@ from dasd_bench.run.options import RunOptions
 from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
 from dasd_bench.tasks.code import CodeTask
 from dasd_bench.tasks.families import ChoiceTask, MathTask, NumberTask
-from dasd_bench.training.batching import TrainExample
 from dasd_bench.types import (
     Example,
     Mark,
@@ -46,6 +45,7 @@ from dasd_bench.types import (
     ScoredTarget,
     Target,
     TokenScores,
+    TrainExample,
     Verdict,
     kept,
 )

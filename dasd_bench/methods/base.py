@@ -15,13 +15,12 @@ import numpy as np
 from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.methods.plugin_calls import call, file_of
 from dasd_bench.options import check_range, convert_options, option, option_rules
-from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, kept
+from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, TrainExample, kept
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dasd_bench.methods.context import Lab, LiveLogits, LiveTokens, RolloutLab
-    from dasd_bench.training.batching import TrainExample
 
 Denominator = Literal["kept", "all", "rows"]
 Scope = Literal["token", "batch"]
