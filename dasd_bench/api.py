@@ -26,6 +26,7 @@ from dasd_bench.methods.context import (
     Rule,
     Sampling,
 )
+from dasd_bench.methods.notes import Note
 from dasd_bench.options import option
 from dasd_bench.registry import Registry, discover
 from dasd_bench.results.schema import RunResults
@@ -142,6 +143,7 @@ __all__ = [
     "MathTask",
     "Message",
     "Method",
+    "Note",
     "NumberTask",
     "Origin",
     "Reason",
