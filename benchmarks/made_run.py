@@ -14,7 +14,7 @@ import numpy as np
 
 from dasd_bench.registry import discover
 from dasd_bench.results.directory import ModelDirectory
-from dasd_bench.results.samples import ItemRecord, write_records
+from dasd_bench.results.samples import Sample, write_samples
 from dasd_bench.results.schema import (
     Arm,
     ReferenceNll,
@@ -112,20 +112,19 @@ def _evaluate(folder: Path, task: str, size: Size, rng: np.random.Generator, sha
     for i, ok in enumerate(right):
         text = "".join(PIECES[k] for k in rng.integers(0, len(WORDS.split()), 30))
         records.append(
-            ItemRecord(
+            Sample(
                 id=f"{task}/test/{i}",
                 index=i,
                 prompt=f"Question {i}: how many pens are left over?\nAnswer:",
                 completion=f"{text}\n#### {i if ok else i + 1}",
                 extracted=str(i if ok else i + 1),
-                correct=bool(ok),
                 score=float(ok),
                 reason=Reason.CORRECT if ok else Reason.WRONG,
                 tokens=30,
                 metrics={},
             )
         )
-    write_records(ModelDirectory(folder).samples(task), records)
+    write_samples(ModelDirectory(folder).samples(task), records)
     return TaskScore.from_items(
         [record.id for record in records],
         correct=[int(v) for v in right],

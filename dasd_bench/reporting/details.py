@@ -196,7 +196,8 @@ def _train_cells(entry: Entry) -> dict[str, Cell]:
         "kept_tokens": fmean(one.kept_tokens for one in stats),
         "steps": fmean(one.steps for one in stats),
     }
-    peak, loss = max(one.peak_memory_gib for one in stats), fmean(one.final_loss for one in stats)
+    peak = max(one.peak_memory_gib for one in stats)
+    loss = fmean(math.nan if one.final_loss is None else one.final_loss for one in stats)
     return {key: Cell(count(value), value) for key, value in cells.items()} | {
         "loss": Cell(number(loss, 3), _finite(loss)),
         "peak": Cell(number(peak), _finite(peak)),

@@ -88,7 +88,7 @@ def _class_cells(mine: Sequence[ClassStats], total: int) -> dict[str, Cell]:
     proposed, replaced = sum(one.proposed for one in mine), sum(one.replaced for one in mine)
     cells = {"share": Cell(percent(tokens / total), tokens / total, n=tokens)}
     if tokens:
-        nll = math.fsum(one.mean_nll * one.tokens for one in mine if one.tokens) / tokens
+        nll = math.fsum(one.mean_nll * one.tokens for one in mine if one.mean_nll is not None) / tokens
         high, zero = (sum(getattr(one, name) for one in mine) / tokens for name in ("high_ppl", "weight_zero"))
         cells["nll"] = Cell(number(nll, 3), nll)
         cells["hpr"] = Cell(number(high, 3), high)

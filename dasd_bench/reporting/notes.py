@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
@@ -32,7 +31,7 @@ def note_column(note: NoteStats) -> Column:
 
 def note_values(stats: Iterable[TargetStats], name: str) -> list[float]:
     """The note's values, one per seed that has any."""
-    return [note.value for one in stats for note in one.notes if note.name == name and math.isfinite(note.value)]
+    return [note.value for one in stats for note in one.notes if note.name == name and note.value is not None]
 
 
 def note_text(note: NoteStats, value: float) -> str:

@@ -105,7 +105,7 @@ class TaskScore:
     stderr: float | None = None
     tokens: int = 0
     seconds: float = 0.0
-    other_metrics: dict[str, float] = field(default_factory=dict)
+    other_metrics: dict[str, float | None] = field(default_factory=dict)
 
     def values(self) -> list[float]:
         """The per-item values as floats, pass/fail or not."""
@@ -144,13 +144,13 @@ class TaskScore:
 class ClassStats:
     """Training targets' tokens of one kind (numbers and operators, wording, format and end).
 
-    ``mean_nll`` in nats and ``high_ppl`` (tokens with a perplexity above 2.5) are under the frozen base;
-    ``weight_zero`` tokens are left out by the static selection. Of ``proposed`` candidates of this kind in dual-context
-    decoding ``replaced`` gave way to another token of the base.
+    ``mean_nll`` in nats (None without tokens) and ``high_ppl`` (tokens with a perplexity above 2.5) are under the
+    frozen base; ``weight_zero`` tokens are left out by the static selection. Of ``proposed`` candidates of this kind in
+    dual-context decoding ``replaced`` gave way to another token of the base.
     """
 
     tokens: int
-    mean_nll: float
+    mean_nll: float | None
     high_ppl: int
     weight_zero: int
     proposed: int
@@ -161,14 +161,14 @@ class ClassStats:
 class NoteStats:
     """One of the method's own counts (:class:`dasd_bench.methods.notes.Note`) over one arm's targets.
 
-    ``value`` is a count for ``how`` = sum, a number for mean, a share for share; NaN where nothing was to be counted.
+    ``value`` is a count for ``how`` = sum, a number for mean, a share for share; None where nothing was to be counted.
     ``n`` targets carry it. The other fields are as the method declares them.
     """
 
     name: str
     title: str
     how: str
-    value: float
+    value: float | None
     n: int
     help: str = ""
     against: str = ""
@@ -223,7 +223,7 @@ class TrainStats:
     target_tokens: int
     kept_tokens: int
     seconds: float
-    final_loss: float
+    final_loss: float | None
     peak_memory_gib: float
     parameters: int = 0
 

@@ -47,7 +47,7 @@ def class_stats(scored: Sequence[WeightedTarget], classes: TokenClasses, limit: 
         count = int(mine.sum())
         found[name] = ClassStats(
             tokens=count,
-            mean_nll=float(nll[mine].mean()) if count else math.nan,
+            mean_nll=float(nll[mine].mean()) if count else None,
             high_ppl=int((nll[mine] > math.log(limit)).sum()),
             weight_zero=int(zero[mine].sum()),
             proposed=int((offered & (want == code)).sum()),

@@ -90,9 +90,9 @@ def note_stats(note: Note, targets: Sequence[Mapping[str, float]]) -> NoteStats 
     if not carried:
         return None
     total = math.fsum(each[note.name] for each in carried)
-    if note.how != "sum":
-        total = _share(total, math.fsum(each.get(note.of, 0.0) for each in carried) if note.of else len(carried))
-    return NoteStats(note.name, note.title, note.how, total, len(carried), note.help, note.against, note.shown)
+    whole = math.fsum(each.get(note.of, 0.0) for each in carried) if note.of else len(carried)
+    value = total if note.how == "sum" else total / whole if whole else None
+    return NoteStats(note.name, note.title, note.how, value, len(carried), note.help, note.against, note.shown)
 
 
 def _share(part: float, whole: float) -> float:

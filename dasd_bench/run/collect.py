@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method
-from dasd_bench.results.samples import ItemRecord
+from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import Arm, ReferenceNll, SeedArm, TaskScore
 from dasd_bench.results.target_stats import target_stats
 from dasd_bench.results.token_classes import TokenClasses
@@ -32,9 +31,7 @@ def model_scores(model: ModelStages) -> dict[str, TaskScore]:
     return scores
 
 
-def task_score(
-    records: Sequence[ItemRecord], metrics: dict[str, float], reference_nll: ReferenceNll | None
-) -> TaskScore:
+def task_score(records: Sequence[Sample], metrics: dict[str, float], reference_nll: ReferenceNll | None) -> TaskScore:
     """The per-item outcomes of one evaluation as a :class:`TaskScore`."""
     binary = all(record.score in (0.0, 1.0) for record in records)
     reasons: dict[str, int] = {}
@@ -95,6 +92,6 @@ def remark(method: Method, row: Arm) -> str:
     found: dict[str, list[float]] = {}
     for one in row.seeds:
         for note in one.target_stats.notes if one.target_stats is not None else []:
-            if math.isfinite(note.value):
+            if note.value is not None:
                 found.setdefault(note.name, []).append(note.value)
     return plugin_calls.remark(method, {name: fmean(values) for name, values in found.items()})

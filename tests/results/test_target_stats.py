@@ -120,7 +120,7 @@ def test_notes_are_of_the_targets_that_carry_them(note: Note, value: float) -> N
     assert (found.value, found.n) == (value, 2)
 
 
-def test_a_share_of_nothing_is_not_a_number() -> None:
+def test_a_share_of_nothing_has_no_value() -> None:
     found = note_stats(Note("a", "a", "share", of="b"), [{"a": 0.0}])
     assert found is not None
-    assert math.isnan(found.value)
+    assert found.value is None
