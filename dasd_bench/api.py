@@ -29,6 +29,7 @@ from dasd_bench.methods.context import (
     Sampling,
 )
 from dasd_bench.methods.divergences import forward_kl, generalized_jsd, reverse_kl, sampled_reverse_kl
+from dasd_bench.methods.notes import Note
 from dasd_bench.options import option
 from dasd_bench.registry import Registry, discover
 from dasd_bench.results.schema import RunResults
@@ -147,6 +148,7 @@ __all__ = [
     "MathTask",
     "Message",
     "Method",
+    "Note",
     "NumberTask",
     "Origin",
     "Reason",

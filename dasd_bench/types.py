@@ -71,7 +71,7 @@ class Target:
     ``token_ids`` int32 [T] ends with the end-of-turn token (always trained); ``origin`` uint8 [T] holds
     :class:`Origin` values; ``marks`` uint8 [T] holds :class:`Mark` values (end-of-turn, answer format).
     ``accepted`` is False where a fallback stands in; ``reason`` says which (``gold``, ``rewrite``, ``gated``,
-    ``fallback:<why>``). ``notes`` holds what the method counts (``replaced``, ``gate_broke``, ``gate_mended``).
+    ``fallback:<why>``). ``notes`` holds what the method counts, by name: see :class:`dasd_bench.api.Note`.
     ``proposals`` int32 [T] is what the other stream wanted at each step of dual-context decoding (None elsewhere).
     """
 

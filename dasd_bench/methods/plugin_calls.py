@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -205,6 +205,14 @@ def keeps(method: Method, target: Target) -> Bools:
     if wrong := _array_fault(given, len(target.token_ids), np.bool_, "bool"):
         raise _refuse(method, "keeps", f"{wrong} (example {target.example_id})")
     return np.array(given, dtype=np.bool_)
+
+
+def remark(method: Method, notes: Mapping[str, float]) -> str:
+    """The method's ``remark()`` on its notes, on one line."""
+    given = call("remark()", file_of(method), method.remark, dict(notes))
+    if not isinstance(given, str):
+        raise _refuse(method, "remark", f"must return text, not {_kind(given)}")
+    return " ".join(given.split())
 
 
 def _array_fault(given: object, count: int, kind: Any, word: str) -> str:

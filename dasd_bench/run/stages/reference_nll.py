@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.results.samples import ItemRecord
+from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import OwnNll, ReferenceNll
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.method_context import StoreLab
@@ -96,7 +96,7 @@ class NllOfReferences(Stage[ReferenceNll]):
         return ReferenceNll(**found, own=None if own is None else OwnNll(**own))
 
 
-def own_requests(context: RunContext, records: Sequence[ItemRecord], right: Sequence[int]) -> dict[int, ScoreRequest]:
+def own_requests(context: RunContext, records: Sequence[Sample], right: Sequence[int]) -> dict[int, ScoreRequest]:
     """The base's right answers by item, each after the very prompt it was written for."""
     from dasd_bench.engine.requests import ScoreRequest
 
