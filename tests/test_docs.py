@@ -116,7 +116,7 @@ def test_what_the_pages_say_of_numbers_and_names() -> None:
     assert f"{CHUNK_ROWS} at a time" in training
     page = (ROOT / "docs/add-a-method.md").read_text(encoding="utf-8")
     calls = set(
-        re.findall(r"`([a-z]\w*)\(", page[page.index("`lab` is the only door") : page.index("`max_new_tokens` is")])
+        re.findall(r"`([a-z]\w*)\(", page[page.index("`lab` is the only access") : page.index("`max_new_tokens` is")])
     )
     public = {name for name in vars(Lab) if not name.startswith("_") and callable(getattr(Lab, name))}
     assert calls == public
