@@ -27,7 +27,7 @@ def test_check_counts_rows_and_reports_overlap(data: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert "gsm8k: train 3 rows" in out
     assert "2 of 2 test rows are also training rows word for word" in out
-    assert "gms8k: no task reads this folder. Did you mean 'gsm8k'?" in out
+    assert "gms8k: no task uses this folder. Did you mean 'gsm8k'?" in out
     assert "3 tasks checked, nothing wrong" in out
 
 

@@ -96,4 +96,4 @@ def test_doctor_is_plain_when_piped_and_ends_with_zero(
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "─" not in text
-    assert "DASD_DATA_DIR: it holds no <dataset>/<split>.jsonl" in text
+    assert "DASD_DATA_DIR: it contains no <dataset>/<split>.jsonl" in text

@@ -96,8 +96,8 @@ def test_equal_budget_is_in_the_caption(tiny_folder: Callable[[str], Path], tmp_
     assert result.code == 0, result.err
     caption = " ".join(result.out.split())
     assert "Every method trained alike: LoRA r=2 alpha=32 on all-linear, lr 0.0002 cosine, batch 4, 4 epochs" in caption
-    assert "early stop after 1 rounds without gain" in caption
-    assert "budget equal: same adapter, examples, steps and schedule" in caption
+    assert "early stop after 1 rounds without improvement" in caption
+    assert "budget equal: the same adapter settings, examples, steps and schedule" in caption
 
 
 def test_card_budget_trains_each_method_as_its_authors(
