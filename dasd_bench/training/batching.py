@@ -61,10 +61,10 @@ def build_row(example: TrainExample, max_length: int) -> Row:
     if not len(target) == len(example.weights) == len(example.keep):
         raise TrainingError(
             f"Example {example.example_id}: target has {len(target)} tokens but {len(example.weights)} weights and "
-            f"{len(example.keep)} keep marks; give one of each per token."
+            f"{len(example.keep)} keep marks; provide one of each per token."
         )
     if len(prompt) == 0:
-        raise TrainingError(f"Example {example.example_id} has an empty prompt; give at least the BOS token.")
+        raise TrainingError(f"Example {example.example_id} has an empty prompt; use at least the BOS token.")
     if not np.all(np.isfinite(example.weights)) or np.any(example.weights < 0):
         raise TrainingError(f"Example {example.example_id} has a weight that is negative or not finite.")
     room = max(0, max_length - len(prompt))
@@ -190,7 +190,7 @@ def empty_pack(token: int = 0) -> Pack:
 def held_out(count: int, fraction: float, seed: int) -> list[int]:
     """Indices of the examples that are held out of training, in order: at least one, at most all but one."""
     if count < 2:
-        raise TrainingError("Early stopping holds examples out of training, and there is only one; switch it off.")
+        raise TrainingError("Early stopping needs held-out examples, but there is only one example; disable it.")
     wanted = min(max(1, round(fraction * count)), count - 1)
     chosen = np.random.default_rng([seed, 0x4E1D]).choice(count, size=wanted, replace=False)
     return sorted(int(i) for i in chosen)

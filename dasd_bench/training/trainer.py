@@ -147,20 +147,20 @@ def train(
 
 def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int) -> list[Row]:
     if not examples:
-        raise TrainingError("There is no training example; check the train split and the filters of the task.")
+        raise TrainingError("There are no training examples; check the train split and the filters of the task.")
     for example in examples:
         # Some tokenizers have a token or two more than the model has embeddings.
         highest = max(int(ids.max(initial=0)) for ids in (example.prompt_ids, example.target_ids))
         if highest >= vocabulary:
             raise TrainingError(
                 f"Example {example.example_id} has token {highest}, for which the model has no embedding (it has "
-                f"{vocabulary}); take the text of that token out, or the tokenizer that belongs to the model."
+                f"{vocabulary}); remove the text of that token, or use the model's own tokenizer."
             )
     rows = [build_row(example, max_length) for example in examples]
     if not any(len(row.input_ids) for row in rows):
         raise TrainingError(
             f"No token of the {len(rows)} examples has a weight above zero within {max_length} tokens; "
-            "loosen the method's threshold or raise the maximum length."
+            "relax the method's threshold or raise the maximum length."
         )
     return rows
 
@@ -245,7 +245,7 @@ class _Run:
                 self._checkpoint(log)
         if not self.position.kept_tokens:
             raise TrainingError(
-                f"The online rule of '{self.method.name}' gave every token weight 0; nothing was learned."
+                f"The online rule of '{self.method.name}' gave every token weight 0, so nothing was learned."
             )
         return self._finish()
 
@@ -262,11 +262,11 @@ class _Run:
             self.weights.load(state["parameters"])
             self.weights.load_optimizer(self.optimizer, state["optimizer"])
             self.best = {name: self.weights.part(name, whole) for name, whole in state["best"].items()}
-            self.console.say(f"Training goes on after step {self.position.step} of {self.total}.")
+            self.console.say(f"Training resumes after step {self.position.step} of {self.total}.")
         self.processes.wait()
         if self.processes.first:
             if self.checkpoints.foreign and found is None:
-                self.console.warn(f"Checkpoints of other settings in {self.out_dir} were left out.")
+                self.console.warn(f"Checkpoints of other settings in {self.out_dir} were ignored.")
                 self.checkpoints.clear()
             truncate_metrics(metrics, self.position.step)
 
@@ -439,5 +439,5 @@ class _Run:
         )
         return TrainingError(
             f"Training diverged at step {step + 1}: {what} {value:.4g} on examples {named}; lower the learning rate "
-            f"(now {self.config.lr:g}) or look at these examples."
+            f"(now {self.config.lr:g}) or check these examples."
         )

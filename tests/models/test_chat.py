@@ -150,7 +150,7 @@ def test_an_open_final_turn_goes_on(kind: Kind) -> None:
 
 def test_a_base_model_needs_the_plain_template_by_name() -> None:
     tokenizer = tiny_tokenizer("llama", chat=False)
-    with pytest.raises(ModelError, match=r"has no chat template, as base models do: pass --chat-template plain"):
+    with pytest.raises(ModelError, match=r"has no chat template, as is usual for base models: pass --chat-template"):
         ChatTemplate(tokenizer)
     with pytest.raises(UsageError, match="Unknown chat template mode"):
         ChatTemplate(tokenizer, "none")
