@@ -172,8 +172,6 @@ def parse_set(items: Sequence[str]) -> dict[str, Any]:
             )
         own = section in ("training", "engine")
         values = out.setdefault(section, {}) if own else out.setdefault("method_options", {}).setdefault(section, {})
-        if values.get(key, value) != value:
-            raise UsageError(f"--set {shown(item)}: {section}.{key} is also set to '{shown(values[key])}'; keep one.")
         values[key] = value
     return out
 

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from dasd_bench.console import format_seconds
+from dasd_bench.errors import StoreError
 from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE
 from dasd_bench.results.schema import RunResults
 from dasd_bench.run.artifacts import command_line, environment
@@ -128,6 +129,15 @@ class Earlier:
         except (ValueError, KeyError, TypeError):
             return False
 
+    def unfinished(self) -> bytes:
+        """The results as those of a run that has not finished: what stands while the run is repeated."""
+        try:
+            found = RunResults.from_json(self.results.decode("utf-8"))
+        except (StoreError, UnicodeDecodeError):
+            return self.results
+        found.status = "partial"
+        return found.to_json().encode("utf-8")
+
     def put_back(self, run_dir: Path) -> None:
         """Writes both again as they were."""
         write_bytes(run_dir / RESULTS_FILE, self.results)
@@ -143,6 +153,8 @@ def take_manifest(run_dir: Path) -> Earlier | None:
     remove(manifest)
     if not is_plain_file(results):
         remove(results)
+    if earlier is not None:
+        write_bytes(results, earlier.unfinished())
     return earlier
 
 

@@ -149,11 +149,12 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
     folder = options.output or sweep_folder(spec, points)
     surface = Surface(points, labels)
     data = load(specs[0], registry, console)
+    shared = console.branch()
     for number, (point, one) in enumerate(zip(points, specs, strict=True), 1):
         console.say(f"[sweep] point {number} of {len(specs)}: {point.name}")
         place = replace(options, output=folder / "points" / point.name, track=())
         try:
-            add_run(surface, run_session(one, place, registry, console.branch(), data), one.seeds)
+            add_run(surface, run_session(one, place, registry, shared.branch(), data), one.seeds)
         except RunInterrupted:
             raise RunInterrupted(f"Interrupted. Run the same command again to resume ({folder}).") from None
         except DasdError as error:

@@ -22,8 +22,8 @@ from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method, build_method
 from dasd_bench.methods.context import Choice, DualStep, LiveTokens, Rule
 from dasd_bench.registry import discover
+from dasd_bench.results.directory import LONGEST_FOLDER, folder_name
 from dasd_bench.results.schema import RunResults
-from dasd_bench.run.artifacts import LONGEST_FOLDER, folder_name
 from dasd_bench.types import Example, Origin, ScoredTarget, Target, TokenScores
 from tests.run.helpers import command, run_args
 
