@@ -156,7 +156,7 @@ def test_corrupt_store_is_said_and_mended(tiny_folder, tmp_path: Path, capsys) -
     shard.write_bytes(bytes(data))
     result = command(capsys, *args)
     assert result.code == 0, result.err
-    assert "what it held is made again" in result.out
+    assert "its content is recomputed" in result.out
 
 
 def test_output_folder_of_another_run_is_refused(tiny_folder, tmp_path: Path, capsys) -> None:
