@@ -119,7 +119,7 @@ def test_a_column_under_another_release_s_name_is_named(tmp_path: Path, capsys) 
 
 def test_a_packed_file_that_was_cut_loses_no_row_in_silence(tmp_path: Path) -> None:
     path = put(tmp_path, gzip.compress(LINE * 1000)[:-12])
-    with pytest.raises(DataError, match=r"test\.jsonl is damaged: it cannot be unpacked"):
+    with pytest.raises(DataError, match=r"test\.jsonl is damaged: it cannot be decompressed"):
         read_rows(path)
 
 

@@ -252,7 +252,7 @@ WRONG_WEIGHTS = [
     (np.array([1.0, np.nan, 1.0]), "finite weights"),
     (np.array([1.0, np.inf, 1.0]), "finite weights"),
     (np.array([1.0, 1e300, 1.0]), "finite weights"),
-    (np.array([1.0, -0.1, 1.0]), "of at least 0; the least is -0.1"),
+    (np.array([1.0, -0.1, 1.0]), "of at least 0; the minimum is -0.1"),
 ]
 
 
