@@ -105,8 +105,8 @@ def load_model(
     layers = config_number(read_model_config(path), "num_hidden_layers")
     if layers is not None and layers > len(shapes):
         raise ModelError(
-            f"'{path / 'config.json'}' says {layers} layers, but the weights are {len(shapes)} tensors; fetch or copy "
-            "the model again."
+            f"'{path / 'config.json'}' says {layers} layers, but the weights are {len(shapes)} tensors; download "
+            "or copy the model again."
         )
     _check_memory(path, shapes, kind.itemsize, where)
     if adapter is not None:
