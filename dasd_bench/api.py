@@ -22,10 +22,13 @@ from dasd_bench.methods.context import (
     DualStep,
     Generation,
     Lab,
+    LiveLogits,
     LiveTokens,
+    RolloutLab,
     Rule,
     Sampling,
 )
+from dasd_bench.methods.divergences import forward_kl, generalized_jsd, reverse_kl, sampled_reverse_kl
 from dasd_bench.options import option
 from dasd_bench.registry import Registry, discover
 from dasd_bench.results.schema import RunResults
@@ -33,6 +36,7 @@ from dasd_bench.run.options import RunOptions
 from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
 from dasd_bench.tasks.code import CodeTask
 from dasd_bench.tasks.families import ChoiceTask, MathTask, NumberTask
+from dasd_bench.training.batching import TrainExample
 from dasd_bench.types import (
     Example,
     Mark,
@@ -137,6 +141,7 @@ __all__ = [
     "Example",
     "Generation",
     "Lab",
+    "LiveLogits",
     "LiveTokens",
     "Mark",
     "MathTask",
@@ -145,6 +150,7 @@ __all__ = [
     "NumberTask",
     "Origin",
     "Reason",
+    "RolloutLab",
     "Row",
     "Rule",
     "RunOptions",
@@ -155,16 +161,21 @@ __all__ = [
     "Target",
     "Task",
     "TokenScores",
+    "TrainExample",
     "Verdict",
     "check_rewrites",
     "evaluate",
+    "forward_kl",
+    "generalized_jsd",
     "keep_option",
     "kept",
     "load_results",
     "make_spec",
     "option",
     "plan",
+    "reverse_kl",
     "run",
+    "sampled_reverse_kl",
     "sweep",
     "verdict_of",
 ]

@@ -5,8 +5,8 @@ The contract only; the pipeline builds the real lab (:mod:`dasd_bench.run.method
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -15,6 +15,8 @@ from dasd_bench.types import Bytes, Example, Finish, Floats, Ints, Message, Targ
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from dasd_bench.training.batching import TrainExample
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +123,13 @@ class Rule:
 class LiveTokens:
     """What an online rule sees: N target tokens of a piece of the batch under the live model, all without gradient.
 
-    Pieces are cut to save memory, so a rule must decide token by token.
+    Pieces are cut to save memory, so a rule must decide token by token. Tokens of static weight 0 are not among them.
 
     ``logp`` float32 [N]; ``entropy`` float32 [N] in nats, or None unless the method sets ``needs_entropy``;
     ``static`` float32 [N], the weights from ``select``; ``keep`` bool [N]; ``progress`` in [0, 1], the share of
-    optimiser steps done.
+    optimiser steps done; ``row`` int64 [N], which target of the optimiser step's batch the token belongs to;
+    ``position`` int64 [N], its index in that target; ``columns`` float32 [N] by name, as the targets gave them;
+    ``teacher_logp`` float32 [K, N], the same tokens under the method's K teachers, or None without one.
     """
 
     logp: Tensor
@@ -133,6 +137,60 @@ class LiveTokens:
     static: Tensor
     keep: Tensor
     progress: float
+    row: Tensor
+    position: Tensor
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_logp: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLogits:
+    """What ``token_loss`` sees: N target tokens of a piece of the batch; it must judge each token by itself.
+
+    ``logits`` float32 [N, V] of the trained model, with gradient; ``teacher_logits`` float32 [K, N, V] without gradient
+    (K is 0 without a teacher); ``labels``, ``row`` and ``position`` int64 [N], ``columns`` and ``progress`` as in
+    :class:`LiveTokens`.
+    """
+
+    logits: Tensor
+    teacher_logits: Tensor
+    labels: Tensor
+    row: Tensor
+    position: Tensor
+    columns: Mapping[str, Tensor]
+    progress: float
+
+    def logp(self) -> Tensor:
+        """Log-probability of the labels, float32 [N], with gradient."""
+        return self.logits.log_softmax(-1).gather(-1, self.labels[:, None])[:, 0]
+
+    def teacher_logp(self) -> Tensor:
+        """Log-probability of the labels under each teacher, float32 [K, N]."""
+        labels = self.labels.expand(self.teacher_logits.shape[:-1])[..., None]
+        return self.teacher_logits.log_softmax(-1).gather(-1, labels)[..., 0]
+
+    def nll(self) -> Tensor:
+        """Negative log-likelihood of the labels in nats, float32 [N], with gradient."""
+        return -self.logp()
+
+
+class RolloutLab(Protocol):
+    """What ``rollout`` may ask of the model as it is at this optimiser step.
+
+    ``step`` counts from 0; ``progress`` in [0, 1] is the share of steps done.
+    """
+
+    step: int
+    progress: float
+
+    def generate(
+        self, examples: Sequence[TrainExample], *, max_new_tokens: int, sampling: Sampling = GREEDY
+    ) -> list[Generation]:
+        """One completion of each example's prompt under the live weights, in order. Give an example several times for
+        several draws. Seeds come from the run's seed, the step and the place in the list."""
+
+    def target(self, example: TrainExample, generation: Generation) -> TrainExample:
+        """The example with the completion as its target: weight 1 everywhere, no columns, the same teacher prompts."""
 
 
 class Lab(Protocol):

@@ -13,6 +13,7 @@ import psutil
 
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import StoreError
+from dasd_bench.methods.base import has_token_loss
 from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE
 from dasd_bench.results.schema import RunResults
 from dasd_bench.run.artifacts import command_line, environment
@@ -85,6 +86,10 @@ def write_manifest(
                 "options": asdict(arm.method),
                 "denominator": arm.method.denominator,
                 "online": arm.method.online,
+                "scope": arm.method.scope,
+                "token_loss": "nll" if not has_token_loss(type(arm.method)) else "own",
+                "teacher": arm.method.teacher,
+                "rollouts": arm.method.rollouts,
                 "training": asdict(arm.training),
                 "plugin": arm.plugin.origin,
                 "plugin_sha256": arm.plugin.sha256,
