@@ -150,7 +150,7 @@ def check_tokens(examples: Sequence[TrainExample], vocabulary: int) -> None:
         if highest >= vocabulary:
             raise TrainingError(
                 f"Example {example.example_id} has token {highest}, for which the model has no embedding (it has "
-                f"{vocabulary}); take the text of that token out, or the tokenizer that belongs to the model."
+                f"{vocabulary}); remove the text of that token, or use the model's own tokenizer."
             )
 
 
