@@ -280,7 +280,7 @@ def token_loss(method: Method) -> Callable[[LiveLogits], Tensor]:
         if given.shape != live.labels.shape or given.is_complex():
             raise _refuse(method, "token_loss", f"{wanted} one of {given.dtype} with shape {tuple(given.shape)}")
         if not given.requires_grad:
-            raise _refuse(method, "token_loss", "gave losses without gradient; compute them from live.logits")
+            raise _refuse(method, "token_loss", "returned losses without gradient; compute them from live.logits")
         return given
 
     return loss

@@ -127,7 +127,7 @@ def check_alike(examples: Sequence[TrainExample]) -> None:
     number of teachers than the first."""
     for name in examples[0].columns if examples else ():
         if not name.isidentifier():
-            raise TrainingError(f"'{name}' is no name for a column; use letters, digits and underscores.")
+            raise TrainingError(f"'{name}' is not a valid column name; use letters, digits and underscores.")
     for example in examples:
         if example.columns.keys() != examples[0].columns.keys():
             raise TrainingError(

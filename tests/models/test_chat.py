@@ -137,7 +137,7 @@ def test_folding_keeps_the_other_turns() -> None:
 
 
 def test_a_chat_the_template_refuses_is_one_sentence() -> None:
-    with pytest.raises(ModelError, match="refuses a chat of the turns user, user: Roles must alternate"):
+    with pytest.raises(ModelError, match="rejects a chat with the turns user, user: Roles must alternate"):
         ChatTemplate(tiny_tokenizer("gemma2")).render([USER, USER])
 
 
