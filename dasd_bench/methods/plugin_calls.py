@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,15 +26,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.errors import DasdError, PluginError
 from dasd_bench.methods.context import Choice, DualStep, Lab, LiveLogits, LiveTokens, RolloutLab, Rule, StepRule
-from dasd_bench.types import Bools, Example, Floats, Mark, Origin, ScoredTarget, Target
+from dasd_bench.types import Bools, Example, Floats, Mark, Origin, ScoredTarget, Target, TrainExample
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dasd_bench.methods.base import Method
-    from dasd_bench.training.batching import TrainExample
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ T = TypeVar("T")
 def call(doing: str, path: Path, function: Callable[..., T], *args: Any) -> T:
     """``function(*args)`` of the plugin file ``path``, contained; ``doing`` names it in the error.
 
-    Raises :class:`PluginError`, passes on this package's own errors, and :class:`KeyboardInterrupt` where a person
-    interrupted, whatever the plugin made of that.
+    Raises :class:`PluginError`, passes on the errors of this package and of its engine, and :class:`KeyboardInterrupt`
+    where a person interrupted, whatever the plugin made of that.
     """
     with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(os.curdir), _Interrupts() as person:
         try:
@@ -51,7 +51,7 @@ def call(doing: str, path: Path, function: Callable[..., T], *args: Any) -> T:
         except BaseException as error:
             if person.interrupted:
                 raise KeyboardInterrupt from None
-            if isinstance(error, DasdError):
+            if isinstance(error, (DasdError, EngineError)):
                 raise
             raise PluginError(f"{_place(error, path)}: {doing} {_told(error)}.") from error
     if person.interrupted:
@@ -208,6 +208,14 @@ def keeps(method: Method, target: Target) -> Bools:
     return np.array(given, dtype=np.bool_)
 
 
+def remark(method: Method, notes: Mapping[str, float]) -> str:
+    """The method's ``remark()`` on its notes, on one line."""
+    given = call("remark()", file_of(method), method.remark, dict(notes))
+    if not isinstance(given, str):
+        raise _refuse(method, "remark", f"must return text, not {_kind(given)}")
+    return " ".join(given.split())
+
+
 def _array_fault(given: object, count: int, kind: Any, word: str) -> str:
     wanted = f"must return one {word} per token, an array with shape ({count},), not"
     if not isinstance(given, np.ndarray):
@@ -288,8 +296,6 @@ def token_loss(method: Method) -> Callable[[LiveLogits], Tensor]:
 
 def rollout(method: Method, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
     """The method's ``rollout``, contained: a list with at least one :class:`TrainExample`."""
-    from dasd_bench.training import batching
-
     given = call("rollout()", file_of(method), method.rollout, examples, lab)
     if not isinstance(given, (list, tuple)) or not given:
         wrong = "an empty one" if isinstance(given, (list, tuple)) else _kind(given)
@@ -297,7 +303,7 @@ def rollout(method: Method, examples: Sequence[TrainExample], lab: RolloutLab) -
             method, "rollout", f"must return a list of examples to train on at step {lab.step + 1}, not {wrong}"
         )
     for one in given:
-        if not isinstance(one, batching.TrainExample):
+        if not isinstance(one, TrainExample):
             raise _refuse(method, "rollout", f"must return TrainExamples, not {_kind(one)}; lab.target() makes them")
     return list(given)
 

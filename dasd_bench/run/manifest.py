@@ -122,7 +122,7 @@ def write_manifest(
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What an earlier sitting of a run left in its directory: the manifest, and the results it belongs to."""
+    """What an earlier session of a run left in its directory: the manifest, and the results it belongs to."""
 
     manifest: bytes
     results: bytes

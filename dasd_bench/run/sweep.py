@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from dasd_bench.config.renamed import new_name
 from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_commas
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError
@@ -118,9 +119,10 @@ def parse_grid(items: Sequence[str]) -> list[Point]:
             raise UsageError(f"--grid {item}: write NAME=VALUE,VALUE, for instance training.lr=5e-5,2e-4.")
         if section == "engine":
             raise UsageError(f"--grid {item}: engine options do not change training; use --set.")
-        if name.strip() in axes or len(set(values)) != len(values):
+        name = f"{section}.{new_name(section, key)}"
+        if name in axes or len(set(values)) != len(values):
             raise UsageError(f"--grid {item}: named twice.")
-        axes[name.strip()] = values
+        axes[name] = values
     if not axes:
         raise UsageError("A sweep needs a grid: --grid training.lora_rank=8,64 --grid training.lr=5e-5,2e-4.")
     return grid_points(axes)

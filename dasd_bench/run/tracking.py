@@ -153,9 +153,10 @@ def summary(results: RunResults, one: SeedArm) -> dict[str, float]:
         found |= {
             "targets/ppl": targets.ppl,
             "targets/accepted": targets.acceptance,
-            "targets/replaced": targets.replaced_share,
+            "targets/from_base": targets.base_share,
             "targets/weight_zero": targets.weight_zero_share,
         }
+        found |= {f"targets/{note.name}": note.value for note in targets.notes}
     if (train := one.train_stats) is not None:
         found |= {"train/seconds": train.seconds, "train/peak_memory_gib": train.peak_memory_gib}
     return {key: float(value) for key, value in found.items() if value is not None and math.isfinite(value)}

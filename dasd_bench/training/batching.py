@@ -5,36 +5,16 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import TrainingError
-from dasd_bench.types import Bools, Floats, Ints
+from dasd_bench.types import Bools, Floats, Ints, TrainExample
 
 Longs = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainExample:
-    """One prompt and its target, with the static weight of every target token.
-
-    ``prompt_ids`` int32 [P], ``target_ids`` int32 [T], ``weights`` float32 [T] (finite, not negative; 0 masks the
-    token), ``keep`` bool [T]: tokens that an online rule may not push below their static weight. ``columns``: further
-    numbers per token by name, float32 [T], for the method's online rule or loss; the same names in all examples.
-    ``teacher_prompts``: the prompt int32 [P_k] of each of K teachers, as many in all examples; without one there is one
-    teacher, which sees ``prompt_ids``. ``example_id`` may repeat: an example may have several targets.
-    """
-
-    example_id: str
-    prompt_ids: Ints
-    target_ids: Ints
-    weights: Floats
-    keep: Bools
-    columns: Mapping[str, Floats] = field(default_factory=dict)
-    teacher_prompts: tuple[Ints, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

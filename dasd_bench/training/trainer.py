@@ -14,9 +14,9 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dasd_bench.allocator import keep_freed_memory
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
+from dasd_bench.engine.allocator import keep_freed_memory
 from dasd_bench.errors import TrainingError
 from dasd_bench.methods.base import Method
 from dasd_bench.store.atomic import digest
@@ -24,7 +24,6 @@ from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
     Pack,
     Row,
-    TrainExample,
     batches,
     build_row,
     check_alike,
@@ -48,6 +47,7 @@ from dasd_bench.training.rollouts import Decoding, Rollouts, check_rollouts
 from dasd_bench.training.schedule import learning_rate, make_optimizer
 from dasd_bench.training.targets import ALL_LINEAR, untrained_sentence
 from dasd_bench.training.teacher import check_teacher, make_teacher
+from dasd_bench.types import TrainExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -331,7 +331,7 @@ class _Run:
         """This process's part of a batch. Cut layers run in step on all processes, so there the short ones are filled
         up with packs that train nothing."""
         shares = share(rows, self.processes.size)
-        every = [make_packs(part, self.config.micro_tokens, together=self.packed.packs) for part in shares]
+        every = [make_packs(part, self.config.microbatch_tokens, together=self.packed.packs) for part in shares]
         own = every[self.processes.rank]
         if self.sharded:
             own = own + [empty_pack(rows[0])] * (max(map(len, every)) - len(own))

@@ -75,10 +75,10 @@ class Train(Stage[Trained]):
     def make(self, entry: Entry) -> Row:
         import torch
 
-        from dasd_bench.training.batching import TrainExample
         from dasd_bench.training.distributed import Processes
         from dasd_bench.training.job import TrainJob, do_job
         from dasd_bench.training.launch import launch
+        from dasd_bench.types import TrainExample
 
         context, arm = self.context, self.arm
         context.release()
