@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
 @click.command("grade")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--as", "kind", required=True, type=click.Choice(["number", "math", "choice"]), help="What the answers are."
-)
-@click.option("--output", type=click.Path(path_type=Path), help="Write the rows with their verdicts here (JSON lines).")
+@click.option("--as", "kind", required=True, type=click.Choice(["number", "math", "choice"]), help="Kind of answer.")
+@click.option("--output", type=click.Path(path_type=Path), help="File for the rows with their verdicts (JSON Lines).")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(0), help="Rows to list on the terminal.")
-@click.option("--json", "as_json", is_flag=True, help="Print rows as JSON lines (with --output: the summary as JSON).")
+@click.option("--json", "as_json", is_flag=True, help="Print rows as JSON Lines (with --output: the summary as JSON).")
 def grade_command(file: Path, kind: str, output: Path | None, limit: int, as_json: bool) -> None:
-    """Grade the answers of FILE (JSON lines) as the tasks of this project do, and show how each one was read.
+    """Grade the answers in FILE (JSON Lines) with this project's graders, and show how each one was read.
 
     Rows have the columns text and gold, for choices also choices (a list of texts) and labels (default: A, B, C, ...);
     there gold is a label or the position of the right choice, counted from 0. Other columns are kept. Added are
@@ -77,7 +75,7 @@ def _check_output(output: Path, file: Path) -> None:
     if not output.parent.is_dir():
         raise UsageError(f"--output {output}: the folder {output.parent} does not exist.")
     if output.exists() and file.exists() and output.samefile(file):
-        raise UsageError(f"--output {output} is the file that is read; name another one.")
+        raise UsageError(f"--output {output} is the input file; name another one.")
 
 
 def _write(output: Path, rows: list[dict[str, Any]]) -> None:

@@ -65,7 +65,7 @@ class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Whole texts leave nothing that could be graded again. Raises :class:`DataError`."""
         raise DataError(
-            f"Task '{self.task.name}' scores whole texts, which records do not hold; repeat the run to score it again."
+            f"Task '{self.task.name}' scores whole texts, which the records lack; repeat the run to score it again."
         )
 
 
@@ -107,5 +107,5 @@ def regrade(task: Task, rows: Sequence[Row], records: Sequence[Sample]) -> Grade
 
 def _with_prompt(new: Sample, old: Sample) -> Sample:
     if new.id != old.id:
-        raise DataError(f"The record of {old.id} stands where the data has {new.id}; the data has changed.")
+        raise DataError(f"The record of {old.id} is at the position of {new.id}; the data has changed.")
     return replace(new, prompt=old.prompt, seconds=old.seconds)

@@ -335,7 +335,7 @@ def rule_key(rule: Rule, source: str) -> list[object]:
     for field, value in fields.items():
         if not _plain(value):
             raise PluginError(
-                f"{name}: field '{field}' is a {type(value).__name__}; use numbers, texts, or tuples or sets of them."
+                f"{name}: field '{field}' is a {type(value).__name__}; use numbers, strings, or tuples or sets of them."
             )
     file = Path(str(sys.modules[kind.__module__].__file__))
     return [source, kind.__qualname__, source_hash(file), fields]

@@ -79,8 +79,8 @@ def check_owned(context: RunContext, owned: Callable[[], bool]) -> None:
         # What was written since lies in a folder of the same name: with this file the same command resumes there.
         write_text(directory.spec, to_yaml(context.spec))
     raise StoreError(
-        f"{context.run_dir} was removed or taken by another run while this one worked; what was computed is in the "
-        "store: run the same command again to have it all there."
+        f"{context.run_dir} was removed or taken over by another run during this run; the results are in the "
+        "store, so run the same command again to restore the directory."
     )
 
 
@@ -195,6 +195,6 @@ class _Execution:
         missing = missing_files(self.context.directory, self.results)
         if missing:
             raise StoreError(
-                f"{missing[0]} was removed while the run worked ({len(missing)} files are missing); what was computed "
-                "is in the store: run the same command again to have it all there."
+                f"{missing[0]} was removed during the run ({len(missing)} files are missing); the results "
+                "are in the store, so run the same command again to restore them."
             )

@@ -144,7 +144,10 @@ def _check_metrics(path: Path, config: Mapping[str, Any]) -> None:
         if config.get("process_results") is not None or not isinstance(metric, str):
             continue
         if entry.get("hf_evaluate"):
-            raise PluginError(f"{where}: '{metric}' is asked of the hub (hf_evaluate), which is never done here.")
+            raise PluginError(
+                f"{where}: '{metric}' would be loaded from the hub (hf_evaluate), which dasd-bench never does; "
+                "use a metric of lm-eval."
+            )
         if metric not in METRIC_REGISTRY:
             raise PluginError(f"{where}: lm-eval has no metric '{metric}'.{did_you_mean(metric, METRIC_REGISTRY)}")
 

@@ -129,7 +129,7 @@ class Encoder:
                 raise TooLarge("a number over the size limit")
             return {"i": hex(x)}
         if depth > MAX_DEPTH:
-            raise WireError(f"nested deeper than {MAX_DEPTH} levels, or a container that holds itself")
+            raise WireError(f"nested deeper than {MAX_DEPTH} levels, or a container that contains itself")
         if t is list:
             return self._items(x, depth)
         if t is tuple:
@@ -321,12 +321,12 @@ class Decoder:
         ) as error:
             raise WireError(f"a broken frame ({type(error).__name__}: {str(error)[:100]})") from None
         if type(message) is not list or not message or type(message[0]) is not str:
-            raise WireError("a frame that is no message")
+            raise WireError("a frame that is not a message")
         return message
 
     def _build(self, tagged: dict[str, Any]) -> Any:
         if len(tagged) != 1:
-            raise WireError("an object that has not exactly one tag")
+            raise WireError("an object without exactly one tag")
         ((tag, payload),) = tagged.items()
         builder = self._builders.get(tag)
         if builder is None:

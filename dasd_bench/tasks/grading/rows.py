@@ -79,14 +79,14 @@ def _row(line: str, number: int, kind: str, where: str) -> AnswerRow:
     if kind == "choice":
         return _choice_row(columns, number, where)
     if kind == "number" and number_in(str(gold)) is None:
-        raise DataError(f"{where}: the column 'gold' is no number; use --as math for formulas.")
+        raise DataError(f"{where}: the column 'gold' is not a number; use --as math for formulas.")
     return AnswerRow(number, columns, text, str(gold))
 
 
 def _choice_row(columns: dict[str, Any], number: int, where: str) -> AnswerRow:
     choices, gold = columns["choices"], columns["gold"]
     if not isinstance(choices, list) or not all(isinstance(one, str) and one.strip() for one in choices) or not choices:
-        raise DataError(f"{where}: the column 'choices' must be a list of texts that are not empty.")
+        raise DataError(f"{where}: the column 'choices' must be a list of non-empty texts.")
     labels = columns.get("labels", LETTERS[: len(choices)])
     if not isinstance(labels, (str, list)) or not all(isinstance(one, str) and one for one in labels):
         raise DataError(f"{where}: the column 'labels' must be a list of labels, or text such as \"ABCD\".")
