@@ -50,13 +50,13 @@ def test_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("kind", "line", "said"),
     [
-        ("number", "{", "not JSON"),
-        ("number", "[1]", "an object"),
+        ("number", "{", "not a JSON row"),
+        ("number", "[1]", "a JSON object is expected"),
         ("number", '{"text": "5"}', "'gold' is missing"),
         ("number", '{"text": 5, "gold": "5"}', "'text' must be text"),
         ("number", '{"text": "5", "gold": null}', "'gold' must be"),
         ("number", '{"text": "5", "gold": "x"}', "no number"),
-        ("number", "9" * 5000, "not JSON"),
+        ("number", "9" * 5000, "not a JSON row"),
         ("choice", '{"text": "A", "gold": 0}', "'choices' is missing"),
         ("choice", '{"text": "A", "gold": 0, "choices": ["", "b"]}', "not empty"),
         ("choice", '{"text": "A", "gold": 2, "choices": ["a", "b"]}', "a position from 0 to 1"),
