@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(0), help="Rows to list on the terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print rows as JSON lines (with --output: the summary as JSON).")
 def grade_command(file: Path, kind: str, output: Path | None, limit: int, as_json: bool) -> int:
-    """Grade the answers of FILE (JSON lines or a JSON array, also gzipped) as the tasks of this project do, and show how each one was read.
+    """Grade the answers of FILE as the tasks of this project do, and show how each one was read.
 
-    Rows have the columns text and gold, for choices also choices (a list of texts) and labels (default: A, B, C, ...);
-    there gold is a label or the position of the right choice, counted from 0. Other columns are kept. Added are
-    extracted (the answer that was found, or null), correct, and reason: correct, wrong, no_answer, timeout or
-    infrastructure_error. The exit code is 3 where there is one of the last kind: those answers have no verdict.
+    FILE holds JSON lines or a JSON array, compressed with gzip or not. Rows have the columns text and gold, for choices
+    also choices (a list of texts) and labels (default: A, B, C, ...); there gold is a label or the position of the
+    right choice, counted from 0. Other columns are kept. Added are extracted (the answer that was found, or null),
+    correct, and reason: correct, wrong, no_answer, timeout or infrastructure_error. The exit code is 3 where there is one of the last kind: those answers have no verdict.
     """
     from dasd_bench.store.destination import check_destination, write_destination
     from dasd_bench.tasks.grading.rows import grade_rows, read_rows

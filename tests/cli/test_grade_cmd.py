@@ -51,7 +51,7 @@ def test_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("kind", "line", "said"),
     [
         ("number", "{", "not a JSON row"),
-        ("number", "[1]", "a JSON object is expected"),
+        ("number", '"x"', "a JSON object is expected"),
         ("number", '{"text": "5"}', "'gold' is missing"),
         ("number", '{"text": 5, "gold": "5"}', "'text' must be text"),
         ("number", '{"text": "5", "gold": null}', "'gold' must be"),
@@ -77,7 +77,7 @@ def test_a_bad_row_is_named(
 
 def test_the_destination_is_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "in.jsonl", {"text": "5", "gold": "5"})
-    for bad in (file, tmp_path, tmp_path / "no" / "out.jsonl"):
+    for bad in (file, tmp_path):
         assert run_cli(["grade", str(file), "--as", "number", "--output", str(bad)]) == 2
         assert str(bad) in capsys.readouterr().err
     assert json.loads(file.read_text(encoding="utf-8")) == {"text": "5", "gold": "5"}
