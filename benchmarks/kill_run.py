@@ -55,7 +55,7 @@ def start(model: Path, folder: Path) -> int:
         original(self)
         note.write_text(NOTHING)
 
-    Stage.run = noted  # type: ignore[method-assign]
+    Stage.run = noted  # type: ignore[method-assign,assignment]
     output = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)

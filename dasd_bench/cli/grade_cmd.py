@@ -27,7 +27,8 @@ def grade_command(file: Path, kind: str, output: Path | None, limit: int, as_jso
     FILE holds JSON lines or a JSON array, compressed with gzip or not. Rows have the columns text and gold, for choices
     also choices (a list of texts) and labels (default: A, B, C, ...); there gold is a label or the position of the
     right choice, counted from 0. Other columns are kept. Added are extracted (the answer that was found, or null),
-    correct, and reason: correct, wrong, no_answer, timeout or infrastructure_error. The exit code is 3 where there is one of the last kind: those answers have no verdict.
+    correct, and reason: correct, wrong, no_answer, timeout or infrastructure_error. The exit code is 3 where there is
+    one of the last kind: those answers have no verdict.
     """
     from dasd_bench.store.destination import check_destination, write_destination
     from dasd_bench.tasks.grading.rows import grade_rows, read_rows

@@ -25,7 +25,8 @@ _NAMED = re.compile(
     r"|\b(?P<b>[A-Z])[)\"']?\s+(?:is|must be|would be)\s+(?:the\s+)?(?:only\s+)?(?:correct|right|best|answer)\b"
 )
 _RIGHT = re.compile(
-    r"\b(?:(?:correct|right|best|final)\s+(?:answer|choice|option)|(?:i|we)(?:\s+would|'d)?\s+(?:choose|pick|select|go with|think it(?:'s|\s+is)))"
+    r"\b(?:(?:correct|right|best|final)\s+(?:answer|choice|option)"
+    r"|(?:i|we)(?:\s+would|'d)?\s+(?:choose|pick|select|go with))"
     r"\s*(?:is\b|:)?\s*(?P<rest>[^.\n]*(?:\.(?=\d)[^.\n]*)*)",
     re.IGNORECASE,
 )
