@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DataError, PluginError, UsageError
 from dasd_bench.evaluation.items import make_records, task_metrics
 from dasd_bench.evaluation.records import EvalSettings, MemoryShards, ShardStore, TaskResult
-from dasd_bench.tasks import derive
+from dasd_bench.tasks import derive, plugin_calls
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.loading import load_rows, rows_sha256
 
@@ -70,7 +71,7 @@ def evaluate(
             label=f"evaluate {task.name}",
             chat=chat if settings.chat_template else None,
             truncate=settings.truncate,
-            on_texts=task.grade_ahead,
+            on_texts=functools.partial(plugin_calls.grade_ahead, task),
         )
         try:
             results = lm_eval.evaluate(

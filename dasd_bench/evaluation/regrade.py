@@ -13,7 +13,7 @@ from dasd_bench.errors import DataError
 from dasd_bench.evaluation.evaluator import quiet
 from dasd_bench.evaluation.items import make_records, task_metrics
 from dasd_bench.results.samples import Sample
-from dasd_bench.tasks import derive
+from dasd_bench.tasks import derive, plugin_calls
 from dasd_bench.tasks.base import Row, Task
 
 
@@ -43,7 +43,7 @@ class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
                 "seconds": record.seconds,
                 "confidence": record.confidence,
             }
-        self.task.grade_ahead([request.doc for request in requests], texts)
+        plugin_calls.grade_ahead(self.task, [request.doc for request in requests], texts)
         return texts
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:

@@ -53,7 +53,7 @@ def call(doing: str, path: Path, function: Callable[..., T], *args: Any) -> T:
                 raise KeyboardInterrupt from None
             if isinstance(error, (DasdError, EngineError)):
                 raise
-            raise PluginError(f"{_place(error, path)}: {doing} {_told(error)}.") from error
+            raise PluginError(f"{place(error, path)}: {doing} {_told(error)}.") from error
     if person.interrupted:
         raise KeyboardInterrupt
     return result
@@ -84,7 +84,7 @@ class _Interrupts:
             signal.signal(number, handler)
 
 
-def _place(error: BaseException, path: Path) -> str:
+def place(error: BaseException, path: Path) -> str:
     """``file:line`` of the innermost frame in the plugin's folder, or of a syntax error there; else the file alone."""
     if isinstance(error, SyntaxError) and error.filename is not None and error.lineno is not None:
         return f"{error.filename}:{error.lineno}"
@@ -104,7 +104,7 @@ def _told(error: BaseException) -> str:
     return f"raised {type(error).__name__}{': ' if text else ''}{text.rstrip('.')}"
 
 
-def file_of(plugin: Method | Rule | type) -> Path:
+def file_of(plugin: object) -> Path:
     """The file that defines the class, or the object's class."""
     kind = plugin if isinstance(plugin, type) else type(plugin)
     return Path(str(sys.modules[kind.__module__].__file__))

@@ -20,6 +20,7 @@ from dasd_bench.tasks import derive
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows, rows_sha256
 from dasd_bench.tasks.overlap import Overlap, overlap
+from dasd_bench.tasks.plugin_calls import contained
 from dasd_bench.types import Example
 
 
@@ -159,7 +160,7 @@ def lacking(task: Task) -> str | None:
     packages = [package for package in task.packages if importlib.util.find_spec(package) is None]
     if packages:
         return f"needs {', '.join(packages)}: pip install 'dasd-bench[ifeval]'"
-    return task.lacking()
+    return contained(task, "lacking()", task.lacking)
 
 
 def unavailable(spec: RunSpec, task: Task) -> str | None:

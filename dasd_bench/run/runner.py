@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dasd_bench.config.spec import to_yaml
-from dasd_bench.errors import DasdError, PluginError, StoreError
+from dasd_bench.errors import DasdError, PluginError, StoreError, TaskError
 from dasd_bench.results.schema import Arm, RunResults, SeedArm
 from dasd_bench.run.artifacts import missing_files
 from dasd_bench.run.budget import train_summary
@@ -145,10 +145,12 @@ class _Execution:
         return results
 
     def _succeeds(self, arm: ArmStages, stages: Iterable[Stage[Any]]) -> bool:
-        """Runs stages of one arm; an error of the arm's own ends the arm and not the run."""
+        """Runs stages of one arm; an error of the arm's own ends the arm and not the run, a task's ends the run."""
         try:
             for stage in stages:
                 stage.run()
+        except TaskError:
+            raise
         except DasdError as error:
             self.failures.append(f"{arm.who}: {error}")
             self.context.console.warn(f"{arm.who} failed: {error}")

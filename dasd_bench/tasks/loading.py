@@ -7,9 +7,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dasd_bench.errors import DataError, PluginError, did_you_mean
+from dasd_bench.errors import DasdError, DataError, TaskError, did_you_mean
 from dasd_bench.files.jsonl import ENDINGS, numbered_rows, split_file
 from dasd_bench.files.text import kind_of, shown
+from dasd_bench.methods.plugin_calls import file_of, place
+from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.types import Example
 
@@ -52,7 +54,7 @@ def load_rows(
     if folder is not None and folder.is_dir():
         rows = read_split(folder, split, task.data.columns, limit)
         return LoadedRows(rows, f"{folder.name}/{split_file(folder, split).name}", rows_sha256(rows))
-    rows = task.builtin_rows(split)
+    rows = plugin_calls.contained(task, "builtin_rows()", task.builtin_rows, split)
     if rows:
         source = "built-in rows"
     else:
@@ -145,17 +147,19 @@ def examples_of(task: Task, loaded: LoadedRows, split: str) -> list[Example]:
             if not isinstance(row.get(column), str):
                 raise DataError(f"{where}: the column '{column}' must be text, found {kind_of(row.get(column))}.")
         try:
-            example = task.example(row, split, index)
+            example = plugin_calls.example(task, row, split, index)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
-        except (PluginError, OSError, MemoryError):
-            raise
-        except Exception as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else shown(str(error), 200)
+        except TaskError as error:
+            cause = error.__cause__
+            # In a task of this project a row is what is odd; a user's own task may have the fault itself.
+            if not isinstance(cause, Exception) or isinstance(cause, (DasdError, OSError, MemoryError)):
+                raise
+            reason = f"it has no {cause}" if isinstance(cause, KeyError) else shown(str(cause), 200)
             raise DataError(
-                f"{where}: task '{task.name}' cannot use it ({reason or type(error).__name__}); check its columns and "
-                "values."
-            ) from error
+                f"{where}: task '{task.name}' cannot use it ({reason or type(cause).__name__}); check its columns and "
+                f"values, or the task itself ({place(cause, file_of(task))})."
+            ) from cause
         if not example.prompt.strip():
             raise DataError(f"{where}: its prompt is blank.")
         examples.append(example)
