@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dasd_bench.evaluation.confidence import answer_confidence, choice_confidence
-from dasd_bench.reporting.details import group_table
+from dasd_bench.reporting.details import QUARTILES, group_table, quartiles
 from dasd_bench.reporting.diagnostics import class_table, diagnostic_tables, histogram_table, nll_table, outcome_table
 from dasd_bench.reporting.table import Cell, Table
-from dasd_bench.results.quartiles import QUARTILES, quartiles
 from dasd_bench.results.schema import ClassStats, OwnNll, ReferenceNll, RunResults
 
 
