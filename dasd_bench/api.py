@@ -22,10 +22,13 @@ from dasd_bench.methods.context import (
     DualStep,
     Generation,
     Lab,
+    LiveLogits,
     LiveTokens,
+    RolloutLab,
     Rule,
     Sampling,
 )
+from dasd_bench.methods.divergences import forward_kl, generalized_jsd, reverse_kl, sampled_reverse_kl
 from dasd_bench.methods.notes import Note
 from dasd_bench.options import option
 from dasd_bench.registry import Registry, discover
@@ -43,6 +46,7 @@ from dasd_bench.types import (
     ScoredTarget,
     Target,
     TokenScores,
+    TrainExample,
     Verdict,
     kept,
 )
@@ -138,6 +142,7 @@ __all__ = [
     "Example",
     "Generation",
     "Lab",
+    "LiveLogits",
     "LiveTokens",
     "Mark",
     "MathTask",
@@ -147,6 +152,7 @@ __all__ = [
     "NumberTask",
     "Origin",
     "Reason",
+    "RolloutLab",
     "Row",
     "Rule",
     "RunOptions",
@@ -157,16 +163,21 @@ __all__ = [
     "Target",
     "Task",
     "TokenScores",
+    "TrainExample",
     "Verdict",
     "check_rewrites",
     "evaluate",
+    "forward_kl",
+    "generalized_jsd",
     "keep_option",
     "kept",
     "load_results",
     "make_spec",
     "option",
     "plan",
+    "reverse_kl",
     "run",
+    "sampled_reverse_kl",
     "sweep",
     "verdict_of",
 ]

@@ -149,6 +149,10 @@ def _by_task(tasks: Sequence[TaskInfo], tests: Tests) -> list[tuple[TaskInfo, li
     return [(task, changes) for task, changes in found if changes]
 
 
+_SHORT = {"rows": "kept in each row, then by rows"}
+"""What needs more words than its name in "Loss normalised by the number of target tokens: ..."."""
+
+
 def training_lines(run: RunResults, *, named: bool) -> list[str]:
     """What the arms share and where they differ in their denominators."""
     about = "; ".join(part for part in (run.train.line, run.train.budget) if part)
@@ -163,10 +167,10 @@ def training_lines(run: RunResults, *, named: bool) -> list[str]:
     for arm in run.arms:
         if arm.denominator:
             kinds.setdefault(arm.denominator, []).append(arm.label)
-    if len(kinds) == 1:
-        lines.append(f"Loss normalised by the number of {next(iter(kinds))} target tokens.")
-    elif kinds:
-        parts = "; ".join(f"{kind} ({', '.join(arms)})" for kind, arms in kinds.items())
+    if len(kinds) <= 1 and "rows" not in kinds:
+        lines += [f"Loss normalised by the number of {kind} target tokens." for kind in kinds]
+    else:
+        parts = "; ".join(f"{_SHORT.get(kind, kind)} ({', '.join(arms)})" for kind, arms in kinds.items())
         lines.append(f"Loss normalised by the number of target tokens: {parts}.")
     return lines
 

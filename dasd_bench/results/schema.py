@@ -217,7 +217,12 @@ class TargetStats:
 
 @dataclass(slots=True)
 class TrainStats:
-    """What training one adapter took. ``target_tokens`` and ``kept_tokens`` count all epochs."""
+    """What training one adapter took. ``target_tokens`` and ``kept_tokens`` count all epochs.
+
+    ``nll`` is the unweighted mean over all steps' tokens with a static weight, ``clipped_steps`` counts those whose
+    gradient norm was above the limit, ``generated_tokens`` were drawn while training; None in runs made before they
+    were kept.
+    """
 
     steps: int
     target_tokens: int
@@ -226,6 +231,9 @@ class TrainStats:
     final_loss: float | None
     peak_memory_gib: float
     parameters: int = 0
+    nll: float | None = None
+    clipped_steps: int | None = None
+    generated_tokens: int | None = None
 
 
 @dataclass(slots=True)

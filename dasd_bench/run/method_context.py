@@ -25,7 +25,7 @@ from dasd_bench.tasks.base import Task
 from dasd_bench.types import Bytes, Example, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 
 if TYPE_CHECKING:
-    from dasd_bench.engine import ScoreRequest
+    from dasd_bench.engine.requests import ScoreRequest
 
 VERSIONS = {"generate": 2, "dual": 2, "score": 2}
 """The form of each kind of stored engine work; raising one makes its old entries unreachable."""
@@ -91,7 +91,7 @@ class StoreLab:
         sampling: Sampling = GREEDY,
         label: str = "generate",
     ) -> list[Generation]:
-        from dasd_bench.engine import GenerateRequest
+        from dasd_bench.engine.requests import GenerateRequest
 
         encoded = [self._context.chat.encode(prompt) for prompt in prompts]
         seeds = self._sample_seeds(encoded, label, drawn=sampling.temperature > 0)
@@ -137,7 +137,7 @@ class StoreLab:
         keep: str = "none",
         label: str = "dual decode",
     ) -> list[DualGeneration]:
-        from dasd_bench.engine import DualRequest
+        from dasd_bench.engine.requests import DualRequest
 
         decided_by = rule_key(rule, self._source)
         base_ids = [self._context.chat.encode(prompt) for prompt in base]
@@ -198,7 +198,7 @@ class StoreLab:
         return results
 
     def score(self, targets: Sequence[Target], examples: Sequence[Example]) -> list[TokenScores]:
-        from dasd_bench.engine import ScoreRequest
+        from dasd_bench.engine.requests import ScoreRequest
 
         requests = [
             ScoreRequest(self.prompt_ids(example), target.token_ids.tolist(), name=example.id)

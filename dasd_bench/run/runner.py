@@ -97,7 +97,7 @@ class _Execution:
         self.left_out: list[LeftOut] = []
         self.results = RunResults(
             run_id=context.run_dir.name,
-            status="finished",
+            status="partial",
             model=spec.model,
             tasks=[],
             arms=[],
@@ -133,7 +133,8 @@ class _Execution:
             one.release()
         self._measure_drift(finished)
         results.warnings = list(dict.fromkeys(context.console.warnings))
-        results.status = "partial" if self.failures else "finished"
+        if not self.failures:
+            results.status = "finished"
         self._save()
         self._check_complete()
         if context.store.journal is not None and not self.failures:

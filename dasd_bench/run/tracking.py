@@ -27,7 +27,13 @@ from dasd_bench.store.atomic import digest, write_json
 MODULES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
 """Trackers by name, with the module that each needs."""
 
-CURVE = {"loss": "train/loss", "grad_norm": "train/grad_norm", "lr": "train/lr"}
+CURVE = {
+    "loss": "train/loss",
+    "nll": "train/nll",
+    "grad_norm": "train/grad_norm",
+    "clipped": "train/clipped",
+    "lr": "train/lr",
+}
 """Fields of ``metrics.jsonl`` and what they are called in a tracker."""
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.requests import GenerateRequest, LogLikelihood, ScoreRequest
-from dasd_bench.errors import DataError, EngineError, UsageError
+from dasd_bench.errors import DataError, UsageError
 from dasd_bench.evaluation import EvalSettings, MemoryShards, Sample, TaskResult, evaluate
 from dasd_bench.methods.context import Generation
 from dasd_bench.models.chat import ChatTemplate

@@ -75,10 +75,10 @@ class Train(Stage[Trained]):
     def make(self, entry: Entry) -> Row:
         import torch
 
-        from dasd_bench.training.batching import TrainExample
         from dasd_bench.training.distributed import Processes
         from dasd_bench.training.job import TrainJob, do_job
         from dasd_bench.training.launch import launch
+        from dasd_bench.types import TrainExample
 
         context, arm = self.context, self.arm
         context.release()
@@ -105,6 +105,7 @@ class Train(Stage[Trained]):
             out_dir=str(entry.path.resolve()),
             base_model_name=context.spec.model,
             sharded=context.parallel == "fsdp",
+            stop_ids=tuple(sorted(context.stop_ids)),
         )
         if context.processes > 1:
             result = launch(job, examples, context.processes, context.console)
@@ -120,6 +121,9 @@ class Train(Stage[Trained]):
                     seconds=result.seconds,
                     final_loss=result.final_loss,
                     peak_memory_gib=result.peak_memory_gib,
+                    nll=result.nll,
+                    clipped_steps=result.clipped_steps,
+                    generated_tokens=result.generated_tokens,
                 )
             ),
             "skipped": list(result.skipped),
