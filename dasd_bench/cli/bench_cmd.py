@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dasd_bench.cli.models_cmd import console_of, show_table
+from dasd_bench.cli.shared import console_of, show_table
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, unknown_name
 from dasd_bench.registry import shipped_folder

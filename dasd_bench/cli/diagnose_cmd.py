@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.cli.table_cmd import FORMATS, runs_dir_option
+from dasd_bench.cli.shared import runs_dir_option
+from dasd_bench.cli.table_cmd import FORMATS
 from dasd_bench.console import Console
 
 

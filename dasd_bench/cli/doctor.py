@@ -17,7 +17,7 @@ import click
 import psutil
 
 import dasd_bench
-from dasd_bench.cli.models_cmd import console_of, show_table
+from dasd_bench.cli.shared import console_of, show_table
 from dasd_bench.models.files import format_bytes, user_cache_dir
 
 if TYPE_CHECKING:

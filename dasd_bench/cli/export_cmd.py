@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+from dasd_bench.cli.shared import console_of, runs_dir_option
 
 if TYPE_CHECKING:
     from dasd_bench.reporting.card import HubNames

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dasd_bench.cli.models_cmd import show_table
+from dasd_bench.cli.shared import show_table
 from dasd_bench.cli.spec_options import settings_rows
 from dasd_bench.config.spec import PRESETS, EngineConfig, RunSpec
 from dasd_bench.config.training import TrainingConfig

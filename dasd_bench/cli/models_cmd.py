@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from dasd_bench.cli.shared import console_of, show_table
 from dasd_bench.console import Console
 
 accept_licence_option = click.option(
@@ -17,12 +17,6 @@ accept_licence_option = click.option(
     metavar="NAME",
     help="Accept the terms of a model that asks for it (gemma); or set DASD_ACCEPT_LICENCE.",
 )
-
-
-def console_of(context: click.Context, as_json: bool = False) -> Console:
-    """The console of the command line, or an own one where a verb is called alone or speaks JSON."""
-    found = context.find_object(Console)
-    return found if found is not None and not as_json else Console(json_events=as_json)
 
 
 @click.group("models")
@@ -92,21 +86,6 @@ def print_models(console: Console) -> None:
     ]
     show_table(console, header, cells)
     console.result("A local folder, a .gguf file or a hub id (owner/name) will do as --model, too.")
-
-
-def show_table(console: Console, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """A rich table on a terminal, aligned plain lines elsewhere."""
-    if console.is_terminal:
-        import rich.table
-
-        table = rich.table.Table(*header)
-        for row in rows:
-            table.add_row(*row)
-        console.renderable(table)
-        return
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
-        console.result("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @models_group.command("fetch")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+from dasd_bench.cli.shared import console_of, runs_dir_option
 from dasd_bench.errors import DasdError
 
 KINDS = ("scores", "difficulty", "ppl", "notes", "pareto", "training", "cost", "all")

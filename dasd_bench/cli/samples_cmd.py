@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.cli.table_cmd import runs_dir_option
+from dasd_bench.cli.shared import runs_dir_option
 from dasd_bench.console import Console
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.table_cmd import runs_dir_option
+from dasd_bench.cli.shared import runs_dir_option
 from dasd_bench.config.resolve import plugin_folders
 from dasd_bench.console import Console
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.models_cmd import show_table
+from dasd_bench.cli.shared import show_table
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:

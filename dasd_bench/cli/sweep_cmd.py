@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dasd_bench.cli.models_cmd import show_table
 from dasd_bench.cli.run_cmd import run_and_print
+from dasd_bench.cli.shared import show_table
 from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.config.spec import RunSpec

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dasd_bench.cli.shared import console_of, runs_dir_option
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
@@ -15,20 +16,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("terminal", "md", "latex", "csv", "json", "html")
 TABLES = ("scores", "retention", "failures", "targets", "cost", "all")
-
-runs_dir_option = click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    envvar="DASD_RUNS_DIR",
-    help="Folder where runs are looked up by name.",
-)
-
-
-def console_of(context: click.Context) -> Console:
-    """The console of the command line, or a plain one where a verb is called alone."""
-    return context.find_object(Console) or Console()
 
 
 @click.command("table")
