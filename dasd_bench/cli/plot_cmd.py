@@ -53,7 +53,7 @@ def plot_command(
     paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]
     sources = [Source(path, load_run(path)) for path in dict.fromkeys(paths)]
     wanted = list(KINDS[:-1]) if "all" in kinds else list(dict.fromkeys(kinds))
-    folder = output or sources[0].path / "plots"
+    folder = output or sources[0].directory.plots
     drawn = draw(sources, wanted)
     for one in drawn:
         if isinstance(one, Nothing):

@@ -15,7 +15,7 @@ from dasd_bench.errors import DataError, StoreError, UsageError, unknown_name
 from dasd_bench.evaluation.regrade import Graded, regrade
 from dasd_bench.methods.base import BASE
 from dasd_bench.registry import Registry
-from dasd_bench.results.directory import RESULTS_FILE, RunDirectory
+from dasd_bench.results.directory import RunDirectory
 from dasd_bench.results.runs import read_manifest
 from dasd_bench.results.samples import Sample, read_samples, write_samples
 from dasd_bench.results.schema import RunResults, TaskScore
@@ -100,7 +100,7 @@ def regrade_run(
     for name in tasks:
         if name not in known:
             raise unknown_name(f"task of run {run.name}", name, known)
-    results = RunResults.load(run) if (run / RESULTS_FILE).exists() else None
+    results = RunResults.load(run) if RunDirectory(run).results.exists() else None
     done = []
     for name in tasks or known:
         mine = [one for one in answers if one.task == name]
@@ -190,4 +190,4 @@ def _note(run: Path, done: Sequence[Regraded]) -> None:
             "changed": [asdict(change) for one in done for change in one.changes],
         }
     )
-    write_json(run / "manifest.json", manifest)
+    write_json(RunDirectory(run).manifest, manifest)
