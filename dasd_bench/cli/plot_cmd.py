@@ -25,7 +25,10 @@ KINDS = ("scores", "difficulty", "ppl", "notes", "pareto", "training", "cost", "
     help="What to draw (repeatable).",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder [default: RUN/plots of the first]."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder [default: plots/ of the first RUN].",
 )
 @runs_dir_option
 @click.pass_context

@@ -1,4 +1,4 @@
-"""What several verbs need: the console, the option that says where runs lie, and plain lists as tables."""
+"""What several verbs share: the console, options, a plain table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import click
 
 from dasd_bench.console import Console
+
+FORMATS = ("terminal", "md", "latex", "csv", "json", "html")
+"""Formats of tables."""
 
 runs_dir_option = click.option(
     "--runs-dir",
@@ -20,7 +23,7 @@ runs_dir_option = click.option(
 
 
 def console_of(context: click.Context, as_json: bool = False) -> Console:
-    """The console of the command line, or an own one where a verb is called alone or speaks JSON."""
+    """The console of the command line, or one of its own where a verb is called alone or speaks JSON."""
     found = context.find_object(Console)
     return found if found is not None and not as_json else Console(json_events=as_json)
 

@@ -179,8 +179,8 @@ def interrupted_line(context: RunContext) -> str:
         done[stage.name] = done.get(stage.name, 0) + 1
     saved = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in done.items())
     return (
-        f"Interrupted. Saved: {saved or 'no whole stage yet'}; of the stage that was running, its finished requests or "
-        f"its last training checkpoint. Go on where it was: {command_line()}  (run directory: {context.run_dir})"
+        f"Interrupted. Saved: {saved or 'no complete stage yet'}; of the running stage, its finished requests or its "
+        f"last training checkpoint. Resume with: {command_line()}  (run directory: {context.run_dir})"
     )
 
 
@@ -196,5 +196,5 @@ def closing_lines(results: RunResults, run_dir: Path, seconds: float) -> list[st
         f"Stages: {computed} computed, {reused} reused from the store. "
         f"{format_seconds(seconds)} in all, peak memory {peak_memory_gib():.2f} GiB of "
         f"{psutil.virtual_memory().total / GIB:.0f} GiB.",
-        f"Results saved to {run_dir}  (table again: dasd-bench table {run_dir})",
+        f"Results saved to {run_dir}  (show the table: dasd-bench table {run_dir})",
     ]

@@ -21,6 +21,7 @@ from dasd_bench.run.context import RunContext
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.store import stage_key
+from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.base import Task
 from dasd_bench.types import Bytes, Example, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 
@@ -215,7 +216,9 @@ class StoreLab:
         for name in dict.fromkeys(example.task for example in examples):
             where = [index for index, example in enumerate(examples) if example.task == name]
             task = self._context.registry.task(name).item
-            graded = task.grade_all([examples[index] for index in where], [texts[index] for index in where])
+            graded = plugin_calls.grade_all(
+                task, [examples[index] for index in where], [texts[index] for index in where]
+            )
             verdicts.update(zip(where, graded, strict=True))
         return [verdicts[index] for index in range(len(examples))]
 
@@ -272,7 +275,7 @@ class StoreLab:
         text = self._context.tokenizer.decode(ids[:-1].tolist(), skip_special_tokens=True)
         marks = np.zeros(len(ids), dtype=np.uint8)
         marks[-1] = Mark.END
-        spans = self._task(example).answer_spans(example, text)
+        spans = plugin_calls.answer_spans(self._task(example), example, text)
         if spans:
             ends = self._character_ends(ids[:-1])
             starts = [0, *ends[:-1]]
@@ -335,7 +338,7 @@ def rule_key(rule: Rule, source: str) -> list[object]:
     for field, value in fields.items():
         if not _plain(value):
             raise PluginError(
-                f"{name}: field '{field}' is a {type(value).__name__}; use numbers, texts, or tuples or sets of them."
+                f"{name}: field '{field}' is a {type(value).__name__}; use numbers, strings, or tuples or sets of them."
             )
     file = Path(str(sys.modules[kind.__module__].__file__))
     return [source, kind.__qualname__, source_hash(file), fields]

@@ -74,7 +74,7 @@ def find_answers(run: Path) -> list[Answers]:
     for folder, seed, one in directory.arms():
         found += [Answers(one.samples(task), task, folder, seed) for task in one.evaluated()]
     if not found:
-        raise StoreError(f"{run} holds no completions; run its command again to make them.")
+        raise StoreError(f"{run} has no completions; rerun its command to generate them.")
     return found
 
 
@@ -127,14 +127,14 @@ def rows_of_run(run: Path, spec: RunSpec, registry: Registry, name: str, allow_c
     """The rows that a task of a run was scored on, checked against the hash in its manifest."""
     task = registry.task(name).item
     if task.unsafe_code and not allow_code:
-        raise UsageError(f"Task '{name}' runs code that the model wrote: give --confirm-run-unsafe-code.")
+        raise UsageError(f"Task '{name}' executes model-written code; allow it with --confirm-run-unsafe-code.")
     loaded = test_rows_of(spec, task, retention=name not in spec.tasks)
     noted = [one for one in read_manifest(run).get("tasks", []) if one.get("name") == name]
     wanted = (noted[0].get("evaluation") or {}).get("rows_sha256") if noted else None
     if wanted is not None and wanted != loaded.sha256:
         raise DataError(
             f"The rows of '{name}' from {loaded.source} are not those that {run.name} was scored on; "
-            "give --data-dir the folder as it was."
+            "give --data-dir the original folder."
         )
     return loaded.rows
 

@@ -68,7 +68,7 @@ class Targets(Stage[list[Target]]):
         lab = StoreLab(self.context, self.drawn_with, self.own_arm.plugin.sha256)
         targets = plugin_calls.targets(self.own_arm.method, self.examples, lab, self.context.vocabulary_size)
         if not targets:
-            raise TrainingError(f"Method '{self.label}' made no target at all; every example was dropped.")
+            raise TrainingError(f"Method '{self.label}' made no targets, because it dropped every example.")
         entry.put(TARGETS, ragged_bytes(*pack(targets)))
         return {"method": self.label, "targets": len(targets), "warnings": console.warnings[before:]}
 
