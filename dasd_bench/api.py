@@ -29,6 +29,7 @@ from dasd_bench.methods.context import (
     Sampling,
 )
 from dasd_bench.methods.divergences import forward_kl, generalized_jsd, reverse_kl, sampled_reverse_kl
+from dasd_bench.methods.notes import Note
 from dasd_bench.options import option
 from dasd_bench.registry import Registry, discover
 from dasd_bench.results.schema import RunResults
@@ -36,7 +37,6 @@ from dasd_bench.run.options import RunOptions
 from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
 from dasd_bench.tasks.code import CodeTask
 from dasd_bench.tasks.families import ChoiceTask, MathTask, NumberTask
-from dasd_bench.training.batching import TrainExample
 from dasd_bench.types import (
     Example,
     Mark,
@@ -46,6 +46,7 @@ from dasd_bench.types import (
     ScoredTarget,
     Target,
     TokenScores,
+    TrainExample,
     Verdict,
     kept,
 )
@@ -147,6 +148,7 @@ __all__ = [
     "MathTask",
     "Message",
     "Method",
+    "Note",
     "NumberTask",
     "Origin",
     "Reason",

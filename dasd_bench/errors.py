@@ -37,12 +37,12 @@ class PluginError(DasdError):
     """A method or task plugin that does not keep the plugin contract; the message names the file."""
 
 
+class TaskError(PluginError):
+    """A task plugin failed: it concerns every arm of a run, not one."""
+
+
 class TrainingError(DasdError):
     """Training cannot start or go on (no weight above zero, divergence); names step and examples."""
-
-
-class EngineError(DasdError):
-    """The engine refuses a request (prompt longer than the context, NaN logits); names the item."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

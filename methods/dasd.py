@@ -16,9 +16,9 @@ tau = 0 of the gate is pure base output (``keep`` then protects nothing), tau > 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from dasd_bench.api import (
     Lab,
     Message,
     Method,
+    Note,
     Origin,
     Rule,
     Sampling,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNSET = -1.0
+
+IDLE = 0.01
+"""Below this share of replaced tokens a gate has next to no effect."""
 
 RULES = (
     "confidence-gate",
@@ -65,20 +69,33 @@ class Dasd(Method):
     name = "dasd"
     summary = "DASD: answer-aware candidates, kept or replaced by the base model's confidence."
     paper = "arXiv 2606.00628"
+    notes: ClassVar[tuple[Note, ...]] = (
+        Note("ungated_right", "ungated", "share", "ungated rewrites that are correct", shown=False),
+        Note("gate_broke", "gate broke", "sum", "answers that only the gate made wrong"),
+        Note("gate_mended", "gate fixed", "sum", "answers that only the gate made right"),
+        Note(
+            "gated_replaced",
+            "in gated",
+            "share",
+            "tokens of the gated answers that the gate took from the base, rejected answers included",
+            of="gated_tokens",
+            against="tau",
+        ),
+    )
 
     rule: str = option("confidence-gate", help="The gate; see the module's docstring.", choices=RULES)
     tau: float = option(
         -1.0,
-        help="Confidence threshold, 0 to 2, above 1 for no gate (default 0.9); of candidate-floor the least "
+        help="Confidence threshold, 0 to 2; above 1 = ungated (default 0.9). For candidate-floor, the minimum "
         "probability, below 0.5 (default 0.4).",
         minimum=0.0,
         maximum=2.0,
     )
-    alpha: float = option(0.1, help="relative-floor: share of the base's peak.", minimum=0.0, maximum=1.0)
+    alpha: float = option(0.1, help="relative-floor: fraction of the base's top probability.", minimum=0.0, maximum=1.0)
     k: float = option(2.5, help="loss-mask: token perplexity above which a token may be masked.", minimum=1.0)
     on_wrong: str = option(
         "rewrite",
-        help="Where the gated answer is refused: the ungated rewrite (else gold), gold, or drop the example.",
+        help="What replaces a rejected gated answer: the ungated rewrite (or else gold), gold, or drop the example.",
         choices=("rewrite", "gold", "drop"),
     )
     prompt: str = option(
@@ -88,9 +105,9 @@ class Dasd(Method):
         0.0, help="Sampling temperature of both streams; 0 is greedy.", minimum=0.0, maximum=5.0
     )
     top_p: float = option(1.0, help="Nucleus truncation of both streams.", minimum=0.01, maximum=1.0)
-    top_k: int = option(0, help="Top-k truncation of both streams; 0 is off.", minimum=0)
+    top_k: int = option(0, help="Top-k truncation of both streams; 0 disables it.", minimum=0)
     min_length_ratio: float = option(
-        0.3, help="Refuse answers shorter than this share of the gold answer.", minimum=0.0, maximum=1.0
+        0.3, help="Reject answers shorter than this fraction of the gold answer.", minimum=0.0, maximum=1.0
     )
     keep: str = keep_option("end")
 
@@ -109,8 +126,26 @@ class Dasd(Method):
         """How both streams draw their proposals."""
         return Sampling(self.temperature, self.top_p, self.top_k)
 
+    @property
+    def ungated(self) -> bool:
+        """True where the options take every candidate, so that no effect of a gate is to be expected."""
+        if self.rule in ("confidence-gate", "random-gate"):
+            return self.tau > 1
+        if self.rule in ("reversed-gate", "candidate-floor"):
+            return self.tau == 0
+        return self.rule == "relative-floor" and self.alpha == 0
+
     def stochastic(self) -> bool:
         return self.temperature > 0 or self.rule == "random-gate"
+
+    def remark(self, notes: Mapping[str, float]) -> str:
+        share = notes.get("gated_replaced", 1.0)
+        if self.ungated or share >= IDLE:
+            return ""
+        return (
+            f"the gate replaced only {100 * share:.1f} % of the tokens of its answers, so this row is in effect "
+            "self-distill; check its rule and tau"
+        )
 
     def make_targets(self, examples: Sequence[Example], lab: Lab) -> list[Target]:
         budgets = [lab.new_tokens(example) for example in examples]

@@ -1,6 +1,6 @@
 """Generalized knowledge distillation (GKD, arXiv 2306.13649), the teacher being the model itself with the gold answer.
 
-For a share ``share`` (GKD's lambda) of each batch the live model draws an answer, for the rest the gold answer is
+For a share ``share`` (GKD's lambda) of each batch the live model generates an answer, for the rest the gold answer is
 taken; on both, the loss of a token is the generalized JSD between the teacher, p(.|x, y*, y_<t), and the model,
 p(.|x, y_<t). ``beta`` 0 is KL(teacher || model), 1 is KL(model || teacher), between them the JSD of GKD's equation 1.
 The teacher's weights are the untrained model's (``base``) or the current ones without gradient (``live``).
@@ -40,15 +40,17 @@ class Gkd(Method):
     """The mean is over the tokens of a batch, drawn and gold alike, as in TRL's trainer."""
 
     name = "gkd"
-    summary = "GKD: generalized JSD to the same model that sees the gold answer, partly on the model's own draws."
+    summary = "GKD: generalized JSD to the same model that sees the gold answer, partly on the model's own completions."
     paper = "arXiv 2306.13649"
     rollouts = True
 
     teacher: str = option("base", help="Weights of the teacher: untrained or current.", choices=("base", "live"))
-    share: float = option(0.5, help="Share of answers that the live model draws (lambda).", minimum=0.0, maximum=1.0)
+    share: float = option(
+        0.5, help="Share of answers that the live model generates (lambda).", minimum=0.0, maximum=1.0
+    )
     beta: float = option(0.5, help="0 forward KL, 1 reverse KL, between them the JSD.", minimum=0.0, maximum=1.0)
     temperature: float = option(0.9, help="Sampling temperature; 0 is greedy.", minimum=0.0, maximum=5.0)
-    new_tokens: int = option(128, help="Most tokens of a drawn answer.", minimum=1)
+    new_tokens: int = option(128, help="Generation budget in tokens.", minimum=1)
 
     def teacher_prompts(self, examples: Sequence[Example], lab: Lab) -> list[list[list[Message]]]:
         texts = [TEACHER.format(prompt=one.prompt, reference=one.reference) for one in examples]

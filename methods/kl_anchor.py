@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KlAnchor(Method):
-    """Strength 0 is plain SFT, at a higher price."""
+    """Strength 0 is plain SFT, at a higher cost."""
 
     name = "kl-anchor"
     summary = "Plain SFT with a KL anchor to the untrained model."

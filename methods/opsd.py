@@ -1,11 +1,11 @@
-"""On-policy self-distillation (OPSD, arXiv 2601.18734): the model's own draws, scored by itself with the gold solution.
+"""On-policy self-distillation (OPSD, arXiv 2601.18734): the model judges its own completions with the solution.
 
 y ~ p(.|x); L = mean_t D_beta(p_0(.|x, y*, y_<t), p(.|x, y_<t)), the teacher fixed at the untrained weights. Defaults
 are those of the paper's third version: ``beta`` 0, which is KL(teacher || model), and ``clip`` .05 (.06 for 8B). As
 in the authors' code the clip acts on what each vocabulary entry adds to a token's divergence, not on the sum.
 
-Cost: decoding a batch of answers at every step takes most of the time; then one forward pass of the base per pack on
-a prompt with the solution in it, and the logits of both, 128 tokens at a time.
+Cost: generating a batch of answers at every step takes most of the time; then one forward pass of the base per pack
+on a prompt with the solution in it, and the logits of both, 128 tokens at a time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Opsd(Method):
     """The mean is over the tokens of a batch, as in the authors' code."""
 
     name = "opsd"
-    summary = "OPSD: the model's own draws, pulled towards the untrained model that sees the solution."
+    summary = "OPSD: the model's own completions, pulled towards the untrained model that sees the solution."
     paper = "arXiv 2601.18734"
     rollouts = True
     teacher = "base"
@@ -60,11 +60,11 @@ class Opsd(Method):
     clip: float = option(0.05, help="Most that one vocabulary entry adds, in nats; 0 for no limit.", minimum=0.0)
     loss_top_k: int = option(0, help="Teacher's likeliest tokens that the loss sees; 0 for all.", minimum=0)
     temperature: float = option(
-        1.1, help="Temperature of drawing and of both distributions.", minimum=0.05, maximum=5.0
+        1.1, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0
     )
-    top_p: float = option(0.95, help="Nucleus truncation of drawing.", minimum=0.01, maximum=1.0)
-    top_k: int = option(20, help="Top-k truncation of drawing; 0 is off.", minimum=0)
-    new_tokens: int = option(256, help="Most tokens of a drawn answer (the authors': 1024).", minimum=1)
+    top_p: float = option(0.95, help="Nucleus truncation while sampling.", minimum=0.01, maximum=1.0)
+    top_k: int = option(20, help="Top-k truncation while sampling; 0 is off.", minimum=0)
+    new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
 
     def teacher_prompts(self, examples: Sequence[Example], lab: Lab) -> list[list[list[Message]]]:
         texts = [TEACHER.format(prompt=one.prompt, reference=one.reference) for one in examples]

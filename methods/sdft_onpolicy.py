@@ -7,8 +7,8 @@ reverse, between them a JSD.
 
 This is not the off-policy SDFT of arXiv 2402.13669, which is ``self-distill`` here.
 
-Cost: decoding a batch of answers at every step takes most of the time; then one forward pass of the teacher per pack
-on a prompt with the gold answer in it, the logits of both (128 tokens at a time), and for ``ema`` a copy of the
+Cost: generating a batch of answers at every step takes most of the time; then one forward pass of the teacher per
+pack on a prompt with the gold answer in it, the logits of both (128 tokens at a time), and for ``ema`` a copy of the
 trained weights.
 """
 
@@ -47,7 +47,7 @@ class SdftOnPolicy(Method):
     """An answer of ``skip`` tokens or fewer counts as a loss of 0, as in TRL's trainer."""
 
     name = "sdft-onpolicy"
-    summary = "On-policy SDFT: the model's own draws, pulled towards the same model that sees the gold answer."
+    summary = "On-policy SDFT: the model's own completions, pulled towards the same model that sees the gold answer."
     paper = "arXiv 2601.19897"
     rollouts = True
     denominator = "rows"
@@ -66,9 +66,9 @@ class SdftOnPolicy(Method):
     )
     skip: int = option(3, help="First tokens of an answer that have no loss.", minimum=0)
     temperature: float = option(
-        1.0, help="Temperature of drawing and of both distributions.", minimum=0.05, maximum=5.0
+        1.0, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0
     )
-    new_tokens: int = option(256, help="Most tokens of a drawn answer (the authors': 1024).", minimum=1)
+    new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
 
     def teacher_prompts(self, examples: Sequence[Example], lab: Lab) -> list[list[list[Message]]]:
         texts = [TEACHER.format(prompt=one.prompt, reference=one.reference) for one in examples]

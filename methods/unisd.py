@@ -42,7 +42,7 @@ QUESTION = "Question:\n{prompt}\n\nNow answer this last question in your own way
 
 @dataclass(frozen=True)
 class UniSd(Method):
-    """Without agreement (``none``) this is ``sdft-onpolicy`` with UniSD's defaults, at the price of a pass more."""
+    """Without agreement (``none``) this is ``sdft-onpolicy`` with UniSD's defaults, at the cost of one more pass."""
 
     name = "unisd"
     summary = "UniSD: on-policy self-distillation, weighted by how far teachers with other contexts agree."
@@ -75,9 +75,9 @@ class UniSd(Method):
         0.0, help="0 KL(teacher || model), 1 KL(model || teacher), else JSD.", minimum=0.0, maximum=1.0
     )
     temperature: float = option(
-        0.7, help="Temperature of drawing and of both distributions.", minimum=0.05, maximum=5.0
+        0.7, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0
     )
-    new_tokens: int = option(256, help="Most tokens of a drawn answer (the authors': 1024).", minimum=1)
+    new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
 
     def teacher_prompts(self, examples: Sequence[Example], lab: Lab) -> list[list[list[Message]]]:
         found = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+from dasd_bench.cli.shared import console_of, runs_dir_option
 
 if TYPE_CHECKING:
     from dasd_bench.reporting.card import HubNames
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @click.option(
     "--to", "form", type=click.Choice(("hf-card",)), default="hf-card", show_default=True, help="What to write."
 )
-@click.option("--row", help="Only this row's adapters (see: dasd-bench table RUN) [default: all].")
+@click.option("--row", help="Only the adapters of this row (see: dasd-bench table RUN) [default: all].")
 @click.option("--seed", type=int, help="Only this seed's adapters [default: all].")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Copy adapter and card there [default: write the card beside each adapter].",
+    help="Copy adapter and card there [default: write the card next to each adapter].",
 )
 @runs_dir_option
 @click.pass_context
@@ -38,9 +38,9 @@ def export_command(
     output: Path | None,
     runs_dir: Path,
 ) -> None:
-    """A model card (README.md) for the adapters of RUN: metadata that the hub reads, scores, table, command, limits.
+    """Write a model card (README.md) for the adapters of RUN: hub metadata, scores, table, command, limits.
 
-    With --output the adapter is copied too and names its base model as the hub does: a folder to upload as it is.
+    With --output the adapter is copied as well and names its base model by hub id, so the folder is ready to upload.
     """
     from dasd_bench.reporting.card import adapters, export_cards
     from dasd_bench.reporting.plots.source import Source

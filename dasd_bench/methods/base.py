@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 
 from dasd_bench.errors import PluginError, UsageError
+from dasd_bench.methods.notes import Note, check_notes
 from dasd_bench.methods.plugin_calls import call, file_of
 from dasd_bench.options import check_range, convert_options, option, option_rules
-from dasd_bench.types import Bools, Example, Floats, Message, ScoredTarget, Target, kept
+from dasd_bench.types import Bools, Example, Floats, Message, ScoredTarget, Target, TrainExample, kept
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dasd_bench.methods.context import Lab, LiveLogits, LiveTokens, RolloutLab
-    from dasd_bench.training.batching import TrainExample
 
 Denominator = Literal["kept", "all", "rows"]
 Scope = Literal["token", "batch"]
@@ -43,7 +43,8 @@ class Method:
     ``online_weights`` see: the model without its adapter (``base``), as it is now (``live``), or an exponential moving
     average of its trained weights (``ema``). ``rollouts`` asks for targets drawn from the live model at every optimiser
     step by ``rollout``. ``card`` holds
-    the training options of the authors, by name, for runs with ``--budget card``.
+    the training options of the authors, by name, for runs with ``--budget card``. ``notes`` declares what the method
+    counts in ``Target.notes``: each becomes a column of the tables of targets.
     """
 
     name: ClassVar[str] = ""
@@ -56,6 +57,7 @@ class Method:
     teacher: ClassVar[Teacher] = "none"
     rollouts: ClassVar[bool] = False
     card: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    notes: ClassVar[tuple[Note, ...]] = ()
 
     def stochastic(self) -> bool:
         """True where ``make_targets`` draws random numbers, so that every seed makes its own targets."""
@@ -105,6 +107,13 @@ class Method:
         """Optimiser steps between two updates of an ``ema`` teacher; a method may make it an option."""
         return 1
 
+    def remark(self, notes: Mapping[str, float]) -> str:
+        """What a reader must know of this row, judged by its declared notes (means over seeds); empty for nothing.
+
+        It goes into captions and warnings as ``label: remark.``, so it starts in lower case and has no full stop.
+        """
+        return ""
+
 
 KEEP_CHOICES = ("none", "end", "end+format")
 
@@ -113,7 +122,7 @@ def keep_option(default: str = "end") -> Any:
     """The option every selector has: which tokens it may neither replace nor mask."""
     return option(
         default,
-        help="Tokens never replaced nor masked: none, end (the end-of-turn token), end+format (answer markers too).",
+        help="Tokens never replaced or masked: none, end (the end-of-turn token), end+format (also answer markers).",
         choices=KEEP_CHOICES,
     )
 
@@ -146,6 +155,8 @@ def validate_method(method: type[Method], where: str) -> None:
             raise PluginError(f"{where}: option '{f.name}' of '{method.name}' has no help text: use option(...).")
         if not isinstance(f.default, (bool, int, float, str)):
             raise PluginError(f"{where}: option '{f.name}' of '{method.name}' must be a bool, int, float or str.")
+    numbers = {f.name for f in dataclasses.fields(method) if type(f.default) in (int, float)}
+    check_notes(method.notes, numbers, f"{where}: method '{method.name}'")
     overrides_online = method.online_weights is not Method.online_weights
     if method.online != overrides_online:
         raise PluginError(

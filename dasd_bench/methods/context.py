@@ -5,101 +5,24 @@ The contract only; the pipeline builds the real lab (:mod:`dasd_bench.run.method
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from dasd_bench.types import Bytes, Example, Finish, Floats, Ints, Message, Target, TokenScores, Verdict
+from dasd_bench.engine.types import GREEDY as GREEDY
+from dasd_bench.engine.types import Choice as Choice
+from dasd_bench.engine.types import DualGeneration as DualGeneration
+from dasd_bench.engine.types import DualStep as DualStep
+from dasd_bench.engine.types import Generation as Generation
+from dasd_bench.engine.types import Sampling as Sampling
+from dasd_bench.engine.types import StepRule as StepRule
+from dasd_bench.engine.types import TokenScores as TokenScores
+from dasd_bench.types import Bytes, Example, Ints, Message, Target, TrainExample, Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from dasd_bench.training.batching import TrainExample
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How a token is drawn. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 switch truncation off.
-
-    Order as in transformers: temperature, then top-k, then top-p.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-
-
-GREEDY = Sampling()
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One sampled or greedy completion.
-
-    ``token_ids`` int32 [T] includes the end token where one was produced; ``logp`` float32 [T] is the model's
-    log-probability of each (temperature 1, no truncation); ``text`` has special tokens left out.
-    """
-
-    token_ids: Ints
-    logp: Floats
-    text: str
-    finish: Finish
-
-
-@dataclass(frozen=True, slots=True)
-class DualGeneration:
-    """One completion decoded with two contexts that share every generated token. All arrays have length T.
-
-    ``origin`` uint8 (:class:`~dasd_bench.types.Origin`); ``base_logp`` and ``reference_logp`` float32 of the
-    chosen token under each context; ``base_entropy`` nats and ``base_top1_logp`` of the base context;
-    ``base_token`` and ``reference_token`` int32: what each stream proposed; ``keep`` uint8: 1 where ``keep`` protected
-    the candidate.
-    """
-
-    token_ids: Ints
-    origin: Bytes
-    base_logp: Floats
-    reference_logp: Floats
-    base_entropy: Floats
-    base_top1_logp: Floats
-    base_token: Ints
-    reference_token: Ints
-    keep: Bytes
-    text: str
-    finish: Finish
-
-
-@dataclass(frozen=True, slots=True)
-class DualStep:
-    """One decoding step of B live examples, as a rule sees it (torch tensors on the model's device).
-
-    ``base_logp`` and ``reference_logp`` float32 [B, V], normalised; ``base_token`` and ``reference_token`` int64
-    [B], each stream's own greedy or sampled proposal; ``uniform`` float32 [B], one draw per example from its own
-    seeded generator; ``position`` int64 [B], the index of the token about to be chosen; ``keep`` bool [B]: the
-    candidate ``reference_token`` is one that ``keep`` protects here.
-    """
-
-    base_logp: Tensor
-    reference_logp: Tensor
-    base_token: Tensor
-    reference_token: Tensor
-    uniform: Tensor
-    position: Tensor
-    keep: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a rule decides: ``token`` int64 [B] and ``origin`` uint8 [B] (CANDIDATE or BASE)."""
-
-    token: Tensor
-    origin: Tensor
-
-
-StepRule = Callable[[DualStep], Choice]
-"""What the engine asks at each step of dual-context decoding."""
 
 
 @dataclass(frozen=True)

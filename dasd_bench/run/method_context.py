@@ -21,11 +21,12 @@ from dasd_bench.run.context import RunContext
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.store import stage_key
+from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.base import Task
 from dasd_bench.types import Bytes, Example, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 
 if TYPE_CHECKING:
-    from dasd_bench.engine import ScoreRequest
+    from dasd_bench.engine.requests import ScoreRequest
 
 VERSIONS = {"generate": 2, "dual": 2, "score": 2}
 """The form of each kind of stored engine work; raising one makes its old entries unreachable."""
@@ -91,7 +92,7 @@ class StoreLab:
         sampling: Sampling = GREEDY,
         label: str = "generate",
     ) -> list[Generation]:
-        from dasd_bench.engine import GenerateRequest
+        from dasd_bench.engine.requests import GenerateRequest
 
         encoded = [self._context.chat.encode(prompt) for prompt in prompts]
         seeds = self._sample_seeds(encoded, label, drawn=sampling.temperature > 0)
@@ -137,7 +138,7 @@ class StoreLab:
         keep: str = "none",
         label: str = "dual decode",
     ) -> list[DualGeneration]:
-        from dasd_bench.engine import DualRequest
+        from dasd_bench.engine.requests import DualRequest
 
         decided_by = rule_key(rule, self._source)
         base_ids = [self._context.chat.encode(prompt) for prompt in base]
@@ -198,7 +199,7 @@ class StoreLab:
         return results
 
     def score(self, targets: Sequence[Target], examples: Sequence[Example]) -> list[TokenScores]:
-        from dasd_bench.engine import ScoreRequest
+        from dasd_bench.engine.requests import ScoreRequest
 
         requests = [
             ScoreRequest(self.prompt_ids(example), target.token_ids.tolist(), name=example.id)
@@ -215,7 +216,9 @@ class StoreLab:
         for name in dict.fromkeys(example.task for example in examples):
             where = [index for index, example in enumerate(examples) if example.task == name]
             task = self._context.registry.task(name).item
-            graded = task.grade_all([examples[index] for index in where], [texts[index] for index in where])
+            graded = plugin_calls.grade_all(
+                task, [examples[index] for index in where], [texts[index] for index in where]
+            )
             verdicts.update(zip(where, graded, strict=True))
         return [verdicts[index] for index in range(len(examples))]
 
@@ -272,7 +275,7 @@ class StoreLab:
         text = self._context.tokenizer.decode(ids[:-1].tolist(), skip_special_tokens=True)
         marks = np.zeros(len(ids), dtype=np.uint8)
         marks[-1] = Mark.END
-        spans = self._task(example).answer_spans(example, text)
+        spans = plugin_calls.answer_spans(self._task(example), example, text)
         if spans:
             ends = self._character_ends(ids[:-1])
             starts = [0, *ends[:-1]]
@@ -335,7 +338,7 @@ def rule_key(rule: Rule, source: str) -> list[object]:
     for field, value in fields.items():
         if not _plain(value):
             raise PluginError(
-                f"{name}: field '{field}' is a {type(value).__name__}; use numbers, texts, or tuples or sets of them."
+                f"{name}: field '{field}' is a {type(value).__name__}; use numbers, strings, or tuples or sets of them."
             )
     file = Path(str(sys.modules[kind.__module__].__file__))
     return [source, kind.__qualname__, source_hash(file), fields]

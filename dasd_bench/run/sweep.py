@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from dasd_bench.config.renamed import new_name
 from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_commas
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError
@@ -117,10 +118,11 @@ def parse_grid(items: Sequence[str]) -> list[Point]:
         if not sep or not dot or not key or not values:
             raise UsageError(f"--grid {item}: write NAME=VALUE,VALUE, for instance training.lr=5e-5,2e-4.")
         if section == "engine":
-            raise UsageError(f"--grid {item}: the engine's options do not change what is learned; use --set.")
-        if name.strip() in axes or len(set(values)) != len(values):
+            raise UsageError(f"--grid {item}: engine options do not change training; use --set.")
+        name = f"{section}.{new_name(section, key)}"
+        if name in axes or len(set(values)) != len(values):
             raise UsageError(f"--grid {item}: named twice.")
-        axes[name.strip()] = values
+        axes[name] = values
     if not axes:
         raise UsageError("A sweep needs a grid: --grid training.lora_rank=8,64 --grid training.lr=5e-5,2e-4.")
     return grid_points(axes)
@@ -145,7 +147,7 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
     check_axes(specs[0], points[0])
     labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
     if not labels:
-        raise UsageError("A sweep tunes methods, and 'base' is none; name one with --method.")
+        raise UsageError("A sweep tunes methods, and 'base' is not a method; name one with --method.")
     folder = options.output or sweep_folder(spec, points)
     surface = Surface(points, labels)
     data = load(specs[0], registry, console)
@@ -164,7 +166,7 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
             add_failure(surface)
         save_surface(folder / "sweep.json", one, surface, "partial")
     if all(cell.failed for cells in surface.cells.values() for cell in cells):
-        raise DasdError("No arm finished at any point of the grid; look at the warnings above.")
+        raise DasdError("No arm finished at any point of the grid; see the warnings above.")
     return surface
 
 
@@ -192,7 +194,7 @@ def check_axes(spec: RunSpec, point: Point) -> None:
             elif section == "method" and option in named:
                 stronger = f"{name}.{option} is set to {named[option]}"
             if stronger:
-                raise UsageError(f"--grid {key}: {stronger}, so the grid would not reach it; leave out one of the two.")
+                raise UsageError(f"--grid {key}: {stronger}, so the grid could not change it; remove one of the two.")
 
 
 def point_spec(spec: RunSpec, point: Point) -> RunSpec:
@@ -273,7 +275,7 @@ def save_surface(path: Path, spec: RunSpec, surface: Surface, status: str, comma
         {
             "schema": SCHEMA_VERSION,
             "status": status,
-            "selected_by": "mean score on validation rows, then lowest nll of the base's own right answers",
+            "selected_by": "mean score on validation rows, then lowest NLL of the base's own correct answers",
             "seeds": list(spec.seeds),
             "validation_rows": surface.rows,
             "base": surface.base,

@@ -19,12 +19,13 @@ from dasd_bench.models.load import load_model, load_tokenizer
 from dasd_bench.registry import discover
 from dasd_bench.store.atomic import write_json
 from dasd_bench.store.store import load_ragged, save_ragged
-from dasd_bench.training.batching import TrainExample, check_alike
+from dasd_bench.training.batching import check_alike
 from dasd_bench.training.distributed import Processes
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.quantize import quantize
 from dasd_bench.training.rollouts import Decoding
 from dasd_bench.training.trainer import TrainResult, train
+from dasd_bench.types import TrainExample
 
 ARRAYS = ("prompt_ids", "target_ids", "weights", "keep")
 COLUMN = "column:"

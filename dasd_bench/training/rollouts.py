@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import EngineSettings, GenerateRequest
 from dasd_bench.errors import UsageError
 from dasd_bench.methods.base import Method
 from dasd_bench.methods.context import GREEDY, Generation, Sampling
 from dasd_bench.methods.plugin_calls import rollout
 from dasd_bench.store.atomic import digest
-from dasd_bench.training.batching import Row, TrainExample, build_row, check_alike, numbered
+from dasd_bench.training.batching import Row, build_row, check_alike, numbered
 from dasd_bench.training.distributed import Processes
+from dasd_bench.types import TrainExample
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ def check_rollouts(method: Method, *, sharded: bool) -> None:
     """Raises :class:`UsageError` where rollouts cannot be had."""
     if method.rollouts and sharded:
         raise UsageError(
-            f"Method '{method.name}' draws completions while it trains, which layers cut over processes cannot do; "
+            f"Method '{method.name}' draws completions during training, which sharded layers do not support; "
             "use --parallel data."
         )
 
@@ -81,7 +83,7 @@ class _StepLab:
             )
             for index, example in enumerate(examples)
         ]
-        engine = Engine(run.model, run.decoding.tokenizer, EngineSettings(static="off"))
+        engine = Engine(run.model, run.decoding.tokenizer, EngineSettings(fixed_shapes="off"))
         own = engine.generate(requests[rank::ranks])
         engine.close()
         every = run.processes.gather_objects(own)

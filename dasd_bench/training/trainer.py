@@ -14,9 +14,9 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dasd_bench.allocator import keep_freed_memory
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
+from dasd_bench.engine.allocator import keep_freed_memory
 from dasd_bench.errors import TrainingError
 from dasd_bench.methods.base import Method
 from dasd_bench.store.atomic import digest
@@ -24,7 +24,6 @@ from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
     Pack,
     Row,
-    TrainExample,
     batches,
     build_row,
     check_alike,
@@ -48,6 +47,7 @@ from dasd_bench.training.rollouts import Decoding, Rollouts, check_rollouts
 from dasd_bench.training.schedule import learning_rate, make_optimizer
 from dasd_bench.training.targets import ALL_LINEAR, untrained_sentence
 from dasd_bench.training.teacher import check_teacher, make_teacher
+from dasd_bench.types import TrainExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -167,7 +167,7 @@ def train(
 
 def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int, *, taught: bool) -> list[Row]:
     if not examples:
-        raise TrainingError("There is no training example; check the train split and the filters of the task.")
+        raise TrainingError("There are no training examples; check the train split and the filters of the task.")
     check_alike(examples)
     check_tokens(examples, vocabulary)
     rows = [
@@ -176,7 +176,7 @@ def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int, *,
     if not any(len(row.input_ids) for row in rows):
         raise TrainingError(
             f"No token of the {len(rows)} examples has a weight above zero within {max_length} tokens; "
-            "loosen the method's threshold or raise the maximum length."
+            "relax the method's threshold or raise the maximum length."
         )
     return rows
 
@@ -263,7 +263,7 @@ class _Run:
                 self._checkpoint(log)
         if not self.position.kept_tokens:
             raise TrainingError(
-                f"The online rule of '{self.method.name}' gave every token weight 0; nothing was learned."
+                f"The online rule of '{self.method.name}' gave every token weight 0, so nothing was learned."
             )
         return self._finish()
 
@@ -282,11 +282,11 @@ class _Run:
             self.best = {name: self.weights.part(name, whole) for name, whole in state["best"].items()}
             if self.teacher:
                 self.teacher.load(state["teacher"])
-            self.console.say(f"Training goes on after step {self.position.step} of {self.total}.")
+            self.console.say(f"Training resumes after step {self.position.step} of {self.total}.")
         self.processes.wait()
         if self.processes.first:
             if self.checkpoints.foreign and found is None:
-                self.console.warn(f"Checkpoints of other settings in {self.out_dir} were left out.")
+                self.console.warn(f"Checkpoints of other settings in {self.out_dir} were ignored.")
                 self.checkpoints.clear()
             truncate_metrics(metrics, self.position.step)
 
@@ -331,7 +331,7 @@ class _Run:
         """This process's part of a batch. Cut layers run in step on all processes, so there the short ones are filled
         up with packs that train nothing."""
         shares = share(rows, self.processes.size)
-        every = [make_packs(part, self.config.micro_tokens, together=self.packed.packs) for part in shares]
+        every = [make_packs(part, self.config.microbatch_tokens, together=self.packed.packs) for part in shares]
         own = every[self.processes.rank]
         if self.sharded:
             own = own + [empty_pack(rows[0])] * (max(map(len, every)) - len(own))
@@ -443,5 +443,5 @@ class _Run:
         )
         return TrainingError(
             f"Training diverged at step {step + 1}: {what} {value:.4g} on examples {named}; lower the learning rate "
-            f"(now {self.config.lr:g}) or look at these examples."
+            f"(now {self.config.lr:g}) or check these examples."
         )

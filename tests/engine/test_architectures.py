@@ -12,8 +12,9 @@ import torch
 import transformers as tf
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from dasd_bench.engine import DualRequest, Engine, GenerateRequest, ScoreRequest
-from dasd_bench.errors import EngineError
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.errors import EngineError
+from dasd_bench.engine.requests import DualRequest, GenerateRequest, ScoreRequest
 from dasd_bench.methods.context import Choice
 from tests.engine.conftest import naive_logp, pair, random_prompts
 
@@ -140,7 +141,7 @@ def test_a_model_that_looks_ahead_is_refused() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = AutoModelForCausalLM.from_config(config).eval()
-    with pytest.raises(EngineError, match="BertLMHeadModel looks ahead in the text"):
+    with pytest.raises(EngineError, match="BertLMHeadModel attends to later tokens"):
         Engine(model, pair("llama")[1])
 
 

@@ -74,7 +74,7 @@ def check_adapter_in_plain_peft(model: Path, adapter: Path) -> None:
 def test_shared_stages_are_computed_once_and_a_second_run_computes_nothing(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dasd_bench.engine import Engine
+    from dasd_bench.engine.engine import Engine
 
     calls: list[str] = []
     for name in ("generate", "dual_decode", "score", "loglikelihood"):
@@ -164,7 +164,7 @@ def test_failed_arm_leaves_a_partial_run(tiny_folder: Callable[[str], Path], tmp
 def test_random_gate_decodes_the_gate_it_is_compared_with_once(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dasd_bench.engine import Engine
+    from dasd_bench.engine.engine import Engine
 
     calls: list[int] = []
     original = Engine.dual_decode
@@ -234,10 +234,10 @@ def test_no_sweep_of_the_base_and_no_method_of_its_name(
     _, *args = run_args(tiny_folder("llama"), tmp_path, methods="base")
     swept = command(capsys, "sweep", *args, "--grid", "training.lr=1e-4")
     assert swept.code == 2
-    assert "'base' is none" in swept.err
+    assert "'base' is not a method" in swept.err
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nfrom dasd_bench.api import Method\n\n"
         "@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'base'\n    summary = 'x'\n"
     )
     listed = command(capsys, "list", "methods", "--plugins", str(tmp_path))
-    assert "untrained model's name" in listed.out + listed.err
+    assert "reserved for the untrained model" in listed.out + listed.err

@@ -16,7 +16,8 @@ from torch import Tensor
 from dasd_bench.errors import PluginError
 from dasd_bench.methods.base import Method, validate_method
 from dasd_bench.methods.context import LiveTokens
-from dasd_bench.training.batching import TrainExample, batches
+from dasd_bench.training.batching import batches
+from dasd_bench.types import TrainExample
 from tests.training.helpers import Dft, Sft, make_examples, metrics, run, soft_model
 
 
@@ -98,7 +99,7 @@ def naive_first_loss(method: Method, examples: list[TrainExample], batch: list[i
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_the_first_loss_equals_a_naive_loop(name: str, tmp_path: Path) -> None:
     examples = examples_for(6, seed=2)
-    run(soft_model("llama"), examples, tmp_path, METHODS[name], micro_tokens=40, batch_size=4)
+    run(soft_model("llama"), examples, tmp_path, METHODS[name], microbatch_tokens=40, batch_size=4)
     (first, *_) = batches(6, 4, 1.0, 0)
     assert metrics(tmp_path)[0]["loss"] == pytest.approx(naive_first_loss(METHODS[name], examples, first), rel=1e-5)
 
@@ -109,7 +110,7 @@ def test_one_number_for_any_packing(micro: int, seed: int, name: str, tmp_path: 
     examples = examples_for(6, seed)
     lines = []
     for size in (100_000, micro):
-        run(soft_model("llama"), examples, tmp_path, METHODS[name], micro_tokens=size, batch_size=6)
+        run(soft_model("llama"), examples, tmp_path, METHODS[name], microbatch_tokens=size, batch_size=6)
         lines.append(metrics(tmp_path)[0])
         (tmp_path / "metrics.jsonl").unlink()
     whole, cut = lines
@@ -130,8 +131,8 @@ def test_a_batch_rule_is_called_once_a_step_in_the_order_of_the_rows(tmp_path: P
             return torch.ones_like(live.logp)
 
     examples = examples_for(8, seed=4)
-    run(soft_model("llama"), examples, tmp_path / "spy", Spy(), micro_tokens=32)
-    run(soft_model("llama"), examples, tmp_path / "sft", replace(Sft()), micro_tokens=32)
+    run(soft_model("llama"), examples, tmp_path / "spy", Spy(), microbatch_tokens=32)
+    run(soft_model("llama"), examples, tmp_path / "sft", replace(Sft()), microbatch_tokens=32)
     assert len(calls) == 2
     assert all(call == sorted(call) for call in calls)
     assert sum(map(len, calls)) == sum(int((e.weights > 0).sum()) for e in examples)

@@ -14,8 +14,9 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import TrainingError
 from dasd_bench.methods.base import Method
 from dasd_bench.methods.context import LiveTokens
-from dasd_bench.training.batching import TrainExample, batches, examples_digest
+from dasd_bench.training.batching import batches, examples_digest
 from dasd_bench.training.job import TrainJob, read_job, write_job
+from dasd_bench.types import TrainExample
 from tests.training.helpers import Sft, make_examples, metrics, run, soft_model
 
 
@@ -44,7 +45,7 @@ class Spy(Method):
 def test_a_rule_sees_row_position_and_columns_of_every_token(tmp_path: Path) -> None:
     examples = with_columns(make_examples(7, seed=1))
     seen.clear()
-    run(soft_model("llama"), examples, tmp_path, Spy(), micro_tokens=40, batch_size=3, epochs=1)
+    run(soft_model("llama"), examples, tmp_path, Spy(), microbatch_tokens=40, batch_size=3, epochs=1)
     steps = sorted({live.progress for live in seen})
     order = list(batches(7, 3, 1.0, 0))
     assert len(steps) == len(order)
@@ -115,5 +116,5 @@ def test_malformed_columns_are_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"t/train/2 has the columns \(none\)"):
         write_job(tmp_path, job(tmp_path), missing)
     bad = [replace(e, columns={"a.length": e.weights}) for e in examples]
-    with pytest.raises(TrainingError, match=r"'a.length' is no name for a column"):
+    with pytest.raises(TrainingError, match=r"'a.length' is not a valid column name"):
         write_job(tmp_path, job(tmp_path), bad)

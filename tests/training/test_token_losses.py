@@ -22,8 +22,9 @@ from dasd_bench.errors import PluginError, TrainingError, UsageError
 from dasd_bench.methods.base import Method, build_method, validate_method
 from dasd_bench.methods.context import LiveLogits, LiveTokens
 from dasd_bench.training import live_loss
-from dasd_bench.training.batching import TrainExample, batches, build_row, examples_digest
+from dasd_bench.training.batching import batches, build_row, examples_digest
 from dasd_bench.training.job import read_job, write_job
+from dasd_bench.types import TrainExample
 from tests.training.helpers import RULES, Sft, make_examples, metrics, run, soft_model
 from tests.training.test_columns import job
 from tests.training.test_resume import adapter_bytes, stopped, untimed
@@ -186,7 +187,7 @@ def anchored(student: Tensor, teachers: Tensor, label: int, position: int) -> Te
 def test_losses_of_a_run_equal_a_naive_loop(method: Method, teachers: int, loss: Any, tmp_path: Path) -> None:
     """Six steps at a rate at which a wrong gradient shows."""
     examples = taught(9, 3, teachers)
-    run(soft_model("llama"), examples, tmp_path, method, micro_tokens=64, epochs=2, lr=1e-2)
+    run(soft_model("llama"), examples, tmp_path, method, microbatch_tokens=64, epochs=2, lr=1e-2)
     wanted = naive_run(method, examples, loss, decay=0.6)
     got = [line["loss"] for line in metrics(tmp_path)]
     assert got == pytest.approx(wanted, rel=2e-4, abs=1e-7)
@@ -198,7 +199,7 @@ def test_losses_of_a_run_equal_a_naive_loop(method: Method, teachers: int, loss:
 def test_the_nll_by_hand_is_the_default_loss(kind: Any, changes: dict[str, Any], tmp_path: Path) -> None:
     """Autograd against the written-out gradient, soft caps and a trained head included."""
     for name, method in (("a", Sft()), ("b", Nll())):
-        run(soft_model(kind), make_examples(8, seed=1), tmp_path / name, method, micro_tokens=64, **changes)
+        run(soft_model(kind), make_examples(8, seed=1), tmp_path / name, method, microbatch_tokens=64, **changes)
     a, b = metrics(tmp_path / "a"), metrics(tmp_path / "b")
     for key in ("loss", "grad_norm", "nll"):
         assert [line[key] for line in b] == pytest.approx([line[key] for line in a], rel=1e-5)
@@ -236,7 +237,7 @@ def test_one_number_for_any_cut(
     for size, rows in ((100_000, 100_000), (micro, chunk)):
         with monkeypatch.context() as patch:
             patch.setattr(live_loss.backward_live, "__defaults__", (0.0, rows))
-            run(soft_model("llama"), examples, tmp_path, method, micro_tokens=size, batch_size=6, epochs=2)
+            run(soft_model("llama"), examples, tmp_path, method, microbatch_tokens=size, batch_size=6, epochs=2)
         lines.append(metrics(tmp_path)[1])
         (tmp_path / "metrics.jsonl").unlink()
     assert lines[1]["loss"] == pytest.approx(lines[0]["loss"], rel=1e-3, abs=1e-8)
@@ -256,7 +257,7 @@ def test_logits_exist_for_a_chunk_of_trained_positions_only(tmp_path: Path) -> N
             return super().token_loss(live)
 
     examples = taught(20, 1, 3)
-    run(soft_model("llama"), examples, tmp_path, Watched(), micro_tokens=10_000, batch_size=20)
+    run(soft_model("llama"), examples, tmp_path, Watched(), microbatch_tokens=10_000, batch_size=20)
     assert max(shape[0] for shape in shapes) == live_loss.CHUNK_ROWS
     assert all(shape[2:] == (3, *shape[:2]) for shape in shapes)
     assert sum(shape[0] for shape in shapes) == sum(int((e.weights > 0).sum()) for e in examples)
@@ -334,7 +335,7 @@ def test_a_target_is_cut_behind_the_longest_prompt() -> None:
 
 
 def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'anchored' learns from the untrained model.*rank above 0"):
+    with pytest.raises(UsageError, match=r"'anchored' has the untrained model as its teacher.*rank above 0"):
         run(soft_model("llama"), taught(3, 0, 1), tmp_path, Anchored(), lora_rank=0)
     uneven = [*taught(2, 0, 2), *taught(3, 0, 1)[2:]]
     with pytest.raises(TrainingError, match=r"t/train/2 has 1 teacher prompts and example t/train/0 has 2"):

@@ -26,7 +26,7 @@ from tests.training.helpers import BASE, RULES, make_examples, soft_model
 from tests.training.test_rollouts import OnPolicy
 from tests.training.test_token_losses import Anchored, Averaged, Distilled, taught
 
-SETTINGS: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "schedule": "cosine", "micro_tokens": 64}
+SETTINGS: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "schedule": "cosine", "microbatch_tokens": 64}
 
 
 TAUGHT: dict[str, Method] = {m.name: m for m in (Anchored(), Averaged(), Distilled(), OnPolicy())}

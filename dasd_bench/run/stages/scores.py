@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
-from dasd_bench.run.artifacts import write_pieces, write_targets
+from dasd_bench.results.targets_file import write_pieces, write_targets
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.method_context import StoreLab, score_requests
 from dasd_bench.run.stages.base import Stage, text_tokens
@@ -67,7 +67,7 @@ class Scores(Stage[list[WeightedTarget]]):
         write_pieces(folder, self.value, self.context.tokenizer)
 
     def _scores(self) -> list[TokenScores]:
-        from dasd_bench.engine import ScoreRequest
+        from dasd_bench.engine.requests import ScoreRequest
 
         lab = StoreLab(self.context, 0)
         examples = {example.id: example for example in self.targets.examples}

@@ -68,7 +68,7 @@ class Targets(Stage[list[Target]]):
         lab = StoreLab(self.context, self.drawn_with, self.own_arm.plugin.sha256)
         targets = plugin_calls.targets(self.own_arm.method, self.examples, lab, self.context.vocabulary_size)
         if not targets:
-            raise TrainingError(f"Method '{self.label}' made no target at all; every example was dropped.")
+            raise TrainingError(f"Method '{self.label}' made no targets, because it dropped every example.")
         entry.put(TARGETS, ragged_bytes(*pack(targets)))
         return {"method": self.label, "targets": len(targets), "warnings": console.warnings[before:]}
 
@@ -91,10 +91,10 @@ def with_room(context: RunContext, examples: Sequence[Example]) -> tuple[list[Ex
     """
     lab = StoreLab(context, 0)
     fitting = [example for example in examples if context.fits(lab.prompt_ids(example))]
-    kept = {example.id for example in fitting}
+    fitting_ids = {example.id for example in fitting}
     if not fitting:
         raise DataError(
             f"None of the {len(examples)} training prompts fits the model's context of {context.context_length} "
             "tokens; use a model with a longer context."
         )
-    return fitting, [example.id for example in examples if example.id not in kept]
+    return fitting, [example.id for example in examples if example.id not in fitting_ids]

@@ -75,10 +75,10 @@ class Train(Stage[Trained]):
     def make(self, entry: Entry) -> Row:
         import torch
 
-        from dasd_bench.training.batching import TrainExample
         from dasd_bench.training.distributed import Processes
         from dasd_bench.training.job import TrainJob, do_job
         from dasd_bench.training.launch import launch
+        from dasd_bench.types import TrainExample
 
         context, arm = self.context, self.arm
         context.release()
@@ -179,9 +179,9 @@ class Train(Stage[Trained]):
             )
 
 
-NO_WEIGHT = "skipped: all their weights are 0"
-NO_ROOM = "skipped: no token with a weight fits into the context behind their prompt"
-CUT = "cut at the context"
+NO_WEIGHT = "skipped, because all their weights are 0"
+NO_ROOM = "skipped, because no active token fits into the context after their prompt"
+CUT = "truncated to the context"
 
 
 def left_out(targets: Sequence[WeightedTarget], trained: Trained) -> dict[str, list[str]]:

@@ -88,7 +88,7 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
     result = command(capsys, *args)
     assert result.code == 130
     (line,) = (line for line in result.out.splitlines() if line.startswith("Interrupted."))
-    for words in ("Saved: targets (2), score (2)", "train", "Go on where it was: dasd-bench", str(tmp_path / "run")):
+    for words in ("Saved: targets (2), score (2)", "train", "Resume with: dasd-bench", str(tmp_path / "run")):
         assert words in line
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "cancelled"
     monkeypatch.undo()
@@ -98,7 +98,7 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
 
 
 def test_the_time_left_is_by_what_this_sitting_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 100 steps 90 were done in an earlier sitting; one a second since: 8 seconds are left, not 0.2."""
+    """Of 100 steps 90 were done in an earlier session; one a second since: 8 seconds are left, not 0.2."""
     now = 0.0
     monkeypatch.setattr(console_module.time, "monotonic", lambda: now)
     with Console(stream=io.StringIO()).progress("train", 100, "steps") as meter:
