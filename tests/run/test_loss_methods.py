@@ -66,10 +66,10 @@ def test_every_method_runs_end_to_end(name: str, arms: Path) -> None:
 
 
 REFUSED = [
-    ("kl-anchor", ("--set", "training.lora_rank=0"), "'kl-anchor' learns from the untrained model"),
-    ("gkd", ("--set", "training.lora_rank=0"), "'gkd' learns from the untrained model"),
-    ("prift-mass", ("--set", "training.lora_rank=0"), "'prift-mass' learns from the untrained model"),
-    ("unisd+teacher=base", ("--set", "training.lora_rank=0"), "'unisd' learns from the untrained model"),
+    ("kl-anchor", ("--set", "training.lora_rank=0"), "'kl-anchor' has the untrained model as its teacher"),
+    ("gkd", ("--set", "training.lora_rank=0"), "'gkd' has the untrained model as its teacher"),
+    ("prift-mass", ("--set", "training.lora_rank=0"), "'prift-mass' has the untrained model as its teacher"),
+    ("unisd+teacher=base", ("--set", "training.lora_rank=0"), "'unisd' has the untrained model as its teacher"),
     ("sdft-onpolicy", ("--processes", "2", "--parallel", "fsdp"), "use --parallel data"),
     ("opsd", ("--set", "opsd.clip=-1"), "opsd.clip"),
     ("gkd", ("--set", "gkd.beta=1.5"), "gkd.beta"),
