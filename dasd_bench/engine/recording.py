@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,7 @@ class DualRecorder:
         self._rule = rule
         self._vocabulary = vocabulary
         self._markers = Markers(tokenizer)
+        self._decode = partial(tokenizer.decode, skip_special_tokens=True)
 
     def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
         """The next token of every item; notes origin, both log-probabilities, entropy, top-1, both proposals, keep.
@@ -136,6 +138,8 @@ class DualRecorder:
             keep=self._keep(candidates, items),
             uniform=torch.tensor([item.uniform(2) for item in items], device=logits.device),
             position=torch.tensor([len(item.tokens) for item in items], device=logits.device),
+            tokens=[item.tokens for item in items],
+            decode=self._decode,
         )
         choice = self._rule(step)
         at = choice.token.to(torch.int64).unsqueeze(1)

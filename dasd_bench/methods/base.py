@@ -20,7 +20,7 @@ from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, kept
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dasd_bench.methods.context import Lab, LiveTokens
+    from dasd_bench.methods.context import LiveTokens, MethodContext, RunFacts
 
 Denominator = Literal["kept", "all"]
 
@@ -31,6 +31,9 @@ BASE = "base"
 @dataclasses.dataclass(frozen=True)
 class Method:
     """Base class of method plugins. The defaults of the three functions are plain SFT.
+
+    ``trains`` says that ``make_targets`` trains models of its own (``context.train``), so that its targets depend on
+    the training settings and the seed.
 
     ``denominator`` says what the loss is divided by: ``kept`` (sum of non-zero static weights' tokens) or
     ``all`` target tokens of the global batch. ``needs_entropy`` asks the trainer for the live entropy. ``card`` holds
@@ -43,15 +46,23 @@ class Method:
     denominator: ClassVar[Denominator] = "kept"
     online: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
     card: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def stochastic(self) -> bool:
         """True where ``make_targets`` draws random numbers, so that every seed makes its own targets."""
         return False
 
-    def make_targets(self, examples: Sequence[Example], lab: Lab) -> list[Target]:
-        """One target per example, in order. Default: the reference answer."""
-        return [lab.reference_target(example) for example in examples]
+    def lacking(self, facts: RunFacts) -> str:
+        """What this run cannot give and the method needs, as a sentence with what to do; empty where nothing.
+
+        Asked before any work is done, with the data not loaded yet.
+        """
+        return ""
+
+    def make_targets(self, examples: Sequence[Example], context: MethodContext) -> list[Target]:
+        """The targets, in the examples' order: one per example, several, or none. Default: the reference answer."""
+        return [context.reference_target(example) for example in examples]
 
     def select(self, scored: ScoredTarget) -> Floats:
         """Static weights float32 [T] of one target. Default: ones."""

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dasd_bench.errors import DasdError, PluginError
-from dasd_bench.methods.context import Choice, DualStep, Lab, LiveTokens, Rule, StepRule
-from dasd_bench.types import Bools, Example, Floats, Mark, Origin, ScoredTarget, Target
+from dasd_bench.methods.context import Choice, DualStep, LiveTokens, MethodContext, Rule, StepRule
+from dasd_bench.types import Bools, Example, Floats, Mark, Message, Origin, ScoredTarget, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,23 +131,19 @@ def draws(method: Method) -> bool:
     return bool(given)
 
 
-def targets(method: Method, examples: Sequence[Example], lab: Lab, vocabulary: int) -> list[Target]:
-    """The method's targets, checked: known examples, at most one target each, ids below ``vocabulary``."""
+def targets(method: Method, examples: Sequence[Example], context: MethodContext, vocabulary: int) -> list[Target]:
+    """The method's targets, checked: known examples, ids below ``vocabulary``, well-formed prompts and columns."""
     own = [dataclasses.replace(example, extra=copy.deepcopy(example.extra)) for example in examples]
-    given = call("make_targets()", file_of(method), method.make_targets, own, lab)
+    given = call("make_targets()", file_of(method), method.make_targets, own, context)
     if not isinstance(given, (list, tuple)):
         raise _refuse(method, "make_targets", f"must return a list of Target, not {_kind(given)}")
     known = {example.id for example in examples}
-    seen: set[str] = set()
     made = []
     for target in given:
         if not isinstance(target, Target):
             raise _refuse(method, "make_targets", f"must return a list of Target, but one item is {_kind(target)}")
         if target.example_id not in known:
             raise _refuse(method, "make_targets", f"gave a target for '{target.example_id}', which is no example's id")
-        if target.example_id in seen:
-            raise _refuse(method, "make_targets", f"gave a second target for '{target.example_id}'")
-        seen.add(target.example_id)
         made.append(_checked(method, target, vocabulary))
     return made
 
@@ -169,6 +165,15 @@ def _checked(method: Method, target: Target, vocabulary: int) -> Target:
     for name, kind in (("text", str), ("reason", str), ("accepted", (bool, np.bool_)), ("notes", dict)):
         if not isinstance(getattr(target, name), kind):
             raise _refuse(method, "make_targets", f"{where} {name} is {_kind(getattr(target, name))}")
+    if target.prompt is not None:
+        turns = target.prompt if isinstance(target.prompt, (tuple, list)) else ()
+        if not turns or not all(isinstance(turn, Message) and isinstance(turn.content, str) for turn in turns):
+            raise _refuse(method, "make_targets", f"{where} prompt must be None or a tuple of Message, at least one")
+    if not isinstance(target.columns, dict):
+        raise _refuse(method, "make_targets", f"{where} columns is {_kind(target.columns)}")
+    for name, column in target.columns.items():
+        if fault := _array_fault(column, len(target.token_ids), np.number, "number"):
+            raise _refuse(method, "make_targets", f"{where} column {name!r} {fault}")
     for note, value in target.notes.items():
         number = isinstance(value, (bool, int, float, np.number)) and math.isfinite(value)
         if not isinstance(note, str) or not number:
@@ -181,6 +186,8 @@ def _checked(method: Method, target: Target, vocabulary: int) -> Target:
         accepted=bool(target.accepted),
         notes={note: float(value) for note, value in target.notes.items()},
         proposals=None if target.proposals is None else integers("proposals", vocabulary - 1, np.int32),
+        prompt=None if target.prompt is None else tuple(target.prompt),
+        columns={name: column.astype(np.float32) for name, column in target.columns.items()},
     )
 
 
@@ -271,6 +278,8 @@ def step_rule(rule: Rule) -> StepRule:
     name = f"{path}: rule {type(rule).__name__}"
 
     def contained(step: DualStep) -> Choice:
+        seen = tuple(map(tuple, step.tokens)) if rule.uses_tokens else ()
+        step = dataclasses.replace(step, tokens=seen, decode=step.decode if rule.uses_tokens else None)
         with torch.inference_mode(False), torch.no_grad():
             given = call(f"rule {type(rule).__name__}", path, rule, step)
             if not isinstance(given, Choice):

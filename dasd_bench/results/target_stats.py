@@ -37,9 +37,9 @@ def target_stats(
 ) -> TargetStats:
     """Counts and shares over all targets of an arm.
 
-    ``n_examples`` is the number of examples that targets were asked for, where a method may drop some. ``classes``
-    tells kinds of token apart and ``references`` holds the gold answer's token ids per target; what needs them is left
-    out without them.
+    ``n_examples`` is the number of examples that targets were asked for, where a method may drop some; an example with
+    several targets counts once in ``accepted``, ``acceptance`` and ``dropped``. ``classes`` tells kinds of token apart
+    and ``references`` holds the gold answer's token ids per target; what needs them is left out without them.
 
     PPL is exp of the mean nll over all tokens (not the mean of token perplexities, which a few tokens dominate), and
     HPR_k the share of tokens with perplexity above k. From ``Target.notes``: ``gated_tokens`` and ``gated_replaced``
@@ -51,13 +51,14 @@ def target_stats(
     zero = sum(int(np.count_nonzero(item.weights == 0)) for item in scored)
     tokens, n = len(nll), len(scored)
     mean = float(nll.mean()) if tokens else math.nan
-    accepted = sum(item.target.accepted for item in scored)
+    accepted = len({item.target.example_id for item in scored if item.target.accepted})
+    covered = len({item.target.example_id for item in scored})
     gold = sum(bool(np.all(item.target.origin == Origin.GOLD)) for item in scored)
     broke, mended = _noted(scored, "gate_broke"), _noted(scored, "gate_mended")
     gated, replaced = _noted(scored, "gated_tokens"), _noted(scored, "gated_replaced")
     ungated = _noted(scored, "ungated_right")
     from_base = sum(int(np.count_nonzero(item.target.origin == Origin.BASE)) for item in scored)
-    examples = n if n_examples is None else n_examples
+    examples = covered if n_examples is None else n_examples
     auc_confidence, auc_probability = selector_auc(scored, classes) if classes is not None else (None, None)
     lengths = [len(item.target.token_ids) for item in scored]
     return TargetStats(
@@ -72,7 +73,7 @@ def target_stats(
         gold_share=_share(gold, n),
         mean_length=_share(tokens, n),
         weight_zero_share=_share(zero, tokens),
-        dropped=examples - n,
+        dropped=examples - covered,
         replaced_share=None if gated is None else _share(from_base, tokens),
         gated_replaced_share=None if gated is None or replaced is None else _share(sum(replaced), sum(gated)),
         gate_broke=None if broke is None else round(sum(broke)),

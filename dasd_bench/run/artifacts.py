@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from dasd_bench.files.jsonl import dump_rows
 from dasd_bench.results.directory import ModelDirectory, RunDirectory
 from dasd_bench.results.schema import RunResults
 from dasd_bench.store.atomic import disk_errors, remove, write_bytes, write_json
-from dasd_bench.store.store import save_ragged
-from dasd_bench.types import WeightedTarget
+from dasd_bench.store.store import Row, save_ragged
+from dasd_bench.types import Message, WeightedTarget, target_names
 
 PACKAGES = (
     "accelerate",
@@ -38,18 +39,20 @@ PACKAGES = (
 def write_targets(folder: ModelDirectory, targets: Sequence[WeightedTarget]) -> None:
     """``targets.jsonl`` (one line per target, for people) and ``tokens.safetensors`` (per-token arrays, for tools).
 
-    The arrays, each with its ``.length`` companion: token_ids, origin, marks, proposals (where the method has them),
-    logp, top1_logp, entropy, rank, weights.
+    A line has ``messages`` where the target answers a prompt of its own. The arrays, each with its ``.length``
+    companion: token_ids, origin, marks, proposals (where the method has them), logp, top1_logp, entropy, rank, weights.
     """
-    lines = []
+    lines: list[Row] = []
     fields: dict[str, list[Any]] = {}
-    for item in targets:
+    for name, item in zip(target_names([one.target for one in targets]), targets, strict=True):
         target = item.target
+        own = target.prompt
         lines.append(
             {
-                "id": target.example_id,
+                "id": name,
                 "task": item.example.task,
-                "prompt": item.example.prompt,
+                "prompt": item.example.prompt if own is None else shown_chat(own),
+                **({} if own is None else {"messages": [asdict(turn) for turn in own]}),
                 "reference": item.example.reference,
                 "target": target.text,
                 "accepted": target.accepted,
@@ -74,6 +77,13 @@ def write_targets(folder: ModelDirectory, targets: Sequence[WeightedTarget]) -> 
             fields.setdefault(name, []).append(array)
     write_bytes(folder.targets, dump_rows(lines))
     save_ragged(folder.tokens, fields, [{"id": line["id"]} for line in lines])
+
+
+def shown_chat(chat: Sequence[Message]) -> str:
+    """A chat for people: the bare text of a single user turn, else every turn after its role."""
+    if len(chat) == 1 and chat[0].role == "user":
+        return chat[0].content
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in chat)
 
 
 def write_pieces(folder: ModelDirectory, targets: Sequence[WeightedTarget], tokenizer: Any) -> None:

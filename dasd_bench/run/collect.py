@@ -16,7 +16,7 @@ from dasd_bench.results.target_stats import target_stats
 from dasd_bench.results.token_classes import TokenClasses
 from dasd_bench.run.artifacts import piece_text
 from dasd_bench.run.graph import ArmStages, ModelStages
-from dasd_bench.run.method_context import StoreLab
+from dasd_bench.run.prompts import Prompts
 
 
 def model_scores(model: ModelStages) -> dict[str, TaskScore]:
@@ -62,12 +62,12 @@ def task_score(
 def seed_arm(stages: ArmStages) -> SeedArm:
     """One finished arm and seed."""
     targets, context = stages.scores.value, stages.scores.context
-    lab = StoreLab(context, 0)
+    prompts = Prompts(context)
     stats = target_stats(
         targets,
         n_examples=len(stages.targets.examples) + len(stages.targets.no_room),
         classes=TokenClasses(partial(piece_text, context.tokenizer), context.tokenizer.all_special_ids),
-        references=[np.array(lab.reference_ids(one.example), dtype=np.int32) for one in targets],
+        references=[np.array(prompts.reference_ids(one.example), dtype=np.int32) for one in targets],
     )
     return SeedArm(stages.seed, model_scores(stages.model), stats, stages.train.value.stats)
 

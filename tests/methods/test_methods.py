@@ -276,7 +276,7 @@ def test_sft_weighs_every_token_one(registry: Registry) -> None:
 
 
 def test_methods_use_the_public_api_only() -> None:
-    for path in sorted((Path(__file__).parent.parent / "methods").glob("*.py")):
+    for path in sorted((Path(__file__).parents[2] / "methods").glob("*.py")):
         lines = [line for line in path.read_text().splitlines() if "import" in line and "dasd_bench" in line]
         assert all("from dasd_bench.api import" in line for line in lines), path.name
 

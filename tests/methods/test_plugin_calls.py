@@ -22,8 +22,8 @@ from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method, build_method
 from dasd_bench.methods.context import Choice, DualStep, LiveTokens, Rule
 from dasd_bench.registry import discover
+from dasd_bench.results.directory import LONGEST_FOLDER, folder_name
 from dasd_bench.results.schema import RunResults
-from dasd_bench.run.artifacts import LONGEST_FOLDER, folder_name
 from dasd_bench.types import Example, Origin, ScoredTarget, Target, TokenScores
 from tests.run.helpers import command, run_args
 
@@ -50,7 +50,7 @@ class Doing(Method):
     summary = "Does what the test says."
     run: Any = None
 
-    def make_targets(self, examples: Any, lab: Any) -> Any:
+    def make_targets(self, examples: Any, context: Any) -> Any:
         return self.run(examples)
 
     def select(self, scored: Any) -> Any:
@@ -206,7 +206,11 @@ def test_nothing_a_plugin_writes_to_reaches_anyone_else() -> None:
         ([None], "one item is None"),
         (["text"], "one item is a str"),
         ([target(example_id="x")], "'x', which is no example's id"),
-        ([target(), target()], "a second target for 't/train/0'"),
+        ([target(prompt=())], "prompt must be None or a tuple of Message, at least one"),
+        ([target(prompt="a question")], "prompt must be None or a tuple of Message"),
+        ([target(prompt=("a question",))], "prompt must be None or a tuple of Message"),
+        ([target(columns={"x": np.zeros(2)})], "column 'x' must return one number per token"),
+        ([target(columns=[1])], "columns is a list"),
         ([target(token_ids=[5, 6, 7])], "token_ids must be an array of integers [T], not a list"),
         ([target(token_ids=np.array([5.0, 6.0, 7.0]))], "not an array of float64 with shape (3,)"),
         ([target(token_ids=np.array([[5, 6, 7]]))], "with shape (1, 3)"),
@@ -360,14 +364,14 @@ class M(Method):
 """
 
 BODIES = {
-    "exits": "def make_targets(self, examples, lab): sys.exit(0)",
-    "raises": "def make_targets(self, examples, lab): raise ValueError('no luck')",
-    "interrupts": "def make_targets(self, examples, lab): raise KeyboardInterrupt",
+    "exits": "def make_targets(self, examples, context): sys.exit(0)",
+    "raises": "def make_targets(self, examples, context): raise ValueError('no luck')",
+    "interrupts": "def make_targets(self, examples, context): raise KeyboardInterrupt",
     "writes": "def select(self, scored): scored.target.token_ids[:] = 1; return super().select(scored)",
     "nothing": "def select(self, scored): pass",
-    "yields": "def make_targets(self, examples, lab): yield lab.reference_target(examples[0])",
+    "yields": "def make_targets(self, examples, context): yield context.reference_target(examples[0])",
     "unsure": "def stochastic(self): raise RuntimeError('hm')\n"
-    "    def make_targets(self, examples, lab): return super().make_targets(examples, lab)",
+    "    def make_targets(self, examples, context): return super().make_targets(examples, context)",
     "keepless": "def keeps(self, target): return [True]",
     "prints": "def select(self, scored): print('noise'); return super().select(scored)",
     "live": "online = True\n    def online_weights(self, live): raise KeyError('x')",
@@ -442,7 +446,7 @@ def test_a_label_with_a_path_in_it_stays_inside_the_run(
     label = 'sft+training.lora_targets="q_proj,v_proj/../../../../X"'
     inside = "sft+training.lora_targets=q_proj,v_proj-X"
     assert folder_name(label.replace('"', "")).startswith(inside)
-    long = "sft+" + "+".join(["training.lr=0.0002"] * 20)
+    long = "sft+training.lr=" + "0" * 200 + ".0002"
     few = ["--limit", "2", "--train-limit", "2"]
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *few, methods=long))
     assert result.code == 0, result.err
