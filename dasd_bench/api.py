@@ -28,6 +28,8 @@ from dasd_bench.methods.context import (
     RunFacts,
     Sampling,
 )
+from dasd_bench.methods.samples import Sample, answer_target, nothing_kept, sample_answers
+from dasd_bench.methods.target_rows import TargetRow, target_rows
 from dasd_bench.options import option
 from dasd_bench.registry import Registry, discover
 from dasd_bench.results.schema import RunResults
@@ -154,21 +156,27 @@ __all__ = [
     "RunOptions",
     "RunResults",
     "RunSpec",
+    "Sample",
     "Sampling",
     "ScoredTarget",
     "Target",
+    "TargetRow",
     "Task",
     "TokenScores",
     "Verdict",
+    "answer_target",
     "check_rewrites",
     "evaluate",
     "keep_option",
     "kept",
     "load_results",
     "make_spec",
+    "nothing_kept",
     "option",
     "plan",
     "run",
+    "sample_answers",
     "sweep",
+    "target_rows",
     "verdict_of",
 ]

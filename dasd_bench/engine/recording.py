@@ -130,16 +130,18 @@ class DualRecorder:
         base, reference = logits[0::2], logits[1::2]
         top = summary.top[0::2]
         candidates = proposals(reference, summary.top[1::2], items, 1)
+        uniform = torch.tensor([item.uniform(2) for item in items], device=logits.device)
         step = DualStep(
             base_logp=base,
             reference_logp=reference,
             base_token=proposals(base, top, items, 0),
             reference_token=candidates,
             keep=self._keep(candidates, items),
-            uniform=torch.tensor([item.uniform(2) for item in items], device=logits.device),
+            uniform=uniform,
             position=torch.tensor([len(item.tokens) for item in items], device=logits.device),
             tokens=[item.tokens for item in items],
             decode=self._decode,
+            draw=partial(propose, uniform=uniform),
         )
         choice = self._rule(step)
         at = choice.token.to(torch.int64).unsqueeze(1)

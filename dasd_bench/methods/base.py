@@ -60,6 +60,14 @@ class Method:
         """
         return ""
 
+    def files(self) -> Sequence[str]:
+        """Files that ``make_targets`` reads: their bytes are part of the targets' key, and a missing one is refused."""
+        return ()
+
+    def other_tasks(self) -> Sequence[str]:
+        """Tasks whose train rows ``make_targets`` reads by ``context.task_examples``; they are part of the key too."""
+        return ()
+
     def make_targets(self, examples: Sequence[Example], context: MethodContext) -> list[Target]:
         """The targets, in the examples' order: one per example, several, or none. Default: the reference answer."""
         return [context.reference_target(example) for example in examples]

@@ -77,8 +77,9 @@ class DualStep:
     ``base_logp`` and ``reference_logp`` float32 [B, V], normalised; ``base_token`` and ``reference_token`` int64
     [B], each stream's own greedy or sampled proposal; ``uniform`` float32 [B], one draw per example from its own
     seeded generator; ``position`` int64 [B], the index of the token about to be chosen; ``keep`` bool [B]: the
-    candidate ``reference_token`` is one that ``keep`` protects here. For rules with ``uses_tokens``: ``tokens`` are the
-    ids chosen so far, one tuple per example, and ``decode`` turns ids into text.
+    candidate ``reference_token`` is one that ``keep`` protects here. For rules with ``uses_tokens``: ``tokens``
+    are the ids chosen so far, one tuple per example, and ``decode`` turns ids into text.
+    ``draw(logits [B, V], sampling)`` gives a token int64 [B] by ``uniform``, in the way that the engine draws.
     """
 
     base_logp: Tensor
@@ -90,6 +91,7 @@ class DualStep:
     keep: Tensor
     tokens: Sequence[Sequence[int]] = ()
     decode: Callable[[Sequence[int]], str] | None = None
+    draw: Callable[[Tensor, Sampling], Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +297,12 @@ class MethodContext(Protocol):
 
     def reference_length(self, example: Example) -> int:
         """Tokens of the gold answer, end-of-turn token included."""
+
+    def character_ends(self, target: Target) -> list[int]:
+        """Where the text of each token ends in ``target.text``, the end token aside."""
+
+    def task_examples(self, task: str) -> list[Example]:
+        """All examples of a task's train split; only of tasks that the method names in ``other_tasks``."""
 
     def rng(self, *key: object) -> np.random.Generator:
         """A generator seeded by the run's seed and ``key`` alone, so that order never matters."""

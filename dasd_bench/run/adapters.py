@@ -29,7 +29,7 @@ def train_examples(
             prompt_ids=np.array(prompts.target_ids(target, example), dtype=np.int32),
             target_ids=target.token_ids,
             weights=own,
-            keep=plugin_calls.keeps(arm.method, target),
+            keep=plugin_calls.keeps(arm.weighing.method, target),
         )
         for name, target, example, own in zip(target_names(targets), targets, examples, weights, strict=True)
     ]
@@ -44,12 +44,13 @@ def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[T
     from dasd_bench.training.launch import launch
 
     run.release()
+    weighing = arm.weighing
     job = TrainJob(
         model=str(run.model.path),
         dtype=run.dtype,
         device=run.device,
-        method=arm.plugin.name,
-        options=asdict(arm.method),
+        method=weighing.plugin.name,
+        options=asdict(weighing.method),
         plugins=tuple(str(Path(folder).expanduser().resolve()) for folder in run.spec.plugins),
         training=arm.training,
         seed=seed,
@@ -60,7 +61,7 @@ def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[T
     if run.processes > 1:
         result = launch(job, examples, run.processes, run.console)
     else:
-        result = do_job(job, examples, Processes(device=torch.device(run.device)), run.console, arm.method)
+        result = do_job(job, examples, Processes(device=torch.device(run.device)), run.console, weighing.method)
     stats = TrainStats(
         steps=result.steps,
         target_tokens=result.target_tokens,

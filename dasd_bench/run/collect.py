@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -74,19 +73,19 @@ def seed_arm(stages: ArmStages) -> SeedArm:
 
 def arm_row(arm: ArmSpec) -> Arm:
     """The table row of an arm, without its seeds."""
-    options: dict[str, Any] = asdict(arm.method)
+    options = arm.options
     rule = ""
     if "rule" in options:
         numbers = [f"{name}={options[name]:g}" for name in ("tau",) if name in options]
         rule = " ".join([str(options["rule"]), *numbers])
     return Arm(
-        method=arm.method.name,
+        method=arm.name,
         options=options,
         label=arm.label,
         seeds=[],
         rule=rule,
-        denominator=arm.method.denominator,
+        denominator=arm.weighing.method.denominator,
         folder=arm.folder,
         training=asdict(arm.training),
-        online=arm.method.online,
+        online=arm.weighing.method.online,
     )

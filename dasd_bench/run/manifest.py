@@ -80,13 +80,14 @@ def write_manifest(
         "arms": [
             {
                 "label": arm.label,
-                "method": arm.method.name,
-                "options": asdict(arm.method),
-                "denominator": arm.method.denominator,
-                "online": arm.method.online,
+                "method": arm.name,
+                "options": arm.options,
+                "denominator": arm.weighing.method.denominator,
+                "online": arm.weighing.method.online,
                 "training": asdict(arm.training),
                 "plugin": arm.plugin.origin,
                 "plugin_sha256": arm.plugin.sha256,
+                **({} if arm.second is None else {"weights_plugin_sha256": arm.second.plugin.sha256}),
             }
             for arm in context.arms
         ],

@@ -20,10 +20,12 @@ from dasd_bench.methods.plugin_calls import step_rule
 from dasd_bench.methods.plugin_source import source_hash
 from dasd_bench.run.adapters import train_adapter, train_examples
 from dasd_bench.run.context import RunContext
+from dasd_bench.run.data import data_folder
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.store import Entry, Row, stage_key
+from dasd_bench.tasks.loading import examples_of, load_rows
 from dasd_bench.types import Bytes, Example, Floats, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ class EngineMethodContext:
 
     def __init__(self, run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[Example] = ()) -> None:
         self._run = run
-        self._arm = arm
+        # Rounds are trained by the method's own loss, whatever weights the arm's targets get in the end.
+        self._arm = dataclasses.replace(arm, second=None)
         self._seed = seed
         self._source = arm.plugin.sha256
         self._prompts = Prompts(run)
@@ -367,6 +370,14 @@ class EngineMethodContext:
             raise PluginError(f"dual_decode with keep=end+format needs one example per pair, not {len(examples)}.")
         return [tuple(self._prompts.task(example).answer_markers) for example in examples]
 
+    def character_ends(self, target: Target) -> list[int]:
+        return self._character_ends(target.token_ids[:-1])
+
+    def task_examples(self, task: str) -> list[Example]:
+        if task not in self._arm.method.other_tasks():
+            raise PluginError(f"{self._arm.plugin.path}: task '{task}' is not among what other_tasks() gives.")
+        return train_split(self._run, task)[0]
+
     def rng(self, *key: object) -> np.random.Generator:
         return np.random.default_rng(self._seed_of(*key))
 
@@ -390,6 +401,13 @@ class EngineMethodContext:
             self._drawn[place] += 1
             seeds.append(self._seed_of(label, index, again) if again else self._seed_of(label, index))
         return seeds
+
+
+def train_split(run: RunContext, name: str) -> tuple[list[Example], str]:
+    """All examples of a task's train split, and the hash of the rows and the plugin that made them."""
+    plugin = run.registry.task(name)
+    rows = load_rows(plugin.item, "train", data_dir=data_folder(run.spec), offline=run.spec.offline)
+    return examples_of(plugin.item, rows, "train"), digest(rows.sha256, plugin.sha256)
 
 
 def rule_key(rule: Rule, source: str) -> list[object]:

@@ -201,7 +201,7 @@ def test_a_trained_round_is_used_and_kept(tiny_folder: Callable[[str], Path], tm
     assert "messages" not in rows[0]
     assert rows[4]["notes"] == {"n": 4.0}
     assert len(list((tmp_path / "store" / "round").iterdir())) == 1
-    stats = json.loads((tmp_path / "run" / "results.json").read_text())["arms"][0]["seeds"][0]["targets"]
+    stats = json.loads((tmp_path / "run" / "results.json").read_text())["arms"][0]["seeds"][0]["target_stats"]
     assert (stats["n"], stats["dropped"], stats["accepted"]) == (5, 1, 3)
     # Another learning rate is another round, since the targets come from what it trained.
     other = run_args(tiny_folder("llama"), tmp_path, *more, "--set", "training.lr=3e-4", methods="probe")

@@ -47,7 +47,7 @@ class Scores(Stage[list[WeightedTarget]]):
     def read(self, entry: Finished) -> list[WeightedTarget]:
         examples = {example.id: example for example in self.targets.examples}
         return [
-            WeightedTarget.of(item, plugin_calls.weights(self.arm.method, item))
+            WeightedTarget.of(item, plugin_calls.weights(self.arm.weighing.method, item))
             for item in (
                 ScoredTarget(examples[target.example_id], target, scores)
                 for target, scores in zip(self._cut()[0], self._scores(), strict=True)

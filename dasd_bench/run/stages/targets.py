@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from dasd_bench.errors import DataError, TrainingError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method
 from dasd_bench.run.context import RunContext
-from dasd_bench.run.method_context import EngineMethodContext
+from dasd_bench.run.method_context import EngineMethodContext, train_split
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.sharded import pack, unpack
 from dasd_bench.run.stages.base import Stage, text_tokens
@@ -61,7 +63,14 @@ class Targets(Stage[list[Target]]):
             self.data_key,
             self.drawn_with,
             *([arm.training] if arm.method.trains else ()),
+            *([self._read()] if arm.method.files() or arm.method.other_tasks() else ()),
         )
+
+    def _read(self) -> list[str]:
+        """Hashes of the files and tasks that the method reads beside the examples."""
+        method = self.own_arm.method
+        files = [hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest() for name in method.files()]
+        return [*files, *(train_split(self.context, name)[1] for name in method.other_tasks())]
 
     def tokens(self) -> int:
         if not makes_own_targets(self.own_arm.method):
@@ -75,7 +84,10 @@ class Targets(Stage[list[Target]]):
         targets = plugin_calls.targets(self.own_arm.method, self.examples, own, self.context.vocabulary_size)
         targets = self._fitting(targets)
         if not targets:
-            raise TrainingError(f"Method '{self.label}' made no target at all; every example was dropped.")
+            raise TrainingError(
+                f"Method '{self.label}' made no target at all: every example was dropped; what it generated is in the "
+                "store."
+            )
         entry.put(TARGETS, ragged_bytes(*pack_targets(targets)))
         return {"method": self.label, "targets": len(targets), "warnings": console.warnings[before:]}
 

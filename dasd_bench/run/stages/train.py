@@ -54,11 +54,12 @@ class Train(Stage[Trained]):
 
     def parts(self) -> Sequence[object]:
         arm, context = self.arm, self.context
+        weighing = arm.weighing
         return (
             self.scores.targets.key,
-            arm.plugin.sha256,
-            arm.method.name,
-            asdict(arm.method),
+            weighing.plugin.sha256,
+            weighing.method.name,
+            asdict(weighing.method),
             context.model_key,
             arm.training,
             self.seed,
