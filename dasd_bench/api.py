@@ -28,7 +28,7 @@ from dasd_bench.methods.context import (
     RunFacts,
     Sampling,
 )
-from dasd_bench.methods.samples import Sample, answer_target, nothing_kept, sample_answers
+from dasd_bench.methods.samples import NO_TURNS, Sample, answer_target, nothing_kept, sample_answers
 from dasd_bench.methods.target_rows import TargetRow, target_rows
 from dasd_bench.options import option
 from dasd_bench.registry import Registry, discover
@@ -131,6 +131,7 @@ def _registry(spec: RunSpec) -> Registry:
 
 __all__ = [
     "GREEDY",
+    "NO_TURNS",
     "Acceptance",
     "Choice",
     "ChoiceTask",

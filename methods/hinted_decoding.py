@@ -22,6 +22,7 @@ from dasd_bench.api import (
     MethodContext,
     Origin,
     Rule,
+    RunFacts,
     Sampling,
     Target,
     answer_target,
@@ -92,6 +93,11 @@ class HintedDecoding(Method):
     switch: str = option("\\boxed{", help="Text after which the model's own words alone go on; empty for none.")
     prompt: str = option("guide", help="The prompt with the answer.", choices=("guide", "multi-turn"))
     on_wrong: str = option("gold", help="What stands in for a wrong answer.", choices=("gold", "drop"))
+
+    def lacking(self, facts: RunFacts) -> str:
+        if facts.backend == "vllm":
+            return "needs whole distributions, which vLLM does not give: leave out --engine vllm"
+        return ""
 
     def stochastic(self) -> bool:
         return True

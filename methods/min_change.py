@@ -12,11 +12,13 @@ from typing import Any, ClassVar
 
 from dasd_bench.api import (
     GREEDY,
+    NO_TURNS,
     Example,
     Message,
     Method,
     MethodContext,
     Origin,
+    RunFacts,
     Target,
     answer_target,
     option,
@@ -43,6 +45,9 @@ class MinChange(Method):
     }  # fmt: skip
 
     on_wrong: str = option("gold", help="What stands in for a wrong edit.", choices=("gold", "drop"))
+
+    def lacking(self, facts: RunFacts) -> str:
+        return NO_TURNS if facts.chat_template == "off" else ""
 
     def make_targets(self, examples: Sequence[Example], context: MethodContext) -> list[Target]:
         first = [own[0] for own in sample_answers(context, examples, sampling=GREEDY, label="answer")]

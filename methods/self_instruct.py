@@ -11,7 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dasd_bench.api import Example, Message, Method, MethodContext, Origin, Sampling, Target, answer_target, option
+from dasd_bench.api import (
+    NO_TURNS,
+    Example,
+    Message,
+    Method,
+    MethodContext,
+    Origin,
+    RunFacts,
+    Sampling,
+    Target,
+    answer_target,
+    option,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,9 @@ class SelfInstruct(Method):
     shown: int = option(8, help="Questions shown in the request for a new one.", minimum=1, maximum=64)
     overlap: float = option(0.7, help="ROUGE-L from which on a question is too near.", minimum=0.01, maximum=1.0)
     temperature: float = option(0.7, help="Sampling temperature of questions.", minimum=0.0, maximum=5.0)
+
+    def lacking(self, facts: RunFacts) -> str:
+        return NO_TURNS if facts.chat_template == "off" else ""
 
     def stochastic(self) -> bool:
         return True

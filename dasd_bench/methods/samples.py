@@ -11,6 +11,9 @@ from dasd_bench.errors import TrainingError
 from dasd_bench.methods.context import Generation, MethodContext, ModelRef, Sampling
 from dasd_bench.types import Example, Message, Origin, Target, Verdict
 
+NO_TURNS = "asks the model in turns of a chat, and --chat-template off has none: take auto or plain"
+"""What a method gives as ``lacking`` that writes requests of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def export_targets(
     written = []
     for arm, number in chosen:
         folder = RunDirectory(run_dir).arm(arm.directory, number)
-        file = (output or Path()) / f"{arm.directory}-seed{number}.jsonl"
+        # Without the signs that an arm's label cannot hold: ``--targets`` takes the file.
+        file = (output or Path()) / f"{re.sub('[+*,]', '-', arm.directory)}-seed{number}.jsonl"
         write_bytes(file, dump_rows(target_lines(folder.targets, folder.tokens)))
         written.append(file)
     return written
