@@ -17,10 +17,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff: lint and format."""
-    session.install("ruff>=0.12")
+    """ruff (lint and format) and import-linter (who may import whom; read from the source, nothing is imported)."""
+    session.install("ruff>=0.12", "import-linter>=2.5")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
 
 
 @nox.session

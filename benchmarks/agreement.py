@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 
 from dasd_bench.console import Console
-from dasd_bench.engine import Engine
+from dasd_bench.engine.engine import Engine
 from dasd_bench.evaluation import EvalSettings, TaskResult, evaluate
 from dasd_bench.models.chat import ChatTemplate
 from dasd_bench.registry import discover, shipped_folder

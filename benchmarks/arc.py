@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import linear_flops, load, machine_limit, main, report, rows, warm, warm_engine
 from benchmarks.sides import Work, compare
-from dasd_bench.engine import ScoreRequest
+from dasd_bench.engine.requests import ScoreRequest
 
 Request = tuple[list[int], list[int]]
 DOCUMENTS = {0: 64, 25: 8}

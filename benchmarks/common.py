@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dasd_bench.engine import Engine
+from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.linears import PackedLinear, can_pack
 
 MODEL = "smollm2-135m"
@@ -132,7 +132,7 @@ def warm(model: Any) -> None:
 
 def warm_engine(model: Any, tokenizer: Any) -> Engine:
     """An engine whose kernels are loaded and tried."""
-    from dasd_bench.engine import GenerateRequest
+    from dasd_bench.engine.requests import GenerateRequest
 
     engine = Engine(model, tokenizer)
     engine.generate([GenerateRequest(list(tokenizer("Warm up.").input_ids), 2, frozenset())])

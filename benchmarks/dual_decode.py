@@ -31,7 +31,7 @@ from benchmarks.common import (
     warm_engine,
 )
 from benchmarks.sides import Work, compare
-from dasd_bench.engine import DualRequest
+from dasd_bench.engine.requests import DualRequest
 from dasd_bench.methods.context import Choice, DualStep
 from dasd_bench.types import Origin
 

@@ -130,7 +130,7 @@ KEYS = [
     *("model", "methods", "tasks", "train_tasks", "train_limit", "limit", "seeds", "num_fewshot", "chat_template"),
     *("max_new_tokens", "dtype", "device", "data_dir", "validation", "budget", "plugins", "retention"),
     *("retention_limit", "training.lr", "training.epochs", "training.lora_targets", "training.rslora"),
-    *("engine.slots", "engine.backend", "method_options.dasd", "training", "engine", "method_options"),
+    *("engine.max_num_seqs", "engine.backend", "method_options.dasd", "training", "engine", "method_options"),
 ]
 TEXTS = (
     b"- a\n", b"5\n", b"a: [\n", b"\xff\xfe\0", b"5: x\n", b"? [a]\n: b\n", b"model: a\nmodel: b\n", b"\x01", b"@",
@@ -190,7 +190,7 @@ LINES = {
 }
 VALUES = (
     "", " ", ",", LONG, "x" * 5000, "~nobody", "~nobody/x", "nan", "inf", "-1", "9" * 5000, "\udcff", "a\0b", "é",
-    "\n", "%s", "{0}", "a=b", "a.b=c", ".=", "training.lr=nan", "training.lr=1e999", "engine.slots=" + "9" * 400,
+    "\n", "%s", "{0}", "a=b", "a.b=c", ".=", "training.lr=nan", "training.lr=1e999", "engine.max_num_seqs=" + "9" * 400,
     "dasd+tau=0.5+tau=0.6", "dasd+tau", "+", "@", "mini_gsm@-1", "mini_gsm@" + "9" * 30, "mini_gsm@x", '"', "cuda:99",
     "banana", "fp16", "base", "sft,sft", "[/red]", "[bold]", "1e3", "0", "9" * 25, ":", "a:b", "..", "/", "[", "*",
 )  # fmt: skip

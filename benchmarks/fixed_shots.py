@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import linear_flops, load, machine_limit, main, report, rows, warm, warm_engine
 from benchmarks.sides import Work, compare
-from dasd_bench.engine import GenerateRequest
+from dasd_bench.engine.requests import GenerateRequest
 
 NEW_TOKENS = 128
 ITEMS = 32

@@ -1,7 +1,7 @@
 """Plain greedy decoding of GSM8K test prompts, 200 new tokens, against the faster of two peers in transformers.
 
 The peers are ``generate`` (batch 32, sorted by length) and ``generate_batch`` (continuous batching). The line
-``generate`` decodes 64 prompts in 64 slots, ``generate-refill`` 256 prompts in 64. Every side stops an item at the
+``generate`` decodes 64 prompts at once, ``generate-refill`` 256 prompts, 64 at once. Every side stops an item at the
 end-of-turn token and counts the tokens it gave; ``identical`` compares with transformers' ``generate``. Where
 continuous batching was the slower peer with 64 prompts it is left out with 256: on a CPU it takes them all at once,
 its attention reads every sequence's cache for every token, and it had not ended after 25 minutes.
@@ -32,7 +32,7 @@ from benchmarks.common import (
     warm_engine,
 )
 from benchmarks.sides import Work, compare
-from dasd_bench.engine import GenerateRequest
+from dasd_bench.engine.requests import GenerateRequest
 
 NEW_TOKENS = 200
 PEER_BATCH = 32

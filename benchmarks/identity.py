@@ -1,6 +1,6 @@
 """Is batched greedy decoding what one-by-one decoding gives? fp32, GSM8K test prompts, 200 new tokens.
 
-Our outputs come from 64 slots with refill. The check runs transformers' own model over each prompt with its output, one
+Our outputs come 64 at once, with refill. The check runs transformers' own model over each prompt with its output, one
 sequence at a time: where every token is the likeliest after those before it, one-by-one greedy decoding gives the same
 sequence, by induction. For the others the first difference is shown with how near a tie it was (the distance in
 log-probability between the two tokens).
@@ -20,7 +20,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DEVICE, chat_ids, load, rows
-from dasd_bench.engine import Engine, GenerateRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import GenerateRequest
 
 NEW_TOKENS = 200
 

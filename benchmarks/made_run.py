@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from dasd_bench.registry import discover
 from dasd_bench.results.directory import ModelDirectory
-from dasd_bench.results.samples import ItemRecord, write_records
+from dasd_bench.results.samples import Sample, write_samples
 from dasd_bench.results.schema import (
     Arm,
     ReferenceNll,
@@ -111,20 +112,19 @@ def _evaluate(folder: Path, task: str, size: Size, rng: np.random.Generator, sha
     for i, ok in enumerate(right):
         text = "".join(PIECES[k] for k in rng.integers(0, len(WORDS.split()), 30))
         records.append(
-            ItemRecord(
+            Sample(
                 id=f"{task}/test/{i}",
                 index=i,
                 prompt=f"Question {i}: how many pens are left over?\nAnswer:",
                 completion=f"{text}\n#### {i if ok else i + 1}",
                 extracted=str(i if ok else i + 1),
-                correct=bool(ok),
                 score=float(ok),
                 reason=Reason.CORRECT if ok else Reason.WRONG,
                 tokens=30,
                 metrics={},
             )
         )
-    write_records(ModelDirectory(folder).samples(task), records)
+    write_samples(ModelDirectory(folder).samples(task), records)
     return TaskScore.from_items(
         [record.id for record in records],
         correct=[int(v) for v in right],
@@ -138,7 +138,8 @@ def _arm(folder: Path, label: str, place: int, size: Size, tasks: list[str], sta
     method, _, option = label.partition("+")
     tau = float(option.partition("=")[2]) if option else None
     options: dict[str, Any] = {"rule": "confidence-gate", "tau": tau} if tau else {}
-    arm = Arm(method, options, label, [], f"confidence-gate tau={tau:g}" if tau else "", "kept", label)
+    arm = Arm(method, options, label, [], "kept", label)
+    notes = discover().method(method).item.notes
     for seed in size.seeds:
         where = folder / "arms" / label / f"seed{seed}"
         scored = made_targets(size, np.random.default_rng([11, place if tau else 0]), tau)
@@ -157,7 +158,7 @@ def _arm(folder: Path, label: str, place: int, size: Size, tasks: list[str], sta
             gain = -0.04 * place if name == "arc_challenge" else 0.02 + 0.03 * place
             scores[name] = _evaluate(where, name, size, rng, 0.3 + gain)
         _metrics(where / "train" / "metrics.jsonl", size, rng, 0.6 if method == "low-ppl" else 1.0)
-        stats = target_stats(targets, n_examples=size.examples)
+        stats = target_stats(targets, n_examples=size.examples, notes=notes)
         arm.seeds.append(SeedArm(seed, scores, stats, TrainStats(size.steps, 6400, 6000, 60.0 + place, 0.8, 1.5)))
         shared = seed != size.seeds[0]
         stages.append(StageTime("targets", 0.1 if shared else 30.0 * (place + 1), shared, arm=label, seed=seed))

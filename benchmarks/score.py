@@ -30,7 +30,7 @@ from benchmarks.common import (
     warm_engine,
 )
 from benchmarks.sides import Work, compare
-from dasd_bench.engine import ScoreRequest
+from dasd_bench.engine.requests import ScoreRequest
 
 TARGETS = 256
 PEER_BATCH = 8

@@ -1,6 +1,6 @@
 """The sides of a comparison, each in a process of its own: what one does to its process cannot help or harm the other.
 
-The engine has its process keep memory that it frees (``dasd_bench.allocator``), exchanges modules of the model and
+The engine has its process keep memory that it frees (``engine/allocator.py``), exchanges modules of the model and
 compiles kernels. A user of the peer has none of that, so the peer's process has none of it either. The sides take
 turns: one computes while the others wait.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from benchmarks.common import clock
-from dasd_bench.allocator import return_free_memory
+from dasd_bench.engine.allocator import return_free_memory
 from dasd_bench.errors import DasdError
 
 Work = Callable[[], Any]

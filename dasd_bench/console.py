@@ -45,14 +45,14 @@ class Meter:
             self._console.event("progress", text=f"  {self.label}: {self._counts()}, {self._note()}", **self.fields())
 
     def go_on(self, items: int) -> None:
-        """Counts ``items`` that an earlier sitting finished: they say nothing of this one's rate."""
+        """Counts ``items`` that an earlier session finished: they say nothing of this one's rate."""
         self.done += items
         self.earlier += items
 
     def fields(self) -> dict[str, Any]:
         """What a machine reads: counts, seconds, rate and memory; a rate or time that is not known yet is null.
 
-        ``earlier`` of the ``done`` items were finished in an earlier sitting.
+        ``earlier`` of the ``done`` items were finished in an earlier session.
         """
         seconds = time.monotonic() - self._started
         left = self._left(seconds)
@@ -73,7 +73,7 @@ class Meter:
         return f"{self.done}/{self.total} {self.unit}"
 
     def _left(self, seconds: float) -> float | None:
-        """Seconds left at the pace of this sitting's ``seconds``; None before its first item."""
+        """Seconds left at the pace of this session's ``seconds``; None before its first item."""
         now = self.done - self.earlier
         return seconds / now * (self.total - self.done) if now else None
 

@@ -41,10 +41,6 @@ class TrainingError(DasdError):
     """Training cannot start or go on (no weight above zero, divergence); names step and examples."""
 
 
-class EngineError(DasdError):
-    """The engine refuses a request (prompt longer than the context, NaN logits); names the item."""
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Gives ``" Did you mean 'x'?"`` for the nearest known name, or ``""`` when nothing is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeAlias
@@ -11,12 +11,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Ints: TypeAlias = npt.NDArray[np.int32]
-Floats: TypeAlias = npt.NDArray[np.float32]
-Bytes: TypeAlias = npt.NDArray[np.uint8]
+from dasd_bench.engine.types import Bytes as Bytes
+from dasd_bench.engine.types import Finish as Finish
+from dasd_bench.engine.types import Floats as Floats
+from dasd_bench.engine.types import Ints as Ints
+from dasd_bench.engine.types import TokenScores as TokenScores
+
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Role = Literal["system", "user", "assistant"]
-Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Target:
     ``token_ids`` int32 [T] ends with the end-of-turn token (always trained); ``origin`` uint8 [T] holds
     :class:`Origin` values; ``marks`` uint8 [T] holds :class:`Mark` values (end-of-turn, answer format).
     ``accepted`` is False where a fallback stands in; ``reason`` says which (``gold``, ``rewrite``, ``gated``,
-    ``fallback:<why>``). ``notes`` holds what the method counts (``replaced``, ``gate_broke``, ``gate_mended``).
+    ``fallback:<why>``). ``notes`` holds what the method counts, by name: see :class:`dasd_bench.api.Note`.
     ``proposals`` int32 [T] is what the other stream wanted at each step of dual-context decoding (None elsewhere).
     ``prompt`` is the chat it answers, where that is not the example's own question. ``columns`` float32 [T] are numbers
     per token by name, for the method's ``select``.
@@ -109,20 +111,6 @@ def kept(target: Target, keep: str) -> Bools:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenScores:
-    """Per token of a target under the frozen base, teacher-forced: arrays of length T, natural logarithms.
-
-    ``logp`` of the token, ``top1_logp`` of the likeliest token, ``entropy`` in nats (float32);
-    ``rank`` int32 of the token, 0 = likeliest.
-    """
-
-    logp: Floats
-    top1_logp: Floats
-    entropy: Floats
-    rank: Ints
-
-
-@dataclass(frozen=True, slots=True)
 class ScoredTarget:
     """A target with its example and its scores: what ``select`` sees."""
 
@@ -144,6 +132,26 @@ class WeightedTarget:
     def of(scored: ScoredTarget, weights: Floats) -> WeightedTarget:
         """``scored`` with ``weights``."""
         return WeightedTarget(scored.example, scored.target, scored.scores, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainExample:
+    """One prompt and its target, with the static weight of every target token.
+
+    ``prompt_ids`` int32 [P], ``target_ids`` int32 [T], ``weights`` float32 [T] (finite, not negative; 0 masks the
+    token), ``keep`` bool [T]: tokens that an online rule may not push below their static weight. ``columns``: further
+    numbers per token by name, float32 [T], for the method's online rule or loss; the same names in all examples.
+    ``teacher_prompts``: the prompt int32 [P_k] of each of K teachers, as many in all examples; without one there is one
+    teacher, which sees ``prompt_ids``. ``example_id`` may repeat: an example may have several targets.
+    """
+
+    example_id: str
+    prompt_ids: Ints
+    target_ids: Ints
+    weights: Floats
+    keep: Bools
+    columns: Mapping[str, Floats] = field(default_factory=dict)
+    teacher_prompts: tuple[Ints, ...] = ()
 
 
 class Reason(StrEnum):

@@ -16,9 +16,9 @@ tau = 0 of the gate is pure base output (``keep`` then protects nothing), tau > 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from dasd_bench.api import (
     Message,
     Method,
     MethodContext,
+    Note,
     Origin,
     Rule,
     Sampling,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNSET = -1.0
+
+IDLE = 0.01
+"""Below this share of replaced tokens a gate has next to no effect."""
 
 RULES = (
     "confidence-gate",
@@ -65,6 +69,19 @@ class Dasd(Method):
     name = "dasd"
     summary = "DASD: answer-aware candidates, kept or replaced by the base model's confidence."
     paper = "arXiv 2606.00628"
+    notes: ClassVar[tuple[Note, ...]] = (
+        Note("ungated_right", "ungated", "share", "ungated rewrites that are correct", shown=False),
+        Note("gate_broke", "gate broke", "sum", "answers that only the gate made wrong"),
+        Note("gate_mended", "gate fixed", "sum", "answers that only the gate made right"),
+        Note(
+            "gated_replaced",
+            "in gated",
+            "share",
+            "tokens of the gated answers that the gate took from the base, rejected answers included",
+            of="gated_tokens",
+            against="tau",
+        ),
+    )
 
     rule: str = option("confidence-gate", help="The gate; see the module's docstring.", choices=RULES)
     tau: float = option(
@@ -109,8 +126,26 @@ class Dasd(Method):
         """How both streams draw their proposals."""
         return Sampling(self.temperature, self.top_p, self.top_k)
 
+    @property
+    def ungated(self) -> bool:
+        """True where the options take every candidate, so that no effect of a gate is to be expected."""
+        if self.rule in ("confidence-gate", "random-gate"):
+            return self.tau > 1
+        if self.rule in ("reversed-gate", "candidate-floor"):
+            return self.tau == 0
+        return self.rule == "relative-floor" and self.alpha == 0
+
     def stochastic(self) -> bool:
         return self.temperature > 0 or self.rule == "random-gate"
+
+    def remark(self, notes: Mapping[str, float]) -> str:
+        share = notes.get("gated_replaced", 1.0)
+        if self.ungated or share >= IDLE:
+            return ""
+        return (
+            f"the gate replaced only {100 * share:.1f} % of the tokens of its answers, so this row is in effect "
+            "self-distill; check its rule and tau"
+        )
 
     def make_targets(self, examples: Sequence[Example], context: MethodContext) -> list[Target]:
         budgets = [context.new_tokens(example) for example in examples]

@@ -11,6 +11,7 @@ import pytest
 
 from dasd_bench.results.schema import (
     Arm,
+    NoteStats,
     ReferenceNll,
     RunResults,
     SeedArm,
@@ -65,6 +66,10 @@ def make_targets(**changes: Any) -> TargetStats:
         "weight_zero_share": 0.0,
     }
     return TargetStats(**{**fields, **changes})
+
+
+def make_note(name: str, value: float, title: str = "", how: str = "sum", **changes: Any) -> NoteStats:
+    return NoteStats(name, title or name.replace("_", " "), how, value, 40, **changes)
 
 
 def make_arm(method: str, seeds: dict[int, dict[str, TaskScore]], **changes: Any) -> Arm:
@@ -125,5 +130,11 @@ def write_run(folder: Path, results: RunResults, samples: dict[str, list[dict[st
 @pytest.fixture
 def build() -> SimpleNamespace:
     return SimpleNamespace(
-        task=make_task, score=make_score, targets=make_targets, arm=make_arm, run=make_run, write=write_run
+        task=make_task,
+        score=make_score,
+        targets=make_targets,
+        note=make_note,
+        arm=make_arm,
+        run=make_run,
+        write=write_run,
     )

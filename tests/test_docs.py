@@ -21,7 +21,7 @@ PAGES = ("README.md", "docs/add-a-method.md", "docs/tasks.md")
 BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL = (
     "--limit 2 --train-limit 2 --max-new-tokens 8 --tasks {tasks} --quiet "
-    "--set training.epochs=1 --set training.lora_rank=2 --set engine.slots=2"
+    "--set training.epochs=1 --set training.lora_rank=2 --set engine.max_num_seqs=2"
 )
 
 

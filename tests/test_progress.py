@@ -98,7 +98,7 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
 
 
 def test_the_time_left_is_by_what_this_sitting_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 100 steps 90 were done in an earlier sitting; one a second since: 8 seconds are left, not 0.2."""
+    """Of 100 steps 90 were done in an earlier session; one a second since: 8 seconds are left, not 0.2."""
     now = 0.0
     monkeypatch.setattr(console_module.time, "monotonic", lambda: now)
     with Console(stream=io.StringIO()).progress("train", 100, "steps") as meter:

@@ -66,7 +66,7 @@ def test_name_collision_is_an_error(tmp_path: Path) -> None:
         ('option(0.5, help="A floor.", minimum=0, maximum=1)', "0.5", "has no help text"),
         ("option(0.5,", "option(2.5,", "out of range"),
         ('summary = "Mine."', 'summary = "Mine."\n    online = True', "online_weights"),
-        ('summary = "Mine."', 'summary = "Mine."\n    denominator = "some"', "use kept or all"),
+        ('summary = "Mine."', 'summary = "Mine."\n    denominator = "some"', "use one of kept, all, rows"),
         ('name = "mine"', "name = 5", "name must be a str, not a int"),
         ('summary = "Mine."', 'summary = "Mine."\n    card = None', "card must be a Mapping, not a NoneType"),
         ("option(0.5,", "option((0.5,),", "must be a bool, int, float or str"),

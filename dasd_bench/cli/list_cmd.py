@@ -15,7 +15,7 @@ from dasd_bench.config.spec import PRESETS, EngineConfig, RunSpec
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
-from dasd_bench.methods.base import Method, build_method
+from dasd_bench.methods.base import Method, build_method, has_token_loss
 from dasd_bench.options import option_rules
 from dasd_bench.registry import Plugin, Registry, discover
 from dasd_bench.tasks.base import Task
@@ -137,8 +137,16 @@ def _show_method(plugin: Plugin[type[Method]], console: Console) -> None:
     console.result(f"{method.name}: {method.summary}")
     if method.paper:
         console.result(f"paper: {method.paper}")
-    online = "; weights from the live model" if method.online else ""
-    console.result(f"loss denominator: {method.denominator} tokens{online}")
+    parts = [f"divided by {'rows' if method.denominator == 'rows' else f'{method.denominator} tokens'}"]
+    if has_token_loss(method):
+        parts.insert(0, "its own, on the live logits")
+    if method.online:
+        parts.append(f"weights from the live model{', over the whole batch' if method.scope == 'batch' else ''}")
+    if method.teacher != "none":
+        parts.append(f"teacher: {method.teacher}")
+    if method.rollouts:
+        parts.append("targets drawn from the live model at every step")
+    console.result(f"loss: {'; '.join(parts)}")
     console.result(f"from: {plugin.origin}, {plugin.path.name}")
     defaults = dataclasses.asdict(build_method(method, {}))
     for name, rule in option_rules(method).items():

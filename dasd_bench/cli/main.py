@@ -146,8 +146,8 @@ def explained(error: Exception) -> DasdError | None:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
         return DasdError(
-            "Out of memory; finished work is kept. Give the process more, or take a smaller model, fewer engine.slots "
-            "or a smaller training.micro_tokens, and run the same command again."
+            "Out of memory; finished work is kept. Give the process more, or take a smaller model, a smaller "
+            "engine.max_num_seqs or training.microbatch_tokens, and run the same command again."
         )
     if isinstance(error, OSError) and error.strerror:
         where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""

@@ -34,6 +34,7 @@ class {cls}(Method):
 
     # Targets other than the gold answer: define make_targets(self, examples, context). See docs/add-a-method.md.
     # Weights that follow the live model: set online = True and define online_weights(self, live).
+    # Another loss than the nll: define token_loss(self, live); teacher = "base" gives live.teacher_logits.
 
     def select(self, scored: ScoredTarget) -> np.ndarray:
         """Static weights float32 [T], from base log-probabilities, entropy and rank of every target token."""

@@ -9,7 +9,7 @@ import click
 from dasd_bench.cli.table_cmd import console_of, runs_dir_option
 from dasd_bench.errors import DasdError
 
-KINDS = ("scores", "difficulty", "ppl", "replaced", "pareto", "training", "cost", "all")
+KINDS = ("scores", "difficulty", "ppl", "notes", "pareto", "training", "cost", "all")
 
 
 @click.command("plot")
@@ -38,7 +38,7 @@ def plot_command(
     scores      score by method and task with intervals
     difficulty  accuracy by difficulty level (or subject) with intervals
     ppl         perplexity of the training targets' tokens by method
-    replaced    share of tokens that the gate replaced, against tau
+    notes       what methods count against an option, such as replaced tokens against tau
     pareto      accuracy against forgetting, where the run has retention tasks
     training    training curves
     cost        seconds for one seed against accuracy

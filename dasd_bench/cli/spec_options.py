@@ -46,7 +46,7 @@ def spec_options(command: F) -> F:
             "settings",
             multiple=True,
             metavar="SECTION.NAME=VALUE",
-            help="A setting of training, engine or a method: training.lr=1e-4, engine.slots=8, dasd.tau=0.9, "
+            help="A setting of training, engine or a method: training.lr=1e-4, engine.max_num_seqs=8, dasd.tau=0.9, "
             "method.tau=0.9 for all methods that have it (see: dasd-bench show training).",
         ),
         click.option(

@@ -99,14 +99,14 @@ def _tell(surface: Surface, spec: RunSpec, registry: Registry, console: Console,
         if index is None:
             console.result(f"{arm}: failed at every point.")
             continue
-        told = f"{arm}: best {surface.points[index].name}"
+        report = f"{arm}: best {surface.points[index].name}"
         alike = surface.indistinct(arm)
         if alike:
-            told += f"; {alike} other point(s) cannot be told from it on these rows (paired test, p >= .05)"
+            report += f"; {alike} other point(s) cannot be told from it on these rows (paired test, p >= .05)"
         edge = surface.at_edge(arm)
         if edge:
-            told += f"; it lies at the edge of the grid in {', '.join(edge)}, so try further values"
-        console.result(told + ".")
+            report += f"; it lies at the edge of the grid in {', '.join(edge)}, so try further values"
+        console.result(report + ".")
     command = shlex.join(run_command(winners(spec, registry, surface)))
     save_surface(folder / "sweep.json", spec, surface, "finished", command)
     console.result(f"On the test split: {command}")

@@ -15,11 +15,12 @@ from typing import Any
 
 import yaml
 
+from dasd_bench.config.renamed import new_name, with_new_names
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import PluginError, UsageError, unknown_name
 from dasd_bench.files.text import shown
 from dasd_bench.files.yaml_file import read_mapping
-from dasd_bench.methods.base import BASE, Method, build_method
+from dasd_bench.methods.base import BASE, Method, build_method, has_token_loss
 from dasd_bench.options import build_options, convert, convert_options, option, option_rules
 from dasd_bench.registry import Plugin, Registry
 from dasd_bench.results.directory import folder_name
@@ -29,7 +30,7 @@ from dasd_bench.results.directory import folder_name
 class EngineConfig:
     """How the engine runs; part of every generation key, since batch shape moves the last bits of a float."""
 
-    slots: int = option(64, help="Sequences decoded at once.", minimum=1, maximum=4096)
+    max_num_seqs: int = option(64, help="Sequences decoded at once.", minimum=1, maximum=4096)
     backend: str = option(
         "hf",
         help="hf (this project's own engine on transformers' models) or vllm (extra [vllm]).",
@@ -178,7 +179,8 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
                 raise UsageError(f"{name}: '{key}' must be a mapping of names to values.")
             if key == "method_options" and not all(isinstance(v, Mapping) for v in value.values()):
                 raise UsageError(f"{name}: 'method_options' must map each method to a mapping of names to values.")
-            out[key] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
+            named = with_new_names(key, value, name)
+            out[key] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in named.items()}
         else:
             out[key] = value
     return out
@@ -193,7 +195,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def parse_set(items: Sequence[str]) -> dict[str, Any]:
-    """``--set`` items as a layer: ``training.lr=1e-4``, ``engine.slots=8``, ``dasd.tau=0.9``, ``method.tau=0.9``."""
+    """``--set`` items as a layer: ``training.lr=1e-4``, ``engine.max_num_seqs=8``, ``dasd.tau=1``, ``method.tau=1``."""
     out: dict[str, Any] = {}
     for item in items:
         name, sep, value = item.partition("=")
@@ -203,9 +205,8 @@ def parse_set(items: Sequence[str]) -> dict[str, Any]:
                 f"--set {shown(item)}: write SECTION.NAME=VALUE, for instance method.tau=0.9 or training.lr=1e-4."
             )
         own = section in ("training", "engine")
+        key = new_name(section, key)
         values = out.setdefault(section, {}) if own else out.setdefault("method_options", {}).setdefault(section, {})
-        if values.get(key, value) != value:
-            raise UsageError(f"--set {shown(item)}: {section}.{key} is set to '{shown(values[key])}' too; keep one.")
         values[key] = value
     return out
 
@@ -265,7 +266,7 @@ def _seed(value: Any) -> int:
 def _training_given(values: Mapping[str, Any]) -> set[str]:
     """The training options that a layer asks for by name. A preset or a saved specification says itself which."""
     if "training_given" in values:
-        given = convert(values["training_given"], tuple, "training_given")
+        given = [new_name("training", one) for one in convert(values["training_given"], tuple, "training_given")]
         for name in given:
             if name not in TrainingConfig.__dataclass_fields__:
                 raise unknown_name("training option in training_given", name, TrainingConfig.__dataclass_fields__)
@@ -316,6 +317,7 @@ def parse_arm(text: str) -> tuple[str, dict[str, str], dict[str, str]]:
         if section not in ("", "training"):
             raise UsageError(f"--method {text}: write options as {name}+NAME=VALUE or {name}+training.NAME=VALUE.")
         chosen = training if section else own
+        option_name = new_name(section, option_name)
         if option_name in chosen:
             raise UsageError(f"--method {shown(text)}: the option '{key}' is there twice; keep one.")
         chosen[option_name] = value
@@ -371,9 +373,11 @@ _Asked = tuple[Plugin[type[Method]], dict[str, str], dict[str, str]]
 def check_composition(label: str, first: Method, second: Method) -> None:
     """Raises :class:`UsageError` where targets of the one and weights of the other mean nothing together."""
     a, b = first.name, second.name
-    weighs = second.online or type(second).select is not Method.select
+    weighs = second.online or type(second).select is not Method.select or has_token_loss(type(second))
     if not weighs:
         fault = f"{b} gives no weights of its own: write {a} alone"
+    elif first.rollouts or second.rollouts:
+        fault = f"{a if first.rollouts else b} draws its targets anew at every step"
     elif type(second).make_targets is not Method.make_targets:
         fault = f"the weights of {b} belong to targets that it makes itself, so they cannot be put on those of {a}"
     elif type(first).make_targets is Method.make_targets:
@@ -393,11 +397,12 @@ def arm_training(spec: RunSpec, plugin: Plugin[type[Method]], own: Mapping[str, 
     if spec.budget == "card":
         standard = dataclasses.asdict(TrainingConfig())
         try:
-            build_options(TrainingConfig, plugin.item.card, "training option", "training.")
+            card = with_new_names("training", plugin.item.card, "the card")
+            build_options(TrainingConfig, card, "training option", "training.")
         except UsageError as error:
             raise PluginError(f"{plugin.path}: the card of method '{plugin.name}' is wrong: {error}") from None
         open_keys = {key for key in values.keys() - set(spec.training_given) if values[key] == standard[key]}
-        values |= {key: value for key, value in plugin.item.card.items() if key in open_keys}
+        values |= {key: value for key, value in card.items() if key in open_keys}
     return build_options(TrainingConfig, values | dict(own), "training option", "training.")
 
 

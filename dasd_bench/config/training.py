@@ -14,7 +14,7 @@ class TrainingConfig:
 
     epochs: float = option(2.0, help="Passes over the training examples.", minimum=0.01, maximum=1000)
     batch_size: int = option(8, help="Examples per optimiser step.", minimum=1, maximum=65536)
-    micro_tokens: int = option(
+    microbatch_tokens: int = option(
         1024, help="Tokens per forward pass; a batch is cut into packs of at most this size.", minimum=16
     )
     max_length: int = option(

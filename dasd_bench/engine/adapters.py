@@ -54,7 +54,7 @@ class OnceRounded(nn.Module):
 
 
 class Adapters:
-    """The LoRA layers below ``root`` that have stand-ins, put in place only inside :meth:`active`.
+    """The LoRA layers below ``root`` that have overrides, put in place only inside :meth:`active`.
 
     ``bases`` are the layers beneath them, by ``id``. Nothing stands in for float32 layers, where nothing is lost, nor
     for DoRA and adapted blocks of experts, which keep peft's own forward.
@@ -75,9 +75,9 @@ class Adapters:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The stand-ins are in the model while the block runs."""
-        for parent, name, _, stand_in in self._places:
-            parent._modules[name] = stand_in
+        """The overrides are in the model while the block runs."""
+        for parent, name, _, override in self._places:
+            parent._modules[name] = override
         try:
             yield
         finally:

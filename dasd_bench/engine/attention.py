@@ -1,9 +1,9 @@
 """Attention over token-packed rows: the function registered with transformers, and the parts it is made of.
 
 A forward pass holds N tokens of many sequences side by side, batch size 1, no padding. Which keys a token may see is
-the business of the :class:`Plan` that travels through the model as the keyword argument ``packed``. A plan writes the
-new keys and values where they belong and computes attention as a merge of partial attentions (own tokens, a shared
-prefix), each with its log-sum-exp: softmax over a union of key sets is the mix of the softmaxes over each, weighted
+the business of the :class:`AttentionMetadata` that travels through the model as the keyword argument ``packed``. It
+writes the new keys and values where they belong and merges partial attentions (own tokens, a shared prefix), each with
+its log-sum-exp: softmax over a union of key sets is the mix of the softmaxes over each, weighted
 by the sums of exponentials. Grouped queries are never expanded: queries of one key-value head are folded together.
 """
 
@@ -29,7 +29,7 @@ class Scale:
         self.window = window
 
 
-class Plan(Protocol):
+class AttentionMetadata(Protocol):
     """What a forward pass does with the keys and values of each layer."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
@@ -45,12 +45,12 @@ def packed_attention(
     scaling: float | None = None,
     softcap: float | None = None,
     sliding_window: int | None = None,
-    packed: Plan | None = None,
+    packed: AttentionMetadata | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: ``query`` [1, H, N, D], ``key`` and ``value`` [1, Hkv, N, D] to [1, N, H, D].
 
-    The model must be called with ``packed=plan``; :class:`dasd_bench.engine.network.Network` does.
+    The model must be called with ``packed=metadata``; :class:`dasd_bench.engine.model_runner.ModelRunner` does.
     """
     assert packed is not None
     how = Scale(float(query.shape[-1] ** -0.5 if scaling is None else scaling), softcap, sliding_window)

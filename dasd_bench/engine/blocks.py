@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dasd_bench.engine.recording import DualRecorder, Item
 from dasd_bench.engine.requests import DualRequest
+from dasd_bench.engine.samplers import DualSampler, Item
+from dasd_bench.engine.types import DualGeneration, StepRule
 from dasd_bench.engine.vocabulary import Vocabulary
-from dasd_bench.methods.context import DualGeneration, StepRule
 
 
 class Rows(Protocol):
@@ -58,18 +58,18 @@ def block_decode(
     context_length: int | None,
     on_result: Callable[[int, DualGeneration], None] | None = None,
 ) -> list[DualGeneration]:
-    """What :meth:`dasd_bench.engine.Engine.dual_decode` gives, by drafts of at most ``block`` tokens.
+    """What :meth:`dasd_bench.engine.engine.Engine.dual_decode` gives, by drafts of at most ``block`` tokens.
 
     Sampled proposals draw from the request's own stream at each position as there; a greedy draft is then only a
     guess that is followed less often.
     """
-    recorder = DualRecorder(rule, Vocabulary(None), tokenizer)
+    sampler = DualSampler(rule, Vocabulary(None), tokenizer)
     results: dict[int, DualGeneration] = {}
     live = []
     for number, request in enumerate(requests):
         longest = max(len(request.base_ids), len(request.reference_ids))
         room = request.max_new_tokens if context_length is None else context_length - longest
-        live.append(Item(number, request, recorder.uniforms, min(request.max_new_tokens, room)))
+        live.append(Item(number, request, sampler.uniforms, min(request.max_new_tokens, room)))
     while live:
         drafts = _drafts(streams, live, block)
         base = streams.verify([[*_request(item).base_ids, *item.tokens] for item in live], [d.tokens for d in drafts])
@@ -77,7 +77,7 @@ def block_decode(
         step = 0
         while following:
             rows = [row for i in following for row in (base[i][step], drafts[i].rows[step])]
-            chosen = recorder.choose(torch.stack(rows), [live[i] for i in following])
+            chosen = sampler.choose(torch.stack(rows), [live[i] for i in following])
             agreed = []
             for i, token in zip(following, chosen, strict=True):
                 item = live[i]
@@ -85,7 +85,7 @@ def block_decode(
                 finish = item.finish(tokenizer)
                 if finish is not None:
                     text = tokenizer.decode(item.tokens, skip_special_tokens=True)
-                    results[item.index] = recorder.result(item, text, finish)
+                    results[item.index] = sampler.result(item, text, finish)
                     if on_result is not None:
                         on_result(item.index, results[item.index])
                 elif token == drafts[i].tokens[step] and step + 1 < len(drafts[i].tokens):

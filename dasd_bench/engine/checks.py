@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.requests import DualRequest, GenerateRequest, ScoreRequest
-from dasd_bench.errors import EngineError
 
 
 def named(requests: Sequence[Any]) -> list[Any]:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dasd_bench.engine.network import Network
+from dasd_bench.engine.model_runner import ModelRunner
 from dasd_bench.engine.requests import ScoreRequest
-from dasd_bench.types import Floats
+from dasd_bench.engine.types import Floats
 
 ROWS = 64
 """Rows of logits [rows, V] compared at a time; about eight arrays of that shape exist at once."""
@@ -25,21 +25,21 @@ Head = Callable[[Tensor], Tensor]
 """Hidden states [N, width] to logits float32 [N, V]."""
 
 
-class HeadlessNetwork:
-    """A network whose head gives the hidden states back: the scorer then hands them to its sink."""
+class HeadlessRunner:
+    """A model runner whose head gives the hidden states back: the scorer then hands them to its collector."""
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self, runner: ModelRunner) -> None:
+        self._runner = runner
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._network, name)
+        return getattr(self._runner, name)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The hidden states themselves."""
         return hidden
 
 
-class HiddenSink:
+class HiddenStateCollector:
     """Gathers float32 [T, width] per request: row t is the state that predicts target token t."""
 
     def __init__(self, requests: Sequence[ScoreRequest]) -> None:
@@ -47,7 +47,7 @@ class HiddenSink:
         self.found: list[Floats] = [np.empty((0, 0), dtype=np.float32) for _ in requests]
 
     def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
-        """See :class:`dasd_bench.engine.scoring.Sink`; ``logits`` are hidden states here."""
+        """See :class:`dasd_bench.engine.scoring.Collector`; ``logits`` are hidden states here."""
         rows = logits.float().cpu().numpy()
         for number, (request, index) in enumerate(places):
             if not self.found[request].size:
@@ -55,10 +55,10 @@ class HiddenSink:
             self.found[request][index] = rows[number]
 
 
-class DivergenceSink:
+class DivergenceCollector:
     """Gathers the Jensen-Shannon divergence (nats, float32 [T] per request) between the running model and another.
 
-    ``hidden`` holds the other model's states as :class:`HiddenSink` gave them, ``head`` makes logits of them.
+    ``hidden`` holds the other model's states as :class:`HiddenStateCollector` gave them, ``head`` makes logits of them.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class DivergenceSink:
         self.found: list[Floats] = [np.empty(len(r.target_ids), dtype=np.float32) for r in requests]
 
     def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
-        """See :class:`dasd_bench.engine.scoring.Sink`."""
+        """See :class:`dasd_bench.engine.scoring.Collector`."""
         for start in range(0, len(places), ROWS):
             here = places[start : start + ROWS]
             states = np.stack([self._hidden[request][index] for request, index in here])

@@ -7,20 +7,19 @@ from typing import Any, cast
 
 import numpy as np
 
-from dasd_bench.allocator import keep_freed_memory
+from dasd_bench.engine.allocator import keep_freed_memory
 from dasd_bench.engine.checks import check_dual, check_generate, check_targets
+from dasd_bench.engine.collectors import NotFiniteError, ScoreCollector, SumCollector
+from dasd_bench.engine.cuda_graphs import FixedShapePool
 from dasd_bench.engine.decoding import Decoder
-from dasd_bench.engine.divergence import DivergenceSink, Head, HeadlessNetwork, HiddenSink
+from dasd_bench.engine.divergence import DivergenceCollector, Head, HeadlessRunner, HiddenStateCollector
 from dasd_bench.engine.memory import budget_bytes
-from dasd_bench.engine.network import Network
+from dasd_bench.engine.model_runner import ModelRunner
 from dasd_bench.engine.probe import choose_path
-from dasd_bench.engine.recording import DualRecorder, PlainRecorder
 from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest, LogLikelihood, ScoreRequest
-from dasd_bench.engine.scoring import Scorer, Sink
-from dasd_bench.engine.sinks import NotFiniteError, ScoreSink, SumSink
-from dasd_bench.engine.static_step import StaticStore
-from dasd_bench.methods.context import DualGeneration, Generation, StepRule
-from dasd_bench.types import Floats, TokenScores
+from dasd_bench.engine.samplers import DualSampler, PlainSampler
+from dasd_bench.engine.scoring import Collector, Scorer
+from dasd_bench.engine.types import DualGeneration, Floats, Generation, StepRule, TokenScores
 
 
 class Engine:
@@ -28,53 +27,57 @@ class Engine:
 
     The model is used as it is now: make a new engine after its weights change. Between calls the model is left as it
     was found. Equal requests in equal order give equal bits; another order or other neighbours change results by
-    rounding only. Raises :class:`~dasd_bench.errors.EngineError`.
+    rounding only. Raises :class:`~dasd_bench.engine.errors.EngineError`.
     """
 
     def __init__(self, model: Any, tokenizer: Any, settings: EngineSettings | None = None) -> None:
         self.settings = settings or EngineSettings()
         self._tokenizer = tokenizer
         keep_freed_memory()
-        self._network = Network(model, packed=self.settings.accelerate != "off")
-        choose_path(self._network)
-        wanted = self._network.device.type == "cuda" if self.settings.static == "auto" else self.settings.static == "on"
-        self._static = StaticStore(self._network) if wanted and self._network.packed else None
+        self._runner = ModelRunner(model, packed=self.settings.accelerate != "off")
+        choose_path(self._runner)
+        wanted = (
+            self._runner.device.type == "cuda"
+            if self.settings.fixed_shapes == "auto"
+            else self.settings.fixed_shapes == "on"
+        )
+        self._fixed = FixedShapePool(self._runner) if wanted and self._runner.packed else None
 
     @property
     def context_length(self) -> int | None:
         """The most tokens a sequence may have, or None where the model's configuration sets no limit."""
-        return self._network.context_length
+        return self._runner.context_length
 
     def describe(self) -> dict[str, Any]:
         """The path taken, for the manifest."""
-        network = self._network
+        runner = self._runner
         return {
-            "attention": "packed" if network.packed else self._plain_path(),
-            "prefill": "torch" if network.tree_kernel is None else "compiled kernel",
+            "attention": "packed" if runner.packed else self._plain_path(),
+            "prefill": "torch" if runner.tree_kernel is None else "compiled kernel",
             "decode": self._decode_path(),
-            "rows": "compiled kernels" if network.row_kernels is not None else "torch",
+            "rows": "compiled kernels" if runner.row_kernels is not None else "torch",
             "linears": self._linear_path(),
-            "dtype": str(network.dtype).removeprefix("torch."),
-            "device": str(network.device),
-            "slots": self.settings.slots,
+            "dtype": str(runner.dtype).removeprefix("torch."),
+            "device": str(runner.device),
+            "max_num_seqs": self.settings.max_num_seqs,
             "prefill_tokens": self.settings.prefill_tokens,
         }
 
     def _plain_path(self) -> str:
-        network = self._network
-        more = [] if network.cached else ["no cache"]
-        return ", ".join(["transformers", *more, *(["body and head in one"] if network.whole else [])])
+        runner = self._runner
+        more = [] if runner.cached else ["no cache"]
+        return ", ".join(["transformers", *more, *(["body and head in one"] if runner.whole else [])])
 
     def _linear_path(self) -> str:
-        if not self._network.packed_linears:
+        if not self._runner.packed_linears:
             return "torch"
-        kind = "compiled kernel" if self._network.linear_kernel is not None else "onednn-packed"
-        return f"{kind} ({self._network.packed_linears})"
+        kind = "compiled kernel" if self._runner.linear_kernel is not None else "onednn-packed"
+        return f"{kind} ({self._runner.packed_linears})"
 
     def _decode_path(self) -> str:
-        if self._static is not None:
-            return "fixed shapes, cuda graphs" if self._static.graphs else "fixed shapes"
-        return "compiled kernel" if self._network.kernel is not None else "torch"
+        if self._fixed is not None:
+            return "fixed shapes, cuda graphs" if self._fixed.graphs else "fixed shapes"
+        return "compiled kernel" if self._runner.kernel is not None else "torch"
 
     def generate(
         self,
@@ -82,9 +85,9 @@ class Engine:
         on_result: Callable[[int, Generation], None] | None = None,
     ) -> list[Generation]:
         """Completions in the order of ``requests``; ``on_result(index, completion)`` as each one is finished."""
-        requests = check_generate(requests, self.context_length, self._network.vocab_size)
+        requests = check_generate(requests, self.context_length, self._runner.vocab_size)
         prompts = [[np.array(request.prompt_ids, dtype=np.int64)] for request in requests]
-        return self._decode(requests, prompts, PlainRecorder(self._network.vocabulary), on_result)
+        return self._decode(requests, prompts, PlainSampler(self._runner.vocabulary), on_result)
 
     def dual_decode(
         self,
@@ -93,9 +96,9 @@ class Engine:
         on_result: Callable[[int, DualGeneration], None] | None = None,
     ) -> list[DualGeneration]:
         """Completions decoded with two contexts; ``rule`` picks each token from both distributions."""
-        requests = check_dual(requests, self.context_length, self._network.vocab_size)
+        requests = check_dual(requests, self.context_length, self._runner.vocab_size)
         prompts = [[np.array(r.base_ids, dtype=np.int64), np.array(r.reference_ids, dtype=np.int64)] for r in requests]
-        return self._decode(requests, prompts, DualRecorder(rule, self._network.vocabulary, self._tokenizer), on_result)
+        return self._decode(requests, prompts, DualSampler(rule, self._runner.vocabulary, self._tokenizer), on_result)
 
     def score(
         self,
@@ -103,10 +106,10 @@ class Engine:
         on_result: Callable[[int, TokenScores], None] | None = None,
     ) -> list[TokenScores]:
         """Log-probability, top-1 log-probability, entropy and rank of every target token, teacher-forced."""
-        requests = check_targets(requests, self.context_length, self._network.vocab_size)
-        sink = ScoreSink(requests, self._network.vocabulary, on_result)
-        self._score(requests, sink)
-        return [sink.result(number) for number in range(len(requests))]
+        requests = check_targets(requests, self.context_length, self._runner.vocab_size)
+        collector = ScoreCollector(requests, self._runner.vocabulary, on_result)
+        self._score(requests, collector)
+        return [collector.result(number) for number in range(len(requests))]
 
     def loglikelihood(
         self,
@@ -114,26 +117,24 @@ class Engine:
         on_result: Callable[[int, LogLikelihood], None] | None = None,
     ) -> list[LogLikelihood]:
         """Sum of log-probabilities per target, and whether greedy decoding would give it."""
-        requests = check_targets(requests, self.context_length, self._network.vocab_size)
-        sink = SumSink(requests, self._network.vocabulary, on_result)
-        self._score(requests, sink)
-        return [sink.result(number) for number in range(len(requests))]
+        requests = check_targets(requests, self.context_length, self._runner.vocab_size)
+        collector = SumCollector(requests, self._runner.vocabulary, on_result)
+        self._score(requests, collector)
+        return [collector.result(number) for number in range(len(requests))]
 
     def close(self) -> None:
         """Drops what is held between calls; the model belongs to the caller."""
-        if self._static is not None:
-            self._static.clear()
+        if self._fixed is not None:
+            self._fixed.clear()
 
-    def _decode(self, requests: Any, prompts: Any, recorder: Any, on_result: Any) -> list[Any]:
+    def _decode(self, requests: Any, prompts: Any, sampler: Any, on_result: Any) -> list[Any]:
         if not requests:
             return []
-        memory = budget_bytes(self._network.device, self.settings.memory_gib)
-        if self._static is not None and self.settings.memory_gib is None:
-            memory += self._static.bytes
-        with self._network.active():
-            decoder: Decoder[Any] = Decoder(
-                self._network, self._tokenizer, self.settings, memory, recorder, self._static
-            )
+        memory = budget_bytes(self._runner.device, self.settings.memory_gib)
+        if self._fixed is not None and self.settings.memory_gib is None:
+            memory += self._fixed.bytes
+        with self._runner.active():
+            decoder: Decoder[Any] = Decoder(self._runner, self._tokenizer, self.settings, memory, sampler, self._fixed)
             return decoder.run(requests, prompts, on_result)
 
     def hidden_states(self, requests: Sequence[ScoreRequest]) -> list[Floats]:
@@ -141,14 +142,14 @@ class Engine:
 
         What :meth:`divergence` of an engine on another model of the same family takes.
         """
-        requests = check_targets(requests, self.context_length, self._network.vocab_size)
-        sink = HiddenSink(requests)
+        requests = check_targets(requests, self.context_length, self._runner.vocab_size)
+        collector = HiddenStateCollector(requests)
         if requests:
-            memory = budget_bytes(self._network.device, self.settings.memory_gib)
-            with self._network.active():
-                headless = cast(Network, HeadlessNetwork(self._network))
-                Scorer(headless, self.settings.prefill_tokens, memory, sink).run(requests)
-        return sink.found
+            memory = budget_bytes(self._runner.device, self.settings.memory_gib)
+            with self._runner.active():
+                headless = cast(ModelRunner, HeadlessRunner(self._runner))
+                Scorer(headless, self.settings.prefill_tokens, memory, collector).run(requests)
+        return collector.found
 
     def divergence(
         self,
@@ -161,25 +162,25 @@ class Engine:
 
         ``head`` is that model's vocabulary head; None takes this one's (an adapter that leaves the head alone).
         """
-        requests = check_targets(requests, self.context_length, self._network.vocab_size)
-        sink = DivergenceSink(requests, hidden, head or self._network.logits, self._network.dtype, on_result)
-        self._score(requests, sink)
-        return sink.found
+        requests = check_targets(requests, self.context_length, self._runner.vocab_size)
+        collector = DivergenceCollector(requests, hidden, head or self._runner.logits, self._runner.dtype, on_result)
+        self._score(requests, collector)
+        return collector.found
 
-    def _score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+    def _score(self, requests: Sequence[ScoreRequest], collector: Collector) -> None:
         if requests:
-            memory = budget_bytes(self._network.device, self.settings.memory_gib)
-            with self._network.active():
+            memory = budget_bytes(self._runner.device, self.settings.memory_gib)
+            with self._runner.active():
                 try:
-                    Scorer(self._network, self.settings.prefill_tokens, memory, sink).run(requests)
+                    Scorer(self._runner, self.settings.prefill_tokens, memory, collector).run(requests)
                 except NotFiniteError as error:
                     # Sequences that share tokens are computed as one tree, where one NaN spreads: ask each alone.
                     for number in error.suspects if len(error.suspects) > 1 else []:
                         alone = [requests[number]]
                         Scorer(
-                            self._network,
+                            self._runner,
                             self.settings.prefill_tokens,
                             memory,
-                            SumSink(alone, self._network.vocabulary),
+                            SumCollector(alone, self._runner.vocabulary),
                         ).run(alone)
                     raise

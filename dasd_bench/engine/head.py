@@ -52,7 +52,7 @@ class VocabularyHead:
         self.follow(causal)
 
     def follow(self, causal: Any) -> None:
-        """Takes the modules that are in the model now (the engine exchanges some while it works)."""
+        """Takes the modules that are in the model now (the engine replaces some while it works)."""
         self._head.__dict__["_modules"] = {**causal._modules, self._body: _Given()}
 
     def __call__(self, hidden: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a back end offers; :class:`dasd_bench.engine.Engine` and :class:`dasd_bench.engine.vllm.VllmEngine` do."""
+"""What a back end offers: :class:`~dasd_bench.engine.engine.Engine`, :class:`~dasd_bench.engine.vllm.VllmEngine`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from dasd_bench.engine.requests import DualRequest, GenerateRequest, LogLikelihood, ScoreRequest
-from dasd_bench.methods.context import DualGeneration, Generation, StepRule
-from dasd_bench.types import TokenScores
+from dasd_bench.engine.types import DualGeneration, Generation, StepRule, TokenScores
 
 
 class InferenceEngine(Protocol):

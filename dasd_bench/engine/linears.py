@@ -105,7 +105,7 @@ class Packer:
         return self._fits[kind]
 
     def linear(self, linear: nn.Linear) -> PackedLinear | PanelLinear:
-        """The stand-in for one layer that fits."""
+        """The override for one layer that fits."""
         if self._kernel is not None and self._kernel.fits(linear.weight):
             return PanelLinear(linear, self._kernel)
         return PackedLinear(linear)

@@ -1,4 +1,4 @@
-"""How much memory the key-value store may take, and what running out of it looks like."""
+"""How much memory the KV cache may take, and what running out of it looks like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 import torch
 
 SHARE = 0.5
-"""The share of the free memory that the store may take."""
+"""The share of the free memory that the cache may take."""
 
 
 def budget_bytes(device: torch.device, asked_gib: float | None) -> int:

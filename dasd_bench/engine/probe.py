@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dasd_bench.engine.network import Network
-from dasd_bench.engine.plans import Tree
+from dasd_bench.engine.attention_metadata import Tree
+from dasd_bench.engine.errors import EngineError
+from dasd_bench.engine.model_runner import ModelRunner
 from dasd_bench.engine.session import packed_continues, plain_continues
-from dasd_bench.engine.tree_plan import plan_trees
-from dasd_bench.errors import EngineError
+from dasd_bench.engine.tree_metadata import build_tree_metadata
 
 TOKENS = 24
 """Tokens tried, from all over the vocabulary, in two sequences."""
@@ -19,8 +19,8 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.03}
 """The largest relative difference (norm of the difference by norm, of the middle token) that counts as rounding."""
 
 
-def choose_path(network: Network) -> None:
-    """Gives ``network`` the fastest path that agrees with the model's own whole forward pass.
+def choose_path(runner: ModelRunner) -> None:
+    """Gives ``runner`` the fastest path that agrees with the model's own whole forward pass.
 
     In order: packed tokens, transformers' own body with its cache, the same without a cache, and body and head in one.
     A model may say that it supports other attention functions and yet drop the arguments they need, place tokens by
@@ -29,26 +29,26 @@ def choose_path(network: Network) -> None:
     Raises :class:`EngineError` for a model that transformers cannot run, or that looks ahead in the text.
     """
     # A step that shares no factor with the vocabulary's size would be best; a prime mostly is one.
-    ids = (np.arange(1, TOKENS + 1, dtype=np.int64) * 7919) % network.vocab_size
+    ids = (np.arange(1, TOKENS + 1, dtype=np.int64) * 7919) % runner.vocab_size
     parts = [ids[: TOKENS // 3], ids[TOKENS // 3 :]]
-    close = _Close(network.dtype)
-    with network.active(packed=False):
-        reference = [_reference(network, part) for part in parts]
-        if not network.whole and not _head_agrees(network, reference, close):
-            network.join_head()
-        wanted = [logits if hidden is None or network.whole else hidden for hidden, logits in reference]
-    if network.packed and _packed_agrees(network, parts, wanted, close):
+    close = _Close(runner.dtype)
+    with runner.active(packed=False):
+        reference = [_reference(runner, part) for part in parts]
+        if not runner.whole and not _head_agrees(runner, reference, close):
+            runner.join_head()
+        wanted = [logits if hidden is None or runner.whole else hidden for hidden, logits in reference]
+    if runner.packed and _packed_agrees(runner, parts, wanted, close):
         return
-    network.unpack()
-    with network.active():
-        tokens = torch.from_numpy(parts[1]).to(network.device)
+    runner.unpack()
+    with runner.active():
+        tokens = torch.from_numpy(parts[1]).to(runner.device)
         half = len(tokens) // 2
-        if not close(network.hidden_plain(tokens[:half], None), wanted[1][:half]):
+        if not close(runner.hidden_plain(tokens[:half], None), wanted[1][:half]):
             raise EngineError(
-                f"{type(network.causal).__name__} looks ahead in the text, so its predictions are no next-token "
+                f"{type(runner.causal).__name__} looks ahead in the text, so its predictions are no next-token "
                 "distributions; take a causal language model."
             )
-        network.cached = plain_continues(network, parts, wanted, close)
+        runner.cached = plain_continues(runner, parts, wanted, close)
 
 
 class _Close:
@@ -70,7 +70,7 @@ class _Close:
         return not bool(difference.median() > self._bound)
 
 
-def _reference(network: Network, part: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[Tensor | None, Tensor]:
+def _reference(runner: ModelRunner, part: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[Tensor | None, Tensor]:
     """The model's own hidden states [T, width] (None where they are not seen) and logits [T, V] of one sequence."""
     seen: list[Tensor] = []
 
@@ -79,14 +79,14 @@ def _reference(network: Network, part: np.ndarray[tuple[int], np.dtype[np.int64]
         if isinstance(hidden, Tensor):
             seen.append(hidden[0])
 
-    handle = None if network.whole else network.body.register_forward_hook(keep)
+    handle = None if runner.whole else runner.body.register_forward_hook(keep)
     try:
-        tokens = torch.from_numpy(part).to(network.device)
-        logits: Tensor = network.causal(input_ids=tokens.unsqueeze(0), use_cache=False).logits[0]
+        tokens = torch.from_numpy(part).to(runner.device)
+        logits: Tensor = runner.causal(input_ids=tokens.unsqueeze(0), use_cache=False).logits[0]
     except Exception as error:  # any model's code may run here
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise EngineError(
-            f"transformers cannot run {type(network.causal).__name__} on token ids alone: {reason}"
+            f"transformers cannot run {type(runner.causal).__name__} on token ids alone: {reason}"
         ) from error
     finally:
         if handle is not None:
@@ -94,25 +94,25 @@ def _reference(network: Network, part: np.ndarray[tuple[int], np.dtype[np.int64]
     return (seen[-1] if seen else None), logits
 
 
-def _head_agrees(network: Network, reference: list[tuple[Tensor | None, Tensor]], close: _Close) -> bool:
+def _head_agrees(runner: ModelRunner, reference: list[tuple[Tensor | None, Tensor]], close: _Close) -> bool:
     try:
-        return all(hidden is not None and close(network.logits(hidden), logits) for hidden, logits in reference)
+        return all(hidden is not None and close(runner.logits(hidden), logits) for hidden, logits in reference)
     except Exception:  # a head may need anything of its body
         return False
 
 
 def _packed_agrees(
-    network: Network,
+    runner: ModelRunner,
     parts: list[np.ndarray[tuple[int], np.dtype[np.int64]]],
     wanted: list[Tensor],
     close: _Close,
 ) -> bool:
-    with network.active():
+    with runner.active():
         trees = [Tree(part, np.arange(len(part)), [(0, len(part), -1)]) for part in parts]
-        plan = plan_trees(network, trees, None)
+        metadata = build_tree_metadata(runner, trees, None)
         try:
-            if not close(network.hidden(plan.tokens, plan.positions, plan), torch.cat(wanted)):
+            if not close(runner.hidden(metadata.tokens, metadata.positions, metadata), torch.cat(wanted)):
                 return False
         except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             return False
-        return packed_continues(network, parts, wanted, close)
+        return packed_continues(runner, parts, wanted, close)

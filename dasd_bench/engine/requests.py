@@ -6,25 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dasd_bench.methods.context import GREEDY, Sampling
+from dasd_bench.engine.types import GREEDY, Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """How the engine uses the machine.
 
-    ``slots`` examples decode at once (a dual-context example counts as one). ``memory_gib`` bounds the key-value
-    store; None takes half of what the machine has free. ``prefill_tokens`` is the most prompt tokens in one forward
+    ``max_num_seqs`` examples decode at once (a dual-context example counts as one). ``memory_gib`` bounds the KV
+    cache; None takes half of what the machine has free. ``prefill_tokens`` is the most prompt tokens in one forward
     pass. ``accelerate`` ``off`` takes transformers' own attention and cache, one sequence at a time: slow, and the
-    reference that the accelerated path is tested against. ``static`` decodes in fixed shapes, replayed as CUDA graphs
-    where there is CUDA; ``auto`` does so there only.
+    reference that the accelerated path is tested against. ``fixed_shapes`` pads decoding steps to fixed shapes, which
+    are replayed as CUDA graphs where there is CUDA; ``auto`` does so there only.
     """
 
-    slots: int = 64
+    max_num_seqs: int = 64
     memory_gib: float | None = None
     prefill_tokens: int = 2048
     accelerate: Literal["auto", "off"] = "auto"
-    static: Literal["auto", "on", "off"] = "auto"
+    fixed_shapes: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class GenerateRequest:
 class DualRequest:
     """One example to decode with two contexts that share every generated token.
 
-    ``keep_ids`` and ``keep_texts`` say which candidates a rule is told to keep (``DualStep.keep``):
-    these tokens, and those that write a part of these texts.
+    ``keep_ids`` and ``keep_texts`` say which candidates are protected (``DualStep.keep``): these tokens, and
+    those that write a part of these texts.
     """
 
     base_ids: Sequence[int]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dasd_bench.methods.context import Sampling
+from dasd_bench.engine.types import Sampling
 
 NUCLEUS = 1024
 """Candidates looked at first for top-p; where they hold less than top-p of the mass the whole row is sorted."""
@@ -37,11 +37,11 @@ def propose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
             probs = torch.exp(values - torch.logsumexp(scaled, dim=-1, keepdim=True))
         before = probs.cumsum(dim=-1) - probs
         # The nucleus: the smallest head whose mass reaches top-p; its last member is the one that crosses it.
-        kept = torch.where(before < sampling.top_p, probs, 0.0)
+        nucleus = torch.where(before < sampling.top_p, probs, 0.0)
         if sampling.top_k or count == vocabulary or bool((before[:, -1] + probs[:, -1] >= sampling.top_p).all()):
             break
         count = vocabulary
-    return indices.gather(1, _draw(kept, uniform)).squeeze(1)
+    return indices.gather(1, _draw(nucleus, uniform)).squeeze(1)
 
 
 def _draw(probs: Tensor, uniform: Tensor) -> Tensor:

@@ -10,24 +10,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dasd_bench.engine.attention_metadata import Tree, tree_of
+from dasd_bench.engine.errors import EngineError
+from dasd_bench.engine.kv_cache import Prefix
 from dasd_bench.engine.memory import is_out_of_memory, release_memory
-from dasd_bench.engine.network import Network
-from dasd_bench.engine.plans import Tree, tree_of
+from dasd_bench.engine.model_runner import ModelRunner
 from dasd_bench.engine.requests import ScoreRequest
 from dasd_bench.engine.session import compute_prefix
-from dasd_bench.engine.store import Prefix
-from dasd_bench.engine.tree_plan import plan_trees
+from dasd_bench.engine.tree_metadata import build_tree_metadata
 from dasd_bench.engine.trie import Node, build
-from dasd_bench.errors import EngineError
 
 HEAD_ROWS = 256
-"""Rows of logits [rows, V] held at a time."""
+"""KVCache of logits [rows, V] held at a time."""
 
 MATERIALISE = 64
 """A run shorter than this is computed again below it rather than kept."""
 
 
-class Sink(Protocol):
+class Collector(Protocol):
     """Takes what was computed: rows of logits with the target token of each."""
 
     def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
@@ -42,13 +42,13 @@ class _Wanted:
 
 
 class Scorer:
-    """Runs score requests through the network and hands logits to a sink."""
+    """Runs score requests through the model and hands logits to a collector."""
 
-    def __init__(self, network: Network, prefill_tokens: int, memory_bytes: int, sink: Sink) -> None:
-        self._network = network
+    def __init__(self, runner: ModelRunner, prefill_tokens: int, memory_bytes: int, collector: Collector) -> None:
+        self._runner = runner
         self._chunk = prefill_tokens
         self._memory = memory_bytes
-        self._sink = sink
+        self._collector = collector
         self._requests: Sequence[ScoreRequest] = ()
         self._wanted: dict[int, dict[int, _Wanted]] = {}
         self._ready: list[tuple[Tree, dict[int, int], Node]] = []
@@ -59,9 +59,9 @@ class Scorer:
         self._requests = requests
         # The last target token predicts nothing that is asked for.
         paths = [np.array([*r.prompt_ids, *r.target_ids][:-1], dtype=np.int64) for r in requests]
-        if not self._network.packed:
+        if not self._runner.packed:
             for number, path in enumerate(paths):
-                hidden = self._network.hidden_plain(torch.from_numpy(path).to(self._network.device), None)
+                hidden = self._runner.hidden_plain(torch.from_numpy(path).to(self._runner.device), None)
                 first = len(requests[number].prompt_ids) - 1
                 items = [(first + j, (number, j, int(t))) for j, t in enumerate(requests[number].target_ids)]
                 self._head(hidden, items)
@@ -115,7 +115,7 @@ class Scorer:
                 places = [p for p in below if at <= p < at + len(hidden)]
                 self._head(hidden, [(p - at, item) for p in places for item in below[p].items])
 
-            deeper = compute_prefix(self._network, node.tokens[start : node.end], self._chunk, prefix, answer)
+            deeper = compute_prefix(self._runner, node.tokens[start : node.end], self._chunk, prefix, answer)
             for child in node.children:
                 self._visit(child, node.end, deeper)
         else:
@@ -132,10 +132,10 @@ class Scorer:
             self._forward(ready)
 
     def _forward(self, ready: list[tuple[Tree, dict[int, int], Node]]) -> None:
-        network = self._network
+        runner = self._runner
         try:
-            plan = plan_trees(network, [tree for tree, _, _ in ready], None)
-            hidden = network.hidden(plan.tokens, plan.positions, plan)
+            metadata = build_tree_metadata(runner, [tree for tree, _, _ in ready], None)
+            hidden = runner.hidden(metadata.tokens, metadata.positions, metadata)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -143,13 +143,13 @@ class Scorer:
                 number = next(iter(self._wanted[id(ready[0][2])].values())).items[0][0]
                 name = self._requests[number].name
                 raise EngineError(f"There is not enough memory to score {name}; lower prefill_tokens.") from error
-            release_memory(network.device)
+            release_memory(runner.device)
             self._forward(ready[: len(ready) // 2])
             self._forward(ready[len(ready) // 2 :])
             return
         items = []
         for number, (_, places, top) in enumerate(ready):
-            offset = int(plan.offsets[number])
+            offset = int(metadata.offsets[number])
             stack = [top]
             while stack:
                 node = stack.pop()
@@ -171,8 +171,8 @@ class Scorer:
             while at < len(items) and items[at][0] in numbers:
                 here.append(items[at])
                 at += 1
-            logits = self._network.logits(hidden[torch.tensor(chunk, device=hidden.device)])
+            logits = self._runner.logits(hidden[torch.tensor(chunk, device=hidden.device)])
             if len(here) != len(chunk):
                 logits = logits[torch.tensor([numbers[row] for row, _ in here], device=hidden.device)]
             tokens = torch.tensor([token for _, (_, _, token) in here], device=hidden.device)
-            self._sink.take(logits, tokens, [(request, index) for _, (request, index, _) in here])
+            self._collector.take(logits, tokens, [(request, index) for _, (request, index, _) in here])

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dasd_bench.engine.network import Network
-from dasd_bench.engine.plans import Copy, StepPlan, Tree, tree_of
-from dasd_bench.engine.static_step import StaticSteps
-from dasd_bench.engine.store import Prefix, Rows
-from dasd_bench.engine.tree_plan import plan_trees
+from dasd_bench.engine.attention_metadata import Copy, StepMetadata, Tree, tree_of
+from dasd_bench.engine.cuda_graphs import FixedShapeSteps
+from dasd_bench.engine.kv_cache import KVCache, Prefix
+from dasd_bench.engine.model_runner import ModelRunner
+from dasd_bench.engine.tree_metadata import build_tree_metadata
 from dasd_bench.engine.trie import Node, Tokens, build
 
 COPY_TOKENS = 16
@@ -98,31 +98,31 @@ class _Row:
 class PackedSession:
     """All rows in one forward pass over packed tokens, prompts as trees, long shared prefixes by reference.
 
-    No row will hold more than ``capacity`` tokens. With ``static`` the rows are its rows, every prefix is copied into
+    No row will hold more than ``capacity`` tokens. With ``fixed`` the cache is its cache, every prefix is copied into
     them, and it takes the decoding steps.
     """
 
     def __init__(
         self,
-        network: Network,
+        runner: ModelRunner,
         items: int,
         width: int,
         prompts: Sequence[Tokens],
         prefill: int,
         capacity: int,
-        static: StaticSteps | None = None,
+        fixed: FixedShapeSteps | None = None,
     ) -> None:
-        self._network = network
+        self._runner = runner
         self._width = width
         self._prefill = prefill
-        self._static = static
-        padded = network.kernel is None
-        self._rows = Rows(network, items * width, capacity, padded) if static is None else static.rows
+        self._fixed = fixed
+        padded = runner.kernel is None
+        self._cache = KVCache(runner, items * width, capacity, padded) if fixed is None else fixed.cache
         self._live: list[_Row] = []
         self._prefixes: dict[tuple[int, bytes], Prefix] = {}
         for tokens, length in shared_prefixes(prompts):
             head = tokens[:length]
-            self._prefixes[length, head.tobytes()] = compute_prefix(network, head, prefill)
+            self._prefixes[length, head.tobytes()] = compute_prefix(runner, head, prefill)
         self._lengths = sorted({length for length, _ in self._prefixes}, reverse=True)
 
     def _prefix_of(self, prompts: Prompts) -> Prefix | None:
@@ -153,7 +153,7 @@ class PackedSession:
         """Gives the item its rows; its tree with the copies to make, and the index of each context's last token."""
         prefix = self._prefix_of(item)
         start = 0 if prefix is None else prefix.length
-        by_reference = prefix is not None and start >= REFERENCE_TOKENS and self._static is None
+        by_reference = prefix is not None and start >= REFERENCE_TOKENS and self._fixed is None
         rests = [prompt[start:] for prompt in item]
         distinct = {rest.tobytes(): rest for rest in rests}
         roots = build(list(distinct.values()))
@@ -179,11 +179,11 @@ class PackedSession:
             chain = chains[rest.tobytes()]
             # The compiled kernel reads what two contexts of an item have in common in one place.
             joint = 0
-            if number and self._network.kernel is not None and self._static is None:
+            if number and self._runner.kernel is not None and self._fixed is None:
                 joint = sum(1 for own, theirs in zip(chain, first_chain, strict=False) if own == theirs)
             if prefix is not None and not by_reference and not joint:
-                for layer in range(self._network.layers):
-                    self._rows.write(layer, row, 0, prefix.keys(layer), prefix.values(layer))
+                for layer in range(self._runner.layers):
+                    self._cache.write(layer, row, 0, prefix.keys(layer), prefix.values(layer))
             for begin, end, position in chain[joint:]:
                 tree.copies.append(Copy(row, begin, end, offset + position))
             common = offset + sum(end - begin for begin, end, _ in chain[:joint]) if joint else 0
@@ -191,36 +191,36 @@ class PackedSession:
         return tree, [last[rest.tobytes()] for rest in rests]
 
     def _forward(self, batch: list[tuple[Tree, list[int]]]) -> Tensor:
-        network = self._network
-        plan = plan_trees(network, [tree for tree, _ in batch], self._rows)
-        hidden = network.hidden(plan.tokens, plan.positions, plan)
-        wanted = [int(plan.offsets[i]) + index for i, (_, lasts) in enumerate(batch) for index in lasts]
-        return hidden[torch.tensor(wanted, device=network.device)]
+        runner = self._runner
+        metadata = build_tree_metadata(runner, [tree for tree, _ in batch], self._cache)
+        hidden = runner.hidden(metadata.tokens, metadata.positions, metadata)
+        wanted = [int(metadata.offsets[i]) + index for i, (_, lasts) in enumerate(batch) for index in lasts]
+        return hidden[torch.tensor(wanted, device=runner.device)]
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """See :class:`Session`."""
         lengths = [row.length for row in self._live]
-        hidden = self._packed_step(tokens, lengths) if self._static is None else self._static.step(tokens, lengths)
+        hidden = self._packed_step(tokens, lengths) if self._fixed is None else self._fixed.step(tokens, lengths)
         for row in self._live:
             row.length += 1
         return hidden
 
     def _packed_step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        network = self._network
+        runner = self._runner
         members: dict[int, tuple[Prefix, list[int]]] = {}
         for number, row in enumerate(self._live):
             if row.prefix is not None:
                 members.setdefault(id(row.prefix), (row.prefix, []))[1].append(number)
-        plan = StepPlan(
-            self._rows,
-            torch.tensor(lengths, device=network.device),
-            torch.tensor([row.prefix.length if row.prefix else 0 for row in self._live], device=network.device),
-            [(prefix, torch.tensor(rows, device=network.device)) for prefix, rows in members.values()],
-            torch.tensor([row.common for row in self._live], device=network.device),
+        metadata = StepMetadata(
+            self._cache,
+            torch.tensor(lengths, device=runner.device),
+            torch.tensor([row.prefix.length if row.prefix else 0 for row in self._live], device=runner.device),
+            [(prefix, torch.tensor(rows, device=runner.device)) for prefix, rows in members.values()],
+            torch.tensor([row.common for row in self._live], device=runner.device),
             self._width,
-            network.kernel,
+            runner.kernel,
         )
-        return network.hidden(torch.tensor(tokens, device=network.device), plan.positions, plan)
+        return runner.hidden(torch.tensor(tokens, device=runner.device), metadata.positions, metadata)
 
     def drop(self, item: int) -> None:
         """See :class:`Session`."""
@@ -228,7 +228,7 @@ class PackedSession:
         for context in range(self._width):
             target, source = item * self._width + context, last * self._width + context
             if item != last:
-                self._rows.move(source, target, self._live[source].common, self._live[source].length)
+                self._cache.move(source, target, self._live[source].common, self._live[source].length)
                 self._live[target] = self._live[source]
         del self._live[-self._width :]
 
@@ -250,16 +250,16 @@ def _join(trees: list[tuple[Tree, dict[int, int]]]) -> tuple[Tree, dict[int, int
 
 
 def compute_prefix(
-    network: Network, tokens: Tokens, chunk: int, before: Prefix | None = None, visit: Any = None
+    runner: ModelRunner, tokens: Tokens, chunk: int, before: Prefix | None = None, visit: Any = None
 ) -> Prefix:
     """Keys and values of ``tokens`` (after those of ``before``), computed in equal pieces of at most ``chunk`` tokens.
 
     ``visit(first, hidden)`` sees the hidden states of each piece, ``first`` the number of its first token.
     """
     start = 0 if before is None else before.length
-    prefix = Prefix(network, start + len(tokens))
+    prefix = Prefix(runner, start + len(tokens))
     if before is not None:
-        for layer in range(network.layers):
+        for layer in range(runner.layers):
             prefix.write(layer, 0, before.keys(layer), before.values(layer))
         prefix.length = start
     pieces = -(-len(tokens) // chunk)
@@ -268,8 +268,8 @@ def compute_prefix(
         at = start + first
         tree = Tree(tokens[first:end], np.arange(end - first), [(0, end - first, -1)], at, prefix if at else None)
         tree.copies.append(Copy(prefix, 0, end - first, at))
-        plan = plan_trees(network, [tree], None)
-        hidden = network.hidden(plan.tokens, plan.positions, plan)
+        metadata = build_tree_metadata(runner, [tree], None)
+        hidden = runner.hidden(metadata.tokens, metadata.positions, metadata)
         prefix.length = start + end
         if visit is not None:
             visit(first, hidden)
@@ -282,14 +282,14 @@ class PlainSession:
     A model that transformers cannot continue from such a cache is computed from its first token at every step.
     """
 
-    def __init__(self, network: Network, width: int) -> None:
-        self._network = network
+    def __init__(self, runner: ModelRunner, width: int) -> None:
+        self._runner = runner
         self._width = width
         self._rows: list[_PlainRow] = []
 
     def admit(self, items: Sequence[Prompts]) -> Tensor:
         """See :class:`Session`."""
-        rows = [_PlainRow(self._network) for item in items for _ in item]
+        rows = [_PlainRow(self._runner) for item in items for _ in item]
         self._rows += rows
         return torch.stack([row.add(prompt) for row, prompt in zip(rows, itertools.chain(*items), strict=True)])
 
@@ -308,38 +308,38 @@ class PlainSession:
 class _PlainRow:
     """One sequence: its cache, or all its tokens so far."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, runner: ModelRunner) -> None:
         from transformers import DynamicCache
 
-        self._network = network
-        self._cache = DynamicCache(config=copy.copy(network.config)) if network.cached else None
-        self._tokens = torch.empty(0, dtype=torch.int64, device=network.device)
+        self._runner = runner
+        self._cache = DynamicCache(config=copy.copy(runner.config)) if runner.cached else None
+        self._tokens = torch.empty(0, dtype=torch.int64, device=runner.device)
 
     def add(self, tokens: Sequence[int] | Tokens) -> Tensor:
         """The hidden state [width] of the last of ``tokens``, put behind those before."""
-        new = torch.as_tensor(tokens, dtype=torch.int64, device=self._network.device)
+        new = torch.as_tensor(tokens, dtype=torch.int64, device=self._runner.device)
         if self._cache is None:
             new = self._tokens = torch.cat([self._tokens, new])
-        return self._network.hidden_plain(new, self._cache)[-1]
+        return self._runner.hidden_plain(new, self._cache)[-1]
 
 
 Close = Callable[[Tensor, Tensor], bool]
 """Whether two tensors [N, width] are the same up to rounding."""
 
 
-def plain_continues(network: Network, parts: Sequence[Tokens], wanted: Sequence[Tensor], close: Close) -> bool:
+def plain_continues(runner: ModelRunner, parts: Sequence[Tokens], wanted: Sequence[Tensor], close: Close) -> bool:
     """Whether sequences continued in turn, token by token, from caches have the hidden states ``wanted`` [T, width]."""
     try:
-        return _continues(PlainSession(network, 1), parts, wanted, close)
+        return _continues(PlainSession(runner, 1), parts, wanted, close)
     except Exception:  # a cache that a model's code does not know fails in as many ways as there are models
         return False
 
 
-def packed_continues(network: Network, parts: Sequence[Tokens], wanted: Sequence[Tensor], close: Close) -> bool:
+def packed_continues(runner: ModelRunner, parts: Sequence[Tokens], wanted: Sequence[Tensor], close: Close) -> bool:
     """The same for packed tokens, prompts and rows of keys and values."""
     try:
         capacity = max(map(len, parts)) + 1
-        return _continues(PackedSession(network, len(parts), 1, parts, 2048, capacity), parts, wanted, close)
+        return _continues(PackedSession(runner, len(parts), 1, parts, 2048, capacity), parts, wanted, close)
     except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return False
 

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from dasd_bench.engine.blocks import Draft, Rows, block_decode
 from dasd_bench.engine.checks import check_dual, check_generate, check_targets
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.requests import DualRequest, GenerateRequest, LogLikelihood, ScoreRequest
-from dasd_bench.errors import EngineError
-from dasd_bench.methods.context import DualGeneration, Generation, Sampling, StepRule
-from dasd_bench.types import TokenScores
+from dasd_bench.engine.types import DualGeneration, Generation, Sampling, StepRule, TokenScores
 
 LISTED = 20
 """Likeliest tokens asked for per position; vLLM's own upper bound unless it is raised."""
@@ -38,7 +37,7 @@ Listing = dict[int, Any]
 
 
 class VllmEngine:
-    """Offers what :class:`dasd_bench.engine.Engine` does, for the model in the folder ``path``.
+    """Offers what :class:`dasd_bench.engine.engine.Engine` does, for the model in the folder ``path``.
 
     An adapter is merged before (:func:`merged_folder`): vLLM 0.32 cannot give the log-probabilities of a prompt under
     an adapter that it applies at run time (on CPU it raises, see docs/engine.md). ``eager`` leaves out vLLM's
@@ -51,7 +50,7 @@ class VllmEngine:
         tokenizer: Any,
         *,
         dtype: str,
-        slots: int = 64,
+        max_num_seqs: int = 64,
         memory_share: float = 0.85,
         eager: bool = False,
     ) -> None:
@@ -67,12 +66,12 @@ class VllmEngine:
             ) from error
         self._vllm = vllm
         self._tokenizer = tokenizer
-        self._slots = slots
+        self._max_num_seqs = max_num_seqs
         self._llm = vllm.LLM(
             model=str(path),
             dtype={"fp32": "float32", "bf16": "bfloat16"}[dtype],
             max_logprobs=LISTED,
-            max_num_seqs=2 * slots,
+            max_num_seqs=2 * max_num_seqs,
             gpu_memory_utilization=memory_share,
             enable_prefix_caching=True,
             enforce_eager=eager,
@@ -93,7 +92,7 @@ class VllmEngine:
             "engine": f"vllm {self._vllm.__version__}",
             "dtype": self._dtype,
             "device": str(self._vllm.platforms.current_platform.device_type),
-            "slots": self._slots,
+            "max_num_seqs": self._max_num_seqs,
             "listed": LISTED,
             "block": BLOCK,
         }
@@ -108,7 +107,7 @@ class VllmEngine:
     def generate(
         self, requests: Sequence[GenerateRequest], on_result: Callable[[int, Generation], None] | None = None
     ) -> list[Generation]:
-        """See :meth:`dasd_bench.engine.Engine.generate`."""
+        """See :meth:`dasd_bench.engine.engine.Engine.generate`."""
         requests = check_generate(requests, self.context_length)
         asked = [(r.prompt_ids, self._decoding(r)) for r in requests]
         results: list[Any] = [None] * len(requests)
@@ -133,7 +132,7 @@ class VllmEngine:
         rule: StepRule,
         on_result: Callable[[int, DualGeneration], None] | None = None,
     ) -> list[DualGeneration]:
-        """See :meth:`dasd_bench.engine.Engine.dual_decode`; by drafts of :data:`BLOCK` tokens."""
+        """See :meth:`dasd_bench.engine.engine.Engine.dual_decode`; by drafts of :data:`BLOCK` tokens."""
         requests = check_dual(requests, self.context_length)
         return block_decode(
             requests,
@@ -148,7 +147,7 @@ class VllmEngine:
     def score(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, TokenScores], None] | None = None
     ) -> list[TokenScores]:
-        """See :meth:`dasd_bench.engine.Engine.score`; ``entropy`` is nan."""
+        """See :meth:`dasd_bench.engine.engine.Engine.score`; ``entropy`` is nan."""
         assert self.context_length is not None
         # A scored prompt must leave room for one more token, which vLLM always makes.
         requests = check_targets(requests, self.context_length - 2)
@@ -171,7 +170,7 @@ class VllmEngine:
     def loglikelihood(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, LogLikelihood], None] | None = None
     ) -> list[LogLikelihood]:
-        """See :meth:`dasd_bench.engine.Engine.loglikelihood`."""
+        """See :meth:`dasd_bench.engine.engine.Engine.loglikelihood`."""
         scores = self.score(requests)
         results = [LogLikelihood(float(s.logp.sum()), bool((s.rank == 0).all()), len(s.logp)) for s in scores]
         for number, result in enumerate(results):

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from dasd_bench.evaluation.evaluator import evaluate
 from dasd_bench.evaluation.records import EvalSettings, MemoryShards, ShardStore, TaskResult
-from dasd_bench.results.samples import ItemRecord
+from dasd_bench.results.samples import Sample
 
-__all__ = ["EvalSettings", "ItemRecord", "MemoryShards", "ShardStore", "TaskResult", "evaluate"]
+__all__ = ["EvalSettings", "MemoryShards", "Sample", "ShardStore", "TaskResult", "evaluate"]

@@ -54,8 +54,8 @@ def evaluate(
     data.update(pools)
     twins = _twins(scored, [row for rows in pools.values() for row in rows])
     if twins:
-        told = ", ".join(f"{row} (there {twin})" for row, twin in twins[:10]) + (", ..." if len(twins) > 10 else "")
-        console.warn(f"{task.name}: scored rows that are also in the few-shot split '{next(iter(pools))}': {told}")
+        listed = ", ".join(f"{row} (there {twin})" for row, twin in twins[:10]) + (", ..." if len(twins) > 10 else "")
+        console.warn(f"{task.name}: scored rows that are also in the few-shot split '{next(iter(pools))}': {listed}")
     with quiet():
         built = derive.build(task, data, shots, settings.fewshot_seed)
         if twins:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dasd_bench.evaluation.confidence import choice_confidence
-from dasd_bench.results.samples import ItemRecord
+from dasd_bench.results.samples import Sample
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import declares_answer, letters_shown
 from dasd_bench.types import Example, Reason
@@ -21,7 +21,7 @@ def make_records(
     rows: Sequence[Row],
     samples: Sequence[Mapping[str, Any]],
     answers: Mapping[tuple[int, int], Row],
-) -> list[ItemRecord]:
+) -> list[Sample]:
     """Records in document order.
 
     ``built`` is lm-eval's task; ``samples`` are lm-eval's, one per document and filter; ``answers`` the engine's.
@@ -54,7 +54,7 @@ def make_records(
     return records
 
 
-def task_metrics(records: Sequence[ItemRecord], aggregated: Mapping[str, Any]) -> dict[str, float]:
+def task_metrics(records: Sequence[Sample], aggregated: Mapping[str, Any]) -> dict[str, float]:
     """Every metric of a task as ``metric,filter``: the mean over its items.
 
     ``aggregated`` are lm-eval's results for the task: a metric that is no number per item (IFEval's has one value per
@@ -75,7 +75,7 @@ def _text_record(
     metrics: dict[str, float],
     score: float,
     answers: Sequence[Row],
-) -> ItemRecord:
+) -> Sample:
     completion = str(sample["resps"][0][0])
     answer = answers[0]
     filtered = sample["filtered_resps"][0]
@@ -94,13 +94,12 @@ def _text_record(
         reason = Reason.TRUNCATED
     else:
         reason = Reason.NO_ANSWER if extracted is None else Reason.WRONG
-    return ItemRecord(
+    return Sample(
         id=example.id,
         index=doc_id,
         prompt=str(sample["arguments"][0][0]),
         completion=completion,
         extracted=extracted,
-        correct=correct,
         score=score,
         reason=reason,
         tokens=int(answer["tokens"]),
@@ -131,7 +130,7 @@ def _choice_record(
     score: float,
     answers: Sequence[Row],
     lengths: Sequence[int],
-) -> ItemRecord:
+) -> Sample:
     contexts = [str(arguments[0]) for arguments in sample["arguments"]]
     choices = [str(arguments[1]).strip() for arguments in sample["arguments"]]
     # Where the choices stand in the context (WinoGrande), the continuations are all the same.
@@ -144,13 +143,12 @@ def _choice_record(
     gold = example.extra.get("gold")
     best = max(range(len(choices)), key=lambda i: logps[i] / lengths[i])
     correct = score > 0
-    return ItemRecord(
+    return Sample(
         id=example.id,
         index=doc_id,
         prompt=prompt,
         completion=shown[best],
         extracted=shown[best],
-        correct=correct,
         score=score,
         reason=Reason.CORRECT if correct else Reason.WRONG,
         tokens=sum(int(answer["tokens"]) for answer in answers),

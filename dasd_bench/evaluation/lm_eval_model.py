@@ -12,18 +12,19 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from lm_eval import utils
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
 
 from dasd_bench.console import Console
+from dasd_bench.engine.errors import EngineError
+from dasd_bench.engine.interface import InferenceEngine
 from dasd_bench.engine.requests import GenerateRequest, LogLikelihood, ScoreRequest
-from dasd_bench.errors import EngineError
 from dasd_bench.evaluation.confidence import answer_confidence
 from dasd_bench.evaluation.records import ShardStore
-from dasd_bench.methods.context import Generation, Sampling
+from dasd_bench.methods.context import Sampling
 from dasd_bench.store.store import even_shards
 from dasd_bench.tasks.base import Row
 from dasd_bench.types import Message
@@ -32,20 +33,10 @@ SHARD = 64
 """Log-likelihoods per shard, at least; the choices of one question stay together."""
 
 DECODED_SHARD = 256
-"""Completions per shard, at most. The end of a shard is decoded with slots left free, so there should be few ends."""
+"""Completions per shard, at most. A shard ends with part of the batch empty, so there should be few shards."""
 
 GEN_DEFAULT = 256
 """lm-eval's generation budget where a task names none."""
-
-
-class EngineLike(Protocol):
-    """The part of :class:`dasd_bench.engine.Engine` that evaluation uses."""
-
-    def generate(self, requests: Sequence[GenerateRequest], on_result: Any = None) -> list[Generation]:
-        """One completion per request, in order."""
-
-    def loglikelihood(self, requests: Sequence[ScoreRequest], on_result: Any = None) -> list[LogLikelihood]:
-        """One log-likelihood per request, in order."""
 
 
 class PromptTooLongError(EngineError):
@@ -61,7 +52,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
 
     def __init__(
         self,
-        engine: EngineLike,
+        engine: InferenceEngine,
         tokenizer: Any,
         *,
         max_length: int,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from dasd_bench.results.samples import ItemRecord
+from dasd_bench.results.samples import Sample
 from dasd_bench.tasks.base import Row
 
 
@@ -43,7 +43,7 @@ class TaskResult:
     num_fewshot: int
     comparable: bool
     note: str
-    records: list[ItemRecord]
+    records: list[Sample]
     metrics: dict[str, float]
     config: dict[str, Any] = field(default_factory=dict)
 

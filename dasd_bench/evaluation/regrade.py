@@ -12,7 +12,7 @@ from lm_eval.api.model import LM
 from dasd_bench.errors import DataError
 from dasd_bench.evaluation.evaluator import quiet
 from dasd_bench.evaluation.items import make_records, task_metrics
-from dasd_bench.results.samples import ItemRecord
+from dasd_bench.results.samples import Sample
 from dasd_bench.tasks import derive
 from dasd_bench.tasks.base import Row, Task
 
@@ -20,7 +20,7 @@ from dasd_bench.tasks.base import Row, Task
 class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
     """An lm-eval model that answers with what was recorded. ``answers`` is what :func:`make_records` wants to know."""
 
-    def __init__(self, task: Task, records: Sequence[ItemRecord]) -> None:
+    def __init__(self, task: Task, records: Sequence[Sample]) -> None:
         super().__init__()
         self.task = task
         self.records = records
@@ -73,11 +73,11 @@ class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
 class Graded:
     """Records after grading again, and the task's metrics over them, named ``metric,filter``."""
 
-    records: list[ItemRecord]
+    records: list[Sample]
     metrics: dict[str, float]
 
 
-def regrade(task: Task, rows: Sequence[Row], records: Sequence[ItemRecord]) -> Graded:
+def regrade(task: Task, rows: Sequence[Row], records: Sequence[Sample]) -> Graded:
     """New records of the same answers under the task's grader as it is now; prompts stay as they were recorded.
 
     ``rows`` are the evaluated rows, ``records`` one per row in order. Raises :class:`DataError` where they do not
@@ -105,7 +105,7 @@ def regrade(task: Task, rows: Sequence[Row], records: Sequence[ItemRecord]) -> G
     )
 
 
-def _with_prompt(new: ItemRecord, old: ItemRecord) -> ItemRecord:
+def _with_prompt(new: Sample, old: Sample) -> Sample:
     if new.id != old.id:
         raise DataError(f"The record of {old.id} stands where the data has {new.id}; the data has changed.")
     return replace(new, prompt=old.prompt, seconds=old.seconds)

@@ -8,21 +8,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from dasd_bench.errors import PluginError, UsageError
+from dasd_bench.methods.notes import Note, check_notes
 from dasd_bench.methods.plugin_calls import call, file_of
 from dasd_bench.options import check_range, convert_options, option, option_rules
-from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, kept
+from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, TrainExample, kept
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dasd_bench.methods.context import LiveTokens, MethodContext, RunFacts
+    from dasd_bench.methods.context import LiveLogits, LiveTokens, MethodContext, RolloutLab, RunFacts
 
-Denominator = Literal["kept", "all"]
+Denominator = Literal["kept", "all", "rows"]
+Scope = Literal["token", "batch"]
+Teacher = Literal["none", "base", "live", "ema"]
 
 BASE = "base"
 """The untrained model's name: ``--method base`` evaluates it alone, and no method may have it."""
@@ -32,12 +35,17 @@ BASE = "base"
 class Method:
     """Base class of method plugins. The defaults of the three functions are plain SFT.
 
-    ``trains`` says that ``make_targets`` trains models of its own (``context.train``), so that its targets depend on
-    the training settings and the seed.
-
-    ``denominator`` says what the loss is divided by: ``kept`` (sum of non-zero static weights' tokens) or
-    ``all`` target tokens of the global batch. ``needs_entropy`` asks the trainer for the live entropy. ``card`` holds
-    the training options of the authors, by name, for runs with ``--budget card``.
+    ``denominator`` says what the loss is divided by: ``kept`` (tokens whose weight is above zero) or ``all`` target
+    tokens of the global batch; ``rows`` takes the mean over a row's kept tokens, then over the batch's rows.
+    ``needs_entropy`` asks the trainer for the live entropy. ``scope`` says what ``online_weights`` sees in one call: a
+    piece of the batch, so that it must judge each token by itself (``token``), or the whole batch of an optimiser step,
+    which costs one more forward pass (``batch``). ``teacher`` names the weights of the teachers that ``token_loss`` and
+    ``online_weights`` see: the model without its adapter (``base``), as it is now (``live``), or an exponential moving
+    average of its trained weights (``ema``). ``rollouts`` asks for targets drawn from the live model at every optimiser
+    step by ``rollout``. ``trains`` says that ``make_targets`` trains models of its own (``context.train``), so that its
+    targets depend on the training settings and the seed. ``card`` holds the training options of the authors, by name,
+    for runs with ``--budget card``. ``notes`` declares what the method counts in ``Target.notes``: each becomes a
+    column of the tables of targets.
     """
 
     name: ClassVar[str] = ""
@@ -47,7 +55,11 @@ class Method:
     online: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+    scope: ClassVar[Scope] = "token"
+    teacher: ClassVar[Teacher] = "none"
+    rollouts: ClassVar[bool] = False
     card: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    notes: ClassVar[tuple[Note, ...]] = ()
 
     def stochastic(self) -> bool:
         """True where ``make_targets`` draws random numbers, so that every seed makes its own targets."""
@@ -84,6 +96,34 @@ class Method:
         """Weights float32 [N] on the live model's probabilities (no gradient); used where ``online`` is True."""
         raise PluginError(f"Method '{self.name}' sets online = True but does not define online_weights.")
 
+    def token_loss(self, live: LiveLogits) -> Tensor:
+        """The loss of each token [N], with gradient, before weights and denominator. Default: the nll.
+
+        Overriding it sends the gradient through autograd, which takes more memory and time than the default.
+        """
+        return live.nll()
+
+    def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+        """What one optimiser step trains on in place of its batch; used where ``rollouts`` is True."""
+        raise PluginError(f"Method '{self.name}' sets rollouts = True but does not define rollout.")
+
+    @property
+    def teacher_decay(self) -> float:
+        """The share of itself that an ``ema`` teacher keeps at an update; a method may make it an option."""
+        return 0.99
+
+    @property
+    def teacher_every(self) -> int:
+        """Optimiser steps between two updates of an ``ema`` teacher; a method may make it an option."""
+        return 1
+
+    def remark(self, notes: Mapping[str, float]) -> str:
+        """What a reader must know of this row, judged by its declared notes (means over seeds); empty for nothing.
+
+        It goes into captions and warnings as ``label: remark.``, so it starts in lower case and has no full stop.
+        """
+        return ""
+
 
 KEEP_CHOICES = ("none", "end", "end+format")
 
@@ -107,8 +147,16 @@ def validate_method(method: type[Method], where: str) -> None:
         raise PluginError(f"{where}: class {method.__name__} needs a name of letters, digits and dashes.")
     if not method.summary:
         raise PluginError(f"{where}: method '{method.name}' needs a one-line summary.")
-    if method.denominator not in ("kept", "all"):
-        raise PluginError(f"{where}: method '{method.name}' has denominator '{method.denominator}'; use kept or all.")
+    for attribute, allowed in (
+        ("denominator", get_args(Denominator)),
+        ("scope", get_args(Scope)),
+        ("teacher", get_args(Teacher)),
+    ):
+        value = getattr(method, attribute)
+        if value not in allowed:
+            raise PluginError(
+                f"{where}: method '{method.name}' has {attribute} '{value}'; use one of {', '.join(allowed)}."
+            )
     params = getattr(method, "__dataclass_params__", None)
     if params is None or not params.frozen or "__dataclass_params__" not in method.__dict__:
         raise PluginError(f"{where}: method '{method.name}' must be decorated with @dataclass(frozen=True).")
@@ -117,12 +165,27 @@ def validate_method(method: type[Method], where: str) -> None:
             raise PluginError(f"{where}: option '{f.name}' of '{method.name}' has no help text: use option(...).")
         if not isinstance(f.default, (bool, int, float, str)):
             raise PluginError(f"{where}: option '{f.name}' of '{method.name}' must be a bool, int, float or str.")
+    numbers = {f.name for f in dataclasses.fields(method) if type(f.default) in (int, float)}
+    check_notes(method.notes, numbers, f"{where}: method '{method.name}'")
     overrides_online = method.online_weights is not Method.online_weights
     if method.online != overrides_online:
         raise PluginError(
             f"{where}: method '{method.name}' must set online = True and define online_weights, or neither."
         )
+    if method.scope == "batch" and not method.online:
+        raise PluginError(f"{where}: method '{method.name}' has scope 'batch' but no online_weights to use it.")
+    if method.rollouts != (method.rollout is not Method.rollout):
+        raise PluginError(f"{where}: method '{method.name}' must set rollouts = True and define rollout, or neither.")
+    if method.teacher != "none" and not method.online and not has_token_loss(method):
+        raise PluginError(
+            f"{where}: method '{method.name}' has a teacher but neither token_loss nor online_weights to use it."
+        )
     build_method(method, {})
+
+
+def has_token_loss(method: type[Method]) -> bool:
+    """True where a method has a loss of its own in place of the nll."""
+    return method.token_loss is not Method.token_loss
 
 
 def build_method(method: type[Method], values: dict[str, Any]) -> Method:

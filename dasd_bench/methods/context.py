@@ -6,104 +6,24 @@ The contract only; a run's implementation is in :mod:`dasd_bench.run.method_cont
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from dasd_bench.types import Bytes, Example, Finish, Floats, Ints, Message, Origin, Target, TokenScores, Verdict
+from dasd_bench.engine.types import GREEDY as GREEDY
+from dasd_bench.engine.types import Choice as Choice
+from dasd_bench.engine.types import DualGeneration as DualGeneration
+from dasd_bench.engine.types import DualStep as DualStep
+from dasd_bench.engine.types import Generation as Generation
+from dasd_bench.engine.types import Sampling as Sampling
+from dasd_bench.engine.types import StepRule as StepRule
+from dasd_bench.engine.types import TokenScores as TokenScores
+from dasd_bench.types import Bytes, Example, Floats, Ints, Message, Origin, Target, TrainExample, Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How a token is drawn. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 switch truncation off.
-
-    Order as in transformers: temperature, then top-k, then top-p.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-
-
-GREEDY = Sampling()
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One sampled or greedy completion.
-
-    ``token_ids`` int32 [T] includes the end token where one was produced; ``logp`` float32 [T] is the model's
-    log-probability of each (temperature 1, no truncation); ``text`` has special tokens left out.
-    """
-
-    token_ids: Ints
-    logp: Floats
-    text: str
-    finish: Finish
-
-
-@dataclass(frozen=True, slots=True)
-class DualGeneration:
-    """One completion decoded with two contexts that share every generated token. All arrays have length T.
-
-    ``origin`` uint8 (:class:`~dasd_bench.types.Origin`); ``base_logp`` and ``reference_logp`` float32 of the
-    chosen token under each context; ``base_entropy`` nats and ``base_top1_logp`` of the base context;
-    ``base_token`` and ``reference_token`` int32: what each stream proposed; ``keep`` uint8: 1 where ``keep`` protected
-    the candidate.
-    """
-
-    token_ids: Ints
-    origin: Bytes
-    base_logp: Floats
-    reference_logp: Floats
-    base_entropy: Floats
-    base_top1_logp: Floats
-    base_token: Ints
-    reference_token: Ints
-    keep: Bytes
-    text: str
-    finish: Finish
-
-
-@dataclass(frozen=True, slots=True)
-class DualStep:
-    """One decoding step of B live examples, as a rule sees it (torch tensors on the model's device).
-
-    ``base_logp`` and ``reference_logp`` float32 [B, V], normalised; ``base_token`` and ``reference_token`` int64
-    [B], each stream's own greedy or sampled proposal; ``uniform`` float32 [B], one draw per example from its own
-    seeded generator; ``position`` int64 [B], the index of the token about to be chosen; ``keep`` bool [B]: the
-    candidate ``reference_token`` is one that ``keep`` protects here. For rules with ``uses_tokens``: ``tokens``
-    are the ids chosen so far, one tuple per example, and ``decode`` turns ids into text.
-    ``draw(logits [B, V], sampling)`` gives a token int64 [B] by ``uniform``, in the way that the engine draws.
-    """
-
-    base_logp: Tensor
-    reference_logp: Tensor
-    base_token: Tensor
-    reference_token: Tensor
-    uniform: Tensor
-    position: Tensor
-    keep: Tensor
-    tokens: Sequence[Sequence[int]] = ()
-    decode: Callable[[Sequence[int]], str] | None = None
-    draw: Callable[[Tensor, Sampling], Tensor] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a rule decides: ``token`` int64 [B] and ``origin`` uint8 [B] (CANDIDATE or BASE)."""
-
-    token: Tensor
-    origin: Tensor
-
-
-StepRule = Callable[[DualStep], Choice]
-"""What the engine asks at each step of dual-context decoding."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +49,13 @@ class Rule:
 class LiveTokens:
     """What an online rule sees: N target tokens of a piece of the batch under the live model, all without gradient.
 
-    Pieces are cut to save memory, so a rule must decide token by token.
+    Pieces are cut to save memory, so a rule must decide token by token. Tokens of static weight 0 are not among them.
 
     ``logp`` float32 [N]; ``entropy`` float32 [N] in nats, or None unless the method sets ``needs_entropy``;
     ``static`` float32 [N], the weights from ``select``; ``keep`` bool [N]; ``progress`` in [0, 1], the share of
-    optimiser steps done.
+    optimiser steps done; ``row`` int64 [N], which target of the optimiser step's batch the token belongs to;
+    ``position`` int64 [N], its index in that target; ``columns`` float32 [N] by name, as the targets gave them;
+    ``teacher_logp`` float32 [K, N], the same tokens under the method's K teachers, or None without one.
     """
 
     logp: Tensor
@@ -141,6 +63,60 @@ class LiveTokens:
     static: Tensor
     keep: Tensor
     progress: float
+    row: Tensor
+    position: Tensor
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_logp: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLogits:
+    """What ``token_loss`` sees: N target tokens of a piece of the batch; it must judge each token by itself.
+
+    ``logits`` float32 [N, V] of the trained model, with gradient; ``teacher_logits`` float32 [K, N, V] without gradient
+    (K is 0 without a teacher); ``labels``, ``row`` and ``position`` int64 [N], ``columns`` and ``progress`` as in
+    :class:`LiveTokens`.
+    """
+
+    logits: Tensor
+    teacher_logits: Tensor
+    labels: Tensor
+    row: Tensor
+    position: Tensor
+    columns: Mapping[str, Tensor]
+    progress: float
+
+    def logp(self) -> Tensor:
+        """Log-probability of the labels, float32 [N], with gradient."""
+        return self.logits.log_softmax(-1).gather(-1, self.labels[:, None])[:, 0]
+
+    def teacher_logp(self) -> Tensor:
+        """Log-probability of the labels under each teacher, float32 [K, N]."""
+        labels = self.labels.expand(self.teacher_logits.shape[:-1])[..., None]
+        return self.teacher_logits.log_softmax(-1).gather(-1, labels)[..., 0]
+
+    def nll(self) -> Tensor:
+        """Negative log-likelihood of the labels in nats, float32 [N], with gradient."""
+        return -self.logp()
+
+
+class RolloutLab(Protocol):
+    """What ``rollout`` may ask of the model as it is at this optimiser step.
+
+    ``step`` counts from 0; ``progress`` in [0, 1] is the share of steps done.
+    """
+
+    step: int
+    progress: float
+
+    def generate(
+        self, examples: Sequence[TrainExample], *, max_new_tokens: int, sampling: Sampling = GREEDY
+    ) -> list[Generation]:
+        """One completion of each example's prompt under the live weights, in order. Give an example several times for
+        several draws. Seeds come from the run's seed, the step and the place in the list."""
+
+    def target(self, example: TrainExample, generation: Generation) -> TrainExample:
+        """The example with the completion as its target: weight 1 everywhere, no columns, the same teacher prompts."""
 
 
 @dataclass(frozen=True, slots=True)

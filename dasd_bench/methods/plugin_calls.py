@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,9 +26,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.errors import DasdError, PluginError
-from dasd_bench.methods.context import Choice, DualStep, LiveTokens, MethodContext, Rule, StepRule
-from dasd_bench.types import Bools, Example, Floats, Mark, Message, Origin, ScoredTarget, Target
+from dasd_bench.methods.context import (
+    Choice,
+    DualStep,
+    LiveLogits,
+    LiveTokens,
+    MethodContext,
+    RolloutLab,
+    Rule,
+    StepRule,
+)
+from dasd_bench.types import Bools, Example, Floats, Mark, Message, Origin, ScoredTarget, Target, TrainExample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +51,8 @@ T = TypeVar("T")
 def call(doing: str, path: Path, function: Callable[..., T], *args: Any) -> T:
     """``function(*args)`` of the plugin file ``path``, contained; ``doing`` names it in the error.
 
-    Raises :class:`PluginError`, passes on this package's own errors, and :class:`KeyboardInterrupt` where a person
-    interrupted, whatever the plugin made of that.
+    Raises :class:`PluginError`, passes on the errors of this package and of its engine, and :class:`KeyboardInterrupt`
+    where a person interrupted, whatever the plugin made of that.
     """
     with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(os.curdir), _Interrupts() as person:
         try:
@@ -50,7 +60,7 @@ def call(doing: str, path: Path, function: Callable[..., T], *args: Any) -> T:
         except BaseException as error:
             if person.interrupted:
                 raise KeyboardInterrupt from None
-            if isinstance(error, DasdError):
+            if isinstance(error, (DasdError, EngineError)):
                 raise
             raise PluginError(f"{_place(error, path)}: {doing} {_told(error)}.") from error
     if person.interrupted:
@@ -213,6 +223,14 @@ def keeps(method: Method, target: Target) -> Bools:
     return np.array(given, dtype=np.bool_)
 
 
+def remark(method: Method, notes: Mapping[str, float]) -> str:
+    """The method's ``remark()`` on its notes, on one line."""
+    given = call("remark()", file_of(method), method.remark, dict(notes))
+    if not isinstance(given, str):
+        raise _refuse(method, "remark", f"must return text, not {_kind(given)}")
+    return " ".join(given.split())
+
+
 def _array_fault(given: object, count: int, kind: Any, word: str) -> str:
     wanted = f"must return one {word} per token, an array with shape ({count},), not"
     if not isinstance(given, np.ndarray):
@@ -251,6 +269,10 @@ def online_rule(method: Method) -> Callable[[LiveTokens], Tensor]:
             entropy=None if live.entropy is None else live.entropy.clone(),
             static=live.static.clone(),
             keep=live.keep.clone(),
+            row=live.row.clone(),
+            position=live.position.clone(),
+            columns={name: values.clone() for name, values in live.columns.items()},
+            teacher_logp=None if live.teacher_logp is None else live.teacher_logp.clone(),
         )
         given = call("online_weights()", path, method.online_weights, own)
         wanted = f"must return one weight per token, a tensor with shape ({len(live.logp)},), not"
@@ -265,6 +287,40 @@ def online_rule(method: Method) -> Callable[[LiveTokens], Tensor]:
         return made
 
     return rule
+
+
+def token_loss(method: Method) -> Callable[[LiveLogits], Tensor]:
+    """The method's ``token_loss``, contained: one loss per token, with gradient."""
+    import torch
+
+    path = file_of(method)
+
+    def loss(live: LiveLogits) -> Tensor:
+        given = call("token_loss()", path, method.token_loss, live)
+        wanted = f"must return one loss per token, a tensor with shape ({len(live.labels)},), not"
+        if not isinstance(given, torch.Tensor):
+            raise _refuse(method, "token_loss", f"{wanted} {_kind(given)}")
+        if given.shape != live.labels.shape or given.is_complex():
+            raise _refuse(method, "token_loss", f"{wanted} one of {given.dtype} with shape {tuple(given.shape)}")
+        if not given.requires_grad:
+            raise _refuse(method, "token_loss", "gave losses without gradient; compute them from live.logits")
+        return given
+
+    return loss
+
+
+def rollout(method: Method, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+    """The method's ``rollout``, contained: a list with at least one :class:`TrainExample`."""
+    given = call("rollout()", file_of(method), method.rollout, examples, lab)
+    if not isinstance(given, (list, tuple)) or not given:
+        wrong = "an empty one" if isinstance(given, (list, tuple)) else _kind(given)
+        raise _refuse(
+            method, "rollout", f"must return a list of examples to train on at step {lab.step + 1}, not {wrong}"
+        )
+    for one in given:
+        if not isinstance(one, TrainExample):
+            raise _refuse(method, "rollout", f"must return TrainExamples, not {_kind(one)}; lab.target() makes them")
+    return list(given)
 
 
 def step_rule(rule: Rule) -> StepRule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -14,9 +14,10 @@ from rich.text import Text
 
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError, unknown_name
-from dasd_bench.reporting.entries import Entry, entries
-from dasd_bench.reporting.samples import Sample, question_start, read_samples, samples_path
+from dasd_bench.reporting.entries import entries
+from dasd_bench.reporting.question import question_start
 from dasd_bench.results.runs import load_run
+from dasd_bench.results.samples import Sample, read_samples
 from dasd_bench.types import Reason
 
 
@@ -58,8 +59,10 @@ def pick(run: Path, query: Query) -> list[Picked]:
         for entry in rows:
             if query.methods and entry.label not in query.methods:
                 continue
-            for seed in _seeds(entry, task, query.seeds):
-                for sample in read_samples(samples_path(run, entry, task, seed)):
+            for seed in entry.seeds(task):
+                if query.seeds and seed not in query.seeds:
+                    continue
+                for sample in read_samples(entry.directory(run, seed).samples(task)):
                     fits = not query.reasons or sample.reason in query.reasons
                     if fits and (not query.item or sample.id == query.item or sample.id.endswith(f"/{query.item}")):
                         found.append(Picked(task, entry.label, seed, sample))
@@ -68,18 +71,12 @@ def pick(run: Path, query: Query) -> list[Picked]:
     return found
 
 
-def _seeds(entry: Entry, task: str, asked: Sequence[int]) -> list[int | None]:
-    if entry.arm is None:
-        return [None] if task in entry.run.base and not asked else []
-    return [one.seed for one in entry.arm.seeds if task in one.scores and (not asked or one.seed in asked)]
-
-
 def show(console: Console, found: Sequence[Picked], limit: int, *, as_json: bool, whole: bool) -> None:
     """Prints the first ``limit`` records (0: all), then how many there are by reason."""
     shown = found[:limit] if limit else found
     if as_json:
         for one in shown:
-            record = {"task": one.task, "method": one.method, "seed": one.seed, **asdict(one.sample)}
+            record = {"task": one.task, "method": one.method, "seed": one.seed, **one.sample.to_json(timings=True)}
             click.echo(json.dumps(record, ensure_ascii=False))
         return
     for one in shown:
@@ -106,7 +103,7 @@ def _verdict(sample: Sample) -> str:
     parts = [sample.reason.replace("_", " "), found]
     if sample.answer is not None:
         parts.append(f"expected '{_line(sample.answer)}'")
-    if sample.tokens is not None:
+    if sample.tokens:
         parts.append(f"{sample.tokens} tokens")
     if sample.seconds:
         parts.append(f"{sample.seconds:.2f} s")

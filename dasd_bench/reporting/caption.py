@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 
 from dasd_bench.reporting.entries import expected_seeds, task_infos
 from dasd_bench.reporting.format import listing
+from dasd_bench.reporting.notes import remarks
 from dasd_bench.reporting.table import Note
-from dasd_bench.results.schema import Arm, RunResults, TaskInfo
+from dasd_bench.results.schema import RunResults, TaskInfo
 from dasd_bench.stats.paired import Changes, Paired
 from dasd_bench.stats.power import changed_items_needed, detectable_difference, smallest_significant_difference
 
@@ -17,14 +17,14 @@ Tests = Mapping[tuple[int, str], Paired]
 
 
 def score_caption(results: Sequence[RunResults], tests: Tests, baseline: str) -> list[str]:
-    """The two lines under the main table, and one more for each gate that hardly acts."""
+    """The two lines under the main table, and one more for each remark of a method."""
     tasks = [task for task in task_infos(results) if not task.retention]
     lines = [f"{_items(results, tasks)} {_spread([len(expected_seeds(run)) for run in results])}"]
     if tests:
         corrected = f", Holm's correction for {len(tests)} tests" if len(tests) > 1 else ""
         kinds = listing(sorted({test.test for test in tests.values()}))
         lines.append(f"* p < .05, ** p < .01 against {baseline} ({kinds}{corrected}). {power_line(tasks, tests)}")
-    return lines + idle_gates(results)
+    return lines + remarks(results)
 
 
 def score_notes(results: Sequence[RunResults], tests: Tests, baseline: str) -> list[Note]:
@@ -50,35 +50,6 @@ def score_notes(results: Sequence[RunResults], tests: Tests, baseline: str) -> l
         left_out = [left_out_line(run, run.tasks, named=len(results) > 1) for run in results]
         notes += [Note(line, "change") for line in left_out if line]
     return notes
-
-
-IDLE_GATE = 0.01
-"""Below this share of replaced tokens a gate is reported as having no effect."""
-
-
-def idle_gates(results: Sequence[RunResults]) -> list[str]:
-    """A sentence for every row whose gate replaced so few tokens that it trained on its own rewrites."""
-    lines = []
-    for run in results:
-        for arm in run.arms:
-            share = gated_share(arm)
-            if share is not None and share < IDLE_GATE:
-                lines.append(
-                    f"{arm.label}: the gate replaced only {100 * share:.1f} % of the tokens of its answers, so this "
-                    "row is in effect self-distill."
-                )
-    return lines
-
-
-def gated_share(arm: Arm) -> float | None:
-    """The share of a gated arm's answer tokens that the gate replaced, mean over seeds; None without a gate."""
-    stats = [one.target_stats for one in arm.seeds if one.target_stats is not None]
-    shares = [
-        value
-        for one in stats
-        if (value := one.replaced_share if one.gated_replaced_share is None else one.gated_replaced_share) is not None
-    ]
-    return fmean(shares) if shares else None
 
 
 def left_out_line(run: RunResults, tasks: Sequence[TaskInfo], *, named: bool = False) -> str:
@@ -178,6 +149,10 @@ def _by_task(tasks: Sequence[TaskInfo], tests: Tests) -> list[tuple[TaskInfo, li
     return [(task, changes) for task, changes in found if changes]
 
 
+_SHORT = {"rows": "kept in each row, then by rows"}
+"""What needs more words than its name in "Loss normalised by the number of target tokens: ..."."""
+
+
 def training_lines(run: RunResults, *, named: bool) -> list[str]:
     """What the arms share and where they differ in their denominators."""
     about = "; ".join(part for part in (run.train.line, run.train.budget) if part)
@@ -192,10 +167,10 @@ def training_lines(run: RunResults, *, named: bool) -> list[str]:
     for arm in run.arms:
         if arm.denominator:
             kinds.setdefault(arm.denominator, []).append(arm.label)
-    if len(kinds) == 1:
-        lines.append(f"Loss normalised by the number of {next(iter(kinds))} target tokens.")
-    elif kinds:
-        parts = "; ".join(f"{kind} ({', '.join(arms)})" for kind, arms in kinds.items())
+    if len(kinds) <= 1 and "rows" not in kinds:
+        lines += [f"Loss normalised by the number of {kind} target tokens." for kind in kinds]
+    else:
+        parts = "; ".join(f"{_SHORT.get(kind, kind)} ({', '.join(arms)})" for kind, arms in kinds.items())
         lines.append(f"Loss normalised by the number of target tokens: {parts}.")
     return lines
 

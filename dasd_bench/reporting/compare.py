@@ -19,9 +19,9 @@ from dasd_bench.reporting.entries import (
     values,
 )
 from dasd_bench.reporting.format import bracket, p_value, score, signed
-from dasd_bench.reporting.samples import Sample, read_samples, samples_path
 from dasd_bench.reporting.table import Cell, Column, Note, Row, Table
 from dasd_bench.results.runs import find_run, load_run
+from dasd_bench.results.samples import Sample, read_samples
 from dasd_bench.results.schema import TaskInfo, TaskScore
 from dasd_bench.stats.multiple import holm, stars
 from dasd_bench.stats.paired import Paired, compare
@@ -218,13 +218,10 @@ def _item_means(info: TaskInfo, side: Side) -> list[float]:
 
 
 def _by_seed(info: TaskInfo, side: Side) -> list[list[Sample]]:
-    seeds: list[int | None] = [None]
-    if side.entry.arm is not None:
-        seeds = [one.seed for one in side.entry.arm.seeds if info.name in one.scores]
     size = side.entry.scores(info.name)[0].n
     found = []
-    for seed in seeds:
-        path = samples_path(side.path, side.entry, info.name, seed)
+    for seed in side.entry.seeds(info.name):
+        path = side.entry.directory(side.path, seed).samples(info.name)
         samples = read_samples(path)
         if len(samples) != size:
             raise StoreError(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import fmean, stdev
 
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError, did_you_mean
 from dasd_bench.methods.base import BASE
-from dasd_bench.reporting.caption import idle_gates
 from dasd_bench.reporting.entries import Entry, entries, group_names, pairable, task_infos, usable
 from dasd_bench.reporting.format import bracket, count, number, percent, score
+from dasd_bench.reporting.notes import declared_notes, note_column, note_help, note_text, note_values, remarks
 from dasd_bench.reporting.scores import PARTIAL_MARK, baseline_entry, run_warnings
-from dasd_bench.reporting.table import Cell, Column, Note, Row, Table, ranked
+from dasd_bench.reporting.table import EMPTY, Cell, Column, Note, Row, Table, ranked
 from dasd_bench.results.quartiles import quartiles
 from dasd_bench.results.schema import RunResults, StageTime, TargetStats, TaskInfo, TaskScore
 from dasd_bench.stats.intervals import bootstrap, wilson
@@ -39,12 +40,8 @@ TARGET_FIELDS: tuple[TargetField, ...] = (
     (Column("hpr10", "HPR\n@10", shown=False), lambda s: s.hpr.get("10"), lambda v: number(v, 3)),
     (Column("hpr25", "HPR\n@25", shown=False), lambda s: s.hpr.get("25"), lambda v: number(v, 3)),
     (Column("acceptance", "accepted\n%"), lambda s: s.acceptance, percent),
-    (Column("ungated", "ungated\n%", shown=False), lambda s: s.ungated_acceptance, percent),
-    (Column("broke", "gate\nbroke"), lambda s: s.gate_broke, count),
-    (Column("mended", "gate\nfixed"), lambda s: s.gate_mended, count),
     (Column("gold", "gold\n%"), lambda s: s.gold_share, percent),
-    (Column("replaced", "replaced\n%"), lambda s: s.replaced_share, percent),
-    (Column("gated_replaced", "in gated\n%"), lambda s: s.gated_replaced_share, percent),
+    (Column("from_base", "from\nbase %"), lambda s: s.base_share, percent),
     (Column("zero", "weight 0\n%"), lambda s: s.weight_zero_share, percent),
     (Column("length", "tokens\neach"), lambda s: s.mean_length, lambda v: number(v, 1)),
     (Column("dropped", "dropped", shown=False), lambda s: s.dropped, count),
@@ -66,18 +63,21 @@ def target_table(results: Sequence[RunResults]) -> Table:
     usable(results)
     rows, notes = [], []
     varied = False
+    counted = declared_notes(results)
+    columns = [field[0] for field in TARGET_FIELDS] + [note_column(note) for note in counted]
     for group, run in zip(group_names(results), results, strict=True):
         for entry in entries(run):
             stats = [one.target_stats for one in entry.seed_arms() if one.target_stats is not None]
             if not stats:
                 continue
-            cells = {}
-            for column, get, text in TARGET_FIELDS:
-                found = [value for one in stats if (value := get(one)) is not None]
-                if found:
-                    spread = stdev(found) if len(found) > 1 and len(set(found)) > 1 else None
-                    varied = varied or spread is not None
-                    cells[column.key] = Cell(text(fmean(found)), _finite(fmean(found)), spread=spread)
+            cells = {
+                column.key: _seed_mean([value for one in stats if (value := get(one)) is not None], text)
+                for column, get, text in TARGET_FIELDS
+            }
+            for note in counted:
+                cells[f"note:{note.name}"] = _seed_mean(note_values(stats, note.name), partial(note_text, note))
+            cells = {key: cell for key, cell in cells.items() if cell is not EMPTY}
+            varied = varied or any(cell.spread is not None for cell in cells.values())
             rows.append(Row(entry.label, cells, group))
             if any(reason != "gold" for reason in stats[0].reasons):
                 parts = ", ".join(f"{name} {k}" for name, k in _by_count(stats[0].reasons))
@@ -87,20 +87,29 @@ def target_table(results: Sequence[RunResults]) -> Table:
         "perplexity above k; gold: targets that are the reference answer." + (" Means over seeds." if varied else "")
     ]
     explained = [
-        "Accepted: the method's own answer was correct; gate broke, gate fixed: "
-        "answers that only the gate made wrong, or right. Replaced: training tokens taken from the base by the gate; "
-        "in gated: the same among the gated answers, including those that were not used. Weight 0: tokens that the "
-        "static selection excludes."
+        "Accepted: the method's own answer was correct. From base: training tokens that are the untrained model's own "
+        "choice, in dual-context decoding those that replaced a candidate. Weight 0: tokens that the static selection "
+        "excludes."
     ]
+    if counted:
+        explained.append(note_help(counted))
     return Table(
         "targets",
         "Training targets",
-        [field[0] for field in TARGET_FIELDS],
+        columns,
         rows,
-        [*caption, *idle_gates(results)],
-        [f"{line} Check its rule and tau." for line in idle_gates(results)],
-        notes=[Note(text) for text in (*explained, *notes)],
+        [*caption, *remarks(results)],
+        remarks(results),
+        notes=[Note(text) for text in (*explained, *notes) if text],
     )
+
+
+def _seed_mean(values: Sequence[float], text: Callable[[float | None], str]) -> Cell:
+    """The mean over seeds with its spread; empty without values."""
+    if not values:
+        return EMPTY
+    spread = stdev(values) if len(set(values)) > 1 else None
+    return Cell(text(fmean(values)), _finite(fmean(values)), spread=spread)
 
 
 def _finite(value: float) -> float | None:
@@ -187,7 +196,8 @@ def _train_cells(entry: Entry) -> dict[str, Cell]:
         "kept_tokens": fmean(one.kept_tokens for one in stats),
         "steps": fmean(one.steps for one in stats),
     }
-    peak, loss = max(one.peak_memory_gib for one in stats), fmean(one.final_loss for one in stats)
+    peak = max(one.peak_memory_gib for one in stats)
+    loss = fmean(math.nan if one.final_loss is None else one.final_loss for one in stats)
     return {key: Cell(count(value), value) for key, value in cells.items()} | {
         "loss": Cell(number(loss, 3), _finite(loss)),
         "peak": Cell(number(peak), _finite(peak)),

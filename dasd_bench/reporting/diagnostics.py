@@ -10,6 +10,7 @@ from statistics import fmean
 from dasd_bench.reporting.details import target_table
 from dasd_bench.reporting.entries import Entry, entries, group_names, task_infos, usable
 from dasd_bench.reporting.format import count, number, percent
+from dasd_bench.reporting.notes import declared_notes, note_column, note_help, note_values
 from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.table import Cell, Column, Row, Table
 from dasd_bench.results.schema import ClassStats, ReferenceNll, RunResults, TargetStats, TaskScore
@@ -76,7 +77,7 @@ def class_table(results: Sequence[RunResults]) -> Table:
         "Tokens are classified by their text: numbers and operators; format (the task's answer markers, end of turn, "
         "line breaks, heading marks); wording (all others). NLL and HPR are under the untrained model given only the "
         "question.",
-        "Replaced: share of this kind's candidate tokens in gated answers that the gate replaced by a base token. "
+        "Replaced: share of this kind's candidate tokens in dual-context decoding that gave way to a base token. "
         "Weight 0: share of this kind's tokens that the static selection excludes.",
     ]
     return Table("classes", "Selection by kind of token", columns, rows, caption)
@@ -84,25 +85,26 @@ def class_table(results: Sequence[RunResults]) -> Table:
 
 def _class_cells(mine: Sequence[ClassStats], total: int) -> dict[str, Cell]:
     tokens = sum(one.tokens for one in mine)
-    gated, replaced = sum(one.gated for one in mine), sum(one.replaced for one in mine)
+    proposed, replaced = sum(one.proposed for one in mine), sum(one.replaced for one in mine)
     cells = {"share": Cell(percent(tokens / total), tokens / total, n=tokens)}
     if tokens:
-        nll = math.fsum(one.mean_nll * one.tokens for one in mine if one.tokens) / tokens
+        nll = math.fsum(one.mean_nll * one.tokens for one in mine if one.mean_nll is not None) / tokens
         high, zero = (sum(getattr(one, name) for one in mine) / tokens for name in ("high_ppl", "weight_zero"))
         cells["nll"] = Cell(number(nll, 3), nll)
         cells["hpr"] = Cell(number(high, 3), high)
         cells["zero"] = Cell(percent(zero), zero, n=tokens)
-    if gated:
-        cells["replaced"] = Cell(percent(replaced / gated), replaced / gated, n=gated)
+    if proposed:
+        cells["replaced"] = Cell(percent(replaced / proposed), replaced / proposed, n=proposed)
     return cells
 
 
 def outcome_table(results: Sequence[RunResults]) -> Table:
-    """How many targets were accepted, refused and why; what the gate broke and mended; summed over seeds."""
+    """How many targets were accepted, refused and why, and what methods count in whole numbers; summed over seeds."""
     arms = _arms(results)
     reasons = list(dict.fromkeys(reason for _, _, stats in arms for one in stats for reason in one.reasons))
     columns = [Column("accepted", "accepted"), Column("dropped", "dropped")]
-    columns += [Column("broke", "gate\nbroke"), Column("mended", "gate\nfixed")]
+    counted = declared_notes(results, hows=["sum"])
+    columns += [replace(note_column(note), shown=True) for note in counted]
     columns += [Column(f"reason:{name}", name.replace(":", ":\n"), block="reasons") for name in reasons]
     rows = []
     for group, entry, stats in arms:
@@ -110,19 +112,17 @@ def outcome_table(results: Sequence[RunResults]) -> Table:
             "accepted": _count(sum(one.accepted for one in stats)),
             "dropped": _count(sum(one.dropped for one in stats)),
         }
-        counted = {"broke": [one.gate_broke for one in stats], "mended": [one.gate_mended for one in stats]}
-        for key, values in counted.items():
-            noted = [value for value in values if value is not None]
-            if noted:
-                cells[key] = _count(sum(noted))
+        for note in counted:
+            if noted := note_values(stats, note.name):
+                cells[f"note:{note.name}"] = _count(math.fsum(noted))
         for name in reasons:
             found = sum(one.reasons.get(name, 0) for one in stats)
             if found:
                 cells[f"reason:{name}"] = _count(found)
         rows.append(Row(entry.label, cells, group))
     caption = [
-        "Targets, summed over seeds. Gate broke: the ungated rewrite was correct and the gated answer was not; gate "
-        "fixed: the reverse. The word after a colon says why the gated or rewritten answer was rejected."
+        "Targets, summed over seeds. The word after a colon says why the method's own answer was rejected.",
+        *([text] if (text := note_help(counted)) else []),
     ]
     return Table("outcomes", "Acceptance", columns, rows, caption)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dasd_bench.errors import DasdError, UsageError, did_you_mean
 from dasd_bench.methods.base import BASE
+from dasd_bench.results.directory import ModelDirectory, RunDirectory
 from dasd_bench.results.schema import Arm, RunResults, SeedArm, TaskInfo, TaskScore
 from dasd_bench.results.training_text import runs_differ, settings_differ, training_line, training_settings
 
@@ -32,6 +34,17 @@ class Entry:
         if self.arm is None:
             return [self.run.base[task]] if task in self.run.base else []
         return [one.scores[task] for one in self.arm.seeds if task in one.scores]
+
+    def seeds(self, task: str) -> list[int | None]:
+        """The seeds that finished the task; ``[None]`` for the base."""
+        if self.arm is None:
+            return [None] if task in self.run.base else []
+        return [one.seed for one in self.arm.seeds if task in one.scores]
+
+    def directory(self, run: Path, seed: int | None) -> ModelDirectory:
+        """Its folder in the run directory ``run``; ``seed`` is None for the base."""
+        directory = RunDirectory(run)
+        return directory.base if self.arm is None or seed is None else directory.arm(self.arm.directory, seed)
 
     def missing(self, info: TaskInfo) -> str:
         """What this row lacks on a task, in words; empty where it is complete."""

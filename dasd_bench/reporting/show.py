@@ -9,14 +9,15 @@ from pathlib import Path
 from dasd_bench.console import Console
 from dasd_bench.reporting.compare import Change, Comparison
 from dasd_bench.reporting.details import cost_table, reason_table, target_table
+from dasd_bench.reporting.question import question_start
 from dasd_bench.reporting.render.machine import table_object
 from dasd_bench.reporting.render.terminal import renderables, terminal_text
 from dasd_bench.reporting.retention import retention_tables
-from dasd_bench.reporting.samples import Sample, question_start
 from dasd_bench.reporting.scores import run_table
 from dasd_bench.reporting.table import MISSING, Cell, Column, Row, Table
 from dasd_bench.results.directory import RESULTS_FILE
 from dasd_bench.results.runs import RunSummary, list_runs, load_run, manifest_lines, read_manifest
+from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import RunResults
 
 PIPED_WIDTH = 110

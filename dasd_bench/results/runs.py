@@ -101,9 +101,10 @@ def load_run(run: Path) -> RunResults:
             f"made from: copy that file from the original run, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
         )
     results = RunResults.load(run)
-    status = str(manifest.get("status", "finished" if not manifest and _complete(results) else "partial"))
-    if status != "finished" and results.status == "finished":
-        results.status = status if status in ("partial", "cancelled") else "partial"
+    if manifest and manifest.get("status") != "finished":
+        results.status = "cancelled" if manifest.get("status") == "cancelled" else "partial"
+    elif not manifest and not _complete(results):
+        results.status = "partial"
     return results
 
 

@@ -18,9 +18,10 @@ from dasd_bench.files.json_file import parse
 from dasd_bench.files.text import read_text
 from dasd_bench.results.directory import RESULTS_FILE
 from dasd_bench.results.json_codec import DecodeError, decode, dumps
+from dasd_bench.results.upgrade import upgraded
 from dasd_bench.store.atomic import write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATUSES = ("finished", "partial", "cancelled")
 
 
@@ -104,7 +105,7 @@ class TaskScore:
     stderr: float | None = None
     tokens: int = 0
     seconds: float = 0.0
-    other_metrics: dict[str, float] = field(default_factory=dict)
+    other_metrics: dict[str, float | None] = field(default_factory=dict)
 
     def values(self) -> list[float]:
         """The per-item values as floats, pass/fail or not."""
@@ -143,17 +144,35 @@ class TaskScore:
 class ClassStats:
     """Training targets' tokens of one kind (numbers and operators, wording, format and end).
 
-    ``mean_nll`` in nats and ``high_ppl`` (tokens with a perplexity above 2.5) are under the frozen base;
-    ``weight_zero`` tokens are left out by the static selection. Of ``gated`` candidates of this kind ``replaced``
-    gave way to another token of the base.
+    ``mean_nll`` in nats (None without tokens) and ``high_ppl`` (tokens with a perplexity above 2.5) are under the
+    frozen base; ``weight_zero`` tokens are left out by the static selection. Of ``proposed`` candidates of this kind in
+    dual-context decoding ``replaced`` gave way to another token of the base.
     """
 
     tokens: int
-    mean_nll: float
+    mean_nll: float | None
     high_ppl: int
     weight_zero: int
-    gated: int
+    proposed: int
     replaced: int
+
+
+@dataclass(slots=True)
+class NoteStats:
+    """One of the method's own counts (:class:`dasd_bench.methods.notes.Note`) over one arm's targets.
+
+    ``value`` is a count for ``how`` = sum, a number for mean, a share for share; None where nothing was to be counted.
+    ``n`` targets carry it. The other fields are as the method declares them.
+    """
+
+    name: str
+    title: str
+    how: str
+    value: float | None
+    n: int
+    help: str = ""
+    against: str = ""
+    shown: bool = True
 
 
 @dataclass(slots=True)
@@ -163,10 +182,10 @@ class TargetStats:
     ``ppl`` is exp(``mean_nll``); ``hpr`` gives for a limit k (``"2.5"``) the share of tokens whose perplexity
     exceeds it. ``acceptance`` is the share of examples whose target is not a fallback, ``dropped`` the examples
     without a target, ``reasons`` the count of each ``Target.reason``. ``gold_share`` is a share of targets.
-    ``replaced_share`` (tokens trained on that the gate took from the base) and ``weight_zero_share`` are shares of
-    the targets' tokens; ``gated_replaced_share`` is the share replaced in all gated answers, refused ones included.
-    None = the method does not count it. ``classes`` counts by kind of token; ``auc_confidence`` and ``auc_probability``
-    say how well the base's confidence and its probability of the token tell wording from numbers (.5: not at all);
+    ``base_share`` (tokens of origin BASE, such as those that dual-context decoding took from the base; None where the
+    method has no such origin) and ``weight_zero_share`` are shares of the targets' tokens. ``notes`` are the method's
+    own counts. ``classes`` counts by kind of token; ``auc_confidence`` and ``auc_probability`` say how well the base's
+    confidence and its probability of the token tell wording from numbers (.5: not at all);
     ``gold_agreement`` is ROUGE-L with the gold answer, ``numbers_kept`` the share of its numbers that the targets have;
     ``lengths`` are the 10, 50, 90 and 100 % points of tokens per target. ``histogram_counts[i]`` tokens have an
     nll in [``histogram_edges[i]``, ``histogram_edges[i+1]``); the last bin is open.
@@ -184,11 +203,8 @@ class TargetStats:
     mean_length: float
     weight_zero_share: float
     dropped: int = 0
-    replaced_share: float | None = None
-    gated_replaced_share: float | None = None
-    gate_broke: int | None = None
-    gate_mended: int | None = None
-    ungated_acceptance: float | None = None
+    base_share: float | None = None
+    notes: list[NoteStats] = field(default_factory=list)
     classes: dict[str, ClassStats] = field(default_factory=dict)
     auc_confidence: float | None = None
     auc_probability: float | None = None
@@ -201,15 +217,23 @@ class TargetStats:
 
 @dataclass(slots=True)
 class TrainStats:
-    """What training one adapter took. ``target_tokens`` and ``kept_tokens`` count all epochs."""
+    """What training one adapter took. ``target_tokens`` and ``kept_tokens`` count all epochs.
+
+    ``nll`` is the unweighted mean over all steps' tokens with a static weight, ``clipped_steps`` counts those whose
+    gradient norm was above the limit, ``generated_tokens`` were drawn while training; None in runs made before they
+    were kept.
+    """
 
     steps: int
     target_tokens: int
     kept_tokens: int
     seconds: float
-    final_loss: float
+    final_loss: float | None
     peak_memory_gib: float
     parameters: int = 0
+    nll: float | None = None
+    clipped_steps: int | None = None
+    generated_tokens: int | None = None
 
 
 @dataclass(slots=True)
@@ -246,18 +270,19 @@ class Arm:
     """One row of the table: a method with its options. ``folder`` is its name under ``arms/``.
 
     ``training`` holds the arm's own resolved training settings, empty in runs made before they were kept; ``online``
-    says whether weights are decided on the live model while training, None where the run does not say.
+    says whether weights are decided on the live model while training, None where the run does not say. ``remark`` is
+    what the method says of its own notes (see :meth:`dasd_bench.methods.base.Method.remark`), or empty.
     """
 
     method: str
     options: dict[str, Any]
     label: str
     seeds: list[SeedArm]
-    rule: str = ""
     denominator: str = ""
     folder: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     online: bool | None = None
+    remark: str = ""
 
     @property
     def directory(self) -> str:
@@ -328,13 +353,13 @@ class RunResults:
         except ValueError as err:
             raise StoreError(f"{where}: not valid JSON ({err}); run the command again.") from None
         version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version != SCHEMA_VERSION:
+        if version not in range(1, SCHEMA_VERSION + 1):
             raise StoreError(
-                f"{where} has schema version {version}, this dasd-bench reads version {SCHEMA_VERSION}: "
+                f"{where} has schema version {version}, this dasd-bench reads versions 1 to {SCHEMA_VERSION}: "
                 "read it with the release that wrote it, or run it again."
             )
         try:
-            results = decode(RunResults, raw)
+            results = decode(RunResults, upgraded(raw))
         except DecodeError as err:
             raise StoreError(f"{where}: {err}; the file is damaged, rerun the command to rebuild it.") from None
         _check(results, where)

@@ -22,16 +22,16 @@ def class_stats(scored: Sequence[WeightedTarget], classes: TokenClasses, limit: 
     """Counts and shares by kind of token, over all targets of an arm.
 
     ``replaced`` goes by the kind of the candidate that was refused, not of the base's token that stands there instead;
-    ``gated`` counts the candidates of that kind in the same answers.
+    ``proposed`` counts the candidates of that kind in the same targets.
     """
-    own, wanted, gated, replaced = [], [], [], []
+    own, wanted, proposed, replaced = [], [], [], []
     for item in scored:
         target = item.target
         kinds = classes(target.token_ids, target.marks)
         own.append(kinds)
         wanted.append(wanted_kinds(item, classes, kinds))
-        in_gate = np.full(len(kinds), target.proposals is not None)
-        gated.append(in_gate & (target.origin != Origin.GOLD))
+        dual = np.full(len(kinds), target.proposals is not None)
+        proposed.append(dual & (target.origin != Origin.GOLD))
         refused = target.origin == Origin.BASE
         if target.proposals is not None:
             refused &= target.proposals != target.token_ids
@@ -39,7 +39,7 @@ def class_stats(scored: Sequence[WeightedTarget], classes: TokenClasses, limit: 
     kind, want = _joined(own), _joined(wanted)
     nll = np.concatenate([-item.scores.logp.astype(np.float64) for item in scored] or [np.zeros(0)])
     zero = np.concatenate([item.weights == 0 for item in scored] or [np.zeros(0, dtype=np.bool_)])
-    gate = np.concatenate(gated or [np.zeros(0, dtype=np.bool_)])
+    offered = np.concatenate(proposed or [np.zeros(0, dtype=np.bool_)])
     taken = np.concatenate(replaced or [np.zeros(0, dtype=np.bool_)])
     found = {}
     for code, name in NAMES.items():
@@ -47,10 +47,10 @@ def class_stats(scored: Sequence[WeightedTarget], classes: TokenClasses, limit: 
         count = int(mine.sum())
         found[name] = ClassStats(
             tokens=count,
-            mean_nll=float(nll[mine].mean()) if count else math.nan,
+            mean_nll=float(nll[mine].mean()) if count else None,
             high_ppl=int((nll[mine] > math.log(limit)).sum()),
             weight_zero=int(zero[mine].sum()),
-            gated=int((gate & (want == code)).sum()),
+            proposed=int((offered & (want == code)).sum()),
             replaced=int((taken & (want == code)).sum()),
         )
     return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dasd_bench.results.schema import TargetStats
+from dasd_bench.methods.notes import Note
+from dasd_bench.results.schema import NoteStats, TargetStats
 from dasd_bench.results.target_classes import class_stats, gold_agreement, numbers_kept, selector_auc
 from dasd_bench.results.token_classes import TokenClasses
 from dasd_bench.types import Ints, Origin, WeightedTarget
@@ -34,6 +35,7 @@ def target_stats(
     n_examples: int | None = None,
     classes: TokenClasses | None = None,
     references: Sequence[Ints] | None = None,
+    notes: Sequence[Note] = (),
 ) -> TargetStats:
     """Counts and shares over all targets of an arm.
 
@@ -42,10 +44,8 @@ def target_stats(
     and ``references`` holds the gold answer's token ids per target; what needs them is left out without them.
 
     PPL is exp of the mean nll over all tokens (not the mean of token perplexities, which a few tokens dominate), and
-    HPR_k the share of tokens with perplexity above k. From ``Target.notes``: ``gated_tokens`` and ``gated_replaced``
-    (tokens of the gated answer, used or refused), ``gate_broke``, ``gate_mended`` and ``ungated_right`` (0 or 1 per
-    target); a note that no target carries gives None. An arm without targets or tokens gives NaN means, so that it
-    is not mistaken for a perfect one.
+    HPR_k the share of tokens with perplexity above k. ``notes`` are what the method declares; one that no target
+    carries is left out. An arm without targets or tokens gives NaN means, so that it is not mistaken for a perfect one.
     """
     nll = np.concatenate([-item.scores.logp.astype(np.float64) for item in scored] or [np.zeros(0)])
     zero = sum(int(np.count_nonzero(item.weights == 0)) for item in scored)
@@ -54,9 +54,7 @@ def target_stats(
     accepted = len({item.target.example_id for item in scored if item.target.accepted})
     covered = len({item.target.example_id for item in scored})
     gold = sum(bool(np.all(item.target.origin == Origin.GOLD)) for item in scored)
-    broke, mended = _noted(scored, "gate_broke"), _noted(scored, "gate_mended")
-    gated, replaced = _noted(scored, "gated_tokens"), _noted(scored, "gated_replaced")
-    ungated = _noted(scored, "ungated_right")
+    dual = any(item.target.proposals is not None for item in scored)
     from_base = sum(int(np.count_nonzero(item.target.origin == Origin.BASE)) for item in scored)
     examples = covered if n_examples is None else n_examples
     auc_confidence, auc_probability = selector_auc(scored, classes) if classes is not None else (None, None)
@@ -74,11 +72,8 @@ def target_stats(
         mean_length=_share(tokens, n),
         weight_zero_share=_share(zero, tokens),
         dropped=examples - covered,
-        replaced_share=None if gated is None else _share(from_base, tokens),
-        gated_replaced_share=None if gated is None or replaced is None else _share(sum(replaced), sum(gated)),
-        gate_broke=None if broke is None else round(sum(broke)),
-        gate_mended=None if mended is None else round(sum(mended)),
-        ungated_acceptance=None if ungated is None else _share(sum(ungated), len(ungated)),
+        base_share=_share(from_base, tokens) if dual or from_base else None,
+        notes=[found for note in notes if (found := note_stats(note, [item.target.notes for item in scored]))],
         classes={} if classes is None else class_stats(scored, classes),
         auc_confidence=auc_confidence,
         auc_probability=auc_probability,
@@ -90,9 +85,15 @@ def target_stats(
     )
 
 
-def _noted(scored: Sequence[WeightedTarget], name: str) -> list[float] | None:
-    found = [item.target.notes[name] for item in scored if name in item.target.notes]
-    return found or None
+def note_stats(note: Note, targets: Sequence[Mapping[str, float]]) -> NoteStats | None:
+    """One declared note over the ``notes`` of all targets; None where no target carries it."""
+    carried = [each for each in targets if note.name in each]
+    if not carried:
+        return None
+    total = math.fsum(each[note.name] for each in carried)
+    whole = math.fsum(each.get(note.of, 0.0) for each in carried) if note.of else len(carried)
+    value = total if note.how == "sum" else total / whole if whole else None
+    return NoteStats(note.name, note.title, note.how, value, len(carried), note.help, note.against, note.shown)
 
 
 def _share(part: float, whole: float) -> float:

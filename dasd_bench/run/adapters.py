@@ -14,8 +14,7 @@ from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.store.store import Row
-from dasd_bench.training.batching import TrainExample
-from dasd_bench.types import Example, Floats, Target, target_names
+from dasd_bench.types import Example, Floats, Target, TrainExample, target_names
 
 
 def train_examples(
@@ -23,6 +22,8 @@ def train_examples(
 ) -> list[TrainExample]:
     """Targets, each with its example and its weights float32 [T], as the trainer takes them."""
     prompts = Prompts(run)
+    # The trainer wants the same columns of every target.
+    shared = set.intersection(*(set(target.columns) for target in targets)) if targets else set()
     return [
         TrainExample(
             example_id=name,
@@ -30,6 +31,7 @@ def train_examples(
             target_ids=target.token_ids,
             weights=own,
             keep=plugin_calls.keeps(arm.weighing.method, target),
+            columns={name: target.columns[name] for name in sorted(shared)},
         )
         for name, target, example, own in zip(target_names(targets), targets, examples, weights, strict=True)
     ]
@@ -57,6 +59,7 @@ def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[T
         out_dir=str(out_dir.resolve()),
         base_model_name=run.spec.model,
         sharded=run.parallel == "fsdp",
+        stop_ids=tuple(sorted(run.stop_ids)),
     )
     if run.processes > 1:
         result = launch(job, examples, run.processes, run.console)
@@ -69,6 +72,9 @@ def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[T
         seconds=result.seconds,
         final_loss=result.final_loss,
         peak_memory_gib=result.peak_memory_gib,
+        nll=result.nll,
+        clipped_steps=result.clipped_steps,
+        generated_tokens=result.generated_tokens,
     )
     return {
         "stats": asdict(stats),

@@ -53,12 +53,12 @@ def train_summary(context: RunContext, rows: Sequence[Arm] = ()) -> TrainSummary
     if name != "equal":
         return TrainSummary("", CARD if name == "card" else TUNED, config, by_arm)
     steps = {seed.train_stats.steps for row in rows for seed in row.seeds if seed.train_stats is not None}
-    told = EQUAL
+    described = EQUAL
     if len(steps) == 1:
-        told += f" ({steps.pop()} steps)"
+        described += f" ({steps.pop()} steps)"
     elif steps:
-        told += f" ({min(steps)} to {max(steps)} steps: {_why_unlike(context.arms)})"
-    return TrainSummary(next(iter(by_arm.values())), told, config)
+        described += f" ({min(steps)} to {max(steps)} steps: {_why_unlike(context.arms)})"
+    return TrainSummary(next(iter(by_arm.values())), described, config)
 
 
 def _why_unlike(arms: Sequence[ArmSpec]) -> str:

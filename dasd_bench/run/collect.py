@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from statistics import fmean
 
 import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.results.samples import ItemRecord
+from dasd_bench.methods import plugin_calls
+from dasd_bench.methods.base import Method
+from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import Arm, ReferenceNll, SeedArm, TaskScore
 from dasd_bench.results.target_stats import target_stats
 from dasd_bench.results.token_classes import TokenClasses
@@ -28,9 +31,7 @@ def model_scores(model: ModelStages) -> dict[str, TaskScore]:
     return scores
 
 
-def task_score(
-    records: Sequence[ItemRecord], metrics: dict[str, float], reference_nll: ReferenceNll | None
-) -> TaskScore:
+def task_score(records: Sequence[Sample], metrics: dict[str, float], reference_nll: ReferenceNll | None) -> TaskScore:
     """The per-item outcomes of one evaluation as a :class:`TaskScore`."""
     binary = all(record.score in (0.0, 1.0) for record in records)
     reasons: dict[str, int] = {}
@@ -67,25 +68,30 @@ def seed_arm(stages: ArmStages) -> SeedArm:
         n_examples=len(stages.targets.examples) + len(stages.targets.no_room),
         classes=TokenClasses(partial(piece_text, context.tokenizer), context.tokenizer.all_special_ids),
         references=[np.array(prompts.reference_ids(one.example), dtype=np.int32) for one in targets],
+        notes=stages.arm.method.notes,
     )
     return SeedArm(stages.seed, model_scores(stages.model), stats, stages.train.value.stats)
 
 
 def arm_row(arm: ArmSpec) -> Arm:
     """The table row of an arm, without its seeds."""
-    options = arm.options
-    rule = ""
-    if "rule" in options:
-        numbers = [f"{name}={options[name]:g}" for name in ("tau",) if name in options]
-        rule = " ".join([str(options["rule"]), *numbers])
     return Arm(
         method=arm.name,
-        options=options,
+        options=arm.options,
         label=arm.label,
         seeds=[],
-        rule=rule,
         denominator=arm.weighing.method.denominator,
         folder=arm.folder,
         training=asdict(arm.training),
         online=arm.weighing.method.online,
     )
+
+
+def remark(method: Method, row: Arm) -> str:
+    """What the method says of the row's notes, means over its finished seeds."""
+    found: dict[str, list[float]] = {}
+    for one in row.seeds:
+        for note in one.target_stats.notes if one.target_stats is not None else []:
+            if note.value is not None:
+                found.setdefault(note.name, []).append(note.value)
+    return plugin_calls.remark(method, {name: fmean(values) for name, values in found.items()})

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from dasd_bench.allocator import return_free_memory
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
+from dasd_bench.engine.allocator import return_free_memory
 from dasd_bench.models.files import config_number, read_model_config, stop_token_ids
 from dasd_bench.registry import Registry
 from dasd_bench.results.directory import RunDirectory
@@ -23,7 +23,7 @@ from dasd_bench.store.store import Entry, Finished, Row, Store
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from dasd_bench.engine import Engine
+    from dasd_bench.engine.engine import Engine
     from dasd_bench.engine.interface import InferenceEngine
     from dasd_bench.models.chat import ChatTemplate
     from dasd_bench.models.resolve import ResolvedModel
@@ -111,10 +111,11 @@ class RunContext:
         return cast("Engine", self.engine(adapter))
 
     def _own(self, adapter: Path | None) -> Engine:
-        from dasd_bench.engine import Engine, EngineSettings
+        from dasd_bench.engine.engine import Engine
+        from dasd_bench.engine.requests import EngineSettings
 
         accelerate: Literal["auto", "off"] = "off" if self.spec.engine.accelerate == "off" else "auto"
-        settings = EngineSettings(slots=self.spec.engine.slots, accelerate=accelerate)
+        settings = EngineSettings(max_num_seqs=self.spec.engine.max_num_seqs, accelerate=accelerate)
         return Engine(self.load(adapter), self.tokenizer, settings)
 
     def _vllm(self, adapter: Path | None) -> InferenceEngine:
@@ -125,7 +126,7 @@ class RunContext:
             self._merged = merged_folder(self.load(adapter), self.tokenizer)
             path = Path(self._merged.name)
             gc.collect()
-        return VllmEngine(path, self.tokenizer, dtype=self.dtype, slots=self.spec.engine.slots)
+        return VllmEngine(path, self.tokenizer, dtype=self.dtype, max_num_seqs=self.spec.engine.max_num_seqs)
 
     def load(self, adapter: Path | None = None) -> PreTrainedModel:
         """A freshly loaded model in the run's dtype on its device; a fully fine-tuned one is its own folder."""
@@ -181,5 +182,5 @@ class RunContext:
 
     @property
     def shard_size(self) -> int:
-        """Requests per shard, at most: four full sets of slots, so that few ends are decoded with slots left free."""
-        return 4 * self.spec.engine.slots
+        """Requests per shard, at most: four full batches, since a shard ends with part of the batch empty."""
+        return 4 * self.spec.engine.max_num_seqs

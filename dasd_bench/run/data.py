@@ -48,8 +48,8 @@ class TaskData:
 def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
     """Rows and examples of every task of a run, in the order named; raises for unknown names and bad rows."""
     train_names = train_tasks(spec, registry) if spec.trains or spec.train_tasks else ()
-    kept = retention_sets(spec, registry, train_names, console)
-    names = [*spec.tasks, *(name for name in train_names if name not in spec.tasks), *kept]
+    retention = retention_sets(spec, registry, train_names, console)
+    names = [*spec.tasks, *(name for name in train_names if name not in spec.tasks), *retention]
     data_dir = data_folder(spec)
     loaded = []
     for name in names:
@@ -68,8 +68,8 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
             rows = load_rows(task, "train", data_dir=data_dir, offline=spec.offline, limit=spec.train_limit or None)
             train = examples_of(task, rows, "train")
             train_key, source = rows.sha256, rows.source
-        if name in spec.tasks or name in kept:
-            rows = test_rows_of(spec, task, retention=name in kept)
+        if name in spec.tasks or name in retention:
+            rows = test_rows_of(spec, task, retention=name in retention)
             test, test_rows = examples_of(task, rows, "test"), rows.rows
             test_key, source = rows.sha256, rows.source
         loaded.append(
@@ -84,8 +84,8 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
                 test_rows,
                 digest(train_key, examples_key(task, train)),
                 digest(test_key, examples_key(task, test)),
-                prompt_key(task, spec, data_dir, test_rows, retention=name in kept) if test else "",
-                retention=name in kept,
+                prompt_key(task, spec, data_dir, test_rows, retention=name in retention) if test else "",
+                retention=name in retention,
             )
         )
         console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}")

@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 
 from dasd_bench.console import format_seconds
+from dasd_bench.errors import StoreError
+from dasd_bench.methods.base import has_token_loss
 from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE
 from dasd_bench.results.schema import RunResults
 from dasd_bench.run.artifacts import command_line, environment
@@ -84,6 +86,10 @@ def write_manifest(
                 "options": arm.options,
                 "denominator": arm.weighing.method.denominator,
                 "online": arm.weighing.method.online,
+                "scope": arm.weighing.method.scope,
+                "token_loss": "nll" if not has_token_loss(type(arm.weighing.method)) else "own",
+                "teacher": arm.weighing.method.teacher,
+                "rollouts": arm.weighing.method.rollouts,
                 "training": asdict(arm.training),
                 "plugin": arm.plugin.origin,
                 "plugin_sha256": arm.plugin.sha256,
@@ -117,7 +123,7 @@ def write_manifest(
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What an earlier sitting of a run left in its directory: the manifest, and the results it belongs to."""
+    """What an earlier session of a run left in its directory: the manifest, and the results it belongs to."""
 
     manifest: bytes
     results: bytes
@@ -128,6 +134,15 @@ class Earlier:
             return bool(json.loads(self.results)["conditions"] == now)
         except (ValueError, KeyError, TypeError):
             return False
+
+    def unfinished(self) -> bytes:
+        """The results as those of a run that has not finished: what stands while the run is repeated."""
+        try:
+            found = RunResults.from_json(self.results.decode("utf-8"))
+        except (StoreError, UnicodeDecodeError):
+            return self.results
+        found.status = "partial"
+        return found.to_json().encode("utf-8")
 
     def put_back(self, run_dir: Path) -> None:
         """Writes both again as they were."""
@@ -144,6 +159,8 @@ def take_manifest(run_dir: Path) -> Earlier | None:
     remove(manifest)
     if not is_plain_file(results):
         remove(results)
+    if earlier is not None:
+        write_bytes(results, earlier.unfinished())
     return earlier
 
 

@@ -29,7 +29,7 @@ from dasd_bench.tasks.loading import examples_of, load_rows
 from dasd_bench.types import Bytes, Example, Floats, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 
 if TYPE_CHECKING:
-    from dasd_bench.engine import ScoreRequest
+    from dasd_bench.engine.requests import ScoreRequest
 
 VERSIONS = {"generate": 2, "dual": 2, "score": 2, "round": 1, "remember": 1}
 """The form of each kind of stored engine work; raising one makes its old entries unreachable."""
@@ -85,7 +85,7 @@ class EngineMethodContext:
         label: str = "generate",
         model: ModelRef | None = None,
     ) -> list[Generation]:
-        from dasd_bench.engine import GenerateRequest
+        from dasd_bench.engine.requests import GenerateRequest
 
         encoded = [self._prompts.encode(prompt) for prompt in prompts]
         seeds = self._sample_seeds(encoded, label, drawn=sampling.temperature > 0)
@@ -132,7 +132,7 @@ class EngineMethodContext:
         keep: str = "none",
         label: str = "dual decode",
     ) -> list[DualGeneration]:
-        from dasd_bench.engine import DualRequest
+        from dasd_bench.engine.requests import DualRequest
 
         decided_by = rule_key(rule, self._source)
         base_ids = [self._prompts.encode(prompt) for prompt in base]
@@ -200,7 +200,7 @@ class EngineMethodContext:
         prompts: Sequence[Sequence[Message]] | None = None,
         model: ModelRef | None = None,
     ) -> list[TokenScores]:
-        from dasd_bench.engine import ScoreRequest
+        from dasd_bench.engine.requests import ScoreRequest
 
         if prompts is None:
             before = [self._prompts.target_ids(*pair) for pair in zip(targets, examples, strict=True)]

@@ -75,9 +75,13 @@ def check_training(context: RunContext) -> None:
     """Raises :class:`UsageError` where this machine cannot train as asked, before anything is computed."""
     from dasd_bench.training.launch import check_count
     from dasd_bench.training.quantize import check_quantization
+    from dasd_bench.training.rollouts import check_rollouts
+    from dasd_bench.training.teacher import check_teacher
 
     for arm in context.arms:
         check_quantization(arm.training)
+        check_teacher(arm.method, arm.training)
+        check_rollouts(arm.method, sharded=context.parallel == "fsdp")
         check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
 
 

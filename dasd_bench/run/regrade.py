@@ -17,7 +17,7 @@ from dasd_bench.methods.base import BASE
 from dasd_bench.registry import Registry
 from dasd_bench.results.directory import RESULTS_FILE, RunDirectory
 from dasd_bench.results.runs import read_manifest
-from dasd_bench.results.samples import ItemRecord, read_records, write_records
+from dasd_bench.results.samples import Sample, read_samples, write_samples
 from dasd_bench.results.schema import RunResults, TaskScore
 from dasd_bench.run.collect import task_score
 from dasd_bench.run.data import test_rows_of
@@ -108,11 +108,11 @@ def regrade_run(
         task = registry.task(name).item
         with console.progress(f"grade {name}", len(mine), "files") as meter:
             for one in mine:
-                before = read_records(one.path)
+                before = read_samples(one.path)
                 graded = regrade(task, rows, before)
                 done.append(_difference(one, before, graded.records))
                 if write:
-                    write_records(one.path, graded.records)
+                    write_samples(one.path, graded.records)
                     if results is not None:
                         _put(results, one, graded)
                 meter.advance()
@@ -139,7 +139,7 @@ def rows_of_run(run: Path, spec: RunSpec, registry: Registry, name: str, allow_c
     return loaded.rows
 
 
-def _difference(answers: Answers, before: Sequence[ItemRecord], after: Sequence[ItemRecord]) -> Regraded:
+def _difference(answers: Answers, before: Sequence[Sample], after: Sequence[Sample]) -> Regraded:
     changes = [
         VerdictChange(
             answers.task,

@@ -11,7 +11,7 @@ from dasd_bench.errors import DasdError, PluginError, StoreError
 from dasd_bench.results.schema import Arm, RunResults, SeedArm
 from dasd_bench.run.artifacts import missing_files
 from dasd_bench.run.budget import train_summary
-from dasd_bench.run.collect import arm_row, model_scores, seed_arm
+from dasd_bench.run.collect import arm_row, model_scores, remark, seed_arm
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.graph import ArmStages, Graph
@@ -97,7 +97,7 @@ class _Execution:
         self.left_out: list[LeftOut] = []
         self.results = RunResults(
             run_id=context.run_dir.name,
-            status="finished",
+            status="partial",
             model=spec.model,
             tasks=[],
             arms=[],
@@ -133,7 +133,8 @@ class _Execution:
             one.release()
         self._measure_drift(finished)
         results.warnings = list(dict.fromkeys(context.console.warnings))
-        results.status = "partial" if self.failures else "finished"
+        if not self.failures:
+            results.status = "finished"
         self._save()
         self._check_complete()
         if context.store.journal is not None and not self.failures:
@@ -163,6 +164,10 @@ class _Execution:
             results.arms.append(row)
         seed = seed_arm(stages)
         row.seeds.append(seed)
+        try:
+            row.remark = remark(stages.arm.method, row)
+        except PluginError as error:
+            self.context.console.warn(str(error))
         for reason, ids in stages.train.left_out().items():
             self.left_out.append(LeftOut(stages.arm.label, stages.seed, reason, ids))
         results.train = train_summary(self.context, results.arms)

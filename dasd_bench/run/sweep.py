@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from dasd_bench.config.renamed import new_name
 from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_arm, split_commas
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError
@@ -118,9 +119,10 @@ def parse_grid(items: Sequence[str]) -> list[Point]:
             raise UsageError(f"--grid {item}: write NAME=VALUE,VALUE, for instance training.lr=5e-5,2e-4.")
         if section == "engine":
             raise UsageError(f"--grid {item}: the engine's options do not change what is learned; use --set.")
-        if name.strip() in axes or len(set(values)) != len(values):
+        name = f"{section}.{new_name(section, key)}"
+        if name in axes or len(set(values)) != len(values):
             raise UsageError(f"--grid {item}: named twice.")
-        axes[name.strip()] = values
+        axes[name] = values
     if not axes:
         raise UsageError("A sweep needs a grid: --grid training.lora_rank=8,64 --grid training.lr=5e-5,2e-4.")
     return grid_points(axes)
@@ -149,11 +151,12 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
     folder = options.output or sweep_folder(spec, points)
     surface = Surface(points, labels)
     data = load(specs[0], registry, console)
+    shared = console.branch()
     for number, (point, one) in enumerate(zip(points, specs, strict=True), 1):
         console.say(f"[sweep] point {number} of {len(specs)}: {point.name}")
         place = replace(options, output=folder / "points" / point.name, track=())
         try:
-            add_run(surface, run_session(one, place, registry, console.branch(), data), one.seeds)
+            add_run(surface, run_session(one, place, registry, shared.branch(), data), one.seeds)
         except RunInterrupted:
             raise RunInterrupted(f"Interrupted. Run the same command again to resume ({folder}).") from None
         except DasdError as error:

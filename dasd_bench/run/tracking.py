@@ -26,7 +26,13 @@ from dasd_bench.store.atomic import digest, write_json
 MODULES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
 """Trackers by name, with the module that each needs."""
 
-CURVE = {"loss": "train/loss", "grad_norm": "train/grad_norm", "lr": "train/lr"}
+CURVE = {
+    "loss": "train/loss",
+    "nll": "train/nll",
+    "grad_norm": "train/grad_norm",
+    "clipped": "train/clipped",
+    "lr": "train/lr",
+}
 """Fields of ``metrics.jsonl`` and what they are called in a tracker."""
 
 
@@ -147,9 +153,10 @@ def summary(results: RunResults, one: SeedArm) -> dict[str, float]:
         found |= {
             "targets/ppl": targets.ppl,
             "targets/accepted": targets.acceptance,
-            "targets/replaced": targets.replaced_share,
+            "targets/from_base": targets.base_share,
             "targets/weight_zero": targets.weight_zero_share,
         }
+        found |= {f"targets/{note.name}": note.value for note in targets.notes}
     if (train := one.train_stats) is not None:
         found |= {"train/seconds": train.seconds, "train/peak_memory_gib": train.peak_memory_gib}
     return {key: float(value) for key, value in found.items() if value is not None and math.isfinite(value)}

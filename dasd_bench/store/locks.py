@@ -151,7 +151,7 @@ class FileLock:
     def acquire(self) -> None:
         """Waits for the lock and takes it."""
         started = time.monotonic()
-        poll, told = FIRST_POLL, False
+        poll, reported = FIRST_POLL, False
         watch: tuple[int, int] | None = None
         watched_since = started
         while not self._create():
@@ -169,9 +169,9 @@ class FileLock:
             sentence = self._sentence(owner)
             if self.timeout is not None and time.monotonic() - started > self.timeout:
                 raise StoreError(f"{sentence} It did not become free in {self.timeout:g} s; try again when it is done.")
-            if self.on_wait is not None and not told and (owner is not None or poll > 4 * FIRST_POLL):
+            if self.on_wait is not None and not reported and (owner is not None or poll > 4 * FIRST_POLL):
                 self.on_wait(f"{sentence} Waiting for it.")
-                told = True
+                reported = True
             # Jitter keeps many waiters from asking a shared file system in step.
             time.sleep(poll * random.uniform(0.5, 1.0))
             poll = min(poll * 1.5, LAST_POLL)

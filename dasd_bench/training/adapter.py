@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -95,6 +97,22 @@ def _frozen_linear(module: nn.Module) -> bool:
     if is_quantized(module):
         return True
     return type(module) is nn.Linear and not module.weight.requires_grad and can_pack(module.weight)
+
+
+@contextmanager
+def switched_off(model: nn.Module) -> Iterator[None]:
+    """The block runs ``model`` without its adapter.
+
+    peft's own ``disable_adapter`` also takes the gradient off the parameters, which cut layers would remember.
+    """
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def restore(changed: list[nn.Module]) -> None:

@@ -27,12 +27,14 @@ from dasd_bench.store.atomic import (
     write_text,
 )
 from dasd_bench.training.adapter import sync, sync_tree
+from dasd_bench.training.loss import TokenLoss
 
 
 @dataclass(slots=True)
 class Position:
     """How far a run has come; everything but the tensors. ``step`` updates are done.
 
+    ``nll`` is summed over ``nll_tokens``; ``loss`` is that of the last step.
     The last three belong to early stopping: the least held-out loss, its step, and how often none was less since.
     """
 
@@ -42,9 +44,24 @@ class Position:
     seconds: float = 0.0
     loss: float = 0.0
     peak_memory_gib: float = 0.0
+    nll: float = 0.0
+    nll_tokens: int = 0
+    clipped_steps: int = 0
+    generated_tokens: int = 0
     best_loss: float = math.inf
     best_step: int = 0
     rounds_without_gain: int = 0
+
+    def add(self, sums: TokenLoss, loss: float, *, clipped: bool, targets: int, peak_memory_gib: float) -> None:
+        """Counts one more step, of ``loss`` and ``sums`` over ``targets`` target tokens."""
+        self.step += 1
+        self.loss = loss
+        self.kept_tokens += sums.kept
+        self.target_tokens += targets
+        self.nll += sums.nll
+        self.nll_tokens += sums.tokens
+        self.clipped_steps += clipped
+        self.peak_memory_gib = max(self.peak_memory_gib, peak_memory_gib)
 
 
 @dataclass(slots=True)

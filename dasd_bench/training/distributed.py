@@ -76,9 +76,15 @@ class Processes:
         """The ``values`` of the first process that has any."""
         if self.alone:
             return tuple(values)
+        return next((found for found in self.gather_objects(tuple(values)) if found), ())
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Every process's ``value`` (any plain object), in rank order, on all of them."""
+        if self.alone:
+            return [value]
         every: list[Any] = [None] * self.size
-        dist.all_gather_object(every, tuple(values))
-        return next((found for found in every if found), ())
+        dist.all_gather_object(every, value)
+        return every
 
     def wait(self) -> None:
         """Returns when every process has come here."""

@@ -9,21 +9,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.methods.base import Method, build_method
 from dasd_bench.models.files import TOKENIZER_FILES
-from dasd_bench.models.load import load_model
+from dasd_bench.models.load import load_model, load_tokenizer
 from dasd_bench.registry import discover
 from dasd_bench.store.atomic import write_json
 from dasd_bench.store.store import load_ragged, save_ragged
-from dasd_bench.training.batching import TrainExample
+from dasd_bench.training.batching import check_alike
 from dasd_bench.training.distributed import Processes
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.quantize import quantize
+from dasd_bench.training.rollouts import Decoding
 from dasd_bench.training.trainer import TrainResult, train
+from dasd_bench.types import TrainExample
 
 ARRAYS = ("prompt_ids", "target_ids", "weights", "keep")
+COLUMN = "column:"
+TEACHER = "teacher:"
+"""What precedes a column's name and a teacher's number in an examples file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,8 @@ class TrainJob:
     """Everything a training run depends on, in plain values; ``examples`` travel beside it.
 
     ``model`` is a folder; ``device`` ``cpu`` or ``cuda``; ``method`` and ``options`` name a plugin that ``plugins``
-    folders (and those installed) hold. ``sharded`` cuts the layers over the processes.
+    folders (and those installed) hold. ``sharded`` cuts the layers over the processes. ``stop_ids``
+    end a completion, for methods that draw their own.
     """
 
     model: str
@@ -45,6 +53,7 @@ class TrainJob:
     out_dir: str
     base_model_name: str
     sharded: bool = False
+    stop_ids: tuple[int, ...] = ()
 
 
 def do_job(
@@ -57,6 +66,9 @@ def do_job(
     model = load_model(Path(job.model), dtype=job.dtype, device=str(processes.device) if early else "cpu")
     if job.training.qlora:
         quantize(model, processes.device)
+    decoding = None
+    if method.rollouts:
+        decoding = Decoding(load_tokenizer(Path(job.model)), frozenset(job.stop_ids))
     result = train(
         model,
         examples,
@@ -72,6 +84,7 @@ def do_job(
         processes=processes,
         sharded=job.sharded,
         memory=memory,
+        decoding=decoding,
     )
     if job.training.lora_rank == 0 and processes.first:
         # All weights were trained: with the tokenizer the result is a model folder like any other.
@@ -91,6 +104,11 @@ def write_job(folder: Path, job: TrainJob, examples: Sequence[TrainExample]) -> 
     """Writes a job and its examples to ``folder``."""
     write_json(folder / "job.json", asdict(job))
     arrays = {name: [getattr(example, name) for example in examples] for name in ARRAYS}
+    check_alike(examples)
+    for name in examples[0].columns if examples else ():
+        arrays[COLUMN + name] = [np.asarray(example.columns[name], dtype=np.float32) for example in examples]
+    for k in range(len(examples[0].teacher_prompts) if examples else 0):
+        arrays[f"{TEACHER}{k}"] = [example.teacher_prompts[k] for example in examples]
     save_ragged(folder / "examples.safetensors", arrays, [{"id": example.example_id} for example in examples])
 
 
@@ -99,8 +117,22 @@ def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
     fields = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     fields["training"] = TrainingConfig(**fields["training"])
     fields["plugins"] = tuple(fields["plugins"])
+    fields["stop_ids"] = tuple(fields["stop_ids"])
     arrays, rows = load_ragged(folder / "examples.safetensors")
-    examples = [TrainExample(row["id"], *(arrays[name][i] for name in ARRAYS)) for i, row in enumerate(rows)]
+    columns = [name for name in arrays if name.startswith(COLUMN)]
+    teachers = [f"{TEACHER}{k}" for k in range(sum(name.startswith(TEACHER) for name in arrays))]
+    examples = [
+        TrainExample(
+            row["id"],
+            arrays["prompt_ids"][i],
+            arrays["target_ids"][i],
+            arrays["weights"][i],
+            arrays["keep"][i],
+            {name.removeprefix(COLUMN): arrays[name][i] for name in columns},
+            tuple(arrays[name][i] for name in teachers),
+        )
+        for i, row in enumerate(rows)
+    ]
     return TrainJob(**fields), examples
 
 

@@ -20,9 +20,10 @@ from dasd_bench import errors
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console, Meter
 from dasd_bench.errors import DasdError, TrainingError, UsageError
-from dasd_bench.training.batching import TrainExample, planned_steps
+from dasd_bench.training.batching import planned_steps
 from dasd_bench.training.job import TrainJob, read_result, write_job
 from dasd_bench.training.trainer import TrainResult
+from dasd_bench.types import TrainExample
 
 GRACE_SECONDS = 5.0
 """Time a process gets to end by itself before it is killed."""

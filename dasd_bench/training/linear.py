@@ -170,7 +170,9 @@ def lora_forward(layer: Any, adapter: str) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         y: Tensor
-        if isinstance(dropout, nn.Identity):
+        if layer.disable_adapters:
+            y = _Frozen.apply(flat, None, frozen)  # type: ignore[no-untyped-call]
+        elif isinstance(dropout, nn.Identity):
             y = _Lora.apply(flat, lora_a.weight, lora_b.weight, scale, frozen)  # type: ignore[no-untyped-call]
         else:
             low = F.linear(dropout(flat), lora_a.weight.to(flat.dtype))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dasd_bench.engine.head import body_name
 from dasd_bench.training.attention import IMPLEMENTATION
+from dasd_bench.training.batching import Inputs
 from dasd_bench.training.loss import Head
 
 PROBE_LENGTHS = (23, 14)
@@ -51,6 +52,14 @@ class PackedModel:
         output = self.body(input_ids=input_ids[None], use_cache=False, **extra)
         hidden: Tensor = output.logits[0] if self.whole else output.last_hidden_state[0]
         return hidden
+
+    def trained(self, inputs: Inputs) -> Tensor:
+        """Last hidden states [N, D] at the trained positions of ``inputs``."""
+        ids, places, positions = (
+            torch.from_numpy(array).to(self.device)
+            for array in (inputs.input_ids, inputs.position_ids, inputs.positions)
+        )
+        return self.hidden(ids, places, inputs.lengths)[positions]
 
     def __enter__(self) -> PackedModel:
         return self

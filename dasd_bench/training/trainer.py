@@ -7,42 +7,47 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from dasd_bench.allocator import keep_freed_memory
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
+from dasd_bench.engine.allocator import keep_freed_memory
 from dasd_bench.errors import TrainingError
 from dasd_bench.methods.base import Method
-from dasd_bench.methods.plugin_calls import online_rule
 from dasd_bench.store.atomic import digest
 from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
     Pack,
     Row,
-    TrainExample,
     batches,
     build_row,
+    check_alike,
+    check_tokens,
     empty_pack,
     examples_digest,
     held_out,
     make_packs,
+    numbered,
     share,
     step_count,
 )
 from dasd_bench.training.checkpoint import Checkpoints, Position, truncate_metrics
 from dasd_bench.training.distributed import Processes
 from dasd_bench.training.fsdp import Weights, shard
-from dasd_bench.training.loss import Objective, TokenLoss, backward_tokens, denominator_tokens, forward_tokens
+from dasd_bench.training.loss import TokenLoss, divisor
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.model import PackedModel, set_checkpointing
+from dasd_bench.training.passes import Passes
+from dasd_bench.training.rollouts import Decoding, Rollouts, check_rollouts
 from dasd_bench.training.schedule import learning_rate, make_optimizer
 from dasd_bench.training.targets import ALL_LINEAR, untrained_sentence
+from dasd_bench.training.teacher import check_teacher, make_teacher
+from dasd_bench.types import TrainExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,12 +65,13 @@ NAMED_EXAMPLES = 8
 class TrainResult:
     """What a training run gave.
 
-    ``target_tokens`` seen in all steps, masked ones too; ``kept_tokens`` of them with a weight above zero;
-    ``seconds`` of training, over all sittings; ``final_loss`` of the last step; ``peak_memory_gib`` that training took
-    (see :class:`Memory`), in the largest process where there are several; ``skipped`` ids of examples without
-    any weight within ``max_length``; ``truncated`` ids of examples whose target was cut there. With early stopping
-    ``held_out`` are the ids never trained on, ``best_step`` the step whose weights were kept and ``best_loss`` its
-    held-out loss.
+    ``target_tokens`` seen in all steps, masked ones too; ``kept_tokens`` of them with a weight above zero; ``nll``,
+    the unweighted mean over all steps' tokens with a static weight, in nats; ``clipped_steps``, those whose gradient
+    norm was above the limit; ``generated_tokens`` drawn while training; ``seconds`` of training, over all sittings;
+    ``final_loss`` of the last step; ``peak_memory_gib`` that training took (see :class:`Memory`), in the largest
+    process where there are several; ``skipped`` ids of examples without any weight within ``max_length``;
+    ``truncated`` ids of examples whose target was cut there. With early stopping ``held_out`` are the ids never
+    trained on, ``best_step`` the step whose weights were kept and ``best_loss`` its held-out loss.
     """
 
     adapter_dir: Path
@@ -77,6 +83,9 @@ class TrainResult:
     peak_memory_gib: float
     skipped: tuple[str, ...]
     truncated: tuple[str, ...]
+    nll: float = 0.0
+    clipped_steps: int = 0
+    generated_tokens: int = 0
     held_out: tuple[str, ...] = ()
     best_step: int | None = None
     best_loss: float | None = None
@@ -96,14 +105,18 @@ def train(
     processes: Processes | None = None,
     sharded: bool = False,
     memory: Memory | None = None,
+    decoding: Decoding | None = None,
 ) -> TrainResult:
     """Trains ``model`` (a plain base, freshly loaded, on its device) and writes ``out_dir/adapter`` last.
 
     The loss of a step is the sum of w_t * nll_t over its examples, divided by its kept tokens (weight above zero,
-    after the online rule) or by all its target tokens, as ``method.denominator`` says. ``out_dir/metrics.jsonl`` has
-    one line a step. Interrupted and called again with the same arguments it goes on from the newest checkpoint, and
-    the adapter is byte for byte that of an undisturbed run on the same machine. The model's weights are changed
-    where ``config.lora_rank`` is 0; else it is left with the adapter attached.
+    after the online rule) or by all its target tokens, or it is the mean over its rows of the mean over a row's kept
+    tokens, as ``method.denominator`` says. ``out_dir/metrics.jsonl`` has one line a step. Interrupted and called again
+    with the same arguments it goes on from the newest checkpoint, and the adapter is byte for byte that of an
+    undisturbed run on the same machine. The model's weights are changed where ``config.lora_rank`` is 0; else it is
+    left with the adapter attached.
+
+    ``decoding`` is for methods that draw targets from the live model; the examples' own serve early stopping then.
 
     ``memory`` was made before the model was loaded, so that the model counts in the peak; without it, it does not.
 
@@ -116,10 +129,13 @@ def train(
     keep_freed_memory()
     processes = processes or Processes(device=model.device)
     memory = memory or Memory(processes.device)
-    rows = _rows(examples, max_length, model.get_input_embeddings().weight.shape[0])
+    check_teacher(method, config)
+    check_rollouts(method, sharded=sharded)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    rows = _rows(examples, max_length, vocabulary, taught=method.teacher != "none")
     fingerprint = digest(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
-        [method.name, method.denominator, asdict(method)],
+        [method.name, method.denominator, method.scope, method.teacher, asdict(method)],
         [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), processes.device.type],
     )
     devices = [processes.device] if processes.device.type == "cuda" else []
@@ -139,24 +155,24 @@ def train(
             sharded,
             memory,
         )
+        if method.rollouts:
+            assert decoding is not None
+            run.rollouts = Rollouts(method, run.model, decoding, processes, seed, max_length)
+            run.examples = examples
         try:
             return run.go()
         finally:
             run.close()
 
 
-def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int) -> list[Row]:
+def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int, *, taught: bool) -> list[Row]:
     if not examples:
         raise TrainingError("There is no training example; check the train split and the filters of the task.")
-    for example in examples:
-        # Some tokenizers have a token or two more than the model has embeddings.
-        highest = max(int(ids.max(initial=0)) for ids in (example.prompt_ids, example.target_ids))
-        if highest >= vocabulary:
-            raise TrainingError(
-                f"Example {example.example_id} has token {highest}, for which the model has no embedding (it has "
-                f"{vocabulary}); take the text of that token out, or the tokenizer that belongs to the model."
-            )
-    rows = [build_row(example, max_length) for example in examples]
+    check_alike(examples)
+    check_tokens(examples, vocabulary)
+    rows = [
+        replace(build_row(example, max_length, taught=taught), source=place) for place, example in enumerate(examples)
+    ]
     if not any(len(row.input_ids) for row in rows):
         raise TrainingError(
             f"No token of the {len(rows)} examples has a weight above zero within {max_length} tokens; "
@@ -200,8 +216,8 @@ class _Run:
         self.changed = adapter.accelerate(self.model, dora=config.dora) if config.lora_rank else []
         self.weights = Weights(self.model, processes)
         self.optimizer = make_optimizer(self.weights.own.values(), config)
-        self.head = packed.head()
-        self.objective = Objective(online_rule(method) if method.online else None, method.needs_entropy)
+        self.teacher = make_teacher(method, packed, self.model, self.weights)
+        self.passes = Passes(packed, self.model, method, self.teacher, processes, memory)
         self.checkpoints = Checkpoints(
             out_dir / "checkpoints", out_dir / "metrics.jsonl", fingerprint, config.keep_checkpoints
         )
@@ -209,6 +225,8 @@ class _Run:
         self.memory = memory
         self.position = Position()
         self.best: dict[str, Tensor] = {}
+        self.rollouts: Rollouts | None = None
+        self.examples: Sequence[TrainExample] = ()
         if packed.model.dtype != torch.float32 and (rounds := adapter.rounds_twice(self.model, dora=config.dora)):
             console.warn(f"{rounds} on a base that is not float32 loses small updates to rounding; use float32.")
         self.model.train()
@@ -230,7 +248,7 @@ class _Run:
                 if step < self.position.step:
                     continue
                 began = time.perf_counter()
-                line, tokens = self.step(step, [self.rows[i] for i in indices])
+                line, tokens = self.step(step, numbered([self.rows[i] for i in indices]))
                 now = time.perf_counter()
                 self.position.seconds = earlier + now - started
                 line["tokens_per_second"] = round(tokens / (now - began), 1)
@@ -262,6 +280,8 @@ class _Run:
             self.weights.load(state["parameters"])
             self.weights.load_optimizer(self.optimizer, state["optimizer"])
             self.best = {name: self.weights.part(name, whole) for name, whole in state["best"].items()}
+            if self.teacher:
+                self.teacher.load(state["teacher"])
             self.console.say(f"Training goes on after step {self.position.step} of {self.total}.")
         self.processes.wait()
         if self.processes.first:
@@ -299,6 +319,9 @@ class _Run:
             peak_memory_gib=self.position.peak_memory_gib,
             skipped=tuple(row.example_id for row in every if not len(row.input_ids)),
             truncated=tuple(row.example_id for row in every if row.truncated),
+            nll=self.position.nll / max(1, self.position.nll_tokens),
+            clipped_steps=self.position.clipped_steps,
+            generated_tokens=self.position.generated_tokens,
             held_out=tuple(row.example_id for row in self.held_out),
             best_step=self.position.best_step if self.held_out else None,
             best_loss=self.position.best_loss if self.held_out else None,
@@ -308,87 +331,67 @@ class _Run:
         """This process's part of a batch. Cut layers run in step on all processes, so there the short ones are filled
         up with packs that train nothing."""
         shares = share(rows, self.processes.size)
-        every = [make_packs(part, self.config.micro_tokens, together=self.packed.packs) for part in shares]
+        every = [make_packs(part, self.config.microbatch_tokens, together=self.packed.packs) for part in shares]
         own = every[self.processes.rank]
         if self.sharded:
-            own = own + [empty_pack()] * (max(map(len, every)) - len(own))
+            own = own + [empty_pack(rows[0])] * (max(map(len, every)) - len(own))
         return own
 
     def step(self, step: int, rows: list[Row]) -> tuple[dict[str, Any], int]:
         """One update on ``rows``; gives its line of metrics and the tokens that went through the model."""
         # Each step has a seed of its own: a continued run needs no stored random state, whatever its processes.
         torch.manual_seed(int(digest(self.seed, step, self.processes.rank)[:15], 16))
-        loss, kept = 0.0, 0
+        progress = step / self.total
+        generated = 0
+        if self.rollouts:
+            rows, generated = self.rollouts.rows([self.examples[row.source] for row in rows], step, progress)
+            self.position.generated_tokens += generated
+        own = TokenLoss()
         bad: tuple[str, ...] = ()
-        for pack in self.packs(rows):
-            part = self.backward(pack, step / self.total)
-            loss += part.loss
-            kept += part.kept
+        for pack in self.passes.weigh(self.packs(rows), progress):
+            part = self.backward(pack, progress)
+            own += part
             if not math.isfinite(part.loss):
                 bad = bad or pack.example_ids
                 if self.processes.alone:
                     break
-        sums = self.processes.gather([loss, kept, self.memory.peak])
-        loss, kept, peak = sum(s[0] for s in sums), int(sum(s[1] for s in sums)), max(s[2] for s in sums)
-        if not math.isfinite(loss):
-            raise self._diverged(step, loss, self.processes.first_of(bad))
+        every = self.processes.gather([*astuple(own), self.memory.peak])
+        loss, kept, nll, tokens, peak = zip(*every, strict=True)
+        summed = TokenLoss(sum(loss), int(sum(kept)), sum(nll), int(sum(tokens)))
+        if not math.isfinite(summed.loss):
+            raise self._diverged(step, summed.loss, self.processes.first_of(bad))
         targets = sum(row.target_tokens for row in rows)
-        divisor = denominator_tokens(self.method.denominator, kept, targets)
-        mean = loss / divisor if divisor else 0.0
+        divided_by = divisor(self.method.denominator, summed.kept, targets, len(rows))
+        mean = summed.loss / divided_by if divided_by else 0.0
         if mean > self.config.max_loss:
             raise self._diverged(step, mean, tuple(row.example_id for row in rows))
         rate = learning_rate(self.config, step, self.total)
-        norm = self._update(rate, divisor, step, rows) if kept else 0.0
-        self.position.step = step + 1
-        self.position.loss = mean
-        self.position.kept_tokens += kept
-        self.position.target_tokens += targets
-        self.position.peak_memory_gib = max(self.position.peak_memory_gib, peak)
+        norm = self._update(rate, divided_by, step, rows) if summed.kept else 0.0
+        if self.teacher:
+            self.teacher.after_step(step + 1)
+        clipped = 0 < self.config.grad_clip < norm
+        self.position.add(summed, mean, clipped=clipped, targets=targets, peak_memory_gib=max(peak))
         line = {
             "step": step + 1,
             "loss": mean,
-            "kept_tokens": kept,
+            "nll": summed.nll / summed.tokens if summed.tokens else 0.0,
+            "kept_tokens": summed.kept,
             "all_tokens": targets,
             "grad_norm": norm,
+            "clipped": clipped,
             "lr": rate,
         }
+        if self.rollouts:
+            line["generated_tokens"] = generated
         return line, sum(len(row.input_ids) for row in rows)
 
     def backward(self, pack: Pack, progress: float) -> TokenLoss:
         """Adds the gradient of the pack's summed loss to the parameters."""
-        trained = self._trained(pack)
-        self.memory.sample()
-        loss, gradient = backward_tokens(trained.detach(), *self._tokens(pack), self.head, self.objective, progress)
-        if trained.requires_grad:
-            torch.autograd.backward(trained, gradient)
-        self.memory.sample()
-        return loss
+        return self.passes.backward(pack, progress)
 
-    def _trained(self, pack: Pack) -> Tensor:
-        """Hidden states of the pack's trained positions."""
-        device = self.packed.device
-        hidden = self.packed.hidden(
-            torch.from_numpy(pack.input_ids).to(device), torch.from_numpy(pack.position_ids).to(device), pack.lengths
-        )
-        return hidden[torch.from_numpy(pack.positions).to(device)]
-
-    def _tokens(self, pack: Pack) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels, static weights and kept tokens of the pack's trained positions."""
-        device = self.packed.device
-        labels, static, keep = (torch.from_numpy(array).to(device) for array in (pack.labels, pack.static, pack.keep))
-        return labels, static, keep
-
-    @torch.no_grad()
     def held_out_loss(self) -> float:
         """Mean nll of the held-out targets under their static weights: the arm's own targets and weights."""
-        self.model.eval()
-        loss = weight = 0.0
-        for pack in self.packs(self.held_out):
-            labels, static, _ = self._tokens(pack)
-            loss += forward_tokens(self._trained(pack), labels, static, self.head)
-            weight += float(static.double().sum())
-        self.model.train()
-        sums = self.processes.gather([loss, weight])
+        sums = self.processes.gather(self.passes.held_out(self.packs(self.held_out)))
         total = sum(s[1] for s in sums)
         return sum(s[0] for s in sums) / total if total else math.inf
 
@@ -406,9 +409,9 @@ class _Run:
         self.position.rounds_without_gain += 1
         return self.position.rounds_without_gain >= self.config.early_stop_patience
 
-    def _update(self, rate: float, divisor: int, step: int, rows: list[Row]) -> float:
+    def _update(self, rate: float, divided_by: int, step: int, rows: list[Row]) -> float:
         gradients = self.weights.gradients()
-        torch._foreach_div_(gradients, float(divisor))
+        torch._foreach_div_(gradients, float(divided_by))
         norm = self.weights.norm(gradients)
         if not math.isfinite(float(norm)):
             raise self._diverged(step, float(norm), tuple(row.example_id for row in rows), "gradient norm")
@@ -428,6 +431,7 @@ class _Run:
             "parameters": self.weights.state(),
             "optimizer": self.weights.optimizer_state(self.optimizer),
             "best": self.weights.wholes(self.best),
+            "teacher": self.teacher.state() if self.teacher else {},
         }
         if self.processes.first:
             os.fsync(log.fileno())

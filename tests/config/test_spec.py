@@ -51,7 +51,7 @@ def test_saved_spec_repeats_itself(tmp_path: Path) -> None:
         ({"training": {"learning_rate": 1}}, "Unknown training option"),
         ({"training": {"lr": float("nan")}}, "out of range"),
         ({"training": 3}, "must be a mapping"),
-        ({"engine": {"slots": 0}}, "engine.slots=0 is out of range"),
+        ({"engine": {"slots": 0}}, "engine.max_num_seqs=0 is out of range"),
     ],
 )
 def test_bad_values_are_named(values, message) -> None:

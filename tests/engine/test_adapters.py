@@ -11,8 +11,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from dasd_bench.engine import Engine, EngineSettings, ScoreRequest
 from dasd_bench.engine.adapters import OnceRounded
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import EngineSettings, ScoreRequest
 from tests.engine.conftest import pair, random_prompts
 
 REQUESTS = [ScoreRequest(ids[:4], ids[4:]) for ids in random_prompts(60, low=60, high=120)]

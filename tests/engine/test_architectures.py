@@ -12,8 +12,9 @@ import torch
 import transformers as tf
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from dasd_bench.engine import DualRequest, Engine, GenerateRequest, ScoreRequest
-from dasd_bench.errors import EngineError
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.errors import EngineError
+from dasd_bench.engine.requests import DualRequest, GenerateRequest, ScoreRequest
 from dasd_bench.methods.context import Choice
 from tests.engine.conftest import naive_logp, pair, random_prompts
 

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dasd_bench.engine import DualRequest, Engine, EngineSettings
 from dasd_bench.engine.blocks import Draft, block_decode
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import DualRequest, EngineSettings
 from dasd_bench.methods.context import Sampling
 from tests.engine.conftest import naive_logp, pair
 from tests.engine.test_dual import gate, hinted, items
@@ -42,7 +43,7 @@ class NaiveStreams:
 
 def same(asked, rule, block):
     model, tokenizer = pair("llama")
-    expected = Engine(model, tokenizer, EngineSettings(slots=4)).dual_decode(asked, rule)
+    expected = Engine(model, tokenizer, EngineSettings(max_num_seqs=4)).dual_decode(asked, rule)
     seen = []
     found = block_decode(
         asked,

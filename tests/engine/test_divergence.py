@@ -11,9 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from dasd_bench.engine import Engine, EngineSettings, ScoreRequest
 from dasd_bench.engine.divergence import jensen_shannon
+from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.head import OutputHead
+from dasd_bench.engine.requests import EngineSettings, ScoreRequest
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 REQUESTS = [ScoreRequest([3, 20, 21, 22], [30, 31, 32]), ScoreRequest([3, 20, 21, 40], [41] * 80)]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from dasd_bench.engine import DualRequest, Engine, EngineSettings
+from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.markers import Markers
+from dasd_bench.engine.requests import DualRequest, EngineSettings
 from dasd_bench.engine.sampling import propose
 from dasd_bench.methods.context import Choice, Sampling
 from dasd_bench.types import Origin
@@ -54,7 +55,7 @@ def test_gate_equals_the_naive_loop(kind, shared):
     model, tokenizer = pair(kind)
     asked = items(shared=shared)
     tau = 0.05
-    results = Engine(model, tokenizer, EngineSettings(slots=4)).dual_decode(asked, gate(tau))
+    results = Engine(model, tokenizer, EngineSettings(max_num_seqs=4)).dual_decode(asked, gate(tau))
     origins = set()
     for request, result in zip(asked[:4], results[:4], strict=True):
         made: list[int] = []
@@ -98,7 +99,7 @@ def test_hinted_decoding_is_a_rule_and_does_not_depend_on_order(sampling):
     model, tokenizer = pair("qwen3")
     asked = [DualRequest(r.base_ids, r.reference_ids, 15, frozenset(), sampling, i) for i, r in enumerate(items())]
     one = Engine(model, tokenizer).dual_decode(asked, hinted(0.7))
-    two = Engine(model, tokenizer, EngineSettings(slots=2)).dual_decode(asked[::-1], hinted(0.7))[::-1]
+    two = Engine(model, tokenizer, EngineSettings(max_num_seqs=2)).dual_decode(asked[::-1], hinted(0.7))[::-1]
     assert [r.token_ids.tolist() for r in one] == [r.token_ids.tolist() for r in two]
     assert [r.base_token.tolist() for r in one] == [r.base_token.tolist() for r in two]
 
@@ -124,7 +125,7 @@ def test_a_rule_is_told_which_candidates_to_keep():
 
     markers = Markers(tokenizer)
     kept = 0
-    for result in Engine(model, tokenizer, EngineSettings(slots=4)).dual_decode(asked, rule):
+    for result in Engine(model, tokenizer, EngineSettings(max_num_seqs=4)).dual_decode(asked, rule):
         for place, candidate in enumerate(result.reference_token.tolist()):
             expected = 100 <= candidate < 130 or markers.touched(result.token_ids[:place].tolist(), candidate, texts)
             assert bool(result.keep[place]) == expected

@@ -7,9 +7,10 @@ import copy
 import pytest
 import torch
 
-from dasd_bench.engine import DualRequest, Engine, EngineSettings, GenerateRequest, ScoreRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.errors import EngineError
+from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest, ScoreRequest
 from dasd_bench.engine.session import PackedSession
-from dasd_bench.errors import EngineError
 from tests.engine.conftest import pair, random_prompts
 from tests.engine.test_dual import gate
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import EngineSettings, GenerateRequest
 from dasd_bench.methods.context import Sampling
 from tests.engine.conftest import KINDS, naive_logp, pair, random_prompts
 
@@ -16,11 +17,11 @@ def requests_for(prompts, stop, new_tokens=40, **more):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("slots", [3, 64])
-def test_greedy_equals_transformers_one_by_one(kind, slots):
+@pytest.mark.parametrize("max_num_seqs", [3, 64])
+def test_greedy_equals_transformers_one_by_one(kind, max_num_seqs):
     model, tokenizer = pair(kind)
     prompts = random_prompts(13)
-    engine = Engine(model, tokenizer, EngineSettings(slots=slots, prefill_tokens=128))
+    engine = Engine(model, tokenizer, EngineSettings(max_num_seqs=max_num_seqs, prefill_tokens=128))
     assert engine.describe()["attention"] == "packed"
     stop = set(range(40))  # many stop tokens, so that items leave at different times
     results = engine.generate(requests_for(prompts, stop))
@@ -48,7 +49,7 @@ def test_long_shared_prefix_is_attended_by_reference():
     model, tokenizer = pair("qwen3")
     shots = random_prompts(1, seed=5, low=200, high=201)[0]
     prompts = [shots + own for own in random_prompts(9, seed=6)] + random_prompts(5, seed=7)
-    fast = Engine(model, tokenizer, EngineSettings(slots=6)).generate(requests_for(prompts, [], 25))
+    fast = Engine(model, tokenizer, EngineSettings(max_num_seqs=6)).generate(requests_for(prompts, [], 25))
     slow = Engine(model, tokenizer, EngineSettings(accelerate="off")).generate(requests_for(prompts, [], 25))
     for one, other in zip(fast, slow, strict=True):
         assert one.token_ids.tolist() == other.token_ids.tolist()
@@ -61,7 +62,7 @@ def test_sampling_does_not_depend_on_order_or_batch(sampling):
     prompts = random_prompts(7)
     asked = [GenerateRequest(p, 20, frozenset(), sampling=sampling, seed=i) for i, p in enumerate(prompts)]
     together = Engine(model, tokenizer).generate(asked)
-    turned = Engine(model, tokenizer, EngineSettings(slots=2)).generate(asked[::-1])[::-1]
+    turned = Engine(model, tokenizer, EngineSettings(max_num_seqs=2)).generate(asked[::-1])[::-1]
     assert [r.token_ids.tolist() for r in together] == [r.token_ids.tolist() for r in turned]
     other = Engine(model, tokenizer).generate(
         [GenerateRequest(p, 20, frozenset(), sampling=sampling, seed=i + 100) for i, p in enumerate(prompts)]
@@ -86,8 +87,8 @@ def test_results_stream_and_repeat_bit_for_bit():
     model, tokenizer = pair("gemma2")
     asked = requests_for(random_prompts(9), range(50))
     seen = {}
-    first = Engine(model, tokenizer, EngineSettings(slots=4)).generate(asked, seen.__setitem__)
-    second = Engine(model, tokenizer, EngineSettings(slots=4)).generate(asked)
+    first = Engine(model, tokenizer, EngineSettings(max_num_seqs=4)).generate(asked, seen.__setitem__)
+    second = Engine(model, tokenizer, EngineSettings(max_num_seqs=4)).generate(asked)
     assert sorted(seen) == list(range(9))
     for index, (one, two) in enumerate(zip(first, second, strict=True)):
         assert seen[index] is one

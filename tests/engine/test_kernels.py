@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
 from dasd_bench.engine.attention import Scale
+from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.kernels.decode import load_decode_kernel
+from dasd_bench.engine.requests import EngineSettings, GenerateRequest
 from tests.engine.conftest import KINDS, pair, random_prompts
 
 
@@ -71,9 +72,9 @@ def test_without_a_compiler_the_results_are_the_same(kind, monkeypatch):
     shots = random_prompts(1, seed=5, low=200, high=201)[0]
     prompts = [shots + own for own in random_prompts(5, seed=6)] + random_prompts(6, seed=7)
     asked = [GenerateRequest(p, 20, frozenset(range(20))) for p in prompts]
-    with_kernel = Engine(model, tokenizer, EngineSettings(slots=4)).generate(asked)
+    with_kernel = Engine(model, tokenizer, EngineSettings(max_num_seqs=4)).generate(asked)
     monkeypatch.setenv("CXX", "/no/such/compiler")
-    engine = Engine(model, tokenizer, EngineSettings(slots=4))
+    engine = Engine(model, tokenizer, EngineSettings(max_num_seqs=4))
     assert engine.describe()["decode"] == "torch"
     for one, other in zip(with_kernel, engine.generate(asked), strict=True):
         assert one.token_ids.tolist() == other.token_ids.tolist()

@@ -1,4 +1,4 @@
-"""The compiled product against float64, and the stand-ins that use it in whole models."""
+"""The compiled product against float64, and the overrides that use it in whole models."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import gelu, silu
 
-from dasd_bench.engine import Engine, GenerateRequest
-from dasd_bench.engine.exchange import Exchange
+from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.kernels.linear import Activation, LinearKernel, load_linear_kernel, pack, pack_gated
 from dasd_bench.engine.linears import GatedBlock, PackedLinear, Packer, PanelLinear
+from dasd_bench.engine.module_overrides import ModuleOverrides
+from dasd_bench.engine.requests import GenerateRequest
 from tests.engine.conftest import KINDS, pair, random_prompts
 
 FOUND = load_linear_kernel(torch.device("cpu"), torch.float32)
@@ -133,9 +134,9 @@ def test_tiny_models_run_on_the_kernel(kind, kernel):
     model, _ = pair(kind)
     layer = model.model.layers[0]
     block, own = layer.mlp, layer.self_attn.q_proj
-    exchange = Exchange(model, None, kernel)
-    assert exchange.count == sum(type(module) is nn.Linear for module in model.modules())
-    with exchange.active():
+    overrides = ModuleOverrides(model, None, kernel)
+    assert overrides.count == sum(type(module) is nn.Linear for module in model.modules())
+    with overrides.active():
         assert isinstance(layer.mlp, GatedBlock)
         assert isinstance(layer.self_attn.q_proj, PanelLinear)
         assert isinstance(model.lm_head, PanelLinear)
@@ -150,7 +151,7 @@ def test_without_the_kernel_tokens_are_the_same(kind, monkeypatch):
     engine = Engine(model, tokenizer)
     assert engine.describe()["linears"].startswith("compiled kernel")
     found = engine.generate(requests)
-    monkeypatch.setattr("dasd_bench.engine.network.load_linear_kernel", lambda device, dtype: None)
+    monkeypatch.setattr("dasd_bench.engine.model_runner.load_linear_kernel", lambda device, dtype: None)
     engine = Engine(model, tokenizer)
     assert engine.describe()["linears"].startswith("onednn-packed")
     for mine, other in zip(found, engine.generate(requests), strict=True):

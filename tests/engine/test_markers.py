@@ -73,7 +73,7 @@ def test_every_token_of_a_whole_marker_is_kept_and_none_far_from_one(ids: list[i
         inside = any(s < at + len(piece) and s + len(marker) > at for s in starts)
         known = text[: at + len(piece)]
         begun = any(marker.startswith(known[s:]) for s in range(max(0, len(known) - len(marker)), len(known)))
-        if (inside and TOKENIZER.encode(marker)[0] == token) or (inside and at > min(starts, default=0)):
+        if (inside and TOKENIZER.encode(marker)[0] == token) or any(s < at < s + len(marker) for s in starts):
             assert kept, (text, index)
         if not inside and not begun:
             assert not kept, (text, index)

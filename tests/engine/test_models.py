@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import BloomConfig, BloomForCausalLM
 
-from dasd_bench.engine import Engine, GenerateRequest, ScoreRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import GenerateRequest, ScoreRequest
 from tests.engine.conftest import naive_logp, pair, random_prompts
 from tests.engine.test_score import choices
 
@@ -73,7 +74,7 @@ def test_a_model_that_the_packed_path_gets_wrong_is_left_alone(drops, monkeypatc
     else:
 
         def other(self, hidden_states, **more):
-            # Not told by any argument: a model whose keys depend on something the plan does not know.
+            # Seen in no argument: a model whose keys depend on something the metadata does not know.
             if more.get("packed") is not None:
                 hidden_states = hidden_states.flip(1)
             return forward(self, hidden_states, **more)
@@ -98,10 +99,10 @@ def check_against_transformers(model, tokenizer, path):
 
 
 def test_linear_layers_are_not_copied_where_memory_is_short(monkeypatch):
-    from dasd_bench.engine import exchange
+    from dasd_bench.engine import module_overrides
 
     model, tokenizer = pair("llama")
-    monkeypatch.setattr(exchange, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(module_overrides, "MEMORY_SHARE", 0.0)
     engine = Engine(model, tokenizer)
     assert engine.describe()["linears"] == "torch"
     check_against_transformers(model, tokenizer, "packed")

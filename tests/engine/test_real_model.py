@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dasd_bench.engine import Engine, GenerateRequest, ScoreRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import GenerateRequest, ScoreRequest
 
 TEXT = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May."
 

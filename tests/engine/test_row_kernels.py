@@ -1,4 +1,4 @@
-"""The compiled kernels over rows, and the stand-ins that use them, against plain torch and transformers' modules."""
+"""The compiled kernels over rows, and the overrides that use them, against plain torch and transformers' modules."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from dasd_bench.engine.exchange import Exchange, Rotation, RowNorm
 from dasd_bench.engine.kernels.rows import RowKernels, load_row_kernels
 from dasd_bench.engine.linears import GatedBlock, PackedLinear
+from dasd_bench.engine.module_overrides import ModuleOverrides, Rotation, RowNorm
 from dasd_bench.engine.vocabulary import Vocabulary
 from tests.engine.conftest import KINDS, pair
 
@@ -77,7 +77,7 @@ def test_norm_equals_the_models(kernels, dtype, kind):
     root = nn.Sequential(norm)
     hidden = torch.randn(2, 65, 576).to(dtype)
     wanted = norm(hidden)
-    with torch.inference_mode(), Exchange(root, kernels).active():
+    with torch.inference_mode(), ModuleOverrides(root, kernels).active():
         assert isinstance(root[0], RowNorm)
         # One unit in the last place of bfloat16, of float32 a few.
         torch.testing.assert_close(root[0](hidden), wanted, rtol=8e-3 if dtype == torch.bfloat16 else 1e-6, atol=1e-6)
@@ -108,10 +108,10 @@ def test_rotary_positions_equal_transformers(kernels, dtype):
 def test_rotary_positions_are_the_models_own_again_afterwards(kernels):
     model, _ = pair("llama")
     original = modeling_llama.apply_rotary_pos_emb
-    exchange = Exchange(model, kernels)
-    with exchange.active():
+    overrides = ModuleOverrides(model, kernels)
+    with overrides.active():
         assert isinstance(modeling_llama.apply_rotary_pos_emb, Rotation)
-        with Exchange(model, kernels).active():
+        with ModuleOverrides(model, kernels).active():
             pass
     assert modeling_llama.apply_rotary_pos_emb is original
 
@@ -138,7 +138,7 @@ class OtherBlock(nn.Module):
 def test_what_only_looks_alike_keeps_its_own_code(kernels):
     root = nn.Sequential(Halved(32), OtherBlock())
     own, block = root[0], root[1]
-    with Exchange(root, kernels).active():
+    with ModuleOverrides(root, kernels).active():
         assert root[0] is own
         assert root[1] is block
         assert isinstance(block.up_proj, PackedLinear)
@@ -149,7 +149,7 @@ def test_what_only_looks_alike_keeps_its_own_code(kernels):
 def test_tiny_models_run_on_the_stand_ins(kind, kernels):
     model, _ = pair(kind)
     layer = model.model.layers[0]
-    with Exchange(model, kernels).active():
+    with ModuleOverrides(model, kernels).active():
         assert isinstance(layer.mlp, GatedBlock)
         assert isinstance(layer.input_layernorm, RowNorm)
     assert not isinstance(layer.mlp, GatedBlock)

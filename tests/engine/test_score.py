@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dasd_bench.engine import Engine, EngineSettings, ScoreRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import EngineSettings, ScoreRequest
 from tests.engine.conftest import KINDS, naive_logp, pair, random_prompts
 
 
@@ -76,8 +77,10 @@ def test_every_token_of_a_shared_prefix_is_computed_once(monkeypatch):
     model, tokenizer = pair("llama")
     engine = Engine(model, tokenizer)
     counted = []
-    hidden = engine._network.hidden
-    monkeypatch.setattr(engine._network, "hidden", lambda t, p, plan: counted.append(len(t)) or hidden(t, p, plan))
+    hidden = engine._runner.hidden
+    monkeypatch.setattr(
+        engine._runner, "hidden", lambda t, p, metadata: counted.append(len(t)) or hidden(t, p, metadata)
+    )
     asked = choices(documents=6, shots=600)
     engine.loglikelihood(asked)
     distinct = set()

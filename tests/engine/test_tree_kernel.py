@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dasd_bench.engine.attention import Scale
+from dasd_bench.engine.attention_metadata import Tree, tree_of
 from dasd_bench.engine.kernels.tree import load_tree_kernel
-from dasd_bench.engine.plans import Tree, tree_of
+from dasd_bench.engine.kv_cache import Prefix
 from dasd_bench.engine.session import _join
-from dasd_bench.engine.store import Prefix
-from dasd_bench.engine.tree_plan import KernelPlan
+from dasd_bench.engine.tree_metadata import KernelTreeMetadata
 from dasd_bench.engine.trie import build
 
 CPU = torch.device("cpu")
@@ -29,8 +29,8 @@ def kernel_for(dtype, dim):
 
 
 def prefix_of(groups, length, dim, dtype):
-    network = SimpleNamespace(key_heads=groups, head_dim=dim, dtype=dtype, device=CPU, layers=1, token_bytes=1)
-    prefix = Prefix(network, length + 3)  # with room that is not in use
+    runner = SimpleNamespace(key_heads=groups, head_dim=dim, dtype=dtype, device=CPU, layers=1, token_bytes=1)
+    prefix = Prefix(runner, length + 3)  # with room that is not in use
     prefix.write(0, 0, torch.randn(groups, length, dim).to(dtype), torch.randn(groups, length, dim).to(dtype))
     prefix.length = length
     return prefix
@@ -76,8 +76,8 @@ def check(trees: list[Tree], dtype, groups, repeat, dim, how):
     # As a model hands them on: heads are seen through a transposed view.
     query = torch.randn(count, groups * repeat, dim).to(dtype).transpose(0, 1)
     key, value = (torch.randn(count, groups, dim).to(dtype).transpose(0, 1) for _ in range(2))
-    plan = KernelPlan(trees, None, CPU, kernel_for(dtype, dim))
-    found = plan.attend(0, query, key, value, how)
+    metadata = KernelTreeMetadata(trees, None, CPU, kernel_for(dtype, dim))
+    found = metadata.attend(0, query, key, value, how)
     wanted = written_out(trees, query, key, value, how)
     np.testing.assert_allclose(found.double(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2)
 

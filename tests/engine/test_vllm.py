@@ -12,7 +12,8 @@ pytest.importorskip("vllm", reason="vLLM is not installed (extra [vllm], an envi
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from dasd_bench.engine import DualRequest, Engine, GenerateRequest, ScoreRequest
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import DualRequest, GenerateRequest, ScoreRequest
 from dasd_bench.engine.vllm import VllmEngine, merged_folder
 from dasd_bench.models.load import load_model
 from tests.engine.test_dual import gate
@@ -47,7 +48,7 @@ def folder(tmp_path_factory):
 def both(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    engine = VllmEngine(folder, tokenizer, dtype="fp32", slots=4, eager=True)
+    engine = VllmEngine(folder, tokenizer, dtype="fp32", max_num_seqs=4, eager=True)
     yield Engine(model, tokenizer), engine
     engine.close()
 
@@ -107,7 +108,7 @@ def test_adapter_merged_into_a_folder(folder, tmp_path):
     asked = [ScoreRequest(p, list(range(50, 58))) for p in PROMPTS]
     expected = Engine(tuned, tokenizer).score(asked)
     merged = merged_folder(load_model(folder, dtype="fp32", device="cpu", adapter=tmp_path / "adapter"), tokenizer)
-    engine = VllmEngine(Path(merged.name), tokenizer, dtype="fp32", slots=4, eager=True)
+    engine = VllmEngine(Path(merged.name), tokenizer, dtype="fp32", max_num_seqs=4, eager=True)
     for one, two in zip(expected, engine.score(asked), strict=True):
         np.testing.assert_allclose(one.logp, two.logp, atol=1e-3)
     engine.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dasd_bench.engine import Engine
+from dasd_bench.engine.engine import Engine
 from dasd_bench.evaluation import EvalSettings, TaskResult, evaluate
 from dasd_bench.models.chat import ChatTemplate
 from dasd_bench.registry import discover

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.requests import GenerateRequest, LogLikelihood, ScoreRequest
-from dasd_bench.errors import DataError, EngineError, UsageError
-from dasd_bench.evaluation import EvalSettings, ItemRecord, MemoryShards, TaskResult, evaluate
+from dasd_bench.errors import DataError, UsageError
+from dasd_bench.evaluation import EvalSettings, MemoryShards, Sample, TaskResult, evaluate
 from dasd_bench.methods.context import Generation
 from dasd_bench.models.chat import ChatTemplate
 from dasd_bench.registry import discover
+from dasd_bench.results.json_codec import decode
 from dasd_bench.tasks.base import Row
 from dasd_bench.tasks.loading import load_rows
 from dasd_bench.types import Reason
@@ -89,9 +91,7 @@ def test_reasons_are_told_apart() -> None:
     assert result.records[2].extracted is None
     assert result.score == 0.2
     assert result.metrics["exact_match,strict-match"] == 0.2
-    assert [ItemRecord.from_json(r.to_json()).to_json() for r in result.records] == [
-        r.to_json() for r in result.records
-    ]
+    assert [decode(Sample, r.to_json()).to_json() for r in result.records] == [r.to_json() for r in result.records]
     assert "seconds" in result.records[0].to_json(timings=True)
 
 

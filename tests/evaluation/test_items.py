@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dasd_bench.engine.requests import LogLikelihood
-from dasd_bench.evaluation import EvalSettings, ItemRecord, evaluate
+from dasd_bench.evaluation import EvalSettings, Sample, evaluate
 from dasd_bench.evaluation.regrade import regrade
 from dasd_bench.methods.context import Generation
 from dasd_bench.registry import discover
@@ -58,7 +58,7 @@ class Fixed:
         return [LogLikelihood(self.logps[i % len(self.logps)], False, 1) for i in range(len(requests))]
 
 
-def record(task: Task | str, row: Row, engine: Fixed) -> ItemRecord:
+def record(task: Task | str, row: Row, engine: Fixed) -> Sample:
     """The one record of a row."""
     task = discover().task(task).item if isinstance(task, str) else task
     settings = EvalSettings(chat_template=False, num_fewshot=0)

@@ -10,7 +10,7 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from dasd_bench.console import Console
-from dasd_bench.engine import Engine
+from dasd_bench.engine.engine import Engine
 from dasd_bench.evaluation import MemoryShards
 from dasd_bench.evaluation.lm_eval_model import EngineLM
 from dasd_bench.models.chat import ChatTemplate

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from dasd_bench.errors import UsageError
 from dasd_bench.methods.base import build_method
-from dasd_bench.methods.context import DualGeneration, DualStep, LiveTokens, Sampling
+from dasd_bench.methods.context import DualGeneration, DualStep, Sampling
 from dasd_bench.registry import Registry, discover
 from dasd_bench.types import Example, Mark, Origin, ScoredTarget, Target, TokenScores
+from tests.training.helpers import live_tokens
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,7 @@ def test_profit_random_masks_a_share_of_tau_whatever_the_probability(registry: R
     n = 20_000
     logp = torch.linspace(-9, 0, n)
     torch.manual_seed(0)
-    weights = method.online_weights(LiveTokens(logp, None, torch.ones(n), torch.zeros(n, dtype=torch.bool), 0.0))
+    weights = method.online_weights(live_tokens(logp))
     assert set(weights.tolist()) == {0.0, 1.0}
     for part in weights.split(n // 4):
         assert abs(float(part.mean()) - 0.7) < 5 * math.sqrt(0.21 / (n // 4))
@@ -246,7 +247,7 @@ def test_stm_masks_by_base_perplexity_and_keeps_the_end(registry: Registry) -> N
 def test_profit_masks_by_the_live_probability(p, tau, direction) -> None:
     method = build_method(discover().method("profit").item, {"tau": tau, "direction": direction, "keep": "none"})
     logp = torch.tensor(p, dtype=torch.float64).log()
-    live = LiveTokens(logp, None, torch.ones(len(p)), torch.zeros(len(p), dtype=torch.bool), 0.0)
+    live = live_tokens(logp)
     seen = logp.exp().tolist()
     naive = {"higher": [q > tau for q in seen], "lower": [q < tau for q in seen]}
     naive["middle"] = [tau <= q <= method.upper for q in seen]
@@ -255,7 +256,7 @@ def test_profit_masks_by_the_live_probability(p, tau, direction) -> None:
 
 def test_profit_never_masks_kept_tokens_and_divides_by_all(registry: Registry) -> None:
     method = make(registry, "profit")
-    live = LiveTokens(torch.log(torch.tensor([0.01, 0.01])), None, torch.ones(2), torch.tensor([False, True]), 0.0)
+    live = live_tokens(torch.log(torch.tensor([0.01, 0.01])), keep=torch.tensor([False, True]))
     assert method.online_weights(live).tolist() == [0.0, 1.0]
     assert method.denominator == "all"
 
@@ -291,13 +292,7 @@ def test_dft_and_idft_weigh_as_their_papers_say(
     z = sum(math.exp(x) for x in logits)
     p = [math.exp(x) / z for x in logits]
     entropy = -sum(q * math.log(q) for q in p)
-    live = LiveTokens(
-        logp=torch.tensor([math.log(q) for q in p]),
-        entropy=torch.full((len(p),), entropy),
-        static=torch.ones(len(p)),
-        keep=torch.zeros(len(p), dtype=torch.bool),
-        progress=progress,
-    )
+    live = live_tokens(torch.tensor([math.log(q) for q in p]), torch.full((len(p),), entropy), progress=progress)
     wanted = []
     for q in p:
         power = 1.0

@@ -26,6 +26,7 @@ from dasd_bench.results.directory import LONGEST_FOLDER, folder_name
 from dasd_bench.results.schema import RunResults
 from dasd_bench.types import Example, Origin, ScoredTarget, Target, TokenScores
 from tests.run.helpers import command, run_args
+from tests.training.helpers import live_tokens
 
 EXAMPLE = Example("t/train/0", "t", "q", "r", extra={"choices": ["a"]})
 HERE = Path(__file__)
@@ -111,7 +112,7 @@ def test_whatever_a_plugin_raises_is_one_error_with_file_and_line(error: BaseExc
 
 
 def live(n: int = 3) -> LiveTokens:
-    return LiveTokens(torch.full((n,), -1.0), None, torch.ones(n), torch.zeros(n, dtype=torch.bool), 0.5)
+    return live_tokens(torch.full((n,), -1.0), progress=0.5)
 
 
 def test_the_package_s_own_errors_pass() -> None:
@@ -446,7 +447,9 @@ def test_a_label_with_a_path_in_it_stays_inside_the_run(
     label = 'sft+training.lora_targets="q_proj,v_proj/../../../../X"'
     inside = "sft+training.lora_targets=q_proj,v_proj-X"
     assert folder_name(label.replace('"', "")).startswith(inside)
-    long = "sft+training.lr=" + "0" * 200 + ".0002"
+    numbers = ("epochs=1.0", "batch_size=4", "lr=0.0002", "warmup=0.05", "weight_decay=0.0", "grad_clip=1.0")
+    long = "sft+" + "+".join(f"training.{one}" for one in numbers)
+    assert len(long) > LONGEST_FOLDER
     few = ["--limit", "2", "--train-limit", "2"]
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *few, methods=long))
     assert result.code == 0, result.err

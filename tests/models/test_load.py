@@ -113,7 +113,7 @@ def test_a_broken_adapter_folder_is_said(damage: str, message: str, tiny_folder:
         ("tokenizer", "it has no tokenizer"),
         ("cut", "is cut short or corrupt; fetch or copy the model again"),
         ("header", "is not a readable safetensors file"),
-        ("architecture", "cannot be loaded"),
+        ("architecture", "is not usable"),
     ],
 )
 def test_a_broken_model_folder_is_said(damage: str, message: str, tiny_folder: TinyFolder, tmp_path: Path) -> None:

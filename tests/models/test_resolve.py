@@ -102,6 +102,12 @@ def test_a_partial_snapshot_is_not(hub_cache: Path) -> None:
     (hub_cache / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "model.safetensors", "b": "other.safetensors"}}'
     )
+    # A whole model.safetensors is what transformers loads, whatever the index says.
+    assert missing_parts(hub_cache) is None
+    (hub_cache / "model.safetensors").rename(hub_cache / "first.safetensors")
+    (hub_cache / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "first.safetensors", "b": "other.safetensors"}}'
+    )
     assert missing_parts(hub_cache) == "other.safetensors"
     assert not plan_model("llama3-8b").cached
     with pytest.raises(ModelError, match="--offline forbids the hub: run 'dasd-bench models fetch llama3-8b'"):
@@ -178,7 +184,7 @@ def test_stored_dtype_is_read_from_the_header(tmp_path: Path) -> None:
 
     save_file(
         {"a": torch.zeros(2, dtype=torch.bfloat16), "b": torch.zeros(2, dtype=torch.bfloat16)},
-        tmp_path / "m.safetensors",
+        tmp_path / "model.safetensors",
     )
     assert stored_dtype(tmp_path) == "bf16"
 

@@ -253,7 +253,7 @@ def test_compare_without_completions_still_compares(runs: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(lines[:4]) + '{"id": 3}\n' + "".join(lines[5:]), encoding="utf-8")
     text = ok(compare_command, f"{runs}/alpha:dasd", f"{runs}/alpha:sft")
-    assert "samples.jsonl, line 5: not a sample record" in text
+    assert "samples.jsonl, line 5: not a sample" in text
     path.write_text("".join(lines)[:-20], encoding="utf-8")
     assert "holds 19 records" in ok(compare_command, f"{runs}/alpha:dasd", f"{runs}/alpha:sft")
     path.unlink()

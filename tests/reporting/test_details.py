@@ -15,28 +15,39 @@ from dasd_bench.stats.intervals import wilson
 
 def test_targets(build: SimpleNamespace) -> None:
     run = build.run()
-    stats = build.targets(
-        replaced_share=0.015, gated_replaced_share=0.02, gate_broke=12, gate_mended=3, ungated_acceptance=0.675
-    )
+    notes = [
+        build.note("gate_broke", 12),
+        build.note("ungated", 0.675, how="share", shown=False, help="rewrites that are correct"),
+        build.note("tries", 2.5, "tries each", how="mean"),
+    ]
+    stats = build.targets(base_share=0.015, notes=notes)
     run.arms[1].seeds[0].target_stats = stats
     table = target_table([run])
     sft, dasd = table.rows
     assert dasd.cell("ppl").text == "2.46"
     assert dasd.cell("hpr2.5").text == "0.280"
-    assert [dasd.cell(key).text for key in ("broke", "mended", "replaced", "ungated")] == ["12", "3", "1.5", "67.5"]
-    assert [sft.cell(key).text for key in ("broke", "mended", "replaced", "ungated")] == [MISSING] * 4
+    keys = ("from_base", "note:gate_broke", "note:ungated", "note:tries")
+    assert [dasd.cell(key).text for key in keys] == ["1.5", "12", "67.5", "2.50"]
+    assert [sft.cell(key).text for key in keys] == [MISSING] * 4
+    assert [column.title for column in table.columns[-3:]] == ["gate\nbroke", "ungated\n%", "tries\neach"]
+    assert "note:ungated" not in [column.key for column in table.shown()]
+    assert any("Ungated: rewrites that are correct." in line for line in table.sentences(notes=True))
     assert any(
         "dasd targets: gated 18, gold:wrong 18, rewrite:wrong 4." in line for line in table.sentences(notes=True)
     )
 
 
+def test_a_run_whose_methods_count_nothing_has_no_such_columns(build: SimpleNamespace) -> None:
+    assert not [column.key for column in target_table([build.run()]).columns if column.key.startswith("note:")]
+
+
 def test_targets_that_differ_by_seed_are_averaged(build: SimpleNamespace) -> None:
     score = {"gsm8k": build.score("10" * 10)}
     arm = build.arm("dasd", {0: score, 1: score})
-    arm.seeds[0].target_stats = build.targets(gate_broke=3)
-    arm.seeds[1].target_stats = build.targets(gate_broke=4)
+    arm.seeds[0].target_stats = build.targets(notes=[build.note("gate_broke", 3)])
+    arm.seeds[1].target_stats = build.targets(notes=[build.note("gate_broke", 4)])
     table = target_table([build.run(arms=[arm], seeds=[0, 1])])
-    assert table.rows[0].cell("broke").text == "3.5"
+    assert table.rows[0].cell("note:gate_broke").text == "3.5"
     assert any("Means over seeds." in line for line in table.caption)
 
 

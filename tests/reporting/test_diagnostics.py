@@ -49,7 +49,8 @@ def run(build: SimpleNamespace) -> RunResults:
         "wording": ClassStats(2000, 0.8, 400, 100, 1500, 15),
         "format": ClassStats(400, 0.5, 50, 0, 300, 0),
     }
-    stats.auc_confidence, stats.gate_broke, stats.gate_mended, stats.lengths = 0.45, 5, 1, [40, 80, 120, 200]
+    stats.auc_confidence, stats.lengths = 0.45, [40, 80, 120, 200]
+    stats.notes = [build.note("gate_broke", 5), build.note("gate_mended", 1), build.note("share", 0.5, how="share")]
     stats.histogram_edges, stats.histogram_counts = [i * 0.25 for i in range(49)], [64] * 49
     return made
 
@@ -79,7 +80,8 @@ def test_classes_and_outcomes(run: RunResults) -> None:
     assert cell(classes, "dasd", "wording:zero").text == "5.0"
     assert cell(classes, "dasd", "numeric:hpr").value == pytest.approx(0.375)
     outcomes = outcome_table([run])
-    assert cell(outcomes, "dasd", "broke").text == "5"
+    assert cell(outcomes, "dasd", "note:gate_broke").text == "5"
+    assert "note:share" not in [column.key for column in outcomes.columns]
     assert cell(outcomes, "dasd", "reason:gold:wrong").text == "18"
 
 

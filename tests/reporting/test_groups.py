@@ -98,7 +98,7 @@ def test_options_are_honoured_or_refused(leveled: RunResults, build: SimpleNames
     assert "has no row 'sfd'" in str(call("--group-by", "level", "--baseline", "sfd"))
     assert "--group-by seed compares no rows; omit --baseline" in str(call("--group-by", "seed", "--baseline", "sft"))
     assert "omit --table cost" in str(call("--group-by", "level", "--table", "cost"))
-    assert "leave out --table retention" in str(call("--group-by", "level", "--retention"))
+    assert "omit --table retention" in str(call("--group-by", "level", "--retention"))
     rows = json.loads(str(call("--group-by", "level", "-f", "json")))["tables"][0]
     assert rows["warnings"]
 

@@ -68,12 +68,12 @@ def test_difficulty_says_the_numbers_of_the_table(run: Path) -> None:
 
 
 def test_replaced_share_has_one_point_per_tau(run: Path) -> None:
-    alt = one(run, "replaced").alt
+    alt = one(run, "notes").alt
     for arm in load_run(run).arms[2:]:
         stats = arm.seeds[0].target_stats
         assert stats is not None
-        assert stats.gated_replaced_share is not None
-        assert f"tau {arm.options['tau']:g}: {100 * stats.gated_replaced_share:.1f} % replaced" in alt
+        (share,) = (note.value for note in stats.notes if note.name == "gated_replaced")
+        assert f"tau {arm.options['tau']:g}: in gated {100 * share:.1f} %" in alt
 
 
 def test_drift_is_a_second_measure_of_forgetting(build: SimpleNamespace, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_cannot_be_drawn_is_said(build: SimpleNamespace, tmp_path: Path) ->
     for kind, words in {
         "difficulty": "No task of these runs has a difficulty level",
         "ppl": "no histogram",
-        "replaced": "No row of these runs has a gate",
+        "notes": "No row of these runs counts anything against an option",
         "pareto": "no retention task",
         "training": "no training metrics",
     }.items():
@@ -325,7 +325,7 @@ def test_cost_shows_every_point_inside_its_axes(build: SimpleNamespace, tmp_path
     [
         ("scores", "a single finished row"),
         ("cost", "a single trained row"),
-        ("replaced", "one value of τ (0.7), which makes no curve"),
+        ("notes", "one value of tau (0.7), which makes no curve"),
         ("pareto", "No row of these runs finished"),
         ("difficulty", "the same level"),
         ("training", "a single step"),
@@ -335,7 +335,7 @@ def test_a_figure_with_one_point_is_not_drawn(kind: str, words: str, build: Simp
     tasks = [build.task(), build.task("boolq", retention=True, n_train=0)]
     scores = {"gsm8k": build.score("1" * 12 + "0" * 8, levels="1" * 20), "boolq": build.score("10" * 10, "boolq")}
     arm = build.arm("dasd", {0: scores}, options={"tau": 0.7})
-    arm.seeds[0].target_stats = build.targets(replaced_share=0.1, gated_replaced_share=0.2)
+    arm.seeds[0].target_stats = build.targets(notes=[build.note("gated_replaced", 0.2, how="share", against="tau")])
     stages = [StageTime("train", 61.0, arm="dasd", seed=0)]
     path = build.write(tmp_path, build.run(tasks=tasks, base={}, arms=[arm], methods=["dasd"], stages=stages))
     metrics = path / "arms" / "dasd" / "seed0" / "train" / "metrics.jsonl"

@@ -12,8 +12,10 @@ from rich.text import Text
 
 from dasd_bench.console import Console
 from dasd_bench.reporting.compare import Change
-from dasd_bench.reporting.samples import LONG_PROMPT, USER_TURNS, Sample, question_start
+from dasd_bench.reporting.question import LONG_PROMPT, USER_TURNS, question_start
 from dasd_bench.reporting.show import change_lines
+from dasd_bench.results.samples import Sample
+from dasd_bench.types import Reason
 
 SHOT = "Question: a train goes far.\nAnswer: it took 3 hours, so the answer is 3.\n\n"
 
@@ -49,7 +51,7 @@ def test_a_shown_part_begins_a_paragraph(parts: list[str]) -> None:
 
 def test_compare_shows_the_whole_question_between_words() -> None:
     question = " ".join(f"word{i}" for i in range(60))
-    sample = Sample("gsm8k/test/1", question, "The answer is 18", "18", 1.0, "correct")
+    sample = Sample("gsm8k/test/1", 1.0, Reason.CORRECT, question, "The answer is 18", "18")
     lines = change_lines(Change("gsm8k", "gsm8k/test/1", 1.0, question, sample, sample), 80)
     assert all(len(line) <= 80 for line in lines)
     assert " ".join(" ".join(lines).split()).count(question) == 1

@@ -147,7 +147,7 @@ def test_missing_and_damaged_files(run: Path) -> None:
     other = run / "arms" / "dasd+tau=0.5" / "seed0" / "targets.jsonl"
     lines = other.read_text(encoding="utf-8").splitlines()
     other.write_text("\n".join([lines[0], "{", *lines[2:]]) + "\n")
-    with pytest.raises(StoreError, match=r"targets\.jsonl, line 2: not a target"):
+    with pytest.raises(StoreError, match=r"targets\.jsonl, line 2: not a JSON row"):
         page(run)
     other.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(StoreError, match="differ in length"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -9,24 +11,29 @@ from types import SimpleNamespace
 
 import pytest
 
+from dasd_bench.api import Note
 from dasd_bench.errors import StoreError
-from dasd_bench.results.schema import RunResults, TaskScore, hash_items
+from dasd_bench.registry import discover
+from dasd_bench.results import schema
+from dasd_bench.results.schema import NoteStats, RunResults, TaskScore, hash_items
 
 
 def test_round_trip_keeps_every_number(build: SimpleNamespace) -> None:
     run = build.run()
-    run.arms[0].seeds[0].target_stats = build.targets(mean_nll=0.1 + 0.2, replaced_share=1 / 3)
+    run.arms[0].seeds[0].target_stats = build.targets(mean_nll=0.1 + 0.2, base_share=1 / 3)
     again = RunResults.from_json(run.to_json())
     assert again == run
     assert again.to_json() == run.to_json()
 
 
-def test_nan_is_written_as_null_and_read_as_nan(build: SimpleNamespace) -> None:
+def test_nan_is_written_as_null_and_read_as_none(build: SimpleNamespace) -> None:
     run = build.run()
     run.arms[0].seeds[0].train_stats.final_loss = math.nan
     text = run.to_json()
     assert "NaN" not in text
-    assert math.isnan(RunResults.from_json(text).arms[0].seeds[0].train_stats.final_loss)
+    train_stats = RunResults.from_json(text).arms[0].seeds[0].train_stats
+    assert train_stats is not None
+    assert train_stats.final_loss is None
 
 
 def test_a_field_of_a_later_release_is_left_out(build: SimpleNamespace) -> None:
@@ -45,7 +52,9 @@ def test_save_and_load(build: SimpleNamespace, tmp_path: Path) -> None:
 def test_unlike_schema_version_is_named(build: SimpleNamespace) -> None:
     raw = json.loads(build.run().to_json())
     raw["schema_version"] = 7
-    with pytest.raises(StoreError, match=r"old/results.json has schema version 7, this dasd-bench reads version 1"):
+    with pytest.raises(
+        StoreError, match=r"old/results.json has schema version 7, this dasd-bench reads versions 1 to 2"
+    ):
         RunResults.from_json(json.dumps(raw), "old/results.json")
 
 
@@ -57,11 +66,11 @@ def test_no_results_says_how_to_go_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw["tasks"][0].update(n_items="many"), r"tasks\[0\].n_items should be a whole number, not text"),
-        (lambda raw: raw["tasks"][0].update(comparable=1), r"tasks\[0\].comparable should be true or false"),
-        (lambda raw: raw.pop("base"), "base is missing"),
-        (lambda raw: raw.update(arms={}), "arms should be a list, not an object"),
-        (lambda raw: raw["base"]["gsm8k"].update(mean="half"), "base.gsm8k.mean should be a number, not text"),
+        (lambda raw: raw["tasks"][0].update(n_items="many"), r"tasks\[0\].n_items: expected int, got str"),
+        (lambda raw: raw["tasks"][0].update(comparable=1), r"tasks\[0\].comparable: expected bool, got int"),
+        (lambda raw: raw.pop("base"), "object missing required field base"),
+        (lambda raw: raw.update(arms={}), "arms: expected array, got object"),
+        (lambda raw: raw["base"]["gsm8k"].update(mean="half"), r"base\[...\].mean: expected float, got str"),
         (lambda raw: raw["base"]["gsm8k"]["correct"].pop(), r"base on gsm8k says n = 20 but holds \[19\] items"),
         (lambda raw: raw["base"].update(arc=raw["base"]["gsm8k"]), "a score for 'arc', which is not among"),
         (lambda raw: raw.update(status="done"), "status 'done' is not one of finished, partial, cancelled"),
@@ -76,7 +85,7 @@ def test_damage_is_named_by_field(build: SimpleNamespace, change, message: str) 
 
 def test_cut_off_json_names_file_and_line(build: SimpleNamespace) -> None:
     text = build.run().to_json()
-    with pytest.raises(StoreError, match=r"results.json, line \d+: not valid JSON"):
+    with pytest.raises(StoreError, match=r"results.json: not valid JSON \(.* at line \d+"):
         RunResults.from_json(text[: len(text) // 2])
 
 
@@ -86,3 +95,83 @@ def test_score_from_items() -> None:
     graded = TaskScore.from_items(["a", "b"], scores=[0.25, 0.75])
     assert (graded.mean, graded.binary) == (0.5, False)
     assert hash_items(["a", "b"]) != hash_items(["b", "a"])
+
+
+OLD = Path(__file__).with_name("results_version_1.json")
+"""A small run as the last release with version 1 wrote it: sft, and dasd with a gate and (tau 1.5) without one."""
+
+
+def test_version_1_is_read(tmp_path: Path) -> None:
+    run = RunResults.from_json(OLD.read_text(encoding="utf-8"))
+    assert (run.schema_version, [arm.label for arm in run.arms]) == (2, ["sft", "dasd+tau=0.5", "dasd+tau=1.5"])
+    notes = [{note.name: note.value for note in arm.seeds[0].target_stats.notes} for arm in run.arms]  # type: ignore[union-attr]
+    gated = {"ungated_right": 1.0, "gate_broke": 1, "gate_mended": 1, "gated_replaced": 0.25}
+    ungated = {"ungated_right": 1.0, "gate_broke": 0, "gate_mended": 1, "gated_replaced": 0.0}
+    assert notes == [{}, gated, ungated]
+    assert [arm.remark for arm in run.arms] == ["", "", ""]
+    run.save(tmp_path)
+    assert RunResults.load(tmp_path) == run
+
+
+def test_version_1_keeps_what_its_tables_said_of_an_idle_gate() -> None:
+    raw = json.loads(OLD.read_text(encoding="utf-8"))
+    raw["arms"][1]["seeds"][0]["target_stats"]["gated_replaced_share"] = 0.003
+    arm = RunResults.from_json(json.dumps(raw)).arms[1]
+    assert arm.remark.startswith("the gate replaced only 0.3 % of the tokens of its answers, so this row is in effect")
+
+
+def test_columns_of_version_1_are_those_that_dasd_declares() -> None:
+    """An old run and a new one side by side share their columns."""
+
+    def about(note: Note | NoteStats) -> tuple[object, ...]:
+        return note.name, note.title, note.how, note.against, note.shown
+
+    stats = RunResults.from_json(OLD.read_text(encoding="utf-8")).arms[1].seeds[0].target_stats
+    assert stats is not None
+    assert {about(note) for note in stats.notes} == {about(note) for note in discover().methods["dasd"].item.notes}
+
+
+@pytest.mark.parametrize("place", ["arms", "seeds", "target_stats", "classes", "options"])
+@pytest.mark.parametrize("value", [3, "x", None, [1], [None], {"a": 1}])
+def test_damage_in_version_1_is_named_or_harmless(place: str, value: object) -> None:
+    raw = json.loads(OLD.read_text(encoding="utf-8"))
+    arm = raw["arms"][1]
+    holder = {"arms": raw, "seeds": arm, "options": arm, "target_stats": arm["seeds"][0]}.get(place)
+    (arm["seeds"][0]["target_stats"] if holder is None else holder)[place] = value
+    with contextlib.suppress(StoreError):
+        RunResults.from_json(json.dumps(raw))
+
+
+VERSION_2 = {
+    "RunResults": "run_id status model tasks arms base base_drift seeds methods train stages conditions warnings notes "
+    "schema_version",
+    "Arm": "method options label seeds denominator folder training online remark",
+    "SeedArm": "seed scores target_stats train_stats drift",
+    "TaskInfo": "name metric filter higher_is_better comparable num_fewshot n_items n_train version note percent "
+    "retention max_new_tokens",
+    "TaskScore": "mean n item_hash correct scores reasons reference_nll groups confidence stderr tokens seconds "
+    "other_metrics",
+    "ReferenceNll": "all_tokens_mean numeric_tokens_mean per_item numeric_per_item tokens_per_item "
+    "numeric_tokens_per_item own",
+    "OwnNll": "mean items per_item tokens_per_item",
+    "TargetStats": "n tokens mean_nll ppl hpr accepted acceptance reasons gold_share mean_length weight_zero_share "
+    "dropped base_share notes classes auc_confidence auc_probability gold_agreement numbers_kept lengths "
+    "histogram_edges histogram_counts",
+    "NoteStats": "name title how value n help against shown",
+    "ClassStats": "tokens mean_nll high_ppl weight_zero proposed replaced",
+    "TrainStats": "steps target_tokens kept_tokens seconds final_loss peak_memory_gib parameters",
+    "Drift": "tasks output_nll output_tokens js_distance js_divergence base_tokens",
+    "TrainSummary": "line budget config arms",
+    "StageTime": "name seconds reused cpu_seconds peak_memory_gib arm seed",
+}
+
+
+def test_version_2_has_these_fields() -> None:
+    """Within a version fields may be added, here too; to rename or remove one takes version 3 and an upgrade."""
+    found = {
+        name: " ".join(f.name for f in dataclasses.fields(kind))
+        for name, kind in vars(schema).items()
+        if dataclasses.is_dataclass(kind) and kind.__module__ == schema.__name__
+    }
+    assert schema.SCHEMA_VERSION == 2
+    assert found == VERSION_2

@@ -88,7 +88,7 @@ def test_classes_by_hand() -> None:
     found = class_stats([WeightedTarget.of(item, np.array([1, 0, 1, 1, 1], np.float32))], CLASSES)
     numeric, wording = found["numeric"], found["wording"]
     assert (numeric.tokens, wording.tokens, found["format"].tokens) == (2, 2, 1)
-    assert (numeric.gated, numeric.replaced, wording.gated, wording.replaced) == (2, 1, 2, 1)
+    assert (numeric.proposed, numeric.replaced, wording.proposed, wording.replaced) == (2, 1, 2, 1)
     assert (wording.weight_zero, numeric.weight_zero) == (1, 0)
     assert numeric.mean_nll == pytest.approx(math.log(2) / 2, rel=1e-6)
     assert (numeric.high_ppl, wording.high_ppl) == (0, 1)

@@ -32,7 +32,7 @@ SMALL = [
     "--set",
     "training.lora_rank=2",
     "--set",
-    "engine.slots=2",
+    "engine.max_num_seqs=2",
 ]
 """Options that make a run small: 10 training rows, 12 test rows, shards of 4 requests."""
 

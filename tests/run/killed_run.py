@@ -27,7 +27,7 @@ def main() -> int:
 
     import torch
 
-    from dasd_bench.engine import Engine
+    from dasd_bench.engine.engine import Engine
     from dasd_bench.store import atomic
 
     torch.set_num_threads(1)

@@ -156,7 +156,7 @@ def test_corrupt_store_is_said_and_mended(tiny_folder, tmp_path: Path, capsys) -
     shard.write_bytes(bytes(data))
     result = command(capsys, *args)
     assert result.code == 0, result.err
-    assert "is damaged; it is made again" in result.out
+    assert "what it held is made again" in result.out
 
 
 def test_output_folder_of_another_run_is_refused(tiny_folder, tmp_path: Path, capsys) -> None:
@@ -175,7 +175,7 @@ def test_output_folder_of_another_run_is_refused(tiny_folder, tmp_path: Path, ca
 
 
 def test_ctrl_c_says_how_to_go_on(tiny_folder, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dasd_bench.engine import Engine
+    from dasd_bench.engine.engine import Engine
 
     def interrupted(*_args: object, **_options: object) -> None:
         raise KeyboardInterrupt

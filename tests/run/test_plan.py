@@ -25,7 +25,7 @@ def random_spec(rng: random.Random, model: Path) -> RunSpec:
         num_fewshot=0,
         max_new_tokens=4,
         chat_template=rng.choice(["auto", "auto", "plain"]),
-        settings=["training.epochs=1", "training.lora_rank=2", "engine.slots=2"],
+        settings=["training.epochs=1", "training.lora_rank=2", "engine.max_num_seqs=2"],
     )
 
 

@@ -137,7 +137,7 @@ def test_the_base_alone_has_its_scores_and_its_own_perplexity(
     assert alone.base_drift == beside.base_drift
     table = command(capsys, "table", str(tmp_path / "run"), "--retention").out
     assert "hellaswag" in table
-    assert "nothing was trained" in table
+    assert "no method was trained" in table
     assert "mini_gsm" not in table
     for words in ("BWT", "TI,"):
         assert words not in result.out
@@ -227,7 +227,7 @@ def test_rows_at_even_distances() -> None:
 def test_diagnose_has_every_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = command(capsys, "diagnose", str(run))
     assert found.code == 0, found.err
-    for words in ("Training targets", "Selection by kind of token", "Acceptance", "Teacher-forced nll", "Retention"):
+    for words in ("Training targets", "Selection by kind of token", "Acceptance", "Teacher-forced NLL", "Retention"):
         assert words in found.out
     tables = json.loads(command(capsys, "diagnose", str(run), "--json").out)["tables"]
     assert [table["key"] for table in tables] == ["targets", "classes", "outcomes", "histogram", "nll", "retention"]

@@ -74,7 +74,7 @@ def check_adapter_in_plain_peft(model: Path, adapter: Path) -> None:
 def test_shared_stages_are_computed_once_and_a_second_run_computes_nothing(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dasd_bench.engine import Engine
+    from dasd_bench.engine.engine import Engine
 
     calls: list[str] = []
     for name in ("generate", "dual_decode", "score", "loglikelihood"):
@@ -164,7 +164,7 @@ def test_failed_arm_leaves_a_partial_run(tiny_folder: Callable[[str], Path], tmp
 def test_random_gate_decodes_the_gate_it_is_compared_with_once(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dasd_bench.engine import Engine
+    from dasd_bench.engine.engine import Engine
 
     calls: list[int] = []
     original = Engine.dual_decode

@@ -94,8 +94,9 @@ def test_equal_budget_is_in_the_caption(tiny_folder: Callable[[str], Path], tmp_
     more = ["--set", "training.early_stop_patience=1", "--set", "training.epochs=4"]
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *more, methods="sft,low-ppl"))
     assert result.code == 0, result.err
-    caption = " ".join(result.out.split())
-    assert "Every method trained alike: LoRA r=2 alpha=32 on all-linear, lr 0.0002 cosine, batch 4, 4 epochs" in caption
+    caption = " ".join(command(capsys, "table", str(tmp_path / "run"), "--notes").out.split())
+    assert "LoRA r=2 alpha=32 on all-linear, lr 0.0002 cosine, batch 4, 4 epochs" in caption
+    assert caption.count("LoRA r=2") == 1
     assert "early stop after 1 rounds without gain" in caption
     assert "budget equal: same adapter, examples, steps and schedule" in caption
 
@@ -116,7 +117,8 @@ def test_card_budget_trains_each_method_as_its_authors(
     assert lines["profit"].startswith("all weights, lr 1e-05 cosine, batch 4")
     assert lines["self-distill"].startswith("LoRA r=8 alpha=16 on q_proj,v_proj, lr 0.0001 cosine")
     assert lines["sft"].startswith("LoRA r=16 alpha=32 on all-linear")
-    assert "budget card" in " ".join(result.out.split())
+    notes = command(capsys, "table", str(tmp_path / "run"), "--notes").out
+    assert "budget card" in " ".join(notes.split())
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["budget"] == "card"
     assert [arm["training"]["lora_rank"] for arm in manifest["arms"]] == [16, 8, 0]

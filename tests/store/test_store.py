@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dasd_bench.console import Console
@@ -181,6 +181,7 @@ def test_keys_differ_by_every_part_and_not_by_order_of_names() -> None:
     assert digest([1], [2]) != digest([1, 2])
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from("ab"), st.text("ab" + SEPARATORS, max_size=6), max_size=2), max_size=4))
 def test_shards_hold_any_text(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -> None:
     """Line separators other than the newline too, which JSON leaves as they are."""

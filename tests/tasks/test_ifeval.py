@@ -10,7 +10,7 @@ from typing import Any
 import nltk
 import pytest
 
-from dasd_bench.engine import Engine
+from dasd_bench.engine.engine import Engine
 from dasd_bench.errors import DataError
 from dasd_bench.evaluation import EvalSettings, evaluate
 from dasd_bench.evaluation.regrade import regrade

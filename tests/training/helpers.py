@@ -112,6 +112,13 @@ BASE = TrainingConfig(
 )
 
 
+def live_tokens(logp: Tensor, entropy: Tensor | None = None, **fields: Any) -> LiveTokens:
+    """Tokens of one target, each with weight 1 and none protected, unless ``fields`` say otherwise."""
+    place = torch.arange(len(logp))
+    plain = {"static": torch.ones(len(logp)), "keep": torch.zeros(len(logp), dtype=torch.bool), "progress": 0.0}
+    return LiveTokens(logp, entropy, **{**plain, "row": place * 0, "position": place, **fields})
+
+
 def soft_model(kind: Kind) -> Any:
     """A tiny model whose probabilities lie around one in the vocabulary, so that thresholds cut through the middle."""
     model = tiny_model(kind)

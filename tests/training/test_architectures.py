@@ -14,8 +14,8 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from dasd_bench.console import Console
 from dasd_bench.errors import TrainingError
 from dasd_bench.models.load import load_model
-from dasd_bench.training.batching import TrainExample
 from dasd_bench.training.model import PackedModel
+from dasd_bench.types import TrainExample
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.helpers import BASE as PLAN
 from tests.training.helpers import Sft, make_examples, metrics, naive_losses, run

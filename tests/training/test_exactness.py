@@ -22,7 +22,7 @@ from tests.training.helpers import BASE, RULES, Sft, make_examples, metrics, nai
 def test_losses_of_a_run_equal_a_naive_loop(kind: Kind, rule: str, tmp_path: Path) -> None:
     examples = make_examples(10, seed=3)
     method = RULES[rule]
-    result = run(soft_model(kind), examples, tmp_path, method, micro_tokens=64, epochs=2)
+    result = run(soft_model(kind), examples, tmp_path, method, microbatch_tokens=64, epochs=2)
     wanted = naive_losses(soft_model(kind), examples, method, replace(BASE, epochs=2))
     got = [line["loss"] for line in metrics(tmp_path)]
     assert len(got) == result.steps == 6
@@ -70,7 +70,7 @@ def test_one_number_for_any_micro_batch_and_chunk(
     for size, rows in ((100_000, 100_000), (micro, chunk)):
         with monkeypatch.context() as patch:
             patch.setattr(loss_module.backward_tokens, "__defaults__", (0.0, rows))
-            run(soft_model(kind), examples, tmp_path, RULES[rule], micro_tokens=size, batch_size=7)
+            run(soft_model(kind), examples, tmp_path, RULES[rule], microbatch_tokens=size, batch_size=7)
         lines.append(metrics(tmp_path)[0])
         (tmp_path / "metrics.jsonl").unlink()
     whole, cut = lines
@@ -107,7 +107,7 @@ def test_logits_are_made_for_trained_positions_only(tmp_path: Path, monkeypatch:
     rows: list[int] = []
     head = model.get_output_embeddings()
     monkeypatch.setattr(loss_module, "token_statistics", _recording(rows))
-    run(model, examples, tmp_path, micro_tokens=32)
+    run(model, examples, tmp_path, microbatch_tokens=32)
     assert sum(rows) == sum(int((e.weights > 0).sum()) for e in examples)
     assert max(rows) <= loss_module.CHUNK_ROWS
     assert "forward" not in vars(head)

@@ -43,6 +43,11 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "whole": {"changes": DROPOUT},
     "killed/1": {"changes": DROPOUT, "stop_at": 5},
     "killed/2": {"changes": DROPOUT},
+    "taught/1": {"rule": "averaged", "teachers": 2, "stop_at": 3},
+    "taught/2": {"rule": "averaged", "teachers": 2, "sharded": True},
+    "taught-base": {"rule": "anchored", "teachers": 1, "sharded": True},
+    "taught-silent": {"rule": "distilled", "teachers": 2, "silent": True, "sharded": True},
+    "rolled": {"rule": "on-policy", "teachers": 1},
     "poison": {"poison": True, "kind": "llama"},
     "silent-data": {"silent": True},
     "silent-fsdp": {"silent": True, "sharded": True},
@@ -105,6 +110,16 @@ def test_two_processes_have_the_loss_curve_of_one(name: str, folder: Path, tmp_p
     assert_same_curve(one, folder / name)
     held_out = [[line.get("held_out_loss") for line in metrics(out)] for out in (one, folder / name)]
     assert held_out[1] == (pytest.approx(held_out[0], rel=1e-5) if name == "early" else held_out[0])
+
+
+@pytest.mark.parametrize("name", ["taught/2", "taught-base", "taught-silent", "rolled"])
+def test_teachers_and_batch_rules_are_those_of_one_process(name: str, folder: Path, tmp_path: Path) -> None:
+    """And rollouts. ``taught`` has a batch rule and an EMA teacher, and goes on with cut layers from whole ones."""
+    one = alone(tmp_path / "one", **{k: v for k, v in TOGETHER[name].items() if k != "sharded"})
+    two = folder / name.split("/")[0]
+    for key, within in (("loss", 1e-3), ("nll", 1e-5), ("grad_norm", 1e-3)):
+        assert [x[key] for x in metrics(two)] == pytest.approx([x[key] for x in metrics(one)], rel=within, abs=1e-8)
+    assert [x["kept_tokens"] for x in metrics(two)] == [x["kept_tokens"] for x in metrics(one)]
 
 
 def test_cut_layers_are_held_in_parts(folder: Path, tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import get_scheduler
+from transformers import PreTrainedModel, get_scheduler
 
 from dasd_bench.errors import PluginError, TrainingError
 from dasd_bench.methods.context import LiveTokens
 from dasd_bench.training.batching import batches, build_row, make_packs, step_count
 from dasd_bench.training.schedule import learning_rate
 from tests.tiny_models import tiny_model
-from tests.training.helpers import BASE, ProfitAll, Sft, make_examples, metrics, quiet, run, soft_model
+from tests.training.helpers import BASE, ProfitAll, Sft, make_examples, metrics, naive_losses, quiet, run, soft_model
 
 
 def silent(example: Any) -> Any:
@@ -182,8 +182,13 @@ def test_a_model_that_cannot_be_packed_is_trained_row_by_row(tmp_path: Path, mon
     assert [line["loss"] for line in single] == pytest.approx([line["loss"] for line in packed], rel=1e-5)
 
 
-def test_a_model_with_another_head_is_refused(tmp_path: Path) -> None:
-    model = tiny_model("llama")
-    model.register_forward_hook(lambda _m, _a, output: output.__setitem__("logits", output.logits * 2))
-    with pytest.raises(TrainingError, match="LlamaForCausalLM does more"):
-        run(model, make_examples(4), tmp_path, Sft())
+def test_a_model_with_another_head_is_trained_on_its_own_logits(tmp_path: Path) -> None:
+    def doubled() -> PreTrainedModel:
+        model = soft_model("llama")
+        model.register_forward_hook(lambda _m, _a, output: output.__setitem__("logits", output.logits * 2))
+        return model
+
+    examples = make_examples(6)
+    run(doubled(), examples, tmp_path, Sft())
+    wanted = naive_losses(doubled(), examples, Sft(), BASE)
+    assert [line["loss"] for line in metrics(tmp_path)] == pytest.approx(wanted, rel=1e-5)

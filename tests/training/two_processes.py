@@ -15,13 +15,21 @@ from torch.distributed.tensor import DTensor
 
 from dasd_bench.console import Console
 from dasd_bench.errors import TrainingError
+from dasd_bench.methods.base import Method
 from dasd_bench.training import adapter, trainer
 from dasd_bench.training.batching import Row
 from dasd_bench.training.distributed import Processes, joined
 from dasd_bench.training.fsdp import Weights
+from dasd_bench.training.rollouts import Decoding
+from tests.tiny_models import tiny_tokenizer
 from tests.training.helpers import BASE, RULES, make_examples, soft_model
+from tests.training.test_rollouts import OnPolicy
+from tests.training.test_token_losses import Anchored, Averaged, Distilled, taught
 
-SETTINGS: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "schedule": "cosine", "micro_tokens": 64}
+SETTINGS: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 2, "schedule": "cosine", "microbatch_tokens": 64}
+
+
+TAUGHT: dict[str, Method] = {m.name: m for m in (Anchored(), Averaged(), Distilled(), OnPolicy())}
 
 
 class StopError(Exception):
@@ -31,7 +39,7 @@ class StopError(Exception):
 def train_as(processes: Processes, out: Path, wish: dict[str, Any]) -> None:
     """One training run as ``wish`` says; what it left is in ``out``."""
     out.mkdir(exist_ok=True)
-    examples = make_examples(11, seed=2)
+    examples = taught(11, 2, wish["teachers"]) if "teachers" in wish else make_examples(11, seed=2)
     if "silent" in wish:
         examples = [replace(e, weights=np.zeros_like(e.weights)) if i else e for i, e in enumerate(examples)]
     model = soft_model(wish.get("kind", "qwen3"))
@@ -52,7 +60,7 @@ def train_as(processes: Processes, out: Path, wish: dict[str, Any]) -> None:
             model,
             examples,
             replace(BASE, **SETTINGS | wish.get("changes", {})),
-            method=RULES[wish.get("rule", "dft")],
+            method={**RULES, **TAUGHT}[wish.get("rule", "dft")],
             seed=0,
             out_dir=out,
             console=Console(stream=io.StringIO()),
@@ -60,6 +68,7 @@ def train_as(processes: Processes, out: Path, wish: dict[str, Any]) -> None:
             base_model_name="org/base",
             processes=processes,
             sharded=bool(wish.get("sharded")),
+            decoding=Decoding(tiny_tokenizer(wish.get("kind", "qwen3")), frozenset({3})),
         )
     except StopError:
         return

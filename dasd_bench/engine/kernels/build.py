@@ -11,14 +11,13 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from dasd_bench.models.files import user_cache_dir
 
 HERE = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
@@ -55,6 +54,26 @@ def _runtime() -> Path:
     return found[0]
 
 
+def _cache_dir() -> Path:
+    """``DASD_CACHE_DIR``, else ``dasd-bench`` in the XDG cache folder; without a home folder a temporary one.
+
+    Raises OSError where the temporary one is another user's or open to others.
+    """
+    try:
+        named = os.environ.get("DASD_CACHE_DIR")
+        if named:
+            return Path(named).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dasd-bench"
+    except RuntimeError:
+        folder = Path(tempfile.gettempdir()) / f"dasd-bench-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    # What lies there is loaded into this process.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{folder} is another user's")
+    return folder
+
+
 def _library(source: Path, head_dim: int) -> Path:
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
     if compiler is None:
@@ -64,7 +83,7 @@ def _library(source: Path, head_dim: int) -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=SECONDS).stdout
     texts = [path.read_bytes() for path in (source, *sorted(HERE.glob("*.h")))]
     key = hashlib.sha256(b"\0".join([*texts, version, _processor(), str(runtime).encode(), repr(flags).encode()]))
-    target = user_cache_dir() / "kernels" / f"{source.stem}-{key.hexdigest()[:16]}.so"
+    target = _cache_dir() / "kernels" / f"{source.stem}-{key.hexdigest()[:16]}.so"
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

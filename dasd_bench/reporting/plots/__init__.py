@@ -9,14 +9,14 @@ from dasd_bench.reporting.plots.save import FORMATS, inline_svg, save
 from dasd_bench.reporting.plots.scores import cost, difficulty, pareto, scores
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source
 from dasd_bench.reporting.plots.style import look
-from dasd_bench.reporting.plots.targets import ppl, replaced
+from dasd_bench.reporting.plots.targets import notes, ppl
 from dasd_bench.reporting.plots.training import training
 
 KINDS: dict[str, Callable[[Sequence[Source]], Plot | Nothing]] = {
     "scores": scores,
     "difficulty": difficulty,
     "ppl": ppl,
-    "replaced": replaced,
+    "notes": notes,
     "pareto": pareto,
     "training": training,
     "cost": cost,

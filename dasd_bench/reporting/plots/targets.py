@@ -1,17 +1,23 @@
-"""Plots of training targets: perplexity of their tokens, and the share that the gate replaced."""
+"""Plots of training targets: perplexity of their tokens, and what methods count against one of their options."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from dasd_bench.reporting.caption import gated_share
 from dasd_bench.reporting.entries import entries
+from dasd_bench.reporting.format import listing
+from dasd_bench.reporting.notes import declared_notes, note_help, note_mean, note_text
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source, series_name
-from dasd_bench.reporting.plots.style import INK, legend_below, panels, styles
-from dasd_bench.results.schema import Arm, TargetStats
+from dasd_bench.reporting.plots.style import INK, Style, legend_below, panels, styles
+from dasd_bench.results.schema import Arm, NoteStats, TargetStats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HIGH_PPL = 2.5
 """The limit of the high-perplexity ratio that tables print."""
@@ -100,77 +106,100 @@ def ppl(sources: Sequence[Source]) -> Plot | Nothing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Gated:
-    """One gated arm: its threshold, the share of replaced tokens and the share of right answers, means over seeds."""
+class _Point:
+    """One arm: the option's value, the note's and the share of accepted answers, means over seeds."""
 
-    tau: float
-    replaced: float
+    x: float
+    note: float
     accepted: float
 
 
-def replaced(sources: Sequence[Source]) -> Plot | Nothing:
-    """Share of tokens that the gate took from the base against tau, one line per rule; beside it accepted answers."""
-    kind = "replaced"
-    lines: dict[str, list[_Gated]] = {}
-    for source in sources:
-        for arm in source.results.arms:
-            point = _gated(arm)
-            if point is not None:
-                rule = str(arm.options.get("rule", arm.method))
-                lines.setdefault(series_name(sources, source, rule), []).append(point)
-    if not lines:
-        return Nothing(kind, "No row of these runs has a gate with a threshold tau; add one with --method dasd.")
-    taus = sorted({point.tau for points in lines.values() for point in points})
-    if len(taus) < 2:
+_Value = Callable[[_Point], float]
+
+
+def _scaled(scale: int, point: _Point) -> float:
+    return scale * point.note
+
+
+def notes(sources: Sequence[Source]) -> Plot | Nothing:
+    """What methods count against the option they name for it, one line per method; beside it accepted answers."""
+    kind = "notes"
+    every = [note for note in declared_notes([source.results for source in sources]) if note.against]
+    if not every:
+        return Nothing(kind, "No row of these runs counts anything against an option; add one with --method dasd.")
+    lines = {note.name: _lines(sources, note) for note in every}
+    single = [note for note in every if len({p.x for line in lines[note.name].values() for p in line}) < 2]
+    drawn = [note for note in every if note not in single]
+    if not drawn:
+        option = single[0].against
+        (x,) = {point.x for line in lines[single[0].name].values() for point in line}
         return Nothing(
             kind,
-            f"These runs have one value of τ ({taus[0]:g}), which makes no curve; "
-            "--method dasd+tau=0.5,dasd+tau=0.7,dasd+tau=0.9 gives one.",
+            f"These runs have one value of {option} ({x:g}), which makes no curve; name the method several times, "
+            f"each with another +{option}=VALUE.",
         )
-    look = styles(lines)
-    figure, (left, right) = panels(2, width=3.3, height=2.8)
+    look = styles(dict.fromkeys(name for note in drawn for name in lines[note.name]))
+    options = list(dict.fromkeys(note.against for note in drawn))
+    figure, axes = panels(len(drawn) + len(options), width=3.3, height=2.8)
     words = []
-    for name, unsorted in lines.items():
-        points = sorted(unsorted, key=lambda point: point.tau)
-        style = look[name]
-        for axis, values in (
-            (left, [100 * point.replaced for point in points]),
-            (right, [100 * point.accepted for point in points]),
-        ):
-            axis.plot(
-                [point.tau for point in points],
-                values,
-                color=style.colour,
-                marker=style.marker,
-                linestyle=style.line,
-                label=name,
-            )
+    for note, axis in zip(drawn, axes, strict=False):
+        scale = 100 if note.how == "share" else 1
+        _draw(axis, lines[note.name], look, note.against, partial(_scaled, scale))
+        axis.set_title(f"{note.title}, %" if scale == 100 else note.title)
         words += [
-            f"{name} tau {p.tau:g}: {100 * p.replaced:.1f} % replaced, {100 * p.accepted:.0f} % accepted"
+            f"{name} {note.against} {p.x:g}: {note.title} {note_text(note, p.note)}{' %' if scale == 100 else ''}, "
+            f"{100 * p.accepted:.0f} % accepted"
+            for name, points in lines[note.name].items()
             for p in points
         ]
-    for axis, title in ((left, "tokens replaced, %"), (right, "answers accepted, %")):
-        axis.set_xlabel("τ")
-        axis.set_title(title)
-        axis.set_ylim(bottom=0)
-        axis.margins(x=0.12)
-    right.set_ylim(0, 103)
-    if len(taus) <= 8:
-        for axis in (left, right):
-            axis.set_xticks(taus, [f"{tau:g}" for tau in taus])
-            axis.set_xlim(taus[0] - 0.1, taus[-1] + 0.1)
-    legend_below(figure, left)
+    for option, axis in zip(options, axes[len(drawn) :], strict=True):
+        shared = next(lines[note.name] for note in drawn if note.against == option)
+        _draw(axis, shared, look, option, lambda point: 100 * point.accepted)
+        axis.set_title("answers accepted, %")
+        axis.set_ylim(0, 103)
+    legend_below(figure, *axes)
     caption = (
-        "Left: share of the gated answers' tokens that were taken from the base, including rejected answers. Right: "
-        "share of examples whose gated answer was correct and used unchanged. Means over seeds."
-    )
-    return Plot(kind, "Replaced tokens against τ", caption, "; ".join(words), figure)
+        f"{note_help(drawn)} Answers accepted: share of examples whose target is the method's own correct answer. "
+        "Means over seeds."
+    ).lstrip()
+    return Plot(kind, f"Method counts against {listing(options)}", caption, "; ".join(words), figure)
 
 
-def _gated(arm: Arm) -> _Gated | None:
-    share = gated_share(arm)
-    tau = arm.options.get("tau")
-    if share is None or not isinstance(tau, (int, float)):
-        return None
-    stats = [one.target_stats for one in arm.seeds if one.target_stats is not None]
-    return _Gated(float(tau), share, fmean(one.acceptance for one in stats))
+def _draw(axis: Axes, lines: Mapping[str, list[_Point]], look: Mapping[str, Style], option: str, y: _Value) -> None:
+    for name, points in lines.items():
+        style = look[name]
+        axis.plot(
+            [point.x for point in points],
+            [y(point) for point in points],
+            color=style.colour,
+            marker=style.marker,
+            linestyle=style.line,
+            label=name,
+        )
+    axis.set_xlabel(option)
+    axis.set_ylim(bottom=0)
+    axis.margins(x=0.12)
+    values = sorted({point.x for points in lines.values() for point in points})
+    if len(values) <= 8:
+        axis.set_xticks(values, [f"{value:g}" for value in values])
+
+
+def _lines(sources: Sequence[Source], note: NoteStats) -> dict[str, list[_Point]]:
+    """The note's points in rising order, by line: a method, with those of its other options that differ."""
+    found: list[tuple[Source, Arm, _Point]] = []
+    for source in sources:
+        for arm in source.results.arms:
+            value, x = note_mean(arm, note.name), arm.options.get(note.against)
+            if value is not None and isinstance(x, (int, float)):
+                stats = [one.target_stats for one in arm.seeds if one.target_stats is not None]
+                found.append((source, arm, _Point(float(x), value, fmean(one.acceptance for one in stats))))
+    lines: dict[str, list[_Point]] = {}
+    for source, arm, point in found:
+        same = [other.options for _, other, _ in found if other.method == arm.method]
+        own = [
+            f"+{name}={value}"
+            for name, value in arm.options.items()
+            if name != note.against and any(options.get(name) != value for options in same)
+        ]
+        lines.setdefault(series_name(sources, source, arm.method + "".join(own)), []).append(point)
+    return {name: sorted(points, key=lambda point: point.x) for name, points in lines.items()}

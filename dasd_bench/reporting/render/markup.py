@@ -7,8 +7,8 @@ from dataclasses import replace
 from html import escape
 
 from dasd_bench.reporting.compare import Comparison
-from dasd_bench.reporting.samples import Sample
 from dasd_bench.reporting.table import Cell, Table
+from dasd_bench.results.samples import Sample
 
 
 def markdown(table: Table, *, notes: bool = False) -> str:

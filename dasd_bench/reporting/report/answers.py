@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from dasd_bench.errors import StoreError
-from dasd_bench.reporting.entries import Entry, entries
+from dasd_bench.reporting.entries import entries
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report.blocks import Blocks
-from dasd_bench.reporting.samples import Sample, read_samples, samples_path
+from dasd_bench.results.samples import Sample, read_samples
 
 
 def answer_sets(sources: Sequence[Source], blocks: Blocks) -> tuple[list[dict[str, Any]], list[str]]:
@@ -21,8 +21,8 @@ def answer_sets(sources: Sequence[Source], blocks: Blocks) -> tuple[list[dict[st
             columns: list[dict[str, Any]] = []
             items: list[Sample] = []
             for entry in entries(source.results):
-                for seed in _seeds(entry, task.name):
-                    path = samples_path(source.path, entry, task.name, seed)
+                for seed in entry.seeds(task.name):
+                    path = entry.directory(source.path, seed).samples(task.name)
                     try:
                         samples = read_samples(path)
                     except StoreError as error:
@@ -43,12 +43,6 @@ def answer_sets(sources: Sequence[Source], blocks: Blocks) -> tuple[list[dict[st
                     }
                 )
     return sets, problems
-
-
-def _seeds(entry: Entry, task: str) -> list[int | None]:
-    if entry.arm is None:
-        return [None] if task in entry.run.base else []
-    return [one.seed for one in entry.arm.seeds if task in one.scores]
 
 
 def _answers(samples: Sequence[Sample]) -> list[list[Any]]:

@@ -33,6 +33,7 @@ async function loadSet(entry) {
   const columns = await Promise.all(names.map((name) => columnOf(entry.columns[name])));
   const set = Object.fromEntries(names.map((name, i) => [name, columns[i]]));
   set.online = entry.online === 1;
+  set.notes = entry.notes;
   [set.pieces, set.prompts, set.about] = await Promise.all(
     [entry.pieces, entry.prompts, entry.about].map(jsonOf));
   const count = set.about.length;
@@ -114,8 +115,9 @@ async function tokenViewer() {
     const facts = [`PPL ${perplexity(set.nll[i])}`, `${size} tokens`];
     if (set.replaced[i]) facts.push(`${set.replaced[i]} (${percent(set.replaced[i] / size)}) from the base`);
     if (set.zero[i]) facts.push(`${set.zero[i]} (${percent(set.zero[i] / size)}) with weight 0`);
-    if (notes.gate_broke) facts.push("the gate broke a correct answer");
-    if (notes.gate_mended) facts.push("the gate fixed a wrong answer");
+    for (const [name, title, how] of set.notes) {
+      if (how === "sum" && notes[name]) facts.push(notes[name] === 1 ? title : `${title} ${notes[name]}`);
+    }
     const gold = make("details", "", "", make("summary", "", "Gold answer"), make("div", "text", set.prompts[i][1]));
     const box = make("div", "tokens");
     box.setAttribute("role", "listbox");

@@ -45,7 +45,14 @@ def token_sets(
                         "the run was made before runs kept their tokens' text; run its command again to add it."
                     )
                 online = arm.method in online_methods if arm.online is None else arm.online
-                entry = {"run": source.results.run_id, "method": arm.label, "seed": one.seed, "online": int(online)}
+                noted = one.target_stats.notes if one.target_stats is not None else []
+                entry = {
+                    "run": source.results.run_id,
+                    "method": arm.label,
+                    "seed": one.seed,
+                    "online": int(online),
+                    "notes": [[note.name, note.title, note.how] for note in noted],
+                }
                 sets.append({**entry, **found})
     return sets, problems
 

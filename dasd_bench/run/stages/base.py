@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import ClassVar, Generic, TypeVar
 
 from dasd_bench.config.spec import ArmSpec
+from dasd_bench.engine.errors import EngineError
+from dasd_bench.errors import DasdError
 from dasd_bench.methods.base import BASE
 from dasd_bench.run.context import RunContext
 from dasd_bench.store.store import Entry, Finished, Row, stage_key
@@ -92,7 +94,11 @@ class Stage(ABC, Generic[T]):
     def run(self) -> None:
         """Makes the result or takes it from the store, and publishes it."""
         with self.context.recorder.stage(self.name, self.label, self.seed) as record:
-            entry, record.reused = self.context.get_or_make(self.kind, self.key, self.make)
+            try:
+                entry, record.reused = self.context.get_or_make(self.kind, self.key, self.make)
+            except EngineError as error:
+                # The engine is used alone, too, and knows none of this package's errors.
+                raise DasdError(str(error)) from error
             self._value = self.read(entry)
         self.context.overwritten |= not record.reused
         self.publish()

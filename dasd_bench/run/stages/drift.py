@@ -27,8 +27,8 @@ from dasd_bench.store.store import Entry, Finished, Row, parse_ragged, ragged_by
 from dasd_bench.types import Floats
 
 if TYPE_CHECKING:
-    from dasd_bench.engine import ScoreRequest
     from dasd_bench.engine.divergence import Head
+    from dasd_bench.engine.requests import ScoreRequest
 
 OUTPUTS = "outputs.safetensors"
 
@@ -104,7 +104,7 @@ class HeldOutOutputs(Stage[Outputs]):
         return sum(map(len, self.held.prompts)) + len(self.held.prompts) * self.held.budget
 
     def make(self, entry: Entry) -> Row:
-        from dasd_bench.engine import GenerateRequest
+        from dasd_bench.engine.requests import GenerateRequest
 
         context, held = self.context, self.held
         asked = [
@@ -181,7 +181,7 @@ class MeasureDrift(Stage[Drift]):
 
 def requests(held: HeldOut, outputs: Sequence[Sequence[int]]) -> list[ScoreRequest]:
     """The held-out prompts, each with one of ``outputs``, as score requests."""
-    from dasd_bench.engine import ScoreRequest
+    from dasd_bench.engine.requests import ScoreRequest
 
     return [
         ScoreRequest(prompt, list(ids), name=f"held-out prompt {number}")

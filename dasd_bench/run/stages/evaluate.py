@@ -10,7 +10,7 @@ from typing import Any
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.evaluation.records import EvalSettings
 from dasd_bench.results.directory import SAMPLES_FILE
-from dasd_bench.results.samples import ItemRecord, parse_records, records_bytes, write_records
+from dasd_bench.results.samples import Sample, parse_samples, samples_bytes, write_samples
 from dasd_bench.results.schema import TaskInfo
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, data_folder
@@ -24,7 +24,7 @@ from dasd_bench.store.store import Entry, EntryShards, Finished, Row
 class Evaluation:
     """One model on one task. ``summary`` is :meth:`dasd_bench.evaluation.records.TaskResult.summary`."""
 
-    records: list[ItemRecord]
+    records: list[Sample]
     summary: dict[str, Any]
 
 
@@ -84,19 +84,19 @@ class Evaluate(Stage[Evaluation]):
         )
         # Validation items keep the names that their rows have in the train split.
         records = [replace(record, id=data.test[record.index].id) for record in result.records]
-        entry.put(SAMPLES_FILE, records_bytes(records))
+        entry.put(SAMPLES_FILE, samples_bytes(records))
         remove(entry.path / EntryShards.FOLDER)
         return result.summary() | {"engine": self.context.engine_path}
 
     def read(self, entry: Finished) -> Evaluation:
         # A run that takes everything from the store still says which engine its numbers come from.
         self.context.engine_path = self.context.engine_path or entry.meta["engine"]
-        return Evaluation(parse_records(entry.read(SAMPLES_FILE), entry.path / SAMPLES_FILE), entry.meta)
+        return Evaluation(parse_samples(entry.read(SAMPLES_FILE), entry.path / SAMPLES_FILE), entry.meta)
 
     def publish(self) -> None:
         directory = self.context.directory
         folder = directory.base if self.arm is None else directory.arm(self.arm.folder, int(self.seed or 0))
-        write_records(folder.samples(self.data.name), self.value.records)
+        write_samples(folder.samples(self.data.name), self.value.records)
 
     def info(self) -> TaskInfo:
         """The task as the tables describe it."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.results.samples import ItemRecord
+from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import OwnNll, ReferenceNll
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.prompts import Prompts
@@ -23,7 +23,7 @@ from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.types import Bools, Reason, TokenScores
 
 if TYPE_CHECKING:
-    from dasd_bench.engine import ScoreRequest
+    from dasd_bench.engine.requests import ScoreRequest
 
 
 @dataclass(eq=False)
@@ -65,7 +65,7 @@ class NllOfReferences(Stage[ReferenceNll]):
         return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.evaluated.data.test)
 
     def make(self, entry: Entry) -> Row:
-        from dasd_bench.engine import ScoreRequest
+        from dasd_bench.engine.requests import ScoreRequest
 
         context, data = self.context, self.evaluated.data
         prompts = Prompts(context)
@@ -96,9 +96,9 @@ class NllOfReferences(Stage[ReferenceNll]):
         return ReferenceNll(**found, own=None if own is None else OwnNll(**own))
 
 
-def own_requests(context: RunContext, records: Sequence[ItemRecord], right: Sequence[int]) -> dict[int, ScoreRequest]:
+def own_requests(context: RunContext, records: Sequence[Sample], right: Sequence[int]) -> dict[int, ScoreRequest]:
     """The base's right answers by item, each after the very prompt it was written for."""
-    from dasd_bench.engine import ScoreRequest
+    from dasd_bench.engine.requests import ScoreRequest
 
     tokenizer = context.tokenizer
     bos = tokenizer.bos_token

@@ -68,7 +68,7 @@ class Scores(Stage[list[WeightedTarget]]):
         write_pieces(folder, self.value, self.context.tokenizer)
 
     def _scores(self) -> list[TokenScores]:
-        from dasd_bench.engine import ScoreRequest
+        from dasd_bench.engine.requests import ScoreRequest
 
         prompts = Prompts(self.context)
         examples = {example.id: example for example in self.targets.examples}

@@ -153,10 +153,10 @@ def with_room(context: RunContext, examples: Sequence[Example]) -> tuple[list[Ex
     """
     prompts = Prompts(context)
     fitting = [example for example in examples if context.fits(prompts.ids(example))]
-    kept = {example.id for example in fitting}
+    fitting_ids = {example.id for example in fitting}
     if not fitting:
         raise DataError(
             f"None of the {len(examples)} training prompts fits the model's context of {context.context_length} "
             "tokens; use a model with a longer context."
         )
-    return fitting, [example.id for example in examples if example.id not in kept]
+    return fitting, [example.id for example in examples if example.id not in fitting_ids]

@@ -1,9 +1,9 @@
-"""Which of a model's modules have faster stand-ins, and putting those in place while the engine works.
+"""Which of a model's modules have faster overrides, and putting those in place while the engine works.
 
-A stand-in is taken only where it gives what the module does, seen by trying both: linear layers once per kind, gated
+An override is taken only where it gives what the module does, seen by trying both: linear layers once per kind, gated
 feed-forward blocks and norms one by one. The function that gives queries and keys their rotary positions is no module
-but a global of the file that defines the model's attention: it is exchanged there, for all of the process, in the same
-way and for as long; the stand-in hands on what it does not know.
+but a global of the file that defines the model's attention: it is replaced there, for all of the process, in the same
+way and for as long; the override hands on what it does not know.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def _rotates(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> bool:
     return query.shape[0] == 1 and key.shape[2:] == (count, width) and cosine.shape == sine.shape == (1, count, width)
 
 
-class Exchange:
-    """The stand-ins for modules below ``root``, put in place only inside :meth:`active`.
+class ModuleOverrides:
+    """The overrides for modules below ``root``, put in place only inside :meth:`active`.
 
     ``count`` is how many linear layers run on packed weights; those ``without``, by ``id``, are left alone.
     """
@@ -86,27 +86,27 @@ class Exchange:
         packer = Packer(linear_kernel)
         packable = {key: linear for key, linear in _packable(root, packer).items() if key not in without}
         # Blocks first: the layers inside one are not packed a second time.
-        stand_ins: dict[int, nn.Module] = {}
+        overrides: dict[int, nn.Module] = {}
         inside: set[int] = set()
         for block in root.modules():
             found = _gated(block, packer, packable)
             if found is not None:
-                stand_ins[id(block)] = found
+                overrides[id(block)] = found
                 inside |= {id(child) for child in block.children()}
         self.count = len(packable)
         for parent in root.modules():
             for name, child in parent.named_children():
-                if id(child) in packable and id(child) not in inside and id(child) not in stand_ins:
-                    stand_ins[id(child)] = packer.linear(packable[id(child)])
-                stand_in = stand_ins.get(id(child)) or _norm(child, kernels)
-                if stand_in is not None:
-                    self._places.append((parent, name, child, stand_in))
+                if id(child) in packable and id(child) not in inside and id(child) not in overrides:
+                    overrides[id(child)] = packer.linear(packable[id(child)])
+                override = overrides.get(id(child)) or _norm(child, kernels)
+                if override is not None:
+                    self._places.append((parent, name, child, override))
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The stand-ins are in the model while the block runs."""
-        for parent, name, _, stand_in in self._places:
-            parent._modules[name] = stand_in
+        """The overrides are in the model while the block runs."""
+        for parent, name, _, override in self._places:
+            parent._modules[name] = override
         for names, rotation in self._functions:
             names[ROTARY] = rotation
         try:
@@ -128,19 +128,19 @@ def _packable(root: nn.Module, packer: Packer) -> dict[int, nn.Linear]:
 
 
 def _gated(block: nn.Module, packer: Packer, packable: dict[int, nn.Linear]) -> GatedBlock | None:
-    """A stand-in for a block that has the parts of Llama's feed-forward block and gives what they mean there."""
+    """An override for a block that has the parts of Llama's feed-forward block and gives what they mean there."""
     parts = block._modules
     gate, up, down = (packable.get(id(parts.get(name))) for name in ("gate_proj", "up_proj", "down_proj"))
     activation = type(parts.get("act_fn")).__name__
     if gate is None or up is None or down is None or activation not in ACTIVATIONS:
         return None
-    stand_in = GatedBlock(packer.gated(gate, up, activation), packer.linear(down))
+    override = GatedBlock(packer.gated(gate, up, activation), packer.linear(down))
     dtype = gate.weight.dtype
-    return stand_in if _difference(block, stand_in, gate.in_features, dtype) <= TOLERANCE[dtype] else None
+    return override if _difference(block, override, gate.in_features, dtype) <= TOLERANCE[dtype] else None
 
 
 def _rotations(root: nn.Module, kernels: RowKernels) -> list[tuple[dict[str, Any], Rotation]]:
-    """The global names of the files that define attention below ``root``, with the stand-in for their function."""
+    """The global names of the files that define attention below ``root``, with the override for their function."""
     found: dict[int, tuple[dict[str, Any], Rotation]] = {}
     for module in root.modules():
         names = getattr(type(module).forward, "__globals__", {})
@@ -167,7 +167,7 @@ def _turns_alike(rotation: Rotation, dtype: torch.dtype) -> bool:
 
 
 def _norm(module: nn.Module, kernels: RowKernels | None) -> RowNorm | None:
-    """A stand-in for a root-mean-square norm: Llama's way, or Gemma's with one added to the weight."""
+    """An override for a root-mean-square norm: Llama's way, or Gemma's with one added to the weight."""
     weight = getattr(module, "weight", None)
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if kernels is None or "RMSNorm" not in type(module).__name__ or not isinstance(weight, Tensor):
@@ -181,12 +181,12 @@ def _norm(module: nn.Module, kernels: RowKernels | None) -> RowNorm | None:
 
 
 @torch.inference_mode()
-def _difference(module: nn.Module, stand_in: nn.Module, width: int, dtype: torch.dtype) -> float:
+def _difference(module: nn.Module, override: nn.Module, width: int, dtype: torch.dtype) -> float:
     """The largest difference between the two over the largest output; infinite where they are not comparable."""
     rows = torch.linspace(-3, 3, 2 * width).sin().view(2, width).to(dtype)
     try:
         wanted: Any = module(rows)
-        found = stand_in(rows)
+        found = override(rows)
     except (RuntimeError, TypeError, AttributeError, ValueError):  # a module that takes other arguments
         return float("inf")
     if not isinstance(wanted, Tensor) or wanted.shape != found.shape or wanted.dtype != found.dtype:

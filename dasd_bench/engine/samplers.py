@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.markers import Markers
 from dasd_bench.engine.requests import DualRequest, GenerateRequest
 from dasd_bench.engine.sampling import propose, uniforms
+from dasd_bench.engine.types import DualGeneration, DualStep, Finish, Generation, Sampling, StepRule
 from dasd_bench.engine.vocabulary import Vocabulary
-from dasd_bench.errors import EngineError
-from dasd_bench.methods.context import DualGeneration, DualStep, Generation, Sampling, StepRule
-from dasd_bench.types import Finish
 
 LOOKBACK = 8
 """Tokens decoded beyond those a stop string can span, so that a cut character does not hide it."""
@@ -84,7 +83,7 @@ def fetch(columns: Sequence[Tensor], normaliser: Tensor, items: Sequence[Item]) 
     return values[1:]
 
 
-class PlainRecorder:
+class PlainSampler:
     """Plain decoding: one context, the log-probability of each token."""
 
     width = 1
@@ -109,7 +108,7 @@ class PlainRecorder:
         return Generation(np.array(item.tokens, dtype=np.int32), logp, text, finish)
 
 
-class DualRecorder:
+class DualSampler:
     """Dual-context decoding: rows 2i (base) and 2i+1 (reference); the rule decides, both streams are noted."""
 
     width = 2
@@ -161,16 +160,16 @@ class DualRecorder:
         return [int(token) for token in chosen]
 
     def _keep(self, candidates: Tensor, items: Sequence[Item]) -> Tensor:
-        """Bool [B]: candidates that a rule is told to keep."""
+        """Bool [B]: candidates that ``keep`` protects."""
         if not any(_dual(item).keep_ids or _dual(item).keep_texts for item in items):
             return torch.zeros_like(candidates, dtype=torch.bool)
-        kept = []
+        protected = []
         for item, candidate in zip(items, candidates.tolist(), strict=True):
             request = _dual(item)
-            kept.append(
+            protected.append(
                 candidate in request.keep_ids or self._markers.touched(item.tokens, candidate, request.keep_texts)
             )
-        return torch.tensor(kept, device=candidates.device)
+        return torch.tensor(protected, device=candidates.device)
 
     def result(self, item: Item, text: str, finish: Finish) -> DualGeneration:
         """The finished item."""

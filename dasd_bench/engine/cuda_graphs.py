@@ -2,7 +2,7 @@
 
 A decoding step of a small model is hundreds of short kernels; launching them from Python costs more than running them.
 On CUDA each shape is captured once as a CUDA graph and replayed. Elsewhere the same steps run as they are, which is
-how they are tested; there the packed path of :mod:`dasd_bench.engine.plans` is faster.
+how they are tested; there the packed path of :mod:`dasd_bench.engine.attention_metadata` is faster.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dasd_bench.engine.attention import Scale, attend
-from dasd_bench.engine.network import Network
-from dasd_bench.engine.store import Rows
+from dasd_bench.engine.kv_cache import KVCache
+from dasd_bench.engine.model_runner import ModelRunner
 
 ROW_STEP = 256
 """Beyond this many rows, the number of rows is a multiple of it; below, a power of two."""
@@ -35,14 +35,14 @@ def key_shape(keys: int) -> int:
     return -(-keys // step) * step
 
 
-class StaticPlan:
+class FixedShapeMetadata:
     """One new token for each of ``lengths.numel()`` rows, whatever ``lengths`` [B] hold, among the first ``keys`` keys.
 
     Nothing here depends on a value on the device: the same kernels run at every step.
     """
 
-    def __init__(self, rows: Rows, lengths: Tensor, keys: int) -> None:
-        self._rows = rows
+    def __init__(self, cache: KVCache, lengths: Tensor, keys: int) -> None:
+        self._cache = cache
         self._lengths = lengths
         self._keys = keys
         self._range = torch.arange(lengths.numel(), device=lengths.device)
@@ -50,8 +50,8 @@ class StaticPlan:
         self._masks: dict[int | None, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
-        """See :class:`dasd_bench.engine.attention.Plan`."""
-        keys, values = self._rows.keys[layer], self._rows.values[layer]
+        """See :class:`dasd_bench.engine.attention.AttentionMetadata`."""
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
         count, groups, dim = self._lengths.numel(), keys.shape[1], query.shape[2]
         keys[self._range, :, self._lengths] = key.transpose(0, 1)
         values[self._range, :, self._lengths] = value.transpose(0, 1)
@@ -85,15 +85,15 @@ class _Captured:
     hidden: Tensor | None
 
 
-class StaticSteps:
+class FixedShapeSteps:
     """Advances rows by one token each through captured shapes; it owns the rows, whose capacity never changes."""
 
-    def __init__(self, network: Network, count: int, capacity: int) -> None:
-        self._network = network
+    def __init__(self, runner: ModelRunner, count: int, capacity: int) -> None:
+        self._runner = runner
         self.count = row_shape(count)
-        self.rows = Rows(network, self.count, capacity, padded=True)
-        self._inputs = torch.zeros(2, self.count, dtype=torch.int64, device=network.device)
-        cuda = network.device.type == "cuda"
+        self.cache = KVCache(runner, self.count, capacity, padded=True)
+        self._inputs = torch.zeros(2, self.count, dtype=torch.int64, device=runner.device)
+        cuda = runner.device.type == "cuda"
         self._staging = torch.zeros(self._inputs.shape, dtype=torch.int64, pin_memory=cuda)
         self._shapes: dict[tuple[int, int], _Captured] = {}
         self._pool = torch.cuda.graph_pool_handle() if cuda else None
@@ -101,12 +101,12 @@ class StaticSteps:
 
     def fits(self, count: int, capacity: int) -> bool:
         """True where ``count`` rows of ``capacity`` tokens have room here."""
-        return count <= self.count and capacity <= self.rows.capacity
+        return count <= self.count and capacity <= self.cache.capacity
 
     @property
     def bytes(self) -> int:
         """What the rows hold."""
-        return self.count * self.rows.capacity * self._network.token_bytes
+        return self.count * self.cache.capacity * self._runner.token_bytes
 
     def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
         """Hidden states [n, d] of one ``tokens[i]`` after the ``lengths[i]`` tokens that row i holds.
@@ -115,8 +115,8 @@ class StaticSteps:
         """
         live = len(tokens)
         count = row_shape(live)
-        keys = min(key_shape(max(lengths) + 1), self.rows.capacity)
-        # Rows beyond the live ones compute on what lies there; position 0 of an unused row takes their keys.
+        keys = min(key_shape(max(lengths) + 1), self.cache.capacity)
+        # KVCache beyond the live ones compute on what lies there; position 0 of an unused row takes their keys.
         self._staging[:, live:count] = 0
         self._staging[0, :live] = torch.tensor(tokens)
         self._staging[1, :live] = torch.tensor(lengths)
@@ -133,18 +133,18 @@ class StaticSteps:
 
     def _forward(self, count: int, keys: int) -> Tensor:
         lengths = self._inputs[1, :count]
-        plan = StaticPlan(self.rows, lengths, keys)
-        return self._network.hidden(self._inputs[0, :count], lengths, plan)
+        metadata = FixedShapeMetadata(self.cache, lengths, keys)
+        return self._runner.hidden(self._inputs[0, :count], lengths, metadata)
 
     def _capture(self, count: int, keys: int) -> _Captured:
         if not self.graphs:
             return _Captured(None, None)
         # A first run outside the graph: libraries set themselves up. What it writes, the captured run writes again.
-        side = torch.cuda.Stream(self._network.device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(self._network.device))
+        side = torch.cuda.Stream(self._runner.device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(self._runner.device))
         with torch.cuda.stream(side):
             self._forward(count, keys)
-        torch.cuda.current_stream(self._network.device).wait_stream(side)
+        torch.cuda.current_stream(self._runner.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool):
@@ -153,28 +153,28 @@ class StaticSteps:
             if "captur" not in str(error).lower():
                 raise
             # A model that asks the device for a value in mid-pass (some rotary scalings do) cannot be captured.
-            torch.cuda.synchronize(self._network.device)
+            torch.cuda.synchronize(self._runner.device)
             self.graphs = False
             return _Captured(None, None)
         return _Captured(graph, hidden)
 
 
-class StaticStore:
-    """Keeps one :class:`StaticSteps` between calls, so that shapes are captured once per engine."""
+class FixedShapePool:
+    """Keeps one :class:`FixedShapeSteps` between calls, so that shapes are captured once per engine."""
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._steps: StaticSteps | None = None
+    def __init__(self, runner: ModelRunner) -> None:
+        self._runner = runner
+        self._steps: FixedShapeSteps | None = None
 
-    def steps(self, count: int, capacity: int) -> StaticSteps:
+    def steps(self, count: int, capacity: int) -> FixedShapeSteps:
         """Steps for at least ``count`` rows of ``capacity`` tokens; larger ones take the place of smaller ones."""
         if self._steps is None or not self._steps.fits(count, capacity):
             before = self._steps
             self._steps = None  # freed before the new rows are made
             if before is not None:
-                count, capacity = max(count, before.count), max(capacity, before.rows.capacity)
+                count, capacity = max(count, before.count), max(capacity, before.cache.capacity)
             del before
-            self._steps = StaticSteps(self._network, count, capacity)
+            self._steps = FixedShapeSteps(self._runner, count, capacity)
         return self._steps
 
     def clear(self) -> None:
@@ -189,4 +189,4 @@ class StaticStore:
     @property
     def graphs(self) -> bool:
         """True unless a capture failed, or where there is no CUDA."""
-        return self._network.device.type == "cuda" and (self._steps is None or self._steps.graphs)
+        return self._runner.device.type == "cuda" and (self._steps is None or self._steps.graphs)

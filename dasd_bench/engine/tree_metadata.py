@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 
 from dasd_bench.engine.attention import Scale
+from dasd_bench.engine.attention_metadata import PaddedTreeMetadata, Tree, TreeMetadata
 from dasd_bench.engine.kernels.tree import CHUNK, Layout, TreeKernel
-from dasd_bench.engine.network import Network
-from dasd_bench.engine.plans import Tree, TreePass, TreePlan
-from dasd_bench.engine.store import Prefix, Rows
+from dasd_bench.engine.kv_cache import KVCache, Prefix
+from dasd_bench.engine.model_runner import ModelRunner
 
 
-def plan_trees(network: Network, trees: Sequence[Tree], rows: Rows | None) -> TreePass:
-    """The plan of one pass over ``trees``; what is to stay goes to ``rows`` or to prefixes."""
-    if network.tree_kernel is None:
-        return TreePlan(trees, rows, network.device, network.dtype)
-    return KernelPlan(trees, rows, network.device, network.tree_kernel)
+def build_tree_metadata(runner: ModelRunner, trees: Sequence[Tree], cache: KVCache | None) -> TreeMetadata:
+    """The metadata of one pass over ``trees``; what is to stay goes to ``cache`` or to prefixes."""
+    if runner.tree_kernel is None:
+        return PaddedTreeMetadata(trees, cache, runner.device, runner.dtype)
+    return KernelTreeMetadata(trees, cache, runner.device, runner.tree_kernel)
 
 
-class KernelPlan(TreePass):
+class KernelTreeMetadata(TreeMetadata):
     """Every token sees exactly what it may: nothing is padded and nothing masked."""
 
-    def __init__(self, trees: Sequence[Tree], rows: Rows | None, device: torch.device, kernel: TreeKernel) -> None:
-        super().__init__(trees, rows, device)
+    def __init__(self, trees: Sequence[Tree], cache: KVCache | None, device: torch.device, kernel: TreeKernel) -> None:
+        super().__init__(trees, cache, device)
         self._kernel = kernel
         self._prefixes: list[Prefix] = []
         self._spans: list[tuple[int, int, int, int]] = []
@@ -54,7 +54,7 @@ class KernelPlan(TreePass):
                 self._chunks.append((offset + token, count, position + token - start, first, len(self._spans)))
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
-        """See :class:`dasd_bench.engine.attention.Plan`."""
+        """See :class:`dasd_bench.engine.attention.AttentionMetadata`."""
         self._store(layer, key, value)
         sources = [(key, value), *((prefix.keys(layer), prefix.values(layer)) for prefix in self._prefixes)]
         window = how.window if how.window is not None and self._longest > how.window else None

@@ -8,25 +8,29 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dasd_bench.engine import Engine, EngineSettings, GenerateRequest
-from dasd_bench.engine.static_step import key_shape, row_shape
+from dasd_bench.engine.cuda_graphs import key_shape, row_shape
+from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.requests import EngineSettings, GenerateRequest
 from tests.engine.conftest import DEVICE, KINDS, pair, random_prompts
 from tests.engine.test_dual import gate, items
 
 
-def engines(kind, slots):
+def engines(kind, max_num_seqs):
     model, tokenizer = pair(kind)
-    return (Engine(model, tokenizer, EngineSettings(slots=slots, static=static)) for static in ("off", "on"))
+    return (
+        Engine(model, tokenizer, EngineSettings(max_num_seqs=max_num_seqs, fixed_shapes=fixed))
+        for fixed in ("off", "on")
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_generate_is_the_same_with_refill(kind):
     prompts = random_prompts(23, low=3, high=90)
-    # More rows than slots, unlike budgets: rows are dropped, moved and filled again while shapes change.
+    # More rows than max_num_seqs, unlike budgets: rows are dropped, moved and filled again while shapes change.
     asked = [GenerateRequest(p, 5 + 3 * (i % 9), frozenset(range(12)), name=str(i)) for i, p in enumerate(prompts)]
-    packed, static = engines(kind, slots=6)
-    expected, found = packed.generate(asked), static.generate(asked)
-    assert static.describe()["decode"].startswith("fixed shapes")
+    packed, fixed = engines(kind, max_num_seqs=6)
+    expected, found = packed.generate(asked), fixed.generate(asked)
+    assert fixed.describe()["decode"].startswith("fixed shapes")
     for one, two in zip(expected, found, strict=True):
         assert one.token_ids.tolist() == two.token_ids.tolist()
         assert one.finish == two.finish
@@ -35,24 +39,24 @@ def test_generate_is_the_same_with_refill(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_dual_decode_is_the_same(kind):
-    packed, static = engines(kind, slots=4)
-    for one, two in zip(packed.dual_decode(items(), gate(0.05)), static.dual_decode(items(), gate(0.05)), strict=True):
+    packed, fixed = engines(kind, max_num_seqs=4)
+    for one, two in zip(packed.dual_decode(items(), gate(0.05)), fixed.dual_decode(items(), gate(0.05)), strict=True):
         assert one.token_ids.tolist() == two.token_ids.tolist()
         assert one.origin.tolist() == two.origin.tolist()
         np.testing.assert_allclose(one.reference_logp, two.reference_logp, atol=3e-4)
 
 
 def test_rows_are_kept_between_calls_and_grow():
-    _, static = engines("llama", slots=4)
+    _, fixed = engines("llama", max_num_seqs=4)
     short = [GenerateRequest([20, 30, 40], 4, frozenset())]
     long = [GenerateRequest(list(range(10, 210)), 80, frozenset())] * 3
-    first = static.generate(short)
-    held = static._static.bytes
-    static.generate(long)
-    assert static._static.bytes > held
-    grown = static._static.bytes
-    again = static.generate(short)
-    assert static._static.bytes == grown
+    first = fixed.generate(short)
+    held = fixed._fixed.bytes
+    fixed.generate(long)
+    assert fixed._fixed.bytes > held
+    grown = fixed._fixed.bytes
+    again = fixed.generate(short)
+    assert fixed._fixed.bytes == grown
     assert again[0].token_ids.tolist() == first[0].token_ids.tolist()
 
 
@@ -69,6 +73,6 @@ def test_cuda_replays_graphs():
     engine = Engine(model, tokenizer)
     engine.generate([GenerateRequest([20, 30, 40], 8, frozenset())])
     assert engine.describe()["decode"] == "fixed shapes, cuda graphs"
-    shapes = engine._static._steps._shapes.values()
+    shapes = engine._fixed._steps._shapes.values()
     assert shapes
     assert all(isinstance(shape.graph, torch.cuda.CUDAGraph) for shape in shapes)

@@ -1,4 +1,4 @@
-"""Where keys and values live: one row per decoding context, and prefixes that many rows share by reference."""
+"""The KV cache: one row per decoding context, and prefixes that many rows share by reference."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dasd_bench.engine.network import Network
+from dasd_bench.engine.model_runner import ModelRunner
 
 MULTIPLE = 128
 """Row capacity is a multiple of this many tokens."""
@@ -16,13 +16,13 @@ MULTIPLE = 128
 class Prefix:
     """Keys and values of a run of tokens from position 0, all layers: ``keys[layer]`` [Hkv, length, D]."""
 
-    def __init__(self, network: Network, capacity: int) -> None:
-        shape = (network.key_heads, capacity, network.head_dim)
-        make = partial(torch.empty, shape, dtype=network.dtype, device=network.device)
-        self._keys: list[Tensor] = [make() for _ in range(network.layers)]
-        self._values: list[Tensor] = [make() for _ in range(network.layers)]
+    def __init__(self, runner: ModelRunner, capacity: int) -> None:
+        shape = (runner.key_heads, capacity, runner.head_dim)
+        make = partial(torch.empty, shape, dtype=runner.dtype, device=runner.device)
+        self._keys: list[Tensor] = [make() for _ in range(runner.layers)]
+        self._values: list[Tensor] = [make() for _ in range(runner.layers)]
         self.length = 0
-        self.bytes = capacity * network.token_bytes
+        self.bytes = capacity * runner.token_bytes
 
     def keys(self, layer: int) -> Tensor:
         """Keys [Hkv, length, D] of one layer."""
@@ -39,20 +39,20 @@ class Prefix:
         self._values[layer][:, offset:end] = value
 
 
-class Rows:
+class KVCache:
     """Keys and values of the rows that decode, rows 0 to ``count`` - 1 in use: per layer [rows, Hkv, capacity, D].
 
     The room is taken once, for ``tokens`` tokens a row: growing would copy everything onto fresh pages, whose first
     touch costs more than the decoding steps between. What is never written takes no memory on a CPU.
     """
 
-    def __init__(self, network: Network, rows: int, tokens: int, padded: bool) -> None:
+    def __init__(self, runner: ModelRunner, rows: int, tokens: int, padded: bool) -> None:
         self.capacity = -(-tokens // MULTIPLE) * MULTIPLE
-        shape = (rows, network.key_heads, self.capacity, network.head_dim)
+        shape = (rows, runner.key_heads, self.capacity, runner.head_dim)
         # Padded attention gives what lies beyond a row's end the weight 0, so it must be a number.
-        make = partial(torch.zeros if padded else torch.empty, shape, dtype=network.dtype, device=network.device)
-        self.keys: list[Tensor] = [make() for _ in range(network.layers)]
-        self.values: list[Tensor] = [make() for _ in range(network.layers)]
+        make = partial(torch.zeros if padded else torch.empty, shape, dtype=runner.dtype, device=runner.device)
+        self.keys: list[Tensor] = [make() for _ in range(runner.layers)]
+        self.values: list[Tensor] = [make() for _ in range(runner.layers)]
 
     def write(self, layer: int, row: int, offset: int, key: Tensor, value: Tensor) -> None:
         """Stores ``key`` and ``value`` [Hkv, n, D] of one layer in one row from ``offset`` on."""

@@ -1,4 +1,4 @@
-"""Plans of a forward pass: token trees (prompts, targets that share their context) and one step of decoding rows."""
+"""Attention metadata of a pass over token trees (prompts, targets that share a context) or of a decoding step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dasd_bench.engine.attention import Scale, attend, causal_mask, merge
 from dasd_bench.engine.kernels.decode import DecodeKernel
-from dasd_bench.engine.store import Prefix, Rows
+from dasd_bench.engine.kv_cache import KVCache, Prefix
 from dasd_bench.engine.trie import Node, Tokens
 
 SMALL = 384
@@ -147,11 +147,11 @@ class _Unit:
     windowed: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = field(default_factory=dict)
 
 
-class TreePass(ABC):
+class TreeMetadata(ABC):
     """What every forward pass over many trees has: its tokens, their places, and the copies to make."""
 
-    def __init__(self, trees: Sequence[Tree], rows: Rows | None, device: torch.device) -> None:
-        self._rows = rows
+    def __init__(self, trees: Sequence[Tree], cache: KVCache | None, device: torch.device) -> None:
+        self._cache = cache
         self.offsets = np.cumsum([0, *(len(tree.tokens) for tree in trees)])
         self.tokens = torch.from_numpy(np.concatenate([tree.tokens for tree in trees])).to(device)
         positions = np.concatenate([tree.depth + tree.start for tree in trees])
@@ -163,7 +163,7 @@ class TreePass(ABC):
 
     @abstractmethod
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
-        """See :class:`dasd_bench.engine.attention.Plan`."""
+        """See :class:`dasd_bench.engine.attention.AttentionMetadata`."""
 
     def _store(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Puts the new keys and values [Hkv, N, D] where they are to stay."""
@@ -172,15 +172,15 @@ class TreePass(ABC):
             if isinstance(copy.target, Prefix):
                 copy.target.write(layer, copy.offset, key[:, part], value[:, part])
             else:
-                assert self._rows is not None
-                self._rows.write(layer, copy.target, copy.offset, key[:, part], value[:, part])
+                assert self._cache is not None
+                self._cache.write(layer, copy.target, copy.offset, key[:, part], value[:, part])
 
 
-class TreePlan(TreePass):
+class PaddedTreeMetadata(TreeMetadata):
     """A pass by torch's own attention: units of queries that are computed together, padded and masked."""
 
-    def __init__(self, trees: Sequence[Tree], rows: Rows | None, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__(trees, rows, device)
+    def __init__(self, trees: Sequence[Tree], cache: KVCache | None, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(trees, cache, device)
         self._device = device
         self._dtype = dtype
         self._units: list[_Unit] = []
@@ -242,7 +242,7 @@ class TreePlan(TreePass):
         return mask.masked_fill_(~seen, float("-inf")).to(self._device)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
-        """See :class:`dasd_bench.engine.attention.Plan`."""
+        """See :class:`dasd_bench.engine.attention.AttentionMetadata`."""
         self._store(layer, key, value)
         heads, count, dim = query.shape
         out = query.new_empty(count, heads, dim)
@@ -311,7 +311,7 @@ def unseen(part: tuple[Tensor, Tensor], blind: Tensor | None) -> tuple[Tensor, T
     return out.masked_fill(blind.unsqueeze(-1), 0.0), lse.masked_fill(blind, float("-inf"))
 
 
-class StepPlan:
+class StepMetadata:
     """One new token for each of the first ``lengths.numel()`` rows.
 
     ``lengths`` [B]: tokens each row holds; ``starts`` [B]: the length of its shared prefix. ``shared`` lists
@@ -321,7 +321,7 @@ class StepPlan:
 
     def __init__(
         self,
-        rows: Rows,
+        cache: KVCache,
         lengths: Tensor,
         starts: Tensor,
         shared: list[tuple[Prefix, Tensor]],
@@ -329,7 +329,7 @@ class StepPlan:
         width: int,
         kernel: DecodeKernel | None = None,
     ) -> None:
-        self._rows = rows
+        self._cache = cache
         self._kernel = kernel
         self._common = common
         self._width = width
@@ -346,7 +346,7 @@ class StepPlan:
         self._farthest = int(self.positions.max()) + 1
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: Scale) -> Tensor:
-        """See :class:`dasd_bench.engine.attention.Plan`."""
+        """See :class:`dasd_bench.engine.attention.AttentionMetadata`."""
         window = how.window if how.window is not None and self._farthest > how.window else None
         out, lse = self._own(layer, query, key, value, how, window)
         for prefix, members in self._shared:
@@ -363,7 +363,7 @@ class StepPlan:
     ) -> tuple[Tensor, Tensor]:
         """Stores the new keys and values; attention of each row over what the row itself holds."""
         count, longest = self._count, self._longest
-        keys, values = self._rows.keys[layer], self._rows.values[layer]
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
         key, value, queries = key.transpose(0, 1), value.transpose(0, 1), query.transpose(0, 1)
         if self._kernel is not None:
             common, width, held = self._common, self._width, self._held

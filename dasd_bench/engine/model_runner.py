@@ -1,6 +1,6 @@
 """One Hugging Face causal LM as the engine uses it: hidden states of packed tokens, then logits where they are needed.
 
-The model's own code runs; only its attention function and its linear layers are exchanged, and only while the engine
+The model's own code runs; only its attention function and its linear layers are replaced, and only while the engine
 works. A model that this does not fit runs on transformers' own path (``packed`` False), and there, where it must be,
 with body and head in one (``whole``) or without a cache (``cached`` False); ``probe.py`` finds out which.
 """
@@ -17,20 +17,20 @@ from transformers import PreTrainedModel
 
 from dasd_bench.engine import attention
 from dasd_bench.engine.adapters import Adapters
-from dasd_bench.engine.attention import Plan
-from dasd_bench.engine.exchange import Exchange
+from dasd_bench.engine.attention import AttentionMetadata
 from dasd_bench.engine.head import VocabularyHead, body_name
 from dasd_bench.engine.kernels.decode import DecodeKernel, load_decode_kernel
 from dasd_bench.engine.kernels.linear import LinearKernel, load_linear_kernel
 from dasd_bench.engine.kernels.rows import RowKernels, load_row_kernels
 from dasd_bench.engine.kernels.tree import TreeKernel, load_tree_kernel
+from dasd_bench.engine.module_overrides import ModuleOverrides
 from dasd_bench.engine.vocabulary import Vocabulary
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types whose keys and values the packed store can hold; others (linear attention, chunks) run unpacked."""
 
 
-class Network:
+class ModelRunner:
     """The parts of ``model`` (a PeftModel is unwrapped, its adapters stay) and what is known of them."""
 
     def __init__(self, model: Any, *, packed: bool = True) -> None:
@@ -56,7 +56,7 @@ class Network:
         self.cached = True
         self._head = None if name is None else VocabularyHead(causal, name)
         self.adapters = Adapters(causal, packed=self.packed)
-        self._exchange: Exchange | None = None
+        self._overrides: ModuleOverrides | None = None
         self.kernel: DecodeKernel | None = None
         self.tree_kernel: TreeKernel | None = None
         self.row_kernels: RowKernels | None = None
@@ -67,7 +67,7 @@ class Network:
             self.tree_kernel = load_tree_kernel(self.device, self.dtype, self.head_dim)
             self.row_kernels = load_row_kernels(self.device, self.dtype)
             self.linear_kernel = load_linear_kernel(self.device, self.dtype)
-            self._exchange = Exchange(causal, self.row_kernels, self.linear_kernel, self.adapters.bases)
+            self._overrides = ModuleOverrides(causal, self.row_kernels, self.linear_kernel, self.adapters.bases)
         self.vocabulary = Vocabulary(self.row_kernels)
 
     def _fits(self, causal: PreTrainedModel) -> bool:
@@ -87,7 +87,7 @@ class Network:
 
     def unpack(self) -> None:
         """Leaves the model's body to its own code altogether."""
-        self.packed, self._exchange = False, None
+        self.packed, self._overrides = False, None
         self.kernel, self.tree_kernel, self.row_kernels, self.linear_kernel = None, None, None, None
         self.vocabulary = Vocabulary(None)
 
@@ -99,7 +99,7 @@ class Network:
     @property
     def packed_linears(self) -> int:
         """How many linear layers run on packed weights."""
-        return 0 if self._exchange is None else self._exchange.count
+        return 0 if self._overrides is None else self._overrides.count
 
     @contextmanager
     def active(self, packed: bool = True) -> Iterator[None]:
@@ -114,8 +114,8 @@ class Network:
             stack.enter_context(torch.inference_mode())
             self.causal.eval()
             stack.enter_context(self.adapters.active())
-            if packed and self._exchange is not None:
-                stack.enter_context(self._exchange.active())
+            if packed and self._overrides is not None:
+                stack.enter_context(self._overrides.active())
                 for config, _ in before:
                     config._attn_implementation = attention.NAME
             if self._head is not None:
@@ -128,10 +128,10 @@ class Network:
                 for module in training:
                     module.training = True
 
-    def hidden(self, tokens: Tensor, positions: Tensor, plan: Plan) -> Tensor:
+    def hidden(self, tokens: Tensor, positions: Tensor, metadata: AttentionMetadata) -> Tensor:
         """Last hidden states [N, width] of N packed ``tokens`` (int64 [N]) at ``positions`` (int64 [N])."""
         out = self.body(
-            input_ids=tokens.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False, packed=plan
+            input_ids=tokens.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False, packed=metadata
         )
         return cast(Tensor, out.last_hidden_state[0])
 

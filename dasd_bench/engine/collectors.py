@@ -1,4 +1,4 @@
-"""What is kept of the logits of target tokens: full token scores, or the sum that ranks choices."""
+"""What is collected from the logits of target tokens: full token scores, or the sum that ranks choices."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.requests import LogLikelihood, ScoreRequest
+from dasd_bench.engine.types import TokenScores
 from dasd_bench.engine.vocabulary import Vocabulary, ranks
-from dasd_bench.errors import EngineError
-from dasd_bench.types import TokenScores
 
 
 class NotFiniteError(EngineError):
@@ -32,8 +32,8 @@ def _check(normaliser: Tensor, requests: Sequence[ScoreRequest], places: Sequenc
         raise NotFiniteError(requests, places, int((~good).nonzero()[0]))
 
 
-class ScoreSink:
-    """Gathers :class:`~dasd_bench.types.TokenScores`."""
+class ScoreCollector:
+    """Gathers :class:`~dasd_bench.engine.types.TokenScores`."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ScoreSink:
         self._ranks = [np.empty(size, dtype=np.int32) for size in sizes]
 
     def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
-        """See :class:`dasd_bench.engine.scoring.Sink`."""
+        """See :class:`dasd_bench.engine.scoring.Collector`."""
         summary = self._vocabulary.summary(logits)
         _check(summary.normaliser, self._requests, places)
         chosen = logits.gather(1, tokens.unsqueeze(1))
@@ -71,7 +71,7 @@ class ScoreSink:
         return TokenScores(logp=logp, top1_logp=top1, entropy=entropy, rank=self._ranks[request])
 
 
-class SumSink:
+class SumCollector:
     """Gathers :class:`LogLikelihood`."""
 
     def __init__(
@@ -88,7 +88,7 @@ class SumSink:
         self._greedy = [True] * len(requests)
 
     def take(self, logits: Tensor, tokens: Tensor, places: Sequence[tuple[int, int]]) -> None:
-        """See :class:`dasd_bench.engine.scoring.Sink`."""
+        """See :class:`dasd_bench.engine.scoring.Collector`."""
         normaliser, top = self._vocabulary.likeliest(logits)
         _check(normaliser, self._requests, places)
         logp = (logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - normaliser).tolist()
