@@ -211,7 +211,7 @@ def test_a_trained_round_is_used_and_kept(tiny_folder: Callable[[str], Path], tm
 
 
 def test_a_rule_may_see_the_tokens_so_far(made: Made) -> None:
-    from dasd_bench.engine import DualRequest
+    from dasd_bench.engine.requests import DualRequest
 
     seen: list[tuple[int, ...]] = []
 
