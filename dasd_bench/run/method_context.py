@@ -57,8 +57,7 @@ class EngineMethodContext:
 
     def __init__(self, run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[Example] = ()) -> None:
         self._run = run
-        # Rounds are trained by the method's own loss, whatever weights the arm's targets get in the end.
-        self._arm = dataclasses.replace(arm, second=None)
+        self._arm = arm
         self._seed = seed
         self._source = arm.plugin.sha256
         self._prompts = Prompts(run)
@@ -221,7 +220,8 @@ class EngineMethodContext:
     ) -> ModelRef:
         from dasd_bench.training.batching import examples_digest
 
-        run, arm = self._run, self._arm
+        # Rounds are trained by the method's own loss, whatever weights the arm's targets get in the end.
+        run, arm = self._run, dataclasses.replace(self._arm, second=None)
         if not arm.method.trains:
             raise PluginError(f"{arm.plugin.path}: method '{arm.plugin.name}' trains, so its class sets trains = True.")
         if not targets:
