@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dasd_bench.registry import discover
-from dasd_bench.results.directory import ModelDirectory
+from dasd_bench.results.directory import ModelDirectory, RunDirectory
 from dasd_bench.results.samples import Sample, write_samples
 from dasd_bench.results.schema import (
     Arm,
@@ -27,7 +27,7 @@ from dasd_bench.results.schema import (
     TrainSummary,
 )
 from dasd_bench.results.target_stats import target_stats
-from dasd_bench.run.artifacts import write_targets
+from dasd_bench.results.targets_file import write_targets
 from dasd_bench.store.atomic import write_json, write_text
 from dasd_bench.types import Example, Mark, Origin, Reason, ScoredTarget, Target, TokenScores, WeightedTarget
 
@@ -79,12 +79,13 @@ def make_run(folder: Path, size: Size | None = None, *, status: str = "finished"
         conditions={"dtype": "fp32", "chat template": "abc", "data gsm8k": "d1"},
     )
     for name in tasks:
-        results.base[name] = _evaluate(folder / "base", name, size, np.random.default_rng([7, len(name)]), 0.3)
+        rng = np.random.default_rng([7, len(name)])
+        results.base[name] = _evaluate(RunDirectory(folder).base, name, size, rng, 0.3)
     for place, label in enumerate(results.methods):
         results.arms.append(_arm(folder, label, place, size, tasks, results.stages))
     results.save(folder)
-    write_text(folder / "spec.yaml", "# Repeat this run: dasd-bench run -c spec.yaml\nmodel: smollm2-135m\n")
-    write_json(folder / "manifest.json", _manifest(results))
+    write_text(RunDirectory(folder).spec, "# Repeat this run: dasd-bench run -c spec.yaml\nmodel: smollm2-135m\n")
+    write_json(RunDirectory(folder).manifest, _manifest(results))
     return folder
 
 
@@ -104,7 +105,7 @@ def _task(name: str, size: Size, *, kept: bool) -> TaskInfo:
     )
 
 
-def _evaluate(folder: Path, task: str, size: Size, rng: np.random.Generator, share: float) -> TaskScore:
+def _evaluate(folder: ModelDirectory, task: str, size: Size, rng: np.random.Generator, share: float) -> TaskScore:
     levels = [str(1 + i % 5) for i in range(size.items)]
     chance = np.clip(share + 0.06 * (3 - np.array([int(level) for level in levels])), 0.02, 0.98)
     right = (rng.random(size.items) < chance).astype(int)
@@ -124,7 +125,7 @@ def _evaluate(folder: Path, task: str, size: Size, rng: np.random.Generator, sha
                 metrics={},
             )
         )
-    write_samples(ModelDirectory(folder).samples(task), records)
+    write_samples(folder.samples(task), records)
     return TaskScore.from_items(
         [record.id for record in records],
         correct=[int(v) for v in right],
@@ -141,7 +142,7 @@ def _arm(folder: Path, label: str, place: int, size: Size, tasks: list[str], sta
     arm = Arm(method, options, label, [], "kept", label)
     notes = discover().method(method).item.notes
     for seed in size.seeds:
-        where = folder / "arms" / label / f"seed{seed}"
+        where = RunDirectory(folder).arm(label, seed)
         scored = made_targets(size, np.random.default_rng([11, place if tau else 0]), tau)
         weights = [
             np.where(-one.scores.logp > np.log(2.5), 0, 1).astype(np.float32)
@@ -150,14 +151,14 @@ def _arm(folder: Path, label: str, place: int, size: Size, tasks: list[str], sta
             for one in scored
         ]
         targets = list(map(WeightedTarget.of, scored, weights))
-        write_targets(ModelDirectory(where), targets)
-        write_json(where / "pieces.json", {str(i): piece for i, piece in enumerate(PIECES)})
+        write_targets(where, targets)
+        write_json(where.pieces, {str(i): piece for i, piece in enumerate(PIECES)})
         rng = np.random.default_rng([13, place, seed])
         scores = {}
         for name in tasks:
             gain = -0.04 * place if name == "arc_challenge" else 0.02 + 0.03 * place
             scores[name] = _evaluate(where, name, size, rng, 0.3 + gain)
-        _metrics(where / "train" / "metrics.jsonl", size, rng, 0.6 if method == "low-ppl" else 1.0)
+        _metrics(where.metrics, size, rng, 0.6 if method == "low-ppl" else 1.0)
         stats = target_stats(targets, n_examples=size.examples, notes=notes)
         arm.seeds.append(SeedArm(seed, scores, stats, TrainStats(size.steps, 6400, 6000, 60.0 + place, 0.8, 1.5)))
         shared = seed != size.seeds[0]

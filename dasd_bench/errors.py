@@ -37,6 +37,10 @@ class PluginError(DasdError):
     """A method or task plugin that does not keep the plugin contract; the message names the file."""
 
 
+class TaskError(PluginError):
+    """A task plugin failed: it concerns every arm of a run, not one."""
+
+
 class TrainingError(DasdError):
     """Training cannot start or go on (no weight above zero, divergence); names step and examples."""
 

@@ -102,7 +102,7 @@ def convert(value: Any, kind: type, label: str) -> Any:
             return True
         if lowered in (False, "false", "no", "off", "0") and not _is_number(lowered):
             return False
-        raise UsageError(f"{label}={shown(value)} is not a yes or no; write true or false.")
+        raise UsageError(f"{label}={shown(value)} is not a boolean; write true or false.")
     try:
         if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
             raise ValueError
@@ -117,10 +117,10 @@ def _is_number(value: Any) -> bool:
 
 def _text(value: Any, label: str) -> str:
     if not isinstance(value, str) and not (_is_number(value) and abs(value) < 2**63):
-        raise UsageError(f"{label} should be text, found {kind_of(value)}; leave it out or put it in quotes.")
+        raise UsageError(f"{label} should be text, found {kind_of(value)}; omit it or put it in quotes.")
     text = shown(value) if not isinstance(value, str) else value
     if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
-        raise UsageError(f"{label}={shown(text)} has a character that no name can have.")
+        raise UsageError(f"{label}={shown(text)} contains a character that is not allowed in a name.")
     return text
 
 

@@ -93,7 +93,7 @@ class Registry:
         for method in methods:
             validate_method(method, str(path))
             if method.name == BASE:
-                raise PluginError(f"{path}: '{BASE}' is the untrained model's name; give the method another.")
+                raise PluginError(f"{path}: '{BASE}' is reserved for the untrained model; choose another method name.")
             _claim(self.methods, Plugin(method.name, method, origin, path, source_hash(path)), "method")
         for task in tasks:
             validate_task(task, str(path))

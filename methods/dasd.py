@@ -86,16 +86,16 @@ class Dasd(Method):
     rule: str = option("confidence-gate", help="The gate; see the module's docstring.", choices=RULES)
     tau: float = option(
         -1.0,
-        help="Confidence threshold, 0 to 2, above 1 for no gate (default 0.9); of candidate-floor the least "
+        help="Confidence threshold, 0 to 2; above 1 = ungated (default 0.9). For candidate-floor, the minimum "
         "probability, below 0.5 (default 0.4).",
         minimum=0.0,
         maximum=2.0,
     )
-    alpha: float = option(0.1, help="relative-floor: share of the base's peak.", minimum=0.0, maximum=1.0)
+    alpha: float = option(0.1, help="relative-floor: fraction of the base's top probability.", minimum=0.0, maximum=1.0)
     k: float = option(2.5, help="loss-mask: token perplexity above which a token may be masked.", minimum=1.0)
     on_wrong: str = option(
         "rewrite",
-        help="Where the gated answer is refused: the ungated rewrite (else gold), gold, or drop the example.",
+        help="What replaces a rejected gated answer: the ungated rewrite (or else gold), gold, or drop the example.",
         choices=("rewrite", "gold", "drop"),
     )
     prompt: str = option(
@@ -105,9 +105,9 @@ class Dasd(Method):
         0.0, help="Sampling temperature of both streams; 0 is greedy.", minimum=0.0, maximum=5.0
     )
     top_p: float = option(1.0, help="Nucleus truncation of both streams.", minimum=0.01, maximum=1.0)
-    top_k: int = option(0, help="Top-k truncation of both streams; 0 is off.", minimum=0)
+    top_k: int = option(0, help="Top-k truncation of both streams; 0 disables it.", minimum=0)
     min_length_ratio: float = option(
-        0.3, help="Refuse answers shorter than this share of the gold answer.", minimum=0.0, maximum=1.0
+        0.3, help="Reject answers shorter than this fraction of the gold answer.", minimum=0.0, maximum=1.0
     )
     keep: str = keep_option("end")
 

@@ -22,7 +22,7 @@ class Idft(Method):
     """The mean is over all trained tokens, each counted once; ``keep`` is none by default, as in the authors' rule."""
 
     name = "idft"
-    summary = "IDFT: gold tokens weighted by the current model's probability, sharper where they are off-policy."
+    summary = "IDFT: gold tokens weighted by the current model's probability, more sharply where they are off-policy."
     paper = "arXiv 2602.12222"
     online = True
     needs_entropy = True
@@ -40,8 +40,8 @@ class Idft(Method):
     beta: float = option(1.0, help="Temperature of the off-policy score.", minimum=0.01, maximum=100.0)
     low: float = option(0.1, help="Least power.", minimum=0.0, maximum=1.0)
     high: float = option(2.0, help="Largest power.", minimum=1.0, maximum=10.0)
-    warmup: float = option(0.0, help="Share of the steps trained as DFT first.", minimum=0.0, maximum=1.0)
-    transition: float = option(0.0, help="Share of the steps over which it then sets in.", minimum=0.0, maximum=1.0)
+    warmup: float = option(0.0, help="Fraction of the steps trained as DFT first.", minimum=0.0, maximum=1.0)
+    transition: float = option(0.0, help="Fraction of the steps that then phase IDFT in.", minimum=0.0, maximum=1.0)
     keep: str = keep_option("none")
 
     def online_weights(self, live: LiveTokens) -> Tensor:

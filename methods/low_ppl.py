@@ -13,7 +13,7 @@ class LowPpl(Method):
     """Weight 1[ppl_t <= tau] with ppl_t = 1 / p_0(y_t | x, y_<t) under the frozen base; mean over kept tokens."""
 
     name = "low-ppl"
-    summary = "STM: learn only gold tokens whose perplexity under the base is at most tau."
+    summary = "STM: train only on gold tokens whose perplexity under the base is at most tau."
     paper = "arXiv 2501.14315"
     card: ClassVar[dict[str, Any]] = {
         "lora_rank": 16,
@@ -28,7 +28,7 @@ class LowPpl(Method):
     }
     denominator = "kept"
 
-    tau: float = option(2.5, help="Largest token perplexity that is learned.", minimum=1.0)
+    tau: float = option(2.5, help="Maximum perplexity of a trained token.", minimum=1.0)
     keep: str = keep_option("end")
 
     def select(self, scored: ScoredTarget) -> np.ndarray:

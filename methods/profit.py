@@ -23,7 +23,7 @@ class ProFit(Method):
     """``direction`` as in the authors' code: higher (the paper's), lower, middle [tau, upper], or random."""
 
     name = "profit"
-    summary = "ProFit: learn gold tokens to which the current model gives probability above tau."
+    summary = "ProFit: train on gold tokens whose probability under the current model is above tau."
     paper = "arXiv 2601.09195"
     # Full fine-tuning; the global batch is inferred from the authors' eight devices.
     card: ClassVar[dict[str, Any]] = {"lora_rank": 0, "lr": 1e-5, "warmup": 0.1, "batch_size": 32, "epochs": 1.0}
@@ -33,7 +33,7 @@ class ProFit(Method):
     tau: float = option(0.1, help="Probability threshold.", minimum=0.0, maximum=1.0)
     direction: str = option(
         "higher",
-        help="Learn tokens above tau, below tau, from tau to upper, or any but a random share of tau.",
+        help="Train on tokens above tau, below tau, from tau to upper, or all but a random fraction tau.",
         choices=("higher", "lower", "middle", "random"),
     )
     upper: float = option(0.9, help="Upper end of the band for direction=middle.", minimum=0.0, maximum=1.0)

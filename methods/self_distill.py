@@ -21,7 +21,7 @@ class SelfDistill(Method):
     """y' = rewrite ~ p_0(.|x, y*) if it is accepted, else y*; trained on the plain prompt."""
 
     name = "self-distill"
-    summary = "SDFT: train on the model's own rewrite of the gold answer; gold where the rewrite is refused."
+    summary = "SDFT: train on the model's own rewrite of the gold answer; gold where the rewrite is rejected."
     paper = "arXiv 2402.13669"
     # The authors take 5 epochs on gsm8k and openfunction: training.epochs=5.
     card: ClassVar[dict[str, Any]] = {
@@ -39,10 +39,10 @@ class SelfDistill(Method):
     )
     temperature: float = option(0.0, help="Sampling temperature; 0 is greedy.", minimum=0.0, maximum=5.0)
     top_p: float = option(1.0, help="Nucleus truncation.", minimum=0.01, maximum=1.0)
-    top_k: int = option(0, help="Top-k truncation; 0 is off.", minimum=0)
-    on_wrong: str = option("gold", help="What stands in for a refused rewrite.", choices=("gold", "drop"))
+    top_k: int = option(0, help="Top-k truncation; 0 disables it.", minimum=0)
+    on_wrong: str = option("gold", help="What replaces a rejected rewrite.", choices=("gold", "drop"))
     min_length_ratio: float = option(
-        0.3, help="Refuse rewrites shorter than this share of the gold answer.", minimum=0.0, maximum=1.0
+        0.3, help="Reject rewrites shorter than this fraction of the gold answer.", minimum=0.0, maximum=1.0
     )
     keep: str = keep_option("end")
 

@@ -1,4 +1,4 @@
-"""The contracts of pyproject.toml on who may import whom hold, and docs/architecture.md names every room."""
+"""The contracts of pyproject.toml on who may import whom hold; docs/architecture.md and tests/ have every room."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def test_every_room_is_on_the_map() -> None:
     modules = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
     missing = {name for name in rooms | modules if f"  {name}" not in text}
     assert not missing, missing
+
+
+def test_every_room_has_its_folder_of_tests() -> None:
+    rooms, folders = (
+        {path.parent.name for path in (ROOT / top).glob("*/__init__.py")} for top in ("dasd_bench", "tests")
+    )
+    assert folders == rooms

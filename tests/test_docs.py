@@ -116,9 +116,37 @@ def test_what_the_pages_say_of_numbers_and_names() -> None:
     assert f"{CHUNK_ROWS} at a time" in training
     page = (ROOT / "docs/add-a-method.md").read_text(encoding="utf-8")
     calls = set(
-        re.findall(r"`([a-z]\w*)\(", page[page.index("`context` is the only door") : page.index("`max_new_tokens` is")])
+        re.findall(
+            r"`([a-z]\w*)\(", page[page.index("`context` is the only access") : page.index("`max_new_tokens` is")]
+        )
     )
     public = {
         name for name in vars(MethodContext) if not name.startswith("_") and callable(getattr(MethodContext, name))
     }
     assert calls == public
+
+
+def test_the_presets_table_has_the_values_of_the_code() -> None:
+    from dasd_bench.config.spec import PRESETS, resolve
+
+    page = (ROOT / "docs/running.md").read_text(encoding="utf-8")
+    section = page[page.index("### Presets") : page.index("## Forgetting")]
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in section.splitlines() if "|" in line]
+    header, rows = cells[0], {row[0].strip("`"): row[1:] for row in cells[2:]}
+    assert header == ["option", "default", *(f"`{name}`" for name in PRESETS)]
+    named = {
+        key if not isinstance(value, dict) else f"{key}.{inner}"
+        for preset in PRESETS.values()
+        for key, value in preset.items()
+        for inner in (value if isinstance(value, dict) else [""])
+    }
+    assert set(rows) == named
+    for column, spec in enumerate([resolve({}), *(resolve(preset) for preset in PRESETS.values())]):
+        for key, row in rows.items():
+            section_name, _, inner = key.rpartition(".")
+            value = getattr(getattr(spec, section_name) if section_name else spec, inner)
+            written = [part.strip() for part in re.sub(r"\(.*\)|`", "", row[column]).split(",")]
+            given = value if isinstance(value, tuple) else (value,)
+            assert len(written) == len(given)
+            for text, one in zip(written, given, strict=True):
+                assert text == one if isinstance(one, str) else float(text) == one, (key, column)

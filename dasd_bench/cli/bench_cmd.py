@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dasd_bench.cli.models_cmd import console_of, show_table
+from dasd_bench.cli.shared import console_of, show_table
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, unknown_name
 from dasd_bench.registry import shipped_folder
@@ -20,11 +20,11 @@ HEADER = ("benchmark", "dtype", "peer", "ours", "unit", "ratio", "limit share", 
 @click.command("bench")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--dtype", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True)
-@click.option("--data-dir", envvar="DASD_DATA_DIR", help="Folder with real rows; default: rows made here.")
+@click.option("--data-dir", envvar="DASD_DATA_DIR", help="Folder with real rows; default: generated rows.")
 @click.option(
-    "--runs", type=click.IntRange(1), default=3, show_default=True, help="Runs of each side; medians are shown."
+    "--runs", type=click.IntRange(1), default=3, show_default=True, help="Runs per side; the medians are shown."
 )
-@click.option("--limit", type=click.IntRange(1), help="Rows, prompts or documents instead of the stated number.")
+@click.option("--limit", type=click.IntRange(1), help="Number of rows, prompts or documents.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line of the table, as each is measured.")
 @click.pass_context
 def bench(
@@ -36,10 +36,10 @@ def bench(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Runs benchmarks: the peer's figure, ours, their ratio, and the share of the machine's own limit.
+    """Run speed benchmarks: figures of the peer and of this project, their ratio, and the share of the machine's limit.
 
     NAME is one of dual-decode, generate, arc, arc-prefix, fixed-shots, score, train, exec; without names all run.
-    Run it on a quiet machine: a second busy process distorts both sides.
+    Use an idle machine: a second busy process distorts both sides.
     """
     console = console_of(context)
     known = benchmarks()
@@ -49,7 +49,7 @@ def bench(
     rows = []
     for name in names or known:
         if not as_json:
-            console.say(f"{name}: {known[name].summary}, {dtype}, {runs} runs of each side ...")
+            console.say(f"{name}: {known[name].summary}, {dtype}, {runs} runs per side ...")
         try:
             lines = known[name].run(dtype, data_dir, runs, limit)
         except ModuleNotFoundError as error:
@@ -63,14 +63,14 @@ def bench(
     if not as_json and rows:
         show_table(console, HEADER, [cells(line) for line in rows])
     if not rows:
-        raise DasdError("No benchmark could run.")
+        raise DasdError("No benchmark could be run.")
 
 
 def benchmarks() -> dict[str, Any]:
     """The catalog of the shipped ``benchmarks/`` folder, which is no part of the package."""
     folder = shipped_folder("benchmarks")
     if not (folder / "catalog.py").is_file():
-        raise DasdError(f"The folder {folder} with the benchmarks is not there; install dasd-bench again.")
+        raise DasdError(f"The folder {folder} with the benchmarks does not exist; reinstall dasd-bench.")
     if str(folder.parent) not in sys.path:
         sys.path.insert(0, str(folder.parent))
     catalog: dict[str, Any] = importlib.import_module("benchmarks.catalog").BENCHMARKS

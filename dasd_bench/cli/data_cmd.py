@@ -16,24 +16,24 @@ from dasd_bench.store.atomic import write_bytes
 from dasd_bench.tasks.base import Row, Task
 
 _plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
-_json = click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
+_json = click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
 
 
 @click.group("data")
 def data_group() -> None:
-    """Check or fill a folder of benchmark data, as --data-dir takes it."""
+    """Validate or fill a folder of benchmark data for --data-dir."""
 
 
 @data_group.command("check")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("-t", "--tasks", default="", help="Only these tasks, comma-separated; each must be there.")
+@click.option("-t", "--tasks", default="", help="Only these tasks, comma-separated; the data of each must exist.")
 @_plugins
 @_json
 def check(folder: Path, tasks: str, plugins: tuple[Path, ...], json_events: bool) -> None:
-    """Read every split of every task whose folder is in FOLDER; name file and line of what is wrong.
+    """Read every split of every task that has a folder in FOLDER and report the file and line of each problem.
 
-    Checks columns, that each task can use each row, checksums where a SHA256SUMS file is there, and the overlap of
-    the train with the test split. Ends with exit code 1 where something is wrong.
+    Checks the columns, that each task can use each row, the checksums if there is a SHA256SUMS file, and the overlap
+    of train and test split. The exit code is 1 if there is a problem.
     """
     console = Console(json_events=json_events)
     if not folder.is_dir():
@@ -49,18 +49,18 @@ def check(folder: Path, tasks: str, plugins: tuple[Path, ...], json_events: bool
             # Tasks share folders; a fault of one file is one fault.
             faults += [fault for fault in _check_task(task, folder, console) if fault not in faults]
         elif tasks:
-            faults.append(f"{folder / task.data.folder} is missing: task '{task.name}' has no data here.")
+            faults.append(f"{folder / task.data.folder} is missing; put the data of task '{task.name}' there.")
     if not tasks:
         for path in sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in known):
             hint = did_you_mean(path.name, known)
-            console.say(f"{path.name}: no task reads this folder.{hint}", folder=path.name, task=None)
+            console.say(f"{path.name}: no task uses this folder.{hint}", folder=path.name, task=None)
     for fault in faults:
         console.event("fault", text=f"WRONG: {fault}", fault=fault)
     if faults:
-        raise DataError(f"{len(faults)} of the checks of {folder} failed; the lines above say where.")
+        raise DataError(f"{len(faults)} of the checks of {folder} failed; see the lines above.")
     if not found:
         raise DataError(f"{folder} has no folder of a known task; known: {', '.join(sorted(known))}.")
-    console.result(f"{folder}: {found} tasks checked, nothing wrong.", tasks=found)
+    console.result(f"{folder}: {found} tasks checked, no problems found.", tasks=found)
 
 
 def _chosen(registry: Registry, tasks: str) -> list[Task]:
@@ -114,7 +114,7 @@ def _shot_faults(task: Task, evaluated: list[Row], folder: Path, console: Consol
     shots = derive.task_shots(task, config, None)
     split = derive.fewshot_split(config) if shots else None
     if split is not None and not split_file(folder / task.data.folder, split).exists():
-        console.warn(f"{task.name}: its {shots} shots come from the split '{split}', which is not here.")
+        console.warn(f"{task.name}: its {shots} shots come from the split '{split}', which is missing.")
         return []
     try:
         fewshot_rows(task, config, shots, evaluated, folder, True)
@@ -136,20 +136,20 @@ def _checksum_faults(folder: Path, names: set[str]) -> list[str]:
         if path.parent.name not in names or path.suffix != ".jsonl":
             continue
         if not path.is_file():
-            faults.append(f"{path} is listed in SHA256SUMS and missing.")
+            faults.append(f"{path} is listed in SHA256SUMS but missing.")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            faults.append(f"{path} differs from its checksum in SHA256SUMS; fetch it again.")
+            faults.append(f"{path} differs from its checksum in SHA256SUMS; download it again.")
     return faults
 
 
 @data_group.command("prepare")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-t", "--tasks", required=True, help="Tasks, comma-separated.")
-@click.option("--offline", is_flag=True, help="Never ask the hub: built-in tasks only.")
+@click.option("--offline", is_flag=True, help="Never contact the hub: built-in tasks only.")
 @_plugins
 @_json
 def prepare(folder: Path, tasks: str, offline: bool, plugins: tuple[Path, ...], json_events: bool) -> None:
-    """Write the rows of tasks to FOLDER as JSON lines, from the hub or built in, for a machine without a network."""
+    """Write the rows of tasks, from the hub or built in, to FOLDER as JSON Lines, for use without network access."""
     from dasd_bench.tasks.loading import load_rows, real_split
 
     console = Console(json_events=json_events)
@@ -157,7 +157,7 @@ def prepare(folder: Path, tasks: str, offline: bool, plugins: tuple[Path, ...], 
         for split in task.data.splits:
             path = folder / task.data.folder / f"{real_split(task, split)}.jsonl"
             if path.exists():
-                console.say(f"{path} is there already and is kept.", path=str(path))
+                console.say(f"{path} already exists and is kept.", path=str(path))
                 continue
             loaded = load_rows(task, split, offline=offline)
             path.parent.mkdir(parents=True, exist_ok=True)

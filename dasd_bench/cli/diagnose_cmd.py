@@ -6,24 +6,24 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.cli.table_cmd import FORMATS, runs_dir_option
+from dasd_bench.cli.shared import FORMATS, runs_dir_option
 from dasd_bench.console import Console
 
 
 @click.command("diagnose")
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
-@click.option("--table", "which", help="Only this one: targets, classes, outcomes, histogram, nll or retention.")
+@click.option("--table", "which", help="Only this table: targets, classes, outcomes, histogram, nll or retention.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 @runs_dir_option
 def diagnose_command(
     runs: tuple[str, ...], form: str, which: str | None, as_json: bool, output: Path | None, runs_dir: Path
 ) -> None:
     """Diagnostics of RUNs: targets (perplexity, HPR, agreement with gold, AUC of the selector's score), selection by
-    kind of token, acceptance, histogram, teacher-forced nll with paired intervals, and retention where it was run.
+    kind of token, acceptance, histogram, teacher-forced nll with paired intervals, and retention if it was evaluated.
 
-    Without RUN, the newest one. Reads run directories; loads no model.
+    Without RUN, the newest run is used. Reads run directories and loads no model.
     """
     from dasd_bench.errors import unknown_name
     from dasd_bench.reporting.diagnostics import diagnostic_tables

@@ -17,7 +17,7 @@ import click
 import psutil
 
 import dasd_bench
-from dasd_bench.cli.models_cmd import console_of, show_table
+from dasd_bench.cli.shared import console_of, show_table
 from dasd_bench.models.files import format_bytes, user_cache_dir
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ class Finding:
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Says what this machine has: versions, device, number formats, memory, disk, sandbox, offline readiness."""
+    """Report what this machine provides: versions, device, number formats, memory, disk, sandbox, offline readiness."""
     findings = examine()
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -96,7 +96,7 @@ def _machine() -> list[Finding]:
             "machine",
             "memory",
             f"{format_bytes(memory.available)} available of {format_bytes(memory.total)}",
-            "the quick demo takes up to 4 GB; close other programs" if memory.available < LOW_MEMORY else "",
+            "the quick demo needs up to 4 GB; close other programs" if memory.available < LOW_MEMORY else "",
         ),
     ]
     for name, folder in (("disk, cache", user_cache_dir()), ("disk, here", Path.cwd())):
@@ -105,9 +105,9 @@ def _machine() -> list[Finding]:
             existing = existing.parent
         free = shutil.disk_usage(existing).free
         writable = os.access(existing, os.W_OK)
-        advice = f"'{existing}' cannot be written; set DASD_CACHE_DIR or change the folder" if not writable else ""
+        advice = f"'{existing}' is not writable; set DASD_CACHE_DIR or change the folder" if not writable else ""
         if not advice and free < LOW_DISK:
-            advice = "less than 5 GB are free; free some"
+            advice = "less than 5 GB free; free some disk space"
         found.append(Finding("machine", name, f"{format_bytes(free)} free at {folder}", advice))
     return found
 
@@ -130,7 +130,7 @@ def _compute() -> list[Finding]:
     try:
         import torch
     except ImportError as error:
-        return [Finding("compute", "torch", f"cannot be imported: {error}", "install torch again")]
+        return [Finding("compute", "torch", f"cannot be imported: {error}", "reinstall torch")]
     from dasd_bench.models.load import cpu_features, fast_bf16, resolve_device
 
     device = resolve_device()
@@ -139,12 +139,12 @@ def _compute() -> list[Finding]:
     crowded = f"more threads than usable cores: set OMP_NUM_THREADS={cores}" if threads > cores else ""
     found = [
         Finding("compute", "device", torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"),
-        Finding("compute", "instructions", ", ".join(named) or "none of those that matter"),
+        Finding("compute", "instructions", ", ".join(named) or "none that speed up this program"),
         Finding("compute", "torch threads", str(threads), crowded),
     ]
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        rate = f"{matmul_rate(dtype, device) / 1e9:,.0f} GFLOP/s on a {MATMUL_SIZE} x {MATMUL_SIZE} matrix product"
-        own = "" if name == "fp32" or fast_bf16(device) else "no bf16 instructions here: stay with --dtype fp32"
+        rate = f"{matmul_rate(dtype, device) / 1e9:,.0f} GFLOP/s on a {MATMUL_SIZE} x {MATMUL_SIZE} matmul"
+        own = "" if name == "fp32" or fast_bf16(device) else "no bf16 instructions: use --dtype fp32"
         found.append(Finding("compute", name, rate, own))
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
@@ -190,15 +190,15 @@ def _offline() -> list[Finding]:
             "offline",
             "models on disk",
             ", ".join(present) or "none",
-            "" if present else "fetch one ahead: dasd-bench models fetch smollm2-135m",
+            "" if present else "download one in advance: dasd-bench models fetch smollm2-135m",
         ),
         Finding("offline", "built-in tasks", "mini_gsm, mini_math, mini_mbpp, mini_arc need no data"),
     ]
     named = os.environ.get("DASD_DATA_DIR")
     if not named:
-        advice = "without a network only the built-in tasks run; see docs for the layout of a data folder"
+        advice = "without network access only the built-in tasks run; see docs/tasks.md for the layout of a data folder"
         return [*found, Finding("offline", "DASD_DATA_DIR", "not set", advice)]
     folder = Path(named).expanduser()
     datasets = sorted(path.name for path in folder.iterdir() if any(path.glob("*.jsonl"))) if folder.is_dir() else []
-    advice = "" if datasets else "it holds no <dataset>/<split>.jsonl"
+    advice = "" if datasets else "it contains no <dataset>/<split>.jsonl"
     return [*found, Finding("offline", "DASD_DATA_DIR", f"{folder}: {', '.join(datasets) or 'no datasets'}", advice)]

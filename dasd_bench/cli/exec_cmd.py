@@ -40,7 +40,7 @@ def load_problems(path: Path) -> list[Problem]:
         except ProblemError as error:
             raise DataError(f"{path}, row {number}: {error}") from None
         if problem.task_id in problems:
-            raise DataError(f"{path}, row {number}: task_id '{problem.task_id}' is there twice.")
+            raise DataError(f"{path}, row {number}: task_id '{problem.task_id}' occurs twice.")
         problems[problem.task_id] = problem
     return list(problems.values())
 
@@ -76,7 +76,7 @@ def _parse_ks(text: str) -> list[int]:
     except ValueError:
         ks = [0]
     if min(ks) < 1:
-        raise UsageError(f"--k takes whole numbers from 1 up, separated by commas, not '{text}'.")
+        raise UsageError(f"--k needs whole numbers of at least 1, separated by commas, not '{text}'.")
     return ks
 
 
@@ -89,26 +89,26 @@ class _Limit(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if math.isnan(number):
-            self.fail(f"{value} is no number.", param, ctx)
+            self.fail(f"{value} is not a number.", param, ctx)
         return number
 
 
 @click.command("exec", short_help="Run model-written code against tests, in isolation.")
 @click.argument("samples", type=click.Path(path_type=Path))
 @click.option(
-    "--problems", required=True, type=click.Path(path_type=Path), help="Rows of HumanEval or MBPP (JSON lines)."
+    "--problems", required=True, type=click.Path(path_type=Path), help="Rows of HumanEval or MBPP (JSON Lines)."
 )
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Where the result rows go (JSON lines).")
-@click.option("--confirm-run-unsafe-code", is_flag=True, help="Needed: this executes code that a model wrote.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="File for the result rows (JSON Lines).")
+@click.option("--confirm-run-unsafe-code", is_flag=True, help="Required: this executes model-written code.")
 @click.option(
     "--isolation",
     default="auto",
     show_default=True,
     type=click.Choice(IsolationLevel.choices()),
-    help="Isolation level to use; auto is the best that needs no container.",
+    help="Isolation level to use; auto is the strongest that needs no container.",
 )
-@click.option("--allow-unsafe-code", is_flag=True, help="Go on where nothing better than resource limits is available.")
-@click.option("--workers", type=click.IntRange(min=1), help="Programs at once.  [default: one per core]")
+@click.option("--allow-unsafe-code", is_flag=True, help="Run even if only resource limits are available.")
+@click.option("--workers", type=click.IntRange(min=1), help="Programs to run in parallel.  [default: one per core]")
 @click.option(
     "--timeout",
     type=_limit(86_400),
@@ -122,11 +122,11 @@ class _Limit(click.FloatRange):
     "ks",
     default="1,10,100",
     show_default=True,
-    help="Report pass@k for these k, where there are enough samples.",
+    help="Report pass@k for these k if there are enough samples.",
 )
-@click.option("--extract", is_flag=True, help="Completions are chat answers: take the code out of them first.")
+@click.option("--extract", is_flag=True, help="Extract the code from completions that are chat answers.")
 @click.option("--self-test/--no-self-test", default=False, help="Run the problems' reference solutions first.")
-@click.option("--fresh", is_flag=True, help="Run all programs anew, also those whose results are in --output.")
+@click.option("--fresh", is_flag=True, help="Rerun all programs, including those with results in --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def exec_command(
     samples: Path,
@@ -144,10 +144,10 @@ def exec_command(
     fresh: bool,
     as_json: bool,
 ) -> None:
-    """Judge SAMPLES (JSON lines with task_id and completion; other columns are kept) against the tests of --problems.
+    """Judge SAMPLES (JSON Lines with task_id and completion; other columns are kept) against the tests of --problems.
 
     Writes one row per sample, in order, with passed, outcome, seconds and memory. Rows are written as programs finish:
-    after an interruption the same command goes on where it stopped.
+    after an interruption the same command resumes where it stopped.
     """
     from dasd_bench.cli.exec_results import ResultFile, run_key, settings_key
     from dasd_bench.sandbox import Limits, Sample, Sandbox, extract_code
@@ -156,7 +156,7 @@ def exec_command(
     from dasd_bench.tasks.code import sandbox_errors
 
     if not confirm_run_unsafe_code:
-        raise UsageError("This executes code that a model wrote: add --confirm-run-unsafe-code to agree.")
+        raise UsageError("This executes model-written code: add --confirm-run-unsafe-code to allow it.")
     check_destination(output, [samples, problems])
     wanted = _parse_ks(ks)
     limits = Limits(cpu_seconds=timeout, wall_seconds=3 * timeout, memory_gib=memory_gib)
@@ -179,7 +179,7 @@ def exec_command(
     notes = {}
     file = ResultFile(output, rows, keys, fresh=fresh)
     if file.known:
-        notes["resumed"] = f"{file.known} of {len(rows)} results were in {output} already (--fresh runs all anew)."
+        notes["resumed"] = f"{file.known} of {len(rows)} results were already in {output} (--fresh reruns all)."
     if file.missing or self_test:
         box = Sandbox(workers, limits, allow_unsafe=allow_unsafe_code, isolation=isolation)
         with sandbox_errors(), box as sandbox, file:

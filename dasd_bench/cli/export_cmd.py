@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+from dasd_bench.cli.shared import console_of, runs_dir_option
 
 if TYPE_CHECKING:
     from dasd_bench.reporting.card import HubNames
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @click.option(
     "--to", "form", type=click.Choice(("hf-card", "jsonl")), default="hf-card", show_default=True, help="What to write."
 )
-@click.option("--row", help="Only this row's adapters (see: dasd-bench table RUN) [default: all].")
+@click.option("--row", help="Only the adapters of this row (see: dasd-bench table RUN) [default: all].")
 @click.option("--seed", type=int, help="Only this seed's adapters [default: all].")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder: with hf-card adapter and card are copied there [default: the card is written beside each adapter].",
+    help="Folder to write to; the adapter is copied too [default: the card is written next to each adapter].",
 )
 @runs_dir_option
 @click.pass_context
@@ -38,11 +38,11 @@ def export_command(
     output: Path | None,
     runs_dir: Path,
 ) -> None:
-    """A model card (README.md) for the adapters of RUN: metadata that the hub reads, scores, table, command, limits.
+    """Write a model card (README.md) for the adapters of RUN: hub metadata, scores, table, command, limits.
 
-    With --to jsonl: the training targets of RUN with their weights, which `run --targets FILE` trains on again.
+    With --to jsonl: write the training targets of RUN with their weights, which `run --targets FILE` trains on again.
 
-    With --output the adapter is copied too and names its base model as the hub does: a folder to upload as it is.
+    With --output the adapter is copied as well and names its base model by hub id, so the folder is ready to upload.
     """
     from dasd_bench.reporting.card import adapters, export_cards
     from dasd_bench.reporting.plots.source import Source

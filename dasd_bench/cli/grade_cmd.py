@@ -9,47 +9,46 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dasd_bench.errors import DataError, UsageError
-
 if TYPE_CHECKING:
     from dasd_bench.types import Verdict
 
 
 @click.command("grade")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--as", "kind", required=True, type=click.Choice(["number", "math", "choice"]), help="What the answers are."
-)
-@click.option("--output", type=click.Path(path_type=Path), help="Write the rows with their verdicts here (JSON lines).")
+@click.option("--as", "kind", required=True, type=click.Choice(["number", "math", "choice"]), help="Kind of answer.")
+@click.option("--output", type=click.Path(path_type=Path), help="File for the rows with their verdicts (JSON Lines).")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(0), help="Rows to list on the terminal.")
-@click.option("--json", "as_json", is_flag=True, help="Print rows as JSON lines (with --output: the summary as JSON).")
-def grade_command(file: Path, kind: str, output: Path | None, limit: int, as_json: bool) -> None:
-    """Grade the answers of FILE (JSON lines) as the tasks of this project do, and show how each one was read.
+@click.option("--json", "as_json", is_flag=True, help="Print rows as JSON Lines (with --output: the summary as JSON).")
+def grade_command(file: Path, kind: str, output: Path | None, limit: int, as_json: bool) -> int:
+    """Grade the answers in FILE (JSON Lines) with this project's graders, and show how each one was read.
 
-    Rows have the columns text and gold, for choices also choices (a list of texts) and labels (default: A, B, C, ...);
-    there gold is a label or the position of the right choice, counted from 0. Other columns are kept. Added are
-    extracted (the answer that was found, or null), correct, and reason: correct, wrong, no_answer, timeout or
-    infrastructure_error.
+    FILE holds JSON lines or a JSON array, compressed with gzip or not. Rows have the columns text and gold, for choices
+    also choices (a list of texts) and labels (default: A, B, C, ...); there gold is a label or the position of the
+    right choice, counted from 0. Other columns are kept. Added are extracted (the answer that was found, or null),
+    correct, and reason: correct, wrong, no_answer, timeout or infrastructure_error. The exit code is 3 where there is
+    one of the last kind: those answers have no verdict.
     """
+    from dasd_bench.store.destination import check_destination, write_destination
     from dasd_bench.tasks.grading.rows import grade_rows, read_rows
 
     if output is not None:
-        _check_output(output, file)
+        check_destination(output, [file])
     rows = read_rows(file, kind)
     verdicts = grade_rows(rows, kind)
     graded = [{**row.columns, **_columns(verdict)} for row, verdict in zip(rows, verdicts, strict=True)]
     counts = Counter(verdict.reason.value for verdict in verdicts)
+    code = 3 if counts["infrastructure_error"] else 0
     if output is not None:
-        _write(output, graded)
+        write_destination(output, "".join(json.dumps(row) + "\n" for row in graded))
     elif as_json:
         for one in graded:
             click.echo(json.dumps(one))
-        return
+        return code
     if as_json:
         click.echo(
             json.dumps({"rows": len(rows), "correct": counts["correct"], "reasons": dict(sorted(counts.items()))})
         )
-        return
+        return code
     if output is None:
         click.echo(f"{'line':>6}  {'reason':<20}  {'gold':<20}  extracted")
         for row, verdict in list(zip(rows, verdicts, strict=True))[:limit]:
@@ -59,6 +58,7 @@ def grade_command(file: Path, kind: str, output: Path | None, limit: int, as_jso
             click.echo(f"        and {len(rows) - limit} more (--limit {len(rows)} lists all)")
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     click.echo(f"{len(rows)} rows: {reasons} ({100 * counts['correct'] / len(rows):.1f} % correct).")
+    return code
 
 
 def _columns(verdict: Verdict) -> dict[str, Any]:
@@ -68,21 +68,3 @@ def _columns(verdict: Verdict) -> dict[str, Any]:
 def _shown(text: str, width: int) -> str:
     line = " ".join(text.encode("utf-8", "replace").decode().split())
     return line if len(line) <= width else f"{line[: width - 3]}..."
-
-
-def _check_output(output: Path, file: Path) -> None:
-    """Before any work. Raises :class:`UsageError`."""
-    if output.is_dir():
-        raise UsageError(f"--output {output} is a folder; name a file.")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output {output}: the folder {output.parent} does not exist.")
-    if output.exists() and file.exists() and output.samefile(file):
-        raise UsageError(f"--output {output} is the file that is read; name another one.")
-
-
-def _write(output: Path, rows: list[dict[str, Any]]) -> None:
-    try:
-        with output.open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(row) + "\n" for row in rows)
-    except OSError as error:
-        raise DataError(f"{output} cannot be written ({error.strerror}).") from None

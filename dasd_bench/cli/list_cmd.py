@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dasd_bench.cli.models_cmd import show_table
+from dasd_bench.cli.shared import show_table
 from dasd_bench.cli.spec_options import settings_rows
 from dasd_bench.config.spec import PRESETS, EngineConfig, RunSpec
 from dasd_bench.config.training import TrainingConfig
@@ -21,7 +21,7 @@ from dasd_bench.registry import Plugin, Registry, discover
 from dasd_bench.tasks.base import Task
 
 _plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
-_json = click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
+_json = click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
 
 
 @click.group("list")
@@ -34,7 +34,7 @@ def list_group() -> None:
 @_json
 @click.option("--debug-plugins", is_flag=True, help="Show the tracebacks of broken plugins.")
 def list_methods(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bool) -> None:
-    """Methods, with a line on each."""
+    """List the methods."""
     console = Console(json_events=json_events)
     registry = discover(plugins)
     width = max(len(name) for name in registry.methods)
@@ -49,7 +49,7 @@ def list_methods(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bo
 @_json
 @click.option("--debug-plugins", is_flag=True, help="Show the tracebacks of broken plugins.")
 def list_tasks(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bool) -> None:
-    """Tasks, with a line on each."""
+    """List the tasks."""
     console = Console(json_events=json_events)
     registry = discover(plugins)
     width = max(len(name) for name in registry.tasks)
@@ -63,7 +63,7 @@ def list_tasks(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bool
 @_json
 @click.pass_context
 def list_models_command(context: click.Context, json_events: bool) -> None:
-    """Model aliases: base or instruct, size, licence, sources."""
+    """List the model aliases: base or instruct, size, licence, sources."""
     from dasd_bench.cli.models_cmd import list_models
 
     context.invoke(list_models, as_json=json_events)
@@ -73,7 +73,7 @@ def list_models_command(context: click.Context, json_events: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
 @_json
 def list_runs_command(folder: Path, json_events: bool) -> None:
-    """Runs in FOLDER (default: runs)."""
+    """List the runs in FOLDER (default: runs)."""
     from dasd_bench.reporting.show import print_runs
 
     print_runs(Console(json_events=json_events), folder)

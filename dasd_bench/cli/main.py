@@ -20,25 +20,25 @@ from dasd_bench.files.text import shown
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("dasd_bench.cli.run_cmd:run", "Make targets, train, evaluate and print the table."),
-    "sweep": ("dasd_bench.cli.sweep_cmd:sweep", "Tune every arm on one grid, on validation rows."),
+    "sweep": ("dasd_bench.cli.sweep_cmd:sweep", "Tune every arm on the same grid with validation rows."),
     "table": ("dasd_bench.cli.table_cmd:table_command", "Print the table of finished runs."),
     "compare": ("dasd_bench.cli.table_cmd:compare_command", "Compare two runs item by item."),
-    "samples": ("dasd_bench.cli.samples_cmd:samples_command", "Read the answers of a run in the terminal."),
-    "score": ("dasd_bench.cli.score_cmd:score_command", "Grade the answers of a run again, without a model."),
-    "grade": ("dasd_bench.cli.grade_cmd:grade_command", "Grade answers of your own and show how they are read."),
-    "diagnose": ("dasd_bench.cli.diagnose_cmd:diagnose_command", "Show what was trained on and what moved."),
+    "samples": ("dasd_bench.cli.samples_cmd:samples_command", "Show the answers of a run in the terminal."),
+    "score": ("dasd_bench.cli.score_cmd:score_command", "Regrade the answers of a run without a model."),
+    "grade": ("dasd_bench.cli.grade_cmd:grade_command", "Grade your own answers and show how they are read."),
+    "diagnose": ("dasd_bench.cli.diagnose_cmd:diagnose_command", "Show training targets and what training changed."),
     "plot": ("dasd_bench.cli.plot_cmd:plot_command", "Draw plots of runs as PDF, SVG and PNG."),
     "report": ("dasd_bench.cli.report_cmd:report_command", "Write one HTML page: tables, plots, token viewer."),
     "export": ("dasd_bench.cli.export_cmd:export_command", "Write a model card for a run's adapters."),
     "list": ("dasd_bench.cli.list_cmd:list_group", "List methods, models, tasks or runs."),
     "show": ("dasd_bench.cli.list_cmd:show", "Show a method, task, model or run."),
-    "data": ("dasd_bench.cli.data_cmd:data_group", "Check a folder of benchmark data."),
-    "models": ("dasd_bench.cli.models_cmd:models_group", "Fetch and list models."),
-    "store": ("dasd_bench.cli.store_cmd:store_group", "Say what the stored results take, and prune them."),
+    "data": ("dasd_bench.cli.data_cmd:data_group", "Validate or fill a folder of benchmark data."),
+    "models": ("dasd_bench.cli.models_cmd:models_group", "Download and list models."),
+    "store": ("dasd_bench.cli.store_cmd:store_group", "Show the disk use of stored results and prune them."),
     "exec": ("dasd_bench.cli.exec_cmd:exec_command", "Execute code samples in the sandbox and score them."),
-    "bench": ("dasd_bench.cli.bench_cmd:bench", "Measure speed against what you would otherwise run."),
-    "doctor": ("dasd_bench.cli.doctor:doctor", "Say what this machine has and can do."),
-    "new-method": ("dasd_bench.cli.new_method:new_method", "Write the file of a new method."),
+    "bench": ("dasd_bench.cli.bench_cmd:bench", "Compare the speed with common alternatives."),
+    "doctor": ("dasd_bench.cli.doctor:doctor", "Report what this machine provides."),
+    "new-method": ("dasd_bench.cli.new_method:new_method", "Write a template for a new method."),
 }
 
 
@@ -87,7 +87,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="dasd-bench")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Which way of choosing what to fine-tune on helps this model on these tasks, and what does it cost elsewhere?
+    """Which self-distillation or token-selection method helps this model, and what does it cost on other tasks?
 
     \b
     dasd-bench run --method dasd --model smollm2-135m --preset quick
@@ -111,7 +111,7 @@ def run_cli(args: Sequence[str] | None = None) -> int:
             error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        complain("Interrupted. Finished work is kept: run the same command again to go on.")
+        complain("Interrupted. Finished work is kept; run the same command again to resume.")
         return 130
     except (ReaderGone, BrokenPipeError):
         # ``| head``: not an error worth a word.
@@ -121,7 +121,7 @@ def run_cli(args: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         known = error if isinstance(error, DasdError) else explained(error)
         if known is None:
-            complain(f"Error: unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)")
+            complain(f"Error: unexpected {type(error).__name__}: {error} (rerun with --debug for the traceback)")
             return 1
         complain(f"Error: {known}")
         return known.exit_code
@@ -146,14 +146,14 @@ def explained(error: Exception) -> DasdError | None:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
         return DasdError(
-            "Out of memory; finished work is kept. Give the process more, or take a smaller model, a smaller "
+            "Out of memory; finished work is kept. Free memory, or use a smaller model, a smaller "
             "engine.max_num_seqs or training.microbatch_tokens, and run the same command again."
         )
     if isinstance(error, OSError) and error.strerror:
         where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
         return DasdError(f"{where}{error.strerror}.")
     if isinstance(error, ValueError) and "null byte" in text:
-        return UsageError("A path has a null character; correct it.")
+        return UsageError("A path contains a null character; correct it.")
     return None
 
 

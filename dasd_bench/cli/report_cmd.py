@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.table_cmd import console_of, runs_dir_option
+from dasd_bench.cli.shared import console_of, runs_dir_option
 
 if TYPE_CHECKING:
     from dasd_bench.reporting.plots import Source
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write [default: RUN/report.html of the first].",
+    help="Output file [default: report.html in the first RUN].",
 )
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
-@click.option("--baseline", default="base", show_default=True, help="The row that differences and tests refer to.")
+@click.option("--baseline", default="base", show_default=True, help="Row that differences and tests compare with.")
 @runs_dir_option
 @click.pass_context
 def report_command(
@@ -30,8 +30,8 @@ def report_command(
 ) -> None:
     """One self-contained HTML file of one or more RUNs: tables, figures, token viewer, test answers, manifest.
 
-    The page asks no server for anything: it can be mailed, kept with a paper, or opened years later. Without RUN, the
-    newest one.
+    The page needs no server: it can be mailed, archived with a paper, or opened years later. Without RUN, the newest
+    run is used.
     """
     from dasd_bench.reporting.plots import Source
     from dasd_bench.reporting.report import report_page

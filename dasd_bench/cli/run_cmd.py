@@ -59,7 +59,7 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
         return 0
     prepared = prepare(spec, registry, options, console, data)
     context = prepared.context
-    console.result(f"Plan of run {context.run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
+    console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
     console.result("\n".join(plan_lines(prepared.plan)), plan=prepared.plan)
     return 0
 

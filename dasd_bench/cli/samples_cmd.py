@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.cli.table_cmd import runs_dir_option
+from dasd_bench.cli.shared import runs_dir_option
 from dasd_bench.console import Console
 
 
@@ -23,12 +23,14 @@ def _parts(values: tuple[str, ...]) -> list[str]:
     multiple=True,
     help="correct, wrong, no_answer, truncated, timeout or infrastructure_error.",
 )
-@click.option("--method", "--methods", "methods", multiple=True, help="Only these rows of the table; base is one.")
+@click.option("--method", "--methods", "methods", multiple=True, help="Only these rows of the table, including base.")
 @click.option("--seed", "--seeds", "seeds", multiple=True, type=int, help="Only these seeds.")
 @click.option("--item", default="", help="One item: its id (gsm8k/test/7) or the number at its end.")
-@click.option("-L", "--limit", default=20, show_default=True, type=click.IntRange(0), help="Records shown; 0 for all.")
-@click.option("--full", is_flag=True, help="Show whole prompts, few-shot examples too.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "-L", "--limit", default=20, show_default=True, type=click.IntRange(0), help="Records to show; 0 for all."
+)
+@click.option("--full", is_flag=True, help="Show whole prompts, including few-shot examples.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @runs_dir_option
 def samples_command(
     run: str | None,
@@ -42,7 +44,7 @@ def samples_command(
     as_json: bool,
     runs_dir: Path,
 ) -> None:
-    """Show prompts, completions and verdicts of RUN (by default the newest one).
+    """Show prompts, completions and verdicts of RUN (default: the newest run).
 
     Panels on a terminal, plain text when piped.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.table_cmd import runs_dir_option
+from dasd_bench.cli.shared import runs_dir_option
 from dasd_bench.config.resolve import plugin_folders
 from dasd_bench.console import Console
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @click.command("score")
 @click.argument("run")
-@click.option("-t", "--task", "--tasks", "tasks", multiple=True, help="Only these tasks (repeatable or with commas).")
-@click.option("--data-dir", help="Where the rows lie now  [default: as in the run].")
-@click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(0), help="Changed items to list.")
+@click.option("-t", "--task", "--tasks", "tasks", multiple=True, help="Only these tasks, comma-separated.")
+@click.option("--data-dir", help="Folder with the data rows  [default: as in the run].")
+@click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(0), help="Number of changed items to list.")
 @click.option("--confirm-run-unsafe-code", is_flag=True, help="Allow tasks that run model-written code.")
-@click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
+@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
 @runs_dir_option
 def score_command(
     run: str,
@@ -35,7 +35,7 @@ def score_command(
     json_events: bool,
     runs_dir: Path,
 ) -> None:
-    """Grade the completions of RUN again with the graders as they are now; no model is loaded.
+    """Regrade the completions of RUN with the current graders; no model is loaded.
 
     Writes the new verdicts into the run directory (records, results.json, a note in the manifest) and lists what
     changed. The store keeps the old ones.
@@ -51,7 +51,7 @@ def score_command(
     console = Console(json_events=json_events)
     folder = find_run(run, runs_dir)
     if not (folder / SPEC_FILE).is_file():
-        raise StoreError(f"{folder} has no {SPEC_FILE}, so its rows are not known; it cannot be graded again.")
+        raise StoreError(f"{folder} has no {SPEC_FILE}, so its rows are unknown and it cannot be regraded.")
     spec = resolve(read_file(folder / SPEC_FILE))
     if data_dir is not None:
         spec = replace(spec, data_dir=data_dir)

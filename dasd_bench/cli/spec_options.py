@@ -22,7 +22,7 @@ def comma_separated(_ctx: click.Context, _param: click.Parameter, value: tuple[s
     """The parts of a repeatable, comma-separated option; None where it was not given."""
     parts = [part for text in value for part in split_commas(text)]
     if value and not parts:
-        raise click.BadParameter("it is empty; name at least one, or leave the option out.")
+        raise click.BadParameter("it is empty; name at least one, or omit the option.")
     return parts or None
 
 
@@ -46,7 +46,7 @@ def spec_options(command: F) -> F:
             "settings",
             multiple=True,
             metavar="SECTION.NAME=VALUE",
-            help="A setting of training, engine or a method: training.lr=1e-4, engine.max_num_seqs=8, dasd.tau=0.9, "
+            help="Set a training, engine or method option: training.lr=1e-4, engine.max_num_seqs=8, dasd.tau=0.9, "
             "method.tau=0.9 for all methods that have it (see: dasd-bench show training).",
         ),
         click.option(
@@ -57,7 +57,7 @@ def spec_options(command: F) -> F:
             help="Train on the targets and weights of a file, as a row of its own (method external).",
         ),
         click.option(
-            "-c", "--config", type=click.Path(path_type=Path), help="YAML file; the command line overrides it."
+            "-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line."
         ),
         click.option("--preset", help=f"Named settings: {', '.join(PRESETS)} (see: dasd-bench show run)."),
     ):
@@ -104,12 +104,12 @@ def run_options(command: F) -> F:
             help="data: a full replica in each process; fsdp: the layers sharded among them.",
         ),
         click.option(
-            "--processes", type=click.IntRange(1), default=1, show_default=True, help="Processes that train together."
+            "--processes", type=click.IntRange(1), default=1, show_default=True, help="Number of training processes."
         ),
         click.option(
             "--store",
             type=click.Path(path_type=Path),
-            help="Folder of shared results  [default: in the user's cache]",
+            help="Folder for stored results  [default: in the user's cache]",
         ),
     ):
         command = extra(command)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.models_cmd import show_table
+from dasd_bench.cli.shared import show_table
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
     from dasd_bench.store.usage import Share
 
 store_option = click.option(
-    "--store", type=click.Path(path_type=Path), help="Folder of shared results  [default: the user's cache]."
+    "--store", type=click.Path(path_type=Path), help="Folder with stored results  [default: in the user's cache]."
 )
-json_option = click.option("--json", "json_events", is_flag=True, help="One JSON event a line.")
+json_option = click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
 
 
 def store_root(store: Path | None) -> Path:
@@ -28,7 +28,7 @@ def store_root(store: Path | None) -> Path:
     from dasd_bench.models.files import user_cache_dir
 
     if store is not None and not store.is_dir():
-        raise UsageError(f"--store {store} is no folder.")
+        raise UsageError(f"--store {store} is not a folder.")
     return store or user_cache_dir() / "store"
 
 
@@ -37,9 +37,9 @@ def store_root(store: Path | None) -> Path:
 @json_option
 @click.pass_context
 def store_group(context: click.Context, store: Path | None, json_events: bool) -> None:
-    """What the shared results take on the disk: by stage, by run and by the time since they were last used.
+    """Show the disk use of stored results: by stage, by run and by the time since they were last used.
 
-    Weights that also lie in a run directory are hard links: they are on the disk once, and stay until both are removed.
+    Weights that are also in a run directory are hard links: they take space once, and stay until both are removed.
     """
     if context.invoked_subcommand is not None:
         context.obj = store
@@ -52,7 +52,7 @@ def store_group(context: click.Context, store: Path | None, json_events: bool) -
     stored = scan(root)
     console.result(f"Store: {root}", store=str(root))
     if not stored:
-        console.result("It holds nothing yet.")
+        console.result("It is empty.")
         return
     for title, shares in (
         ("stage", by_stage(stored)),
@@ -78,25 +78,25 @@ def _print_shares(console: Console, title: str, shares: Sequence[Share]) -> None
 
 
 @store_group.command("prune")
-@click.option("--older-than", metavar="AGE", help="Not used for this long: 30d, 12h, 4w.")
-@click.option("--unused", is_flag=True, help="Used by no run directory that still exists.")
-@click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+@click.option("--older-than", metavar="AGE", help="Remove what was not used for this long: 30d, 12h, 4w.")
+@click.option("--unused", is_flag=True, help="Remove what no existing run directory uses.")
+@click.option("--dry-run", is_flag=True, help="List what would be removed; remove nothing.")
 @store_option
 @json_option
 @click.pass_context
 def prune_command(
     context: click.Context, older_than: str | None, unused: bool, dry_run: bool, store: Path | None, json_events: bool
 ) -> None:
-    """Remove stored results; with both conditions, what meets both. Run directories keep what they hold.
+    """Remove stored results; with both conditions, those that meet both. Run directories keep their files.
 
-    Nothing that a run in progress uses is removed. What is removed and needed again is computed again.
+    Results that a run in progress uses are never removed. Removed results are recomputed when they are needed again.
     """
     from dasd_bench.errors import UsageError
     from dasd_bench.models.files import format_bytes
     from dasd_bench.store.usage import by_stage, candidates, parse_age, prune
 
     if older_than is None and not unused:
-        raise UsageError("Say what may go: --older-than 30d, --unused, or both.")
+        raise UsageError("Choose what to remove: --older-than 30d, --unused, or both.")
     console = Console(json_events=json_events)
     root = store_root(store or context.obj)
     days = None if older_than is None else parse_age(older_than)

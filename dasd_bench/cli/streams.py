@@ -52,8 +52,8 @@ class _Guarded(io.RawIOBase):
                 if fault.errno == errno.EPIPE:
                     raise ReaderGone from None
                 raise OutputLost(f"Standard output cannot be written ({fault.strerror}).") from None
-            why = "its reader is gone" if fault.errno == errno.EPIPE else fault.strerror
-            complain(f"Warning: standard output cannot be written ({why}); the work goes on and its files are kept.")
+            why = "its reader closed it" if fault.errno == errno.EPIPE else fault.strerror
+            complain(f"Warning: standard output cannot be written ({why}); the command continues and writes its files.")
             return len(whole)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dasd_bench.cli.models_cmd import show_table
 from dasd_bench.cli.run_cmd import run_and_print
+from dasd_bench.cli.shared import show_table
 from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.config.spec import RunSpec
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     type=click.Choice(("validation",)),
     default="validation",
     show_default=True,
-    help="Where settings are chosen: held-back rows of the train split, never the test split.",
+    help="Rows to choose the settings on: held-out rows of the train split, never the test split.",
 )
-@click.option("--final", is_flag=True, help="Then run the best settings of every arm on the test split.")
+@click.option("--final", is_flag=True, help="Then evaluate the best settings of every arm on the test split.")
 @spec_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Sweep folder  [default: sweeps/<name of the sweep>]"
@@ -55,8 +55,8 @@ def sweep(
 ) -> int:
     """Tune every arm on the same grid: each point trains all arms and scores them on validation rows.
 
-    Methods, tasks and all else are given as to run. Points share one store, so targets and scores are made once; an
-    interrupted sweep resumes with the same command.
+    Other options are as for `run`. Points share one store, so targets and scores are computed once. The same command
+    resumes an interrupted sweep.
     """
     from dasd_bench.run.session import RunInterrupted
     from dasd_bench.run.sweep import parse_grid, run_sweep, sweep_folder, winners
@@ -90,7 +90,7 @@ def _tell(surface: Surface, spec: RunSpec, registry: Registry, console: Console,
         rows.append((point.name, *(_cell_text(surface.cells[arm][i], best[arm] == i) for arm in surface.arms)))
     where = ", ".join(f"{name} {count}" for name, count in surface.rows.items())
     console.result(
-        f"Validation score in percent and (nll of the references), {where} rows of the train split, "
+        f"Validation score in percent and (reference NLL), {where} rows of the train split, "
         f"{len(spec.seeds)} seed(s); * = best of its column."
     )
     show_table(console, ("point", *surface.arms), rows)
@@ -102,15 +102,15 @@ def _tell(surface: Surface, spec: RunSpec, registry: Registry, console: Console,
         report = f"{arm}: best {surface.points[index].name}"
         alike = surface.indistinct(arm)
         if alike:
-            report += f"; {alike} other point(s) cannot be told from it on these rows (paired test, p >= .05)"
+            report += f"; {alike} other point(s) are not significantly different on these rows (paired test, p >= .05)"
         edge = surface.at_edge(arm)
         if edge:
-            report += f"; it lies at the edge of the grid in {', '.join(edge)}, so try further values"
+            report += f"; it is at the edge of the grid in {', '.join(edge)}, so try further values"
         console.result(report + ".")
     command = shlex.join(run_command(winners(spec, registry, surface)))
     save_surface(folder / "sweep.json", spec, surface, "finished", command)
     console.result(f"On the test split: {command}")
-    console.result(f"The whole surface lies in {folder / 'sweep.json'}.", surface=str(folder / "sweep.json"))
+    console.result(f"All cells are in {folder / 'sweep.json'}.", surface=str(folder / "sweep.json"))
 
 
 def _cell_text(cell: Cell, best: bool) -> str:

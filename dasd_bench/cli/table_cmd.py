@@ -7,28 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dasd_bench.cli.shared import FORMATS, console_of, runs_dir_option
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
     from dasd_bench.reporting.table import Table
     from dasd_bench.results.schema import RunResults
 
-FORMATS = ("terminal", "md", "latex", "csv", "json", "html")
 TABLES = ("scores", "retention", "failures", "targets", "cost", "all")
-
-runs_dir_option = click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    envvar="DASD_RUNS_DIR",
-    help="Folder where runs are looked up by name.",
-)
-
-
-def console_of(context: click.Context) -> Console:
-    """The console of the command line, or a plain one where a verb is called alone."""
-    return context.find_object(Console) or Console()
 
 
 @click.command("table")
@@ -47,7 +33,7 @@ def console_of(context: click.Context) -> Console:
     help="Show a task or method under another name (repeatable); LaTeX has names for the built-in ones.",
 )
 @click.option(
-    "--columns", help="Columns by key, comma-separated; 'gsm8k*' takes all that start so. JSON lists the keys."
+    "--columns", help="Columns by key, comma-separated; 'gsm8k*' takes all with that prefix. JSON lists the keys."
 )
 @click.option("--sort", help="Sort the rows by a column key, best first, or by 'method'.")
 @click.option(
@@ -55,9 +41,9 @@ def console_of(context: click.Context) -> Console:
     metavar="level|subject|confidence|seed",
     help="One table of scores by difficulty level, subject, quartile of the base's confidence, or seed.",
 )
-@click.option("--retention", is_flag=True, help="The retention table alone; the same as --table retention.")
-@click.option("--baseline", default="base", show_default=True, help="The row that differences and tests refer to.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
+@click.option("--retention", is_flag=True, help="Only the retention table; same as --table retention.")
+@click.option("--baseline", default="base", show_default=True, help="Row that differences and tests compare with.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 @runs_dir_option
 @click.pass_context
 def table_command(
@@ -78,7 +64,8 @@ def table_command(
 ) -> None:
     """Tables of one or more RUNs (directories or names): scores with intervals and paired tests, targets, cost.
 
-    Without RUN, the newest one. Several runs become groups of rows; a warning says where they are not comparable.
+    Without RUN, the newest run is used. Several runs become groups of rows, with a
+    warning if they are not comparable.
     """
     from dasd_bench.reporting.rename import display_names, renamed
     from dasd_bench.reporting.render import paper as paper_document
@@ -172,16 +159,16 @@ def _scores_alone(table: Table) -> Table:
 @click.command("compare")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@click.option("--items", default=10, show_default=True, type=click.IntRange(0), help="Changed items to show.")
+@click.option("--items", default=10, show_default=True, type=click.IntRange(0), help="Number of changed items to show.")
 @click.option(
     "-f", "--format", "form", type=click.Choice(("terminal", "md", "json")), default="terminal", show_default=True
 )
 @runs_dir_option
 @click.pass_context
 def compare_command(context: click.Context, first: str, second: str, items: int, form: str, runs_dir: Path) -> None:
-    """Item by item: A against B, each a RUN, or RUN:ROW for one row of it (RUN:sft, RUN:base).
+    """Compare A with B item by item, each a RUN, or RUN:ROW for one row of it (RUN:sft, RUN:base).
 
-    Prints wins and losses by task with paired tests, warns where the two are not comparable and why, and shows the
+    Prints wins and losses by task with paired tests, warns if the two are not comparable and says why, and shows the
     items that changed most with both completions.
     """
     from dasd_bench.reporting.compare import compare_sides, pick_sides

@@ -41,7 +41,7 @@ def build_spec(
     from_preset = layer(f"preset {preset}", PRESETS[preset] | {"training_given": ()}) if preset else {}
     spec = resolve(environment, from_preset, from_file, layer("the command line", options), parse_set(settings))
     if spec.engine.backend == "vllm" and spec.retention:
-        raise UsageError("--retention compares whole distributions, which vLLM does not give: leave out --engine vllm.")
+        raise UsageError("--retention compares whole distributions, which vLLM does not return; omit --engine vllm.")
     registry = discover(plugin_folders(spec))
     if spec.tasks == ("auto",):
         spec = replace(spec, tasks=auto_tasks(spec, registry, console))
@@ -51,7 +51,7 @@ def build_spec(
 def plugin_folders(spec: RunSpec) -> tuple[Path, ...]:
     """The folders of ``--plugins``."""
     if "" in spec.plugins:
-        raise UsageError("--plugins '' is empty; name a folder or leave the option out.")
+        raise UsageError("--plugins '' is empty; name a folder or omit the option.")
     return tuple(expand_user(folder, "--plugins") for folder in spec.plugins)
 
 

@@ -30,10 +30,10 @@ from dasd_bench.results.directory import folder_name
 class EngineConfig:
     """How the engine runs; part of every generation key, since batch shape moves the last bits of a float."""
 
-    max_num_seqs: int = option(64, help="Sequences decoded at once.", minimum=1, maximum=4096)
+    max_num_seqs: int = option(64, help="Sequences decoded in parallel.", minimum=1, maximum=4096)
     backend: str = option(
         "hf",
-        help="hf (this project's own engine on transformers' models) or vllm (extra [vllm]).",
+        help="hf (this project's engine) or vllm (extra [vllm]).",
         choices=("hf", "vllm"),
     )
     accelerate: str = option("auto", help="Packed linears and attention: auto or off.", choices=("auto", "off"))
@@ -48,45 +48,45 @@ class RunSpec:
     )
     methods: tuple[str, ...] = option(
         ("dasd",),
-        help='Methods; options as dasd+tau=0.7, with commas "x+NAME=A,B". base: the model as it is, nothing trained.',
+        help='Methods; options as dasd+tau=0.7, with commas "x+NAME=A,B". base: the untrained model.',
         flags=("--method",),
     )
     tasks: tuple[str, ...] = option(
         ("auto",),
-        help="Tasks to evaluate on; auto: the paper's, or the built-in ones where no data can be had.",
+        help="Tasks to evaluate on; auto: the paper's, or the built-in ones if there is no data.",
         flags=("-t", "--task"),
     )
     train_tasks: tuple[str, ...] = option((), help="Tasks to train on; default: those of --tasks with a train split.")
-    train_limit: int = option(0, help="Training rows per task, the first ones; 0 for all.", minimum=0)
-    limit: int = option(0, help="Evaluated rows per task, the first ones; 0 for all.", minimum=0, flags=("-L",))
+    train_limit: int = option(0, help="Number of training rows per task (the first N); 0 for all.", minimum=0)
+    limit: int = option(0, help="Number of test rows per task (the first N); 0 for all.", minimum=0, flags=("-L",))
     seeds: tuple[int, ...] = option((0,), help="Seeds; every method is trained once with each.", flags=("--seed",))
     num_fewshot: int = option(
         -1,
-        help="Few-shot examples; -1 keeps each task's own number. NAME@K in --tasks sets one task's.",
+        help="Few-shot examples; -1 keeps each task's number. NAME@K in --tasks sets it for one task.",
         minimum=-1,
         flags=("-f",),
     )
     chat_template: str = option(
-        "auto", help="auto (the model's own), plain (ours, for base models) or off.", choices=("auto", "plain", "off")
+        "auto", help="auto (the model's), plain (built in, for base models) or off.", choices=("auto", "plain", "off")
     )
-    max_new_tokens: int = option(0, help="Generation budget of targets; 0 keeps each task's own.", minimum=0)
+    max_new_tokens: int = option(0, help="Generation budget of targets; 0 keeps each task's.", minimum=0)
     dtype: str = option("auto", help="auto (fp32 on CPU, bf16 on GPU), fp32 or bf16.", choices=("auto", "fp32", "bf16"))
     device: str = option("auto", help="auto, cpu or cuda.")
     data_dir: str = option("", help="Folder with <dataset>/<split>.jsonl; default DASD_DATA_DIR.")
     validation: int = option(
-        0, help="Training rows per task kept out of training and evaluated on instead of the test split.", minimum=0
+        0, help="Evaluate on N held-out training rows per task instead of the test split.", minimum=0
     )
     budget: str = option(
         "equal",
-        help="equal: one training for all methods; card: each method's authors' own.",
+        help="equal: the same training settings for all methods; card: those of each method's authors.",
         choices=("equal", "card"),
     )
-    offline: bool = option(False, help="Never ask the hub.")
-    plugins: tuple[str, ...] = option((), help="Folders with more methods and tasks.")
+    offline: bool = option(False, help="Never contact the hub.")
+    plugins: tuple[str, ...] = option((), help="Folders with additional methods and tasks.")
     retention: tuple[str, ...] = option(
-        (), help="Evaluate forgetting on these sets; without a value, on all that are available.", bare="all"
+        (), help="Measure forgetting on these benchmarks (no value: all available).", bare="all"
     )
-    retention_limit: int = option(100, help="Rows per retention set, at even distances; 0 for all.", minimum=0)
+    retention_limit: int = option(100, help="Rows per retention benchmark, evenly spaced; 0 for all.", minimum=0)
     confirm_run_unsafe_code: bool = option(False, help="Allow tasks that run model-written code (in the sandbox).")
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -173,7 +173,7 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         if key not in known:
             raise unknown_name(f"key in {name}", shown(key), known)
         if key in out:
-            raise UsageError(f"{name}: '{key}' is there twice, once written with a dash.")
+            raise UsageError(f"{name}: '{key}' is given twice, once written with a dash.")
         if key in ("training", "engine", "method_options"):
             if not isinstance(value, Mapping):
                 raise UsageError(f"{name}: '{key}' must be a mapping of names to values.")
@@ -252,7 +252,7 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
         if not chosen:
             raise UsageError(f"--{name}: at least one is needed.")
         if len(set(chosen)) != len(chosen):
-            raise UsageError(f"--{name}: '{','.join(map(str, chosen))}' names one twice.")
+            raise UsageError(f"--{name}: '{','.join(map(str, chosen))}' contains a duplicate.")
     return spec
 
 
@@ -290,7 +290,7 @@ def split_commas(text: str) -> list[str]:
     try:
         return [part.strip() for part in lexer if part.strip()]
     except ValueError:
-        raise UsageError(f"'{shown(text)}' has a double quote that is not closed.") from None
+        raise UsageError(f"'{shown(text)}' has an unclosed double quote.") from None
 
 
 def split_arm(text: str) -> list[str]:
@@ -319,7 +319,7 @@ def parse_arm(text: str) -> tuple[str, dict[str, str], dict[str, str]]:
         chosen = training if section else own
         option_name = new_name(section, option_name)
         if option_name in chosen:
-            raise UsageError(f"--method {shown(text)}: the option '{key}' is there twice; keep one.")
+            raise UsageError(f"--method {shown(text)}: the option '{key}' is given twice; keep one.")
         chosen[option_name] = value
     return name, own, training
 
@@ -400,7 +400,7 @@ def arm_training(spec: RunSpec, plugin: Plugin[type[Method]], own: Mapping[str, 
             card = with_new_names("training", plugin.item.card, "the card")
             build_options(TrainingConfig, card, "training option", "training.")
         except UsageError as error:
-            raise PluginError(f"{plugin.path}: the card of method '{plugin.name}' is wrong: {error}") from None
+            raise PluginError(f"{plugin.path}: the card of method '{plugin.name}' is invalid: {error}") from None
         open_keys = {key for key in values.keys() - set(spec.training_given) if values[key] == standard[key]}
         values |= {key: value for key, value in card.items() if key in open_keys}
     return build_options(TrainingConfig, values | dict(own), "training option", "training.")

@@ -15,20 +15,18 @@ class TrainingConfig:
     epochs: float = option(2.0, help="Passes over the training examples.", minimum=0.01, maximum=1000)
     batch_size: int = option(8, help="Examples per optimiser step.", minimum=1, maximum=65536)
     microbatch_tokens: int = option(
-        1024, help="Tokens per forward pass; a batch is cut into packs of at most this size.", minimum=16
+        1024, help="Tokens per forward pass; a batch is split into packs of at most this size.", minimum=16
     )
     max_length: int = option(
-        0, help="Tokens of prompt and target beyond which a target is cut; 0 for the model's context.", minimum=0
+        0, help="Tokens of prompt and target; longer targets are truncated; 0 for the model's context.", minimum=0
     )
     lr: float = option(2e-4, help="Peak learning rate.", minimum=0.0, maximum=10.0)
     schedule: str = option("cosine", help="Learning-rate schedule.", choices=("cosine", "linear", "constant"))
     warmup: float = option(
-        0.05, help="Share of the steps spent warming up; above 1, their number.", minimum=0.0, maximum=1e9
+        0.05, help="Fraction of the steps used for warm-up; above 1, a number of steps.", minimum=0.0, maximum=1e9
     )
     weight_decay: float = option(0.0, help="AdamW weight decay.", minimum=0.0, maximum=10.0)
-    grad_clip: float = option(
-        1.0, help="Largest gradient norm; 0 switches clipping off.", minimum=0.0, maximum=math.inf
-    )
+    grad_clip: float = option(1.0, help="Maximum gradient norm; 0 disables clipping.", minimum=0.0, maximum=math.inf)
     adam_beta1: float = option(0.9, help="AdamW beta 1.", minimum=0.0, maximum=1.0)
     adam_beta2: float = option(0.999, help="AdamW beta 2.", minimum=0.0, maximum=1.0)
     lora_rank: int = option(16, help="LoRA rank; 0 trains all weights.", minimum=0, maximum=4096)
@@ -37,18 +35,18 @@ class TrainingConfig:
     lora_targets: str = option("all-linear", help="'all-linear' or module names, comma-separated.")
     rslora: bool = option(False, help="Scale by alpha / sqrt(rank) (rsLoRA).")
     dora: bool = option(False, help="Weight-decomposed LoRA (DoRA).")
-    qlora: bool = option(False, help="Train on a base held in 4 bits (QLoRA; needs the extra [qlora]).")
+    qlora: bool = option(False, help="Train on a base quantised to 4 bits (QLoRA; needs the extra [qlora]).")
     gradient_checkpointing: bool = option(False, help="Recompute activations to save memory.")
-    checkpoint_steps: int = option(20, help="Optimiser steps between two checkpoints; 0 for none.", minimum=0)
+    checkpoint_steps: int = option(20, help="Optimiser steps between checkpoints; 0 for no checkpoints.", minimum=0)
     keep_checkpoints: int = option(1, help="Checkpoints kept on disk.", minimum=1)
     early_stop_patience: int = option(
         0,
-        help="Stop after this many held-out losses without a gain and keep the best adapter; 0 never stops.",
+        help="Stop after this many held-out losses without improvement and keep the best adapter; 0 disables it.",
         minimum=0,
     )
-    early_stop_steps: int = option(0, help="Steps between two held-out losses; 0 for one an epoch.", minimum=0)
+    early_stop_steps: int = option(0, help="Steps between held-out losses; 0 for once per epoch.", minimum=0)
     held_out: float = option(
-        0.1, help="Share of the training examples held out where early stopping is on.", minimum=0.0, maximum=0.9
+        0.1, help="Fraction of the training examples held out for early stopping.", minimum=0.0, maximum=0.9
     )
     max_loss: float = option(50.0, help="A loss above this stops the run as diverged.", minimum=0.0, maximum=math.inf)
 

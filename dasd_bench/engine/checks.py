@@ -44,7 +44,7 @@ def check_targets(
     for request in requests:
         size = len(request.target_ids)
         if size == 0:
-            raise EngineError(f"The target of {request.name} is empty; there is nothing to score.")
+            raise EngineError(f"The target of {request.name} is empty; score at least one token.")
         _check(request.name, request.prompt_ids, size, size - 1, context_length, vocab_size)
         _check_known(f"target of {request.name}", request.target_ids, vocab_size)
     return requests
@@ -55,8 +55,8 @@ def _check_known(what: str, ids: Sequence[int], vocab_size: int | None) -> None:
     if vocab_size is not None and len(ids) and not 0 <= min(ids) <= max(ids) < vocab_size:
         token = next(token for token in ids if not 0 <= token < vocab_size)
         raise EngineError(
-            f"The {what} has token {token}, for which the model has no embedding (it has {vocab_size}); take the text "
-            "of that token out, or the tokenizer that belongs to the model."
+            f"The {what} has token {token}, for which the model has no embedding (it has {vocab_size}); remove the "
+            "text of that token, or use the model's own tokenizer."
         )
 
 
@@ -64,7 +64,7 @@ def _check(
     name: str, ids: Sequence[int], new_tokens: int, room: int, context_length: int | None, vocab_size: int | None
 ) -> None:
     if len(ids) == 0:
-        raise EngineError(f"The prompt of {name} is empty; give it at least one token (the BOS token will do).")
+        raise EngineError(f"The prompt of {name} is empty; use at least one token (the BOS token, for instance).")
     _check_known(f"prompt of {name}", ids, vocab_size)
     if new_tokens < 1:
         raise EngineError(f"{name} asks for {new_tokens} new tokens; ask for at least 1.")
@@ -74,5 +74,5 @@ def _check(
             what += f" and its target {room + 1}"
         raise EngineError(
             f"{what}, but the model's context is {context_length}; "
-            "shorten it (fewer shots) or take a model with a longer context."
+            "shorten it (fewer shots) or use a model with a longer context."
         )

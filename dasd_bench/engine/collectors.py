@@ -20,7 +20,7 @@ class NotFiniteError(EngineError):
     def __init__(self, requests: Sequence[ScoreRequest], places: Sequence[tuple[int, int]], first: int) -> None:
         request, index = places[first]
         super().__init__(
-            f"The model gave logits that are not finite for {requests[request].name} at target token {index}; "
+            f"The model returned non-finite logits for {requests[request].name} at target token {index}; "
             "check its weights and dtype."
         )
         self.suspects = sorted({request for request, _ in places})

@@ -84,7 +84,7 @@ class Decoder(Generic[Result]):
                 if max_num_seqs == 1:
                     raise EngineError(
                         f"There is not enough memory to decode {requests[waiting[0]].name} alone; "
-                        "free memory, lower the number of new tokens or take a smaller model."
+                        "free memory, reduce the number of new tokens or use a smaller model."
                     ) from error
                 max_num_seqs = max(1, max_num_seqs // 2)
                 if self._fixed is not None:

@@ -45,8 +45,8 @@ def choose_path(runner: ModelRunner) -> None:
         half = len(tokens) // 2
         if not close(runner.hidden_plain(tokens[:half], None), wanted[1][:half]):
             raise EngineError(
-                f"{type(runner.causal).__name__} looks ahead in the text, so its predictions are no next-token "
-                "distributions; take a causal language model."
+                f"{type(runner.causal).__name__} attends to later tokens, so its predictions are not "
+                "next-token distributions; use a causal language model."
             )
         runner.cached = plain_continues(runner, parts, wanted, close)
 

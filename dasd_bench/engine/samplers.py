@@ -77,7 +77,7 @@ def fetch(columns: Sequence[Tensor], normaliser: Tensor, items: Sequence[Item]) 
     for item, value in zip(items, values[0], strict=True):
         if not math.isfinite(value):
             raise EngineError(
-                f"The model gave logits that are not finite for {item.request.name} at new token {len(item.tokens)}; "
+                f"The model returned non-finite logits for {item.request.name} at new token {len(item.tokens)}; "
                 "check its weights and dtype."
             )
     return values[1:]

@@ -61,9 +61,7 @@ class VllmEngine:
         try:
             import vllm
         except ModuleNotFoundError as error:
-            raise EngineError(
-                "vLLM is not installed: pip install 'dasd-bench[vllm]', or leave --engine at hf."
-            ) from error
+            raise EngineError("vLLM is not installed: pip install 'dasd-bench[vllm]', or use --engine hf.") from error
         self._vllm = vllm
         self._tokenizer = tokenizer
         self._max_num_seqs = max_num_seqs
@@ -259,4 +257,4 @@ class _Rows:
 
 def _finite(logp: Any, name: str) -> None:
     if not np.isfinite(np.asarray(logp, dtype=np.float64)).all():
-        raise EngineError(f"vLLM gave log-probabilities that are not finite for {name}; check the weights and dtype.")
+        raise EngineError(f"vLLM returned non-finite log-probabilities for {name}; check the weights and dtype.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DataError, PluginError, UsageError
 from dasd_bench.evaluation.items import make_records, task_metrics
 from dasd_bench.evaluation.records import EvalSettings, MemoryShards, ShardStore, TaskResult
-from dasd_bench.tasks import derive
+from dasd_bench.tasks import derive, plugin_calls
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.loading import load_rows, rows_sha256
 
@@ -70,7 +71,7 @@ def evaluate(
             label=f"evaluate {task.name}",
             chat=chat if settings.chat_template else None,
             truncate=settings.truncate,
-            on_texts=task.grade_ahead,
+            on_texts=functools.partial(plugin_calls.grade_ahead, task),
         )
         try:
             results = lm_eval.evaluate(
@@ -92,7 +93,7 @@ def evaluate(
     headline = f"{task.metric},{task.filter}"
     if headline not in metrics:
         raise PluginError(
-            f"Task '{task.name}': its YAML gives no '{task.metric}' under filter '{task.filter}'; it gives "
+            f"Task '{task.name}': its YAML has no metric '{task.metric}' under filter '{task.filter}'; it has "
             f"{', '.join(sorted(metrics))}."
         )
     return TaskResult(
@@ -189,7 +190,7 @@ def _refuse_own_shots(task: Task, built: Any, shots: int, seed: int) -> None:
         if any(_key(shot) == key for shot in built.sampler.sample(n=shots)):
             raise DataError(
                 f"Task '{task.name}': row {number} is drawn as its own shot (seed {seed}), which gives its answer "
-                "away; take it out of one of the splits, or use another number of shots."
+                "away; remove it from one of the splits, or use a different number of shots."
             )
     built.set_fewshot_seed(seed=seed)
 
@@ -204,7 +205,7 @@ def _explain_length(task: Task, built: Any, lm: Any, shots: int, settings: EvalS
     if shots == 0:
         return DataError(
             f"Task '{task.name}', row {error.doc_id + 1}: its prompt has {error.tokens} tokens and {error.room} fit "
-            "the model's context; leave the row out or use a model with a longer context."
+            "the model's context; remove the row or use a model with a longer context."
         )
 
     def longest(k: int) -> int:
@@ -230,7 +231,7 @@ def _explain_length(task: Task, built: Any, lm: Any, shots: int, settings: EvalS
     if low == 0 and longest(0) > error.room:
         return DataError(
             f"Task '{task.name}': with {shots} shots a prompt has {error.tokens} tokens, and {error.room} fit the "
-            "model's context; without shots one is too long, too: use a model with a longer context."
+            "model's context; even without shots one is too long; use a model with a longer context."
         )
     return UsageError(
         f"Task '{task.name}': with {shots} shots a prompt has {error.tokens} tokens, and {error.room} fit the model's "
@@ -242,7 +243,7 @@ def _note(task: Task, shots: int, settings: EvalSettings, truncated: int) -> str
     origin = f"stock lm-eval task {task.stock}" if task.stock else f"own task, version {task.version}"
     parts = [origin, f"{shots}-shot", "chat template" if settings.chat_template else "no chat template"]
     if truncated:
-        parts.append(f"{truncated} prompts cut on the left")
+        parts.append(f"{truncated} prompts truncated on the left")
     return ", ".join(parts)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from dasd_bench.evaluation.confidence import choice_confidence
 from dasd_bench.results.samples import Sample
+from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.grading import declares_answer, letters_shown
 from dasd_bench.types import Example, Reason
@@ -37,7 +38,7 @@ def make_records(
             for metric in sample["metrics"]
             if isinstance(sample[metric], (int, float))
         }
-        example = task.example(rows[doc_id], "test", doc_id)
+        example = plugin_calls.example(task, rows[doc_id], "test", doc_id)
         count = len(next(iter(filters.values()))["arguments"])
         mine = [answers[(doc_id, i)] for i in range(count)]
         headline = filters.get(task.filter) or next(iter(filters.values()))
@@ -80,7 +81,7 @@ def _text_record(
     answer = answers[0]
     filtered = sample["filtered_resps"][0]
     # A task without an extracting filter hands the whole text to its metric: its grader says what the answer is.
-    verdict = task.grade_scored(example, completion) if task.filter == "none" else None
+    verdict = plugin_calls.grade_scored(task, example, completion) if task.filter == "none" else None
     extracted = str(filtered) if verdict is None else verdict.extracted
     if extracted is not None and (extracted == INVALID or not extracted.strip()):
         extracted = None

@@ -43,7 +43,7 @@ class PromptTooLongError(EngineError):
     """A prompt with its continuation or generation budget exceeds the context."""
 
     def __init__(self, doc_id: int, tokens: int, room: int) -> None:
-        super().__init__(f"Item {doc_id} needs a prompt of {tokens} tokens where {room} fit.")
+        super().__init__(f"Item {doc_id} needs a prompt of {tokens} tokens, but {room} fit.")
         self.doc_id, self.tokens, self.room = doc_id, tokens, room
 
 
@@ -239,7 +239,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         for (_, context, target), doc_id in zip(requests, doc_ids, strict=True):
             if not target or len(target) > self.max_length:
                 raise EngineError(
-                    f"{self.label} item {doc_id}: a continuation of {len(target)} tokens is not scorable."
+                    f"{self.label} item {doc_id}: a continuation of {len(target)} tokens cannot be scored."
                 )
             if len(context) + len(target) > self.max_length + 1:
                 self._too_long(doc_id, len(context), self.max_length + 1 - len(target))

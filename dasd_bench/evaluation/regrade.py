@@ -13,7 +13,7 @@ from dasd_bench.errors import DataError
 from dasd_bench.evaluation.evaluator import quiet
 from dasd_bench.evaluation.items import make_records, task_metrics
 from dasd_bench.results.samples import Sample
-from dasd_bench.tasks import derive
+from dasd_bench.tasks import derive, plugin_calls
 from dasd_bench.tasks.base import Row, Task
 
 
@@ -43,7 +43,7 @@ class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
                 "seconds": record.seconds,
                 "confidence": record.confidence,
             }
-        self.task.grade_ahead([request.doc for request in requests], texts)
+        plugin_calls.grade_ahead(self.task, [request.doc for request in requests], texts)
         return texts
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -65,7 +65,7 @@ class Replay(LM):  # type: ignore[misc]  # lm-eval has no types
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Whole texts leave nothing that could be graded again. Raises :class:`DataError`."""
         raise DataError(
-            f"Task '{self.task.name}' scores whole texts, which records do not hold; repeat the run to score it again."
+            f"Task '{self.task.name}' scores whole texts, which the records lack; repeat the run to score it again."
         )
 
 
@@ -107,5 +107,5 @@ def regrade(task: Task, rows: Sequence[Row], records: Sequence[Sample]) -> Grade
 
 def _with_prompt(new: Sample, old: Sample) -> Sample:
     if new.id != old.id:
-        raise DataError(f"The record of {old.id} stands where the data has {new.id}; the data has changed.")
+        raise DataError(f"The record of {old.id} is at the position of {new.id}; the data has changed.")
     return replace(new, prompt=old.prompt, seconds=old.seconds)

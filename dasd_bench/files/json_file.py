@@ -40,7 +40,7 @@ def parse(text: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             half = str(error.object)[error.start]
-            raise ValueError(f"'\\u{ord(half):04x}' is half of a surrogate pair and no character") from None
+            raise ValueError(f"'\\u{ord(half):04x}' is half of a surrogate pair, not a character") from None
     return value
 
 

@@ -53,7 +53,7 @@ def numbered_rows(
     except FileNotFoundError:
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
-        raise error(f"{path} is damaged: it cannot be unpacked ({fault}){advice}.") from None
+        raise error(f"{path} is damaged: it cannot be decompressed ({fault}){advice}.") from None
     except (OSError, ValueError) as fault:
         raise error(f"{shown(path)} cannot be read ({reason_of(fault)}){advice}.") from None
 
@@ -116,7 +116,7 @@ def _lines(lines: Iterable[bytes], path: Path, error: type[DasdError], advice: s
                 yield line
         except EOFError as fault:
             # The library takes an EOFError for the end of the rows: those behind the cut would be lost in silence.
-            raise error(f"{path} is damaged: it cannot be unpacked ({fault}){advice}.") from None
+            raise error(f"{path} is damaged: it cannot be decompressed ({fault}){advice}.") from None
 
     reader = jsonlines.Reader(counted(), loads=parse)
     try:

@@ -82,7 +82,7 @@ def expand_user(text: str, option: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise UsageError(f"{option} {shown(text)}: no such user here; write the path in full.") from None
+        raise UsageError(f"{option} {shown(text)}: there is no such user; write the full path.") from None
 
 
 def shown(value: object, width: int = 80) -> str:

@@ -25,7 +25,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else None
             if name is not None and name != "<<" and name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{name}' is there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{name}' occurs twice", key.start_mark)
             seen.add(name)
         made: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return made
@@ -72,7 +72,7 @@ def _check(value: Any, where: str, error: type[DasdError], depth: int, left: lis
     if left[0] < 0:
         raise error(f"{where}: more than {NODES} values.")
     if isinstance(value, (dict, list)) and depth == 0:
-        raise error(f"{where}: nested deeper than {DEPTH} levels, or a value that holds itself.")
+        raise error(f"{where}: nested deeper than {DEPTH} levels, or a value that contains itself.")
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
@@ -84,6 +84,6 @@ def _check(value: Any, where: str, error: type[DasdError], depth: int, left: lis
             _check(inner, where, error, depth - 1, left)
     elif isinstance(value, str):
         if not value.isprintable() and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-            raise error(f"{where}: the text '{shown(value)}' has a character that no name can have.")
+            raise error(f"{where}: the text '{shown(value)}' contains a character that is not allowed in a name.")
     elif not isinstance(value, (int, float, bool, type(None))):
-        raise error(f"{where}: {shown(value)} is {kind_of(value)}; put it in quotes if text is meant.")
+        raise error(f"{where}: {shown(value)} is {kind_of(value)}; put it in quotes if it is text.")

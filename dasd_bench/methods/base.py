@@ -132,7 +132,7 @@ def keep_option(default: str = "end") -> Any:
     """The option every selector has: which tokens it may neither replace nor mask."""
     return option(
         default,
-        help="Tokens never replaced nor masked: none, end (the end-of-turn token), end+format (answer markers too).",
+        help="Tokens never replaced or masked: none, end (the end-of-turn token), end+format (also answer markers).",
         choices=KEEP_CHOICES,
     )
 

@@ -62,7 +62,7 @@ def call(doing: str, path: Path, function: Callable[..., T], *args: Any) -> T:
                 raise KeyboardInterrupt from None
             if isinstance(error, (DasdError, EngineError)):
                 raise
-            raise PluginError(f"{_place(error, path)}: {doing} {_told(error)}.") from error
+            raise PluginError(f"{place(error, path)}: {doing} {_told(error)}.") from error
     if person.interrupted:
         raise KeyboardInterrupt
     return result
@@ -93,7 +93,7 @@ class _Interrupts:
             signal.signal(number, handler)
 
 
-def _place(error: BaseException, path: Path) -> str:
+def place(error: BaseException, path: Path) -> str:
     """``file:line`` of the innermost frame in the plugin's folder, or of a syntax error there; else the file alone."""
     if isinstance(error, SyntaxError) and error.filename is not None and error.lineno is not None:
         return f"{error.filename}:{error.lineno}"
@@ -113,7 +113,7 @@ def _told(error: BaseException) -> str:
     return f"raised {type(error).__name__}{': ' if text else ''}{text.rstrip('.')}"
 
 
-def file_of(plugin: Method | Rule | type) -> Path:
+def file_of(plugin: object) -> Path:
     """The file that defines the class, or the object's class."""
     kind = plugin if isinstance(plugin, type) else type(plugin)
     return Path(str(sys.modules[kind.__module__].__file__))
@@ -153,7 +153,8 @@ def targets(method: Method, examples: Sequence[Example], context: MethodContext,
         if not isinstance(target, Target):
             raise _refuse(method, "make_targets", f"must return a list of Target, but one item is {_kind(target)}")
         if target.example_id not in known:
-            raise _refuse(method, "make_targets", f"gave a target for '{target.example_id}', which is no example's id")
+            wrong = f"returned a target for '{target.example_id}', which is not the id of an example"
+            raise _refuse(method, "make_targets", wrong)
         made.append(_checked(method, target, vocabulary))
     return made
 
@@ -161,17 +162,17 @@ def targets(method: Method, examples: Sequence[Example], context: MethodContext,
 def _checked(method: Method, target: Target, vocabulary: int) -> Target:
     def integers(name: str, largest: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         value = getattr(target, name)
-        where = f"gave a target for '{target.example_id}' whose {name}"
+        where = f"returned a target for '{target.example_id}' whose {name}"
         if not isinstance(value, np.ndarray) or value.ndim != 1 or not np.issubdtype(value.dtype, np.integer):
             raise _refuse(method, "make_targets", f"{where} must be an array of integers [T], not {_kind(value)}")
         if not len(value) or (name != "token_ids" and len(value) != len(target.token_ids)):
             wanted = "is empty" if name == "token_ids" else f"has {len(value)} items for {len(target.token_ids)} tokens"
             raise _refuse(method, "make_targets", f"{where} {wanted}")
         if int(value.min()) < 0 or int(value.max()) > largest:
-            raise _refuse(method, "make_targets", f"{where} holds a value outside 0 to {largest}")
+            raise _refuse(method, "make_targets", f"{where} contains a value outside 0 to {largest}")
         return value.astype(dtype)
 
-    where = f"gave a target for '{target.example_id}' whose"
+    where = f"returned a target for '{target.example_id}' whose"
     for name, kind in (("text", str), ("reason", str), ("accepted", (bool, np.bool_)), ("notes", dict)):
         if not isinstance(getattr(target, name), kind):
             raise _refuse(method, "make_targets", f"{where} {name} is {_kind(getattr(target, name))}")
@@ -211,7 +212,7 @@ def weights(method: Method, scored: ScoredTarget) -> Floats:
             made = np.array(given, dtype=np.float32)
         if np.isfinite(made).all() and (made >= 0).all():
             return made
-        wrong = f"must return finite weights of at least 0; the least is {made.min()}, the largest {made.max()}"
+        wrong = f"must return finite weights of at least 0; the minimum is {made.min()}, the maximum {made.max()}"
     raise _refuse(method, "select", f"{wrong} (example {scored.target.example_id})")
 
 
@@ -283,7 +284,7 @@ def online_rule(method: Method) -> Callable[[LiveTokens], Tensor]:
         made = given.detach().to(device=live.static.device, dtype=live.static.dtype)
         # A logp that is not finite is reported as divergence by the trainer: no fault of the rule's.
         if bool(((~torch.isfinite(made) | (made < 0)) & torch.isfinite(live.logp)).any()):
-            raise _refuse(method, "online_weights", "gave a weight that is negative or not finite; clip it there")
+            raise _refuse(method, "online_weights", "returned a weight that is negative or not finite; clip it")
         return made
 
     return rule
@@ -303,7 +304,7 @@ def token_loss(method: Method) -> Callable[[LiveLogits], Tensor]:
         if given.shape != live.labels.shape or given.is_complex():
             raise _refuse(method, "token_loss", f"{wanted} one of {given.dtype} with shape {tuple(given.shape)}")
         if not given.requires_grad:
-            raise _refuse(method, "token_loss", "gave losses without gradient; compute them from live.logits")
+            raise _refuse(method, "token_loss", "returned losses without gradient; compute them from live.logits")
         return given
 
     return loss
@@ -356,7 +357,7 @@ def step_rule(rule: Rule) -> StepRule:
             if bad[0]:
                 raise PluginError(f"{name} chose a token outside 0 to {vocabulary - 1}.")
             if bad[1]:
-                raise PluginError(f"{name} gave an origin that is neither Origin.CANDIDATE nor Origin.BASE.")
+                raise PluginError(f"{name} returned an origin that is neither Origin.CANDIDATE nor Origin.BASE.")
             device = step.base_token.device
             return Choice(given.token.to(device), given.origin.to(device))
 

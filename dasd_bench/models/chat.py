@@ -68,7 +68,7 @@ class ChatTemplate:
         if mode == "auto":
             self.form, self.end_token_id = find_form(tokenizer, self._apply, self.adds_bos)
         elif tokenizer.eos_token_id is None:
-            raise ModelError("The tokenizer has no end-of-sequence token, which ends an answer; set its eos_token.")
+            raise ModelError("The tokenizer has no end-of-sequence token to end an answer with; set its eos_token.")
         else:
             self.end_token_id = int(tokenizer.eos_token_id)
         self.supports_system = mode != "auto" or self._keeps_system()
@@ -155,7 +155,7 @@ class ChatTemplate:
         except Exception as error:  # a template is a program by the model's author and can raise anything
             roles = ", ".join(message.role for message in messages)
             reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-            raise ModelError(f"The model's chat template refuses a chat of the turns {roles}: {reason}.") from error
+            raise ModelError(f"The model's chat template rejects a chat with the turns {roles}: {reason}.") from error
         return text
 
     def _render_plain(self, messages: Sequence[Message], add_generation_prompt: bool, continue_final: bool) -> str:
@@ -199,8 +199,8 @@ def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
     if not template:
         name = getattr(tokenizer, "name_or_path", "") or "this model"
         raise ModelError(
-            f"The tokenizer of '{name}' has no chat template, as base models do: pass --chat-template plain, or use "
-            "the instruct model."
+            f"The tokenizer of '{name}' has no chat template, as is usual for base models: "
+            "pass --chat-template plain, or use the instruct model."
         )
     return _without_clock(str(template))
 

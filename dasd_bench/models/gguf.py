@@ -49,9 +49,9 @@ def read_gguf_facts(path: Path) -> dict[str, Any]:
             if field.types and field.types[0] != gguf.GGUFValueType.ARRAY
         }
     except (OSError, ValueError, IndexError, KeyError) as error:
-        raise ModelError(f"'{path}' is not a readable GGUF file; fetch or copy it again.") from error
+        raise ModelError(f"'{path}' is not a readable GGUF file; download or copy it again.") from error
     if not reader.tensors:
-        raise ModelError(f"'{path}' holds no weights.")
+        raise ModelError(f"'{path}' contains no weights.")
     return facts
 
 
@@ -129,6 +129,6 @@ def _restore_pre_tokenizer(tokenizer: Any, name: str, path: Path, console: Conso
     state = json.loads(backend.to_str())["pre_tokenizer"]
     if state.get("type") == "ByteLevel" and state.get("use_regex"):
         console.warn(
-            f"The tokenizer of '{path.name}' splits text by the rule '{name}', which is not known here: the plain "
-            "GPT-2 rule stands in, and some texts become other tokens than the model was trained on."
+            f"The tokenizer of '{path.name}' splits text by the rule '{name}', which is unknown, so the plain GPT-2 "
+            "rule is used; some texts become other tokens than the model was trained on."
         )

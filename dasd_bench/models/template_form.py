@@ -33,7 +33,7 @@ _PART_ROLES: tuple[frozenset[str], ...] = (
     frozenset({"user"}),
     frozenset({"assistant"}),
 )
-_REMEDY = "use --chat-template plain, or mend the template"
+_REMEDY = "use --chat-template plain, or correct the template"
 
 Render = Callable[[Sequence[Message], bool, "TemplateForm", dict[str, Any]], str]
 """Messages, add_generation_prompt, form and further template arguments to text."""
@@ -128,7 +128,7 @@ class _Probe:
             if at < 0:
                 raise ModelError(f"The model's chat template drops or changes the text of {what}; {_REMEDY}.")
             if text[:at].endswith(("'text': '", '"text": "', "'text': \"")):
-                raise ModelError(f"The model's chat template prints the parts of {what} as they are; {_REMEDY}.")
+                raise ModelError(f"The model's chat template prints the parts of {what} verbatim; {_REMEDY}.")
             at += len(content)
 
     def _check_bos(self, question: Message, adds_bos: bool) -> None:
@@ -146,7 +146,7 @@ class _Probe:
         too_many = written + added > 1 if adds_bos else written - spelled > 1
         if too_many or has_two_bos(tokenizer, ids):
             raise ModelError(
-                f"The model's chat template begins with two '{bos}' tokens, or writes one where the tokenizer has put "
+                f"The model's chat template begins with two '{bos}' tokens, or writes one although the tokenizer adds "
                 f"its own; {_REMEDY}."
             )
 
@@ -161,7 +161,7 @@ class _Probe:
             return ids[0]
         follows = f"'{closing[:20].strip()}'" if closing.strip() else "nothing"
         raise ModelError(
-            f"The model's chat template writes {follows} after an answer, which is no single special token of the "
+            f"The model's chat template writes {follows} after an answer, which is not a single special token of the "
             f"tokenizer, so no end token can be trained; {_REMEDY}."
         )
 

@@ -72,7 +72,7 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     if row is not None and row not in {arm.label for arm in arms}:
         raise unknown_name("row", row, [arm.label for arm in arms])
     found = [
-        Adapter(arm, one, source.path / "arms" / arm.directory / f"seed{one.seed}" / "adapter")
+        Adapter(arm, one, source.directory.arm(arm.directory, one.seed).adapter)
         for arm in arms
         for one in arm.seeds
         if row in (None, arm.label) and seed in (None, one.seed)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from statistics import fmean, stdev
 
+import numpy as np
+
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError, did_you_mean
 from dasd_bench.methods.base import BASE
@@ -16,7 +18,6 @@ from dasd_bench.reporting.format import bracket, count, number, percent, score
 from dasd_bench.reporting.notes import declared_notes, note_column, note_help, note_text, note_values, remarks
 from dasd_bench.reporting.scores import PARTIAL_MARK, baseline_entry, run_warnings
 from dasd_bench.reporting.table import EMPTY, Cell, Column, Note, Row, Table, ranked
-from dasd_bench.results.quartiles import quartiles
 from dasd_bench.results.schema import RunResults, StageTime, TargetStats, TaskInfo, TaskScore
 from dasd_bench.stats.intervals import bootstrap, wilson
 from dasd_bench.stats.multiple import holm, stars
@@ -240,6 +241,17 @@ def with_confidence(run: RunResults, task: str, scores: list[TaskScore]) -> list
         return []
     names = quartiles(base.confidence)
     return [replace(one, groups={CONFIDENCE: names}) for one in scores if one.item_hash == base.item_hash]
+
+
+QUARTILES = ("Q1 least sure", "Q2", "Q3", "Q4 surest")
+
+
+def quartiles(confidence: Sequence[float]) -> list[str]:
+    """The quartile of every item, of :data:`QUARTILES`; items of equal confidence share a quartile."""
+    if not confidence:
+        return []
+    cuts = np.quantile(confidence, [0.25, 0.5, 0.75])
+    return [QUARTILES[int(place)] for place in np.searchsorted(cuts, confidence, side="left")]
 
 
 def _by_seed(results: Sequence[RunResults]) -> Table:

@@ -15,7 +15,7 @@ from dasd_bench.reporting.render.terminal import renderables, terminal_text
 from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.scores import run_table
 from dasd_bench.reporting.table import MISSING, Cell, Column, Row, Table
-from dasd_bench.results.directory import RESULTS_FILE
+from dasd_bench.results.directory import RESULTS_FILE, RunDirectory
 from dasd_bench.results.runs import RunSummary, list_runs, load_run, manifest_lines, read_manifest
 from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import RunResults
@@ -75,7 +75,7 @@ def show_run(console: Console, run: Path) -> None:
 
 
 def _show_results(console: Console, run: Path, status: str) -> None:
-    if not (run / RESULTS_FILE).exists():
+    if not RunDirectory(run).results.exists():
         if status in ("finished", "partial"):
             console.result(f"This run is {status}, but its {RESULTS_FILE} is not here, so its tables cannot be made.")
             if (run / TABLES_FILE).is_file():

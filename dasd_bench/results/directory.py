@@ -103,6 +103,16 @@ class RunDirectory:
         return self.path / ".lock"
 
     @property
+    def tracking(self) -> Path:
+        """What trackers were sent, and the files of those that write into a folder."""
+        return self.path / "tracking"
+
+    @property
+    def plots(self) -> Path:
+        """Figures, where no other folder is asked for."""
+        return self.path / "plots"
+
+    @property
     def base(self) -> ModelDirectory:
         """The untrained model's folder."""
         return ModelDirectory(self.path / "base")

@@ -9,7 +9,7 @@ from typing import Any
 
 from dasd_bench.errors import DasdError, StoreError, UsageError, did_you_mean
 from dasd_bench.files.json_file import read_object
-from dasd_bench.results.directory import MANIFEST_FILE, MARKS, RESULTS_FILE, SPEC_FILE
+from dasd_bench.results.directory import MARKS, RESULTS_FILE, RunDirectory
 from dasd_bench.results.schema import RunResults
 
 MISSING = "–"
@@ -72,7 +72,7 @@ def newest_run(folder: Path) -> Path:
 
 def read_manifest(run: Path) -> dict[str, Any]:
     """``manifest.json``, or an empty dict for an unfinished run; raises :class:`StoreError` where it is damaged."""
-    path = run / MANIFEST_FILE
+    path = RunDirectory(run).manifest
     hint = "run the command again to rebuild it"
     try:
         found = read_object(path, hint=hint)
@@ -95,10 +95,11 @@ def load_run(run: Path) -> RunResults:
     :class:`StoreError` where the results are damaged, were never made, or were not copied with the rest.
     """
     manifest = read_manifest(run)
-    if manifest.get("status") in ("finished", "partial") and not (run / RESULTS_FILE).exists():
+    if manifest.get("status") in ("finished", "partial") and not RunDirectory(run).results.exists():
         raise StoreError(
             f"{run} has the manifest of a {manifest['status']} run but not its {RESULTS_FILE}, which tables are "
-            f"made from: copy that file from the original run, or repeat it with 'dasd-bench run -c {run / SPEC_FILE}'."
+            f"made from: copy that file from the original run, or repeat it with 'dasd-bench run -c "
+            f"{RunDirectory(run).spec}'."
         )
     results = RunResults.load(run)
     if manifest and manifest.get("status") != "finished":
@@ -121,7 +122,7 @@ def summarize(run: Path) -> RunSummary:
     try:
         manifest = read_manifest(run)
         created = str(manifest.get("created", ""))
-        if not (run / RESULTS_FILE).exists():
+        if not RunDirectory(run).results.exists():
             return RunSummary(run.name, run, str(manifest.get("status", "unfinished")), created=created)
         results = load_run(run)
     except DasdError as err:

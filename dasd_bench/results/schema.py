@@ -16,7 +16,7 @@ from typing import Any
 from dasd_bench.errors import StoreError
 from dasd_bench.files.json_file import parse
 from dasd_bench.files.text import read_text
-from dasd_bench.results.directory import RESULTS_FILE
+from dasd_bench.results.directory import RESULTS_FILE, RunDirectory
 from dasd_bench.results.json_codec import DecodeError, decode, dumps
 from dasd_bench.results.upgrade import upgraded
 from dasd_bench.store.atomic import write_text
@@ -367,14 +367,14 @@ class RunResults:
 
     def save(self, run_dir: Path) -> Path:
         """Writes ``results.json`` into ``run_dir`` atomically and gives its path."""
-        path = run_dir / RESULTS_FILE
+        path = RunDirectory(run_dir).results
         write_text(path, self.to_json())
         return path
 
     @staticmethod
     def load(run_dir: Path) -> RunResults:
         """Reads ``run_dir/results.json``; raises :class:`StoreError` where there is none."""
-        path = run_dir / RESULTS_FILE
+        path = RunDirectory(run_dir).results
         try:
             text = read_text(path, StoreError)
         except FileNotFoundError:

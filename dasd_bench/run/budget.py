@@ -11,9 +11,9 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.results.schema import Arm, TrainSummary
 from dasd_bench.run.context import RunContext
 
-EQUAL = "budget equal: same adapter, examples, steps and schedule"
+EQUAL = "budget equal: the same adapter settings, examples, steps and schedule"
 CARD = "budget card: each method as its authors trained it, so budgets differ"
-TUNED = "each method with settings of its own"
+TUNED = "each arm with its own settings"
 
 
 def training_line(training: TrainingConfig, dtype: str) -> str:
@@ -24,7 +24,7 @@ def training_line(training: TrainingConfig, dtype: str) -> str:
         "all weights" if t.lora_rank == 0 else f"{kind} r={t.lora_rank} alpha={t.lora_alpha:g} on {t.lora_targets}"
     )
     base = " on a 4-bit base" if t.qlora else ""
-    stop = f", early stop after {t.early_stop_patience} rounds without gain" if t.early_stop_patience else ""
+    stop = f", early stop after {t.early_stop_patience} rounds without improvement" if t.early_stop_patience else ""
     return f"{adapter}{base}, lr {t.lr:g} {t.schedule}, batch {t.batch_size}, {t.epochs:g} epochs{stop}, {dtype}"
 
 

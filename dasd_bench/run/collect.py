@@ -15,8 +15,8 @@ from dasd_bench.methods.base import Method
 from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import Arm, ReferenceNll, SeedArm, TaskScore
 from dasd_bench.results.target_stats import target_stats
+from dasd_bench.results.targets_file import piece_text
 from dasd_bench.results.token_classes import TokenClasses
-from dasd_bench.run.artifacts import piece_text
 from dasd_bench.run.graph import ArmStages, ModelStages
 from dasd_bench.run.prompts import Prompts
 

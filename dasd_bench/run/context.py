@@ -92,7 +92,7 @@ class RunContext:
         """How adapters are applied, for the manifest."""
         if self.merges_adapters:
             return f"merged into the weights ({self.dtype})"
-        return "beside the weights, base and adapter added in one rounding"
+        return "kept separate; base and adapter added in one rounding"
 
     def engine(self, adapter: Path | None = None) -> InferenceEngine:
         """The engine on the base (``adapter`` None) or on the base with that adapter; loaded once in a row."""

@@ -20,6 +20,7 @@ from dasd_bench.tasks import derive
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows, rows_sha256
 from dasd_bench.tasks.overlap import Overlap, overlap
+from dasd_bench.tasks.plugin_calls import contained
 from dasd_bench.types import Example
 
 
@@ -57,8 +58,7 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
         task = plugin.item
         if task.unsafe_code and not spec.confirm_run_unsafe_code:
             raise UsageError(
-                f"Task '{name}' runs code that the model writes; it runs in the sandbox, "
-                "and only with --confirm-run-unsafe-code."
+                f"Task '{name}' executes model-written code in the sandbox; allow it with --confirm-run-unsafe-code."
             )
         train: list[Example] = []
         test: list[Example] = []
@@ -102,7 +102,7 @@ def report_overlap(data: Sequence[TaskData], console: Console) -> list[TaskData]
             console.warn(f"{one.name}: {sentence}")
     clean = [one.name for one in found if one.overlap and not one.overlap.sentence()]
     if clean:
-        console.say(f"[load] no test row is in the training rows, nor are 13 words of one: {', '.join(clean)}")
+        console.say(f"[load] no train/test overlap (exact or 13-gram): {', '.join(clean)}")
     return found
 
 
@@ -145,11 +145,11 @@ def retention_sets(spec: RunSpec, registry: Registry, trained: Sequence[str], co
         else:
             found.append(name)
     if absent:
-        console.say(f"[retention] left out: {', '.join(absent)}.")
+        console.say(f"[retention] skipped: {', '.join(absent)}.")
     for name in named:
         task = registry.task(name).item
         if task.data.folder in folders:
-            raise UsageError(f"--retention {name}: its data is trained on in this run; leave it out.")
+            raise UsageError(f"--retention {name}: this run trains on its data; omit it.")
         if (missing := lacking(task)) is not None:
             raise UsageError(f"--retention {name}: {missing}.")
     return [name for name in found if name not in spec.tasks]
@@ -160,7 +160,7 @@ def lacking(task: Task) -> str | None:
     packages = [package for package in task.packages if importlib.util.find_spec(package) is None]
     if packages:
         return f"needs {', '.join(packages)}: pip install 'dasd-bench[ifeval]'"
-    return task.lacking()
+    return contained(task, "lacking()", task.lacking)
 
 
 def unavailable(spec: RunSpec, task: Task) -> str | None:
@@ -192,7 +192,7 @@ def train_tasks(spec: RunSpec, registry: Registry) -> tuple[str, ...]:
     if spec.train_tasks:
         for name in spec.train_tasks:
             if "train" not in registry.task(name).item.data.splits:
-                raise UsageError(f"Task '{name}' has no train split; leave it out of --train-tasks.")
+                raise UsageError(f"Task '{name}' has no train split; omit it from --train-tasks.")
         return spec.train_tasks
     # A task evaluated with several numbers of shots (NAME, NAME@K) is trained on once.
     trainable = [name for name in spec.tasks if "train" in registry.task(name).item.data.splits]

@@ -101,7 +101,7 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
     tested = [one for one in data if one.test]
     held = held_out(context, tested) if context.spec.retention else None
     if held is not None and not held.prompts:
-        context.console.warn("No held-out prompt leaves room for an answer: drift is not measured.")
+        context.console.warn("No held-out prompt leaves room for an answer in the context, so drift is not measured.")
         held = None
     base = ModelStages()
     for one in tested:

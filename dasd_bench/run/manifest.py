@@ -14,7 +14,7 @@ import psutil
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import StoreError
 from dasd_bench.methods.base import has_token_loss
-from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE
+from dasd_bench.results.directory import RunDirectory
 from dasd_bench.results.schema import RunResults
 from dasd_bench.run.artifacts import command_line, environment
 from dasd_bench.run.budget import budget_name, shared_training
@@ -118,7 +118,7 @@ def write_manifest(
         "peak_memory_gib": round(peak_memory_gib(), 3),
         "environment": environment(),
     }
-    write_json(context.run_dir / MANIFEST_FILE, manifest)
+    write_json(context.directory.manifest, manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +146,14 @@ class Earlier:
 
     def put_back(self, run_dir: Path) -> None:
         """Writes both again as they were."""
-        write_bytes(run_dir / RESULTS_FILE, self.results)
-        write_bytes(run_dir / MANIFEST_FILE, self.manifest)
+        directory = RunDirectory(run_dir)
+        write_bytes(directory.results, self.results)
+        write_bytes(directory.manifest, self.manifest)
 
 
 def take_manifest(run_dir: Path) -> Earlier | None:
     """Takes the manifest away before work begins: killed from here on, the run is not taken for a finished one."""
-    manifest, results = run_dir / MANIFEST_FILE, run_dir / RESULTS_FILE
+    manifest, results = RunDirectory(run_dir).manifest, RunDirectory(run_dir).results
     whole = is_plain_file(manifest) and is_plain_file(results)
     earlier = Earlier(manifest.read_bytes(), results.read_bytes()) if whole else None
     # Links, folders and the like in the place of either go too.
@@ -167,7 +168,7 @@ def take_manifest(run_dir: Path) -> Earlier | None:
 def write_cancelled(context: RunContext) -> None:
     """The manifest of an interrupted run: ``cancelled``, so that no table takes it for a finished one."""
     write_json(
-        context.run_dir / MANIFEST_FILE,
+        context.directory.manifest,
         {"status": "cancelled", "created": _now(), "command": command_line(), "model": {"name": context.spec.model}},
     )
 
@@ -179,8 +180,8 @@ def interrupted_line(context: RunContext) -> str:
         done[stage.name] = done.get(stage.name, 0) + 1
     saved = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in done.items())
     return (
-        f"Interrupted. Saved: {saved or 'no whole stage yet'}; of the stage that was running, its finished requests or "
-        f"its last training checkpoint. Go on where it was: {command_line()}  (run directory: {context.run_dir})"
+        f"Interrupted. Saved: {saved or 'no complete stage yet'}; of the running stage, its finished requests or its "
+        f"last training checkpoint. Resume with: {command_line()}  (run directory: {context.run_dir})"
     )
 
 
@@ -196,5 +197,5 @@ def closing_lines(results: RunResults, run_dir: Path, seconds: float) -> list[st
         f"Stages: {computed} computed, {reused} reused from the store. "
         f"{format_seconds(seconds)} in all, peak memory {peak_memory_gib():.2f} GiB of "
         f"{psutil.virtual_memory().total / GIB:.0f} GiB.",
-        f"Results saved to {run_dir}  (table again: dasd-bench table {run_dir})",
+        f"Results saved to {run_dir}  (show the table: dasd-bench table {run_dir})",
     ]

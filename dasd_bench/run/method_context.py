@@ -25,6 +25,7 @@ from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.store import Entry, Row, stage_key
+from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.loading import examples_of, load_rows
 from dasd_bench.types import Bytes, Example, Floats, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 
@@ -263,7 +264,9 @@ class EngineMethodContext:
         for name in dict.fromkeys(example.task for example in examples):
             where = [index for index, example in enumerate(examples) if example.task == name]
             task = self._run.registry.task(name).item
-            graded = task.grade_all([examples[index] for index in where], [texts[index] for index in where])
+            graded = plugin_calls.grade_all(
+                task, [examples[index] for index in where], [texts[index] for index in where]
+            )
             verdicts.update(zip(where, graded, strict=True))
         return [verdicts[index] for index in range(len(examples))]
 
@@ -335,7 +338,7 @@ class EngineMethodContext:
         text = self._run.tokenizer.decode(ids[:-1].tolist(), skip_special_tokens=True)
         marks = np.zeros(len(ids), dtype=np.uint8)
         marks[-1] = Mark.END
-        spans = self._prompts.task(example).answer_spans(example, text)
+        spans = plugin_calls.answer_spans(self._prompts.task(example), example, text)
         if spans:
             ends = self._character_ends(ids[:-1])
             starts = [0, *ends[:-1]]
@@ -425,7 +428,7 @@ def rule_key(rule: Rule, source: str) -> list[object]:
     for field, value in fields.items():
         if not _plain(value):
             raise PluginError(
-                f"{name}: field '{field}' is a {type(value).__name__}; use numbers, texts, or tuples or sets of them."
+                f"{name}: field '{field}' is a {type(value).__name__}; use numbers, strings, or tuples or sets of them."
             )
     file = Path(str(sys.modules[kind.__module__].__file__))
     return [source, kind.__qualname__, source_hash(file), fields]

@@ -105,7 +105,7 @@ def plan_unfetched(spec: RunSpec) -> str:
     plan = plan_model(spec.model, offline=spec.offline)
     if plan.cached:
         return ""
-    return f"{plan.sentence()}; fetch it (dasd-bench models fetch {spec.model}) to see which stages are stored."
+    return f"{plan.sentence()}; download it (dasd-bench models fetch {spec.model}) to see which stages are stored."
 
 
 def build_context(
@@ -163,9 +163,9 @@ def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
         raise UsageError(f"--output {run_dir} is a file; name a folder.")
     if directory.spec.is_file():
         if read_file(directory.spec) != read_spec_text(to_yaml(spec)):
-            raise UsageError(f"{run_dir} holds a run with other settings; choose another folder with --output.")
+            raise UsageError(f"{run_dir} contains a run with other settings; choose another folder with --output.")
     elif run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
-        raise UsageError(f"--output {run_dir} is not empty and holds no run; name an empty or a new folder.")
+        raise UsageError(f"--output {run_dir} is not empty and contains no run; name an empty or a new folder.")
 
 
 def read_spec_text(text: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dasd_bench.errors import DataError, StoreError, UsageError, unknown_name
 from dasd_bench.evaluation.regrade import Graded, regrade
 from dasd_bench.methods.base import BASE
 from dasd_bench.registry import Registry
-from dasd_bench.results.directory import RESULTS_FILE, RunDirectory
+from dasd_bench.results.directory import RunDirectory
 from dasd_bench.results.runs import read_manifest
 from dasd_bench.results.samples import Sample, read_samples, write_samples
 from dasd_bench.results.schema import RunResults, TaskScore
@@ -74,7 +74,7 @@ def find_answers(run: Path) -> list[Answers]:
     for folder, seed, one in directory.arms():
         found += [Answers(one.samples(task), task, folder, seed) for task in one.evaluated()]
     if not found:
-        raise StoreError(f"{run} holds no completions; run its command again to make them.")
+        raise StoreError(f"{run} has no completions; rerun its command to generate them.")
     return found
 
 
@@ -100,7 +100,7 @@ def regrade_run(
     for name in tasks:
         if name not in known:
             raise unknown_name(f"task of run {run.name}", name, known)
-    results = RunResults.load(run) if (run / RESULTS_FILE).exists() else None
+    results = RunResults.load(run) if RunDirectory(run).results.exists() else None
     done = []
     for name in tasks or known:
         mine = [one for one in answers if one.task == name]
@@ -127,14 +127,14 @@ def rows_of_run(run: Path, spec: RunSpec, registry: Registry, name: str, allow_c
     """The rows that a task of a run was scored on, checked against the hash in its manifest."""
     task = registry.task(name).item
     if task.unsafe_code and not allow_code:
-        raise UsageError(f"Task '{name}' runs code that the model wrote: give --confirm-run-unsafe-code.")
+        raise UsageError(f"Task '{name}' executes model-written code; allow it with --confirm-run-unsafe-code.")
     loaded = test_rows_of(spec, task, retention=name not in spec.tasks)
     noted = [one for one in read_manifest(run).get("tasks", []) if one.get("name") == name]
     wanted = (noted[0].get("evaluation") or {}).get("rows_sha256") if noted else None
     if wanted is not None and wanted != loaded.sha256:
         raise DataError(
             f"The rows of '{name}' from {loaded.source} are not those that {run.name} was scored on; "
-            "give --data-dir the folder as it was."
+            "give --data-dir the original folder."
         )
     return loaded.rows
 
@@ -190,4 +190,4 @@ def _note(run: Path, done: Sequence[Regraded]) -> None:
             "changed": [asdict(change) for one in done for change in one.changes],
         }
     )
-    write_json(run / "manifest.json", manifest)
+    write_json(RunDirectory(run).manifest, manifest)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dasd_bench.config.spec import to_yaml
-from dasd_bench.errors import DasdError, PluginError, StoreError
+from dasd_bench.errors import DasdError, PluginError, StoreError, TaskError
 from dasd_bench.results.schema import Arm, RunResults, SeedArm
 from dasd_bench.run.artifacts import missing_files
 from dasd_bench.run.budget import train_summary
@@ -79,8 +79,8 @@ def check_owned(context: RunContext, owned: Callable[[], bool]) -> None:
         # What was written since lies in a folder of the same name: with this file the same command resumes there.
         write_text(directory.spec, to_yaml(context.spec))
     raise StoreError(
-        f"{context.run_dir} was removed or taken by another run while this one worked; what was computed is in the "
-        "store: run the same command again to have it all there."
+        f"{context.run_dir} was removed or taken over by another run during this run; the results are in the "
+        "store, so run the same command again to restore the directory."
     )
 
 
@@ -145,10 +145,12 @@ class _Execution:
         return results
 
     def _succeeds(self, arm: ArmStages, stages: Iterable[Stage[Any]]) -> bool:
-        """Runs stages of one arm; an error of the arm's own ends the arm and not the run."""
+        """Runs stages of one arm; an error of the arm's own ends the arm and not the run, a task's ends the run."""
         try:
             for stage in stages:
                 stage.run()
+        except TaskError:
+            raise
         except DasdError as error:
             self.failures.append(f"{arm.who}: {error}")
             self.context.console.warn(f"{arm.who} failed: {error}")
@@ -195,6 +197,6 @@ class _Execution:
         missing = missing_files(self.context.directory, self.results)
         if missing:
             raise StoreError(
-                f"{missing[0]} was removed while the run worked ({len(missing)} files are missing); what was computed "
-                "is in the store: run the same command again to have it all there."
+                f"{missing[0]} was removed during the run ({len(missing)} files are missing); the results "
+                "are in the store, so run the same command again to restore them."
             )

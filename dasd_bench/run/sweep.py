@@ -118,7 +118,7 @@ def parse_grid(items: Sequence[str]) -> list[Point]:
         if not sep or not dot or not key or not values:
             raise UsageError(f"--grid {item}: write NAME=VALUE,VALUE, for instance training.lr=5e-5,2e-4.")
         if section == "engine":
-            raise UsageError(f"--grid {item}: the engine's options do not change what is learned; use --set.")
+            raise UsageError(f"--grid {item}: engine options do not change training; use --set.")
         name = f"{section}.{new_name(section, key)}"
         if name in axes or len(set(values)) != len(values):
             raise UsageError(f"--grid {item}: named twice.")
@@ -147,7 +147,7 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
     check_axes(specs[0], points[0])
     labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
     if not labels:
-        raise UsageError("A sweep tunes methods, and 'base' is none; name one with --method.")
+        raise UsageError("A sweep tunes methods, and 'base' is not a method; name one with --method.")
     folder = options.output or sweep_folder(spec, points)
     surface = Surface(points, labels)
     data = load(specs[0], registry, console)
@@ -166,7 +166,7 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
             add_failure(surface)
         save_surface(folder / "sweep.json", one, surface, "partial")
     if all(cell.failed for cells in surface.cells.values() for cell in cells):
-        raise DasdError("No arm finished at any point of the grid; look at the warnings above.")
+        raise DasdError("No arm finished at any point of the grid; see the warnings above.")
     return surface
 
 
@@ -194,7 +194,7 @@ def check_axes(spec: RunSpec, point: Point) -> None:
             elif section == "method" and option in named:
                 stronger = f"{name}.{option} is set to {named[option]}"
             if stronger:
-                raise UsageError(f"--grid {key}: {stronger}, so the grid would not reach it; leave out one of the two.")
+                raise UsageError(f"--grid {key}: {stronger}, so the grid could not change it; remove one of the two.")
 
 
 def point_spec(spec: RunSpec, point: Point) -> RunSpec:
@@ -277,7 +277,7 @@ def save_surface(path: Path, spec: RunSpec, surface: Surface, status: str, comma
         {
             "schema": SCHEMA_VERSION,
             "status": status,
-            "selected_by": "mean score on validation rows, then lowest nll of the base's own right answers",
+            "selected_by": "mean score on validation rows, then lowest NLL of the base's own correct answers",
             "seeds": list(spec.seeds),
             "validation_rows": surface.rows,
             "base": surface.base,

@@ -19,6 +19,7 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError, unknown_name
 from dasd_bench.files.json_file import read_object
 from dasd_bench.results.curves import read_steps
+from dasd_bench.results.directory import RunDirectory
 from dasd_bench.results.schema import Arm, RunResults, SeedArm
 from dasd_bench.results.training_text import training_line, training_settings
 from dasd_bench.store.atomic import digest, write_json
@@ -70,10 +71,10 @@ def send(name: str, run_dir: Path, results: RunResults, arm: Arm, one: SeedArm) 
     TensorBoard and, unless ``MLFLOW_TRACKING_URI`` is set, MLflow write under ``run_dir/tracking``. Raises
     :class:`DasdError` where the tracker refuses.
     """
-    curve = _curve(run_dir / "arms" / arm.directory / f"seed{one.seed}" / "train" / "metrics.jsonl")
+    curve = _curve(RunDirectory(run_dir).arm(arm.directory, one.seed).metrics)
     final = summary(results, one)
     settings = configuration(results, arm, one)
-    sent_file = run_dir / "tracking" / f"{name}.json"
+    sent_file = RunDirectory(run_dir).tracking / f"{name}.json"
     sent: dict[str, str] = read_object(sent_file) if sent_file.is_file() else {}
     key, state = f"{arm.label}/seed{one.seed}", digest(curve, final, settings)
     if sent.get(key) == state:
@@ -102,7 +103,7 @@ def _tracker(name: str, run_dir: Path, title: str) -> Any:
     from accelerate.tracking import MLflowTracker, TensorBoardTracker, TrackioTracker, WandBTracker
 
     PartialState()
-    folder = run_dir.resolve() / "tracking"
+    folder = RunDirectory(run_dir.resolve()).tracking
     if name == "tensorboard":
         place = title.partition("/")[2]
         # Events of an earlier sending of this arm would be drawn as a second curve over the first.

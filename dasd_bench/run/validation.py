@@ -31,7 +31,7 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
     data_dir = data_folder(spec)
     left_out = [name for name in spec.tasks if name not in names]
     if left_out:
-        console.say(f"Not validated on, for want of a train split: {', '.join(left_out)}.")
+        console.say(f"Not used for validation, because they have no train split: {', '.join(left_out)}.")
     found = []
     for one in data:
         if not one.train:
@@ -54,7 +54,7 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
                 prompt_key=prompt_key(one.task, spec, data_dir, [loaded.rows[i] for i in chosen]),
             )
         )
-        where = "behind the training rows" if same else "taken out of the training rows"
+        where = "after the training rows" if same else "taken out of the training rows"
         console.say(f"[load] {one.name}: {len(test)} rows of the train split for validation, {where}")
     return found
 
@@ -71,8 +71,8 @@ def choose(every: list[Example], used: int, count: int, name: str) -> list[int]:
         return sorted(int(i) for i in rng.choice(behind, size=count, replace=False))
     if count >= used:
         raise UsageError(
-            f"Task '{name}': {count} validation rows cannot be taken from {len(every)} training rows of which {used} "
-            "are trained on; lower --validation or --train-limit."
+            f"Task '{name}': {count} validation rows cannot be taken from {len(every)} training rows, of which "
+            f"{used} are used for training; lower --validation or --train-limit."
         )
     order = [int(i) for i in rng.permutation(used)]
     times: dict[str, int] = {}
@@ -80,5 +80,8 @@ def choose(every: list[Example], used: int, count: int, name: str) -> list[int]:
         times[example.prompt] = times.get(example.prompt, 0) + 1
     single = [i for i in order if times[every[i].prompt] == 1]
     if len(single) < count:
-        raise DataError(f"Task '{name}': too many training rows share a prompt to take {count} out for validation.")
+        raise DataError(
+            f"Task '{name}': too many training rows share a prompt to hold out {count} for validation; "
+            "lower --validation."
+        )
     return sorted(single[:count])

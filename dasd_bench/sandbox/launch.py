@@ -157,7 +157,7 @@ class WorkerProcess(Process):
         hello = receive(self.control)
         if hello is None or "error" in hello:
             self.close()
-            raise StartError(str(hello["error"]) if hello else "its process ended at once")
+            raise StartError(str(hello["error"]) if hello else "its process exited immediately")
 
     def close(self) -> None:
         super().close()

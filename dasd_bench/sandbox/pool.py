@@ -76,7 +76,7 @@ class Sandbox:
                 raise SettingError(
                     f"Model-written code would run at isolation level '{level.value}', below the required "
                     f"'{self._required.value}'{reasons}: pass --allow-unsafe-code to accept that, or use a machine "
-                    "that allows user namespaces or Landlock."
+                    "with user namespaces or Landlock."
                 )
             try:
                 self._open(level)
@@ -206,7 +206,7 @@ class Sandbox:
                 if not slot.flights and not slot.alive:
                     renew(slot)
                 if not slot.start(job):
-                    lost(slot, "a sandbox process had died")
+                    lost(slot, "a sandbox process died")
 
         def lost(slot: Slot, why: str) -> None:
             """A process died under its running job, which answers for it; one that lay behind goes back."""
@@ -219,7 +219,7 @@ class Sandbox:
             zygote with the program's end: both are ended and replaced."""
             flight = slot.flights[0]
             if flight.verdict is None:
-                detail = "the tests did not end on the value returned"
+                detail = "the tests did not finish with the value returned"
                 flight.verdict = {"outcome": "timeout", "detail": detail, "cpu": self.limits.cpu_seconds}
             flight.report = flight.report or {"status": 0, "cause": "lost", "cpu": 0.0, "peak": 0.0}
             renew(slot)

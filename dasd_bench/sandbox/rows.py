@@ -14,7 +14,7 @@ from .model import Problem
 
 #: HumanEval+ publishes this line for HumanEval/32; with any right answer it raises TypeError, and it accepts [[]].
 _BROKEN_LINE = "assert _poly(*candidate(*inp), inp) <= 0.0001"
-_BROKEN = "the published test of this HumanEval+ problem fails every right answer, so no answer passes"
+_BROKEN = "the published test of this HumanEval+ problem fails every correct answer, so no answer passes"
 
 
 def problem_from_row(row: Mapping[str, Any], *, challenge: bool = False) -> Problem:
@@ -101,7 +101,7 @@ def _entry_point(task_id: str, tests: tuple[str, ...], code: str, script: str) -
     try:
         called = [_called(ast.parse(test)) for test in (tests or (script,))]
     except (SyntaxError, ValueError) as error:
-        raise ProblemError(f"Problem {task_id}: a test is no valid Python ({error}).") from None
+        raise ProblemError(f"Problem {task_id}: a test is not valid Python ({error}).") from None
     counts = Counter(name for names in called for name in dict.fromkeys(names))
     if not counts:
         raise ProblemError(f"Problem {task_id}: its tests call no function.")

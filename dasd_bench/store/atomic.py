@@ -47,12 +47,12 @@ def disk_errors(path: Path, *more: int) -> Iterator[None]:
         where = shown(path, 200)
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
-                f"No space left while writing {where}; free some disk and run the same command again to go on."
+                f"No space left while writing {where}; free some disk space and run the same command again to resume."
             ) from error
         if number == errno.EFBIG:
             raise StoreError(
                 f"A file in {where} is larger than this process may write (ulimit -f) or the disk can hold; raise the "
-                "limit or choose another folder, and run the same command again to go on."
+                "limit or choose another folder, and run the same command again to resume."
             ) from error
         raise StoreError(
             f"Cannot write {where}: {os.strerror(number)}; choose another folder with --output."
@@ -194,4 +194,4 @@ def _plain(value: Any) -> Any:
         return value.item()
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

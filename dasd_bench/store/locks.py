@@ -156,7 +156,7 @@ class FileLock:
         watched_since = started
         while not self._create():
             if self._is_no_file():
-                raise StoreError(f"'{self.path}' is no lock file but something else; remove it and try again.")
+                raise StoreError(f"'{self.path}' is not a lock file; remove it and try again.")
             owner = read_owner(self.path)
             seen = self._stamp()
             if seen != watch:
@@ -168,7 +168,7 @@ class FileLock:
                 continue
             sentence = self._sentence(owner)
             if self.timeout is not None and time.monotonic() - started > self.timeout:
-                raise StoreError(f"{sentence} It did not become free in {self.timeout:g} s; try again when it is done.")
+                raise StoreError(f"{sentence} It was not released in {self.timeout:g} s; try again when it is.")
             if self.on_wait is not None and not reported and (owner is not None or poll > 4 * FIRST_POLL):
                 self.on_wait(f"{sentence} Waiting for it.")
                 reported = True
@@ -250,7 +250,7 @@ class FileLock:
 
     def _sentence(self, owner: LockOwner | None) -> str:
         if owner is None:
-            return f"'{self.path}' names no owner; it is taken over in {UNSIGNED_SECONDS:.0f} s if that stays so."
+            return f"'{self.path}' names no owner; it will be taken over in {UNSIGNED_SECONDS:.0f} s."
         minutes = (time.time() - owner.since) / 60
         return f"'{self.path}' is locked by process {owner.pid} on {owner.host} ({minutes:.0f} min)."
 
@@ -267,4 +267,4 @@ def _kernel_lock(handle: int) -> Iterator[None]:
 
 
 def _cannot(path: Path, error: OSError) -> str:
-    return f"Cannot write the lock file '{path}': {error.strerror}; free space there or choose another folder."
+    return f"Cannot write the lock file '{path}': {error.strerror}; free disk space there or choose another folder."

@@ -88,7 +88,7 @@ class Finished:
                 f"{self.path / name} cannot be read ({error.strerror}); run the same command again."
             ) from error
         if hashlib.sha256(data).hexdigest() != self.files[name][1]:
-            raise StoreError(f"{self.path / name} was damaged while in use; run the same command again to mend it.")
+            raise StoreError(f"{self.path / name} was damaged while in use; run the same command again to repair it.")
         return data
 
     def damaged(self) -> list[str]:
@@ -179,7 +179,7 @@ class Entry:
             hidden = any(part.startswith(".") for part in name.split("/")[:-1])
             if not hidden and path.name.startswith(".") and path.name.endswith(".sha256"):
                 if not is_plain_file(_part(path)):
-                    raise StoreError(f"{_part(path)} was removed while in use; run the same command again to mend it.")
+                    raise StoreError(f"{_part(path)} was removed while in use; run the same command again.")
             elif not hidden and not path.name.startswith(".") and is_plain_file(path) and name != DONE:
                 # A part damaged since it was written must not be recorded as right.
                 files[name] = [path.stat().st_size, _noted_sha256(path) or _sha256(path)]
@@ -296,7 +296,7 @@ class Store:
             if bad:
                 names = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
                 say(
-                    f"The stored {stage} result {key[:12]} is damaged ({names}); what it held is made again, "
+                    f"The stored {stage} result {key[:12]} is damaged ({names}); its content is recomputed, "
                     f"and the damaged files are kept in {entry.path.parent / DAMAGED}."
                 )
             entry.path.mkdir(parents=True, exist_ok=True)
@@ -398,7 +398,7 @@ def _clear_for_folder(path: Path, say: Callable[[str], None]) -> None:
     if os.path.lexists(path) and not path.is_dir():
         aside = path.with_name(f"{DAMAGED}-{path.name}-{uuid.uuid4().hex[:8]}")
         path.rename(aside)
-        say(f"{path} was no folder; what stood there is now {aside}.")
+        say(f"{path} was not a folder; it was moved to {aside}.")
 
 
 def _sidecar(path: Path) -> Path:

@@ -116,11 +116,6 @@ def metric_name(k: int) -> str:
     return f"pass_at_{k}"
 
 
-def grade_code(row: Row, text: str, sandbox: Sandbox, *, exact_text: bool = False) -> Verdict:
-    """Runs the program in ``text`` against the tests of an MBPP or HumanEval row."""
-    return grade_codes([(row, text)], sandbox, exact_text=exact_text)[0]
-
-
 def grade_codes(pairs: Sequence[tuple[Row, str]], sandbox: Sandbox, *, exact_text: bool = False) -> list[Verdict]:
     """A verdict per row and text; all programs are in the sandbox at once, as many as it has workers."""
     from dasd_bench.sandbox import Sample, extract_code, problem_from_row

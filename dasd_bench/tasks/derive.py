@@ -17,6 +17,7 @@ from typing import Any
 
 from dasd_bench.errors import PluginError, UsageError, did_you_mean
 from dasd_bench.tasks.base import Row, Task
+from dasd_bench.tasks.plugin_calls import contained, functions_contained
 from dasd_bench.tasks.stock_imports import any_antlr, no_hub_metrics
 
 STRUCTURAL = ("tag", "group", "task_list", "class", "include")
@@ -144,7 +145,10 @@ def _check_metrics(path: Path, config: Mapping[str, Any]) -> None:
         if config.get("process_results") is not None or not isinstance(metric, str):
             continue
         if entry.get("hf_evaluate"):
-            raise PluginError(f"{where}: '{metric}' is asked of the hub (hf_evaluate), which is never done here.")
+            raise PluginError(
+                f"{where}: '{metric}' would be loaded from the hub (hf_evaluate), which dasd-bench never does; "
+                "use a metric of lm-eval."
+            )
         if metric not in METRIC_REGISTRY:
             raise PluginError(f"{where}: lm-eval has no metric '{metric}'.{did_you_mean(metric, METRIC_REGISTRY)}")
 
@@ -170,7 +174,8 @@ def _function_key(path: Path, error: Exception) -> str:
 
 def config_of(task: Task) -> dict[str, Any]:
     """The task's lm-eval configuration, data source still as the YAML has it."""
-    return task.adapt(read_config(yaml_path(task)))
+    config = contained(task, "adapt()", task.adapt, read_config(yaml_path(task)))
+    return config if task.yaml is None else functions_contained(task, config)
 
 
 def evaluation_split(config: Mapping[str, Any]) -> str:

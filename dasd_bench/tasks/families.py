@@ -172,9 +172,9 @@ class ChoiceTask(LmEvalTask):
         labels = [str(label) for label in choices["label"]]
         texts = check_choices(choices["text"], len(labels))
         if len(set(labels)) != len(labels):
-            raise ValueError(f"a label is there twice among {', '.join(labels)}")
+            raise ValueError(f"there is a duplicate among the labels {', '.join(labels)}")
         if str(row["answerKey"]) not in labels:
-            raise ValueError(f"the answerKey '{row['answerKey']}' is none of the labels {', '.join(labels)}")
+            raise ValueError(f"the answerKey '{row['answerKey']}' is not one of the labels {', '.join(labels)}")
         gold = labels.index(str(row["answerKey"]))
         base = self.make_example(row, split, index, self.reference_of(texts, labels, gold), texts[gold])
         base.extra.update(choices=texts, labels=labels, gold=gold)
@@ -200,12 +200,12 @@ def check_choices(texts: Sequence[object], labels: int | None = None, gold: int 
     if labels is not None and len(texts) != labels:
         raise ValueError(f"it has {len(texts)} choices and {labels} labels")
     if len(texts) < 2:
-        raise ValueError(f"it has {len(texts)} choices where at least two are needed")
+        raise ValueError(f"it has {len(texts)} choices, but at least two are needed")
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
             raise ValueError(f"choice {number} must be text, found {kind_of(text)}")
         if not text.strip():
             raise ValueError(f"choice {number} is blank")
     if not 0 <= gold < len(texts):
-        raise ValueError(f"the right choice is number {gold + 1} of {len(texts)}")
+        raise ValueError(f"the correct choice is number {gold + 1} of {len(texts)}")
     return [str(text) for text in texts]

@@ -7,9 +7,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dasd_bench.errors import DataError, PluginError, did_you_mean
+from dasd_bench.errors import DasdError, DataError, TaskError, did_you_mean
 from dasd_bench.files.jsonl import ENDINGS, numbered_rows, split_file
 from dasd_bench.files.text import kind_of, shown
+from dasd_bench.methods.plugin_calls import file_of, place
+from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.types import Example
 
@@ -52,7 +54,7 @@ def load_rows(
     if folder is not None and folder.is_dir():
         rows = read_split(folder, split, task.data.columns, limit)
         return LoadedRows(rows, f"{folder.name}/{split_file(folder, split).name}", rows_sha256(rows))
-    rows = task.builtin_rows(split)
+    rows = plugin_calls.contained(task, "builtin_rows()", task.builtin_rows, split)
     if rows:
         source = "built-in rows"
     else:
@@ -79,7 +81,7 @@ def read_split(folder: Path, split: str, columns: tuple[str, ...] = (), limit: i
     path = split_file(folder, split)
     rows: list[Row] = []
     try:
-        for number, row in numbered_rows(path, hint="mend or remove the line"):
+        for number, row in numbered_rows(path, hint="correct or remove the line"):
             if limit is not None and len(rows) >= limit:
                 break
             _check_row(row, columns, f"{path}, line {number}")
@@ -87,7 +89,7 @@ def read_split(folder: Path, split: str, columns: tuple[str, ...] = (), limit: i
     except FileNotFoundError:
         found = sorted(p.name for p in folder.iterdir() if p.name.endswith(ENDINGS)) if folder.is_dir() else []
         has = f"the folder has {', '.join(found)}" if found else "the folder has no .jsonl file"
-        raise DataError(f"{path} is missing ({has}); put the split there, one JSON row a line.") from None
+        raise DataError(f"{path} is missing ({has}); put the split there, one JSON object per line.") from None
     if not rows:
         raise DataError(f"{path} has no rows; put at least one JSON row in it.")
     return rows
@@ -105,7 +107,7 @@ def _check_row(row: Row, columns: tuple[str, ...], where: str) -> None:
     for column in columns:
         if column not in row:
             alike = [name for name in SYNONYMS.get(column, ()) if name in row]
-            hint = f" Rename '{alike[0]}', if that is it." if alike else did_you_mean(column, row)
+            hint = f" Rename '{alike[0]}', if that is the column." if alike else did_you_mean(column, row)
             raise DataError(f"{where}: the column '{column}' is missing; found {', '.join(row)}.{hint}")
         if row[column] is None:
             raise DataError(f"{where}: the column '{column}' is null; give it a value.")
@@ -115,12 +117,12 @@ def _hub_rows(task: Task, split: str, folder: Path | None, offline: bool) -> lis
     source = task.data
     asked = f"{folder}/{split}.jsonl" if folder is not None else f"DIR/{source.folder}/{split}.jsonl"
     if source.hub_path is None:
-        raise DataError(f"Task '{task.name}' makes no rows for split '{split}'; put them at {asked} (--data-dir DIR).")
+        raise DataError(f"Task '{task.name}' has no rows for split '{split}'; put them at {asked} (--data-dir DIR).")
     if offline or folder is not None:
-        why = "--offline forbids the hub" if offline else "the hub is not asked where a data folder was given"
+        why = "--offline disables the hub" if offline else "the hub is not used when a data folder is given"
         raise DataError(
             f"No rows for task '{task.name}', split '{split}': {asked} is missing and {why}; "
-            "put the file there, or leave the option out."
+            "put the file there, or omit the option."
         )
     import datasets
 
@@ -130,8 +132,8 @@ def _hub_rows(task: Task, split: str, folder: Path | None, offline: bool) -> lis
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"The hub did not give {source.hub_path}, split '{split}' ({type(error).__name__}: {reason}); check the "
-            f"network, or put the rows at {asked} and give --data-dir DIR."
+            f"Could not load {source.hub_path}, split '{split}', from the hub ({type(error).__name__}: {reason}); "
+            f"check the network, or put the rows at {asked} and give --data-dir DIR."
         ) from error
     return [dict(row) for part in parts for row in part]
 
@@ -145,17 +147,19 @@ def examples_of(task: Task, loaded: LoadedRows, split: str) -> list[Example]:
             if not isinstance(row.get(column), str):
                 raise DataError(f"{where}: the column '{column}' must be text, found {kind_of(row.get(column))}.")
         try:
-            example = task.example(row, split, index)
+            example = plugin_calls.example(task, row, split, index)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
-        except (PluginError, OSError, MemoryError):
-            raise
-        except Exception as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else shown(str(error), 200)
+        except TaskError as error:
+            cause = error.__cause__
+            # In a task of this project a row is what is odd; a user's own task may have the fault itself.
+            if not isinstance(cause, Exception) or isinstance(cause, (DasdError, OSError, MemoryError)):
+                raise
+            reason = f"it has no {cause}" if isinstance(cause, KeyError) else shown(str(cause), 200)
             raise DataError(
-                f"{where}: task '{task.name}' cannot use it ({reason or type(error).__name__}); check its columns and "
-                "values."
-            ) from error
+                f"{where}: task '{task.name}' cannot use it ({reason or type(cause).__name__}); check its columns and "
+                f"values, or the task itself ({place(cause, file_of(task))})."
+            ) from cause
         if not example.prompt.strip():
             raise DataError(f"{where}: its prompt is blank.")
         examples.append(example)

@@ -32,8 +32,8 @@ class Overlap:
             return ""
         first = (self.exact or self.grams)[0]
         return (
-            f"{len(self.exact)} of {self.tests} test rows are also training rows word for word and {len(self.grams)} "
-            f"share {GRAM} words in a row with one (first: {first[0]} and {first[1]})."
+            f"of {self.tests} test rows, {len(self.exact)} are exact duplicates of training rows and {len(self.grams)} "
+            f"share a {GRAM}-gram with one (first: {first[0]} and {first[1]})."
         )
 
     def summary(self) -> dict[str, Any]:

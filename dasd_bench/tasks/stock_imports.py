@@ -27,7 +27,7 @@ class _HubMetric:
         """Nothing of use: the self-test that lm-eval's code tasks run at import only has to come back."""
         if self.importing:
             return {"pass@1": math.nan}, {}
-        raise PluginError(f"The metric '{self.name}' of evaluate is never loaded here; give the task its own executor.")
+        raise PluginError(f"The package evaluate's '{self.name}' is never loaded; give the task its own executor.")
 
 
 @contextlib.contextmanager

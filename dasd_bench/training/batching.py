@@ -63,17 +63,17 @@ def build_row(example: TrainExample, max_length: int, *, taught: bool = False) -
     if not len(target) == len(example.weights) == len(example.keep):
         raise TrainingError(
             f"Example {example.example_id}: target has {len(target)} tokens but {len(example.weights)} weights and "
-            f"{len(example.keep)} keep marks; give one of each per token."
+            f"{len(example.keep)} keep marks; provide one of each per token."
         )
     for name, values in example.columns.items():
         if len(values) != len(target):
             raise TrainingError(
                 f"Example {example.example_id}: column '{name}' has {len(values)} values for {len(target)} target "
-                "tokens; give one per token."
+                "tokens; provide one per token."
             )
     prompts = (example.teacher_prompts or (prompt,)) if taught else ()
     if min(map(len, (prompt, *prompts))) == 0:
-        raise TrainingError(f"Example {example.example_id} has an empty prompt; give at least the BOS token.")
+        raise TrainingError(f"Example {example.example_id} has an empty prompt; use at least the BOS token.")
     if not np.all(np.isfinite(example.weights)) or np.any(example.weights < 0):
         raise TrainingError(f"Example {example.example_id} has a weight that is negative or not finite.")
     room = max(0, max_length - max(map(len, (prompt, *prompts))))
@@ -107,7 +107,7 @@ def check_alike(examples: Sequence[TrainExample]) -> None:
     number of teachers than the first."""
     for name in examples[0].columns if examples else ():
         if not name.isidentifier():
-            raise TrainingError(f"'{name}' is no name for a column; use letters, digits and underscores.")
+            raise TrainingError(f"'{name}' is not a valid column name; use letters, digits and underscores.")
     for example in examples:
         if example.columns.keys() != examples[0].columns.keys():
             raise TrainingError(
@@ -130,7 +130,7 @@ def check_tokens(examples: Sequence[TrainExample], vocabulary: int) -> None:
         if highest >= vocabulary:
             raise TrainingError(
                 f"Example {example.example_id} has token {highest}, for which the model has no embedding (it has "
-                f"{vocabulary}); take the text of that token out, or the tokenizer that belongs to the model."
+                f"{vocabulary}); remove the text of that token, or use the model's own tokenizer."
             )
 
 
@@ -294,7 +294,7 @@ def empty_pack(like: Row) -> Pack:
 def held_out(count: int, fraction: float, seed: int) -> list[int]:
     """Indices of the examples that are held out of training, in order: at least one, at most all but one."""
     if count < 2:
-        raise TrainingError("Early stopping holds examples out of training, and there is only one; switch it off.")
+        raise TrainingError("Early stopping needs held-out examples, but there is only one example; disable it.")
     wanted = min(max(1, round(fraction * count)), count - 1)
     chosen = np.random.default_rng([seed, 0x4E1D]).choice(count, size=wanted, replace=False)
     return sorted(int(i) for i in chosen)

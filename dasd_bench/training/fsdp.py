@@ -47,7 +47,7 @@ def _layers(body: nn.Module) -> list[nn.Module]:
     lists = [module for module in body.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise TrainingError(
-            f"{type(body).__name__} keeps no list of layers, so it cannot be cut over processes; use --parallel data."
+            f"{type(body).__name__} has no list of layers, so it cannot be sharded; use --parallel data."
         )
     largest: nn.ModuleList = max(lists, key=lambda found: sum(p.numel() for p in nn.Module.parameters(found)))
     return list(largest)

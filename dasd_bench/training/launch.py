@@ -50,9 +50,9 @@ def launch(job: TrainJob, examples: Sequence[TrainExample], count: int, console:
 def check_count(device: str, count: int, training: TrainingConfig, *, sharded: bool) -> None:
     """Refuses what this machine cannot do."""
     if sharded and count == 1:
-        raise UsageError("--parallel fsdp cuts a model over several processes; give --processes 2 or more.")
+        raise UsageError("--parallel fsdp shards a model over several processes; use --processes 2 or more.")
     if sharded and training.qlora:
-        raise UsageError("A base in 4 bits cannot be cut over processes: use --parallel data with training.qlora.")
+        raise UsageError("A 4-bit base cannot be sharded; use --parallel data with training.qlora.")
     if device.startswith("cuda") and torch.cuda.device_count() < count:
         raise UsageError(
             f"--processes {count} needs {count} GPUs and this machine has {torch.cuda.device_count()}; "
@@ -118,7 +118,7 @@ class _Workers:
         lines = (self.folder / f"errors-{rank}.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return TrainingError(
             f"Training process {rank} of {len(self.processes)} ended with code {code}"
-            f"{': ' + lines[-1] if lines else ''}; run the same command again to go on from the last checkpoint."
+            f"{': ' + lines[-1] if lines else ''}; run the same command again to resume from the last checkpoint."
         )
 
     def end(self) -> None:

@@ -21,7 +21,7 @@ def check_quantization(config: TrainingConfig) -> None:
     if not config.qlora:
         return
     if config.lora_rank == 0:
-        raise UsageError("training.qlora trains an adapter on a 4-bit base; give training.lora_rank above 0.")
+        raise UsageError("training.qlora trains an adapter on a 4-bit base; set training.lora_rank above 0.")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError("training.qlora needs bitsandbytes; install it with: pip install 'dasd-bench[qlora]'.")
 

@@ -36,7 +36,7 @@ def check_rollouts(method: Method, *, sharded: bool) -> None:
     """Raises :class:`UsageError` where rollouts cannot be had."""
     if method.rollouts and sharded:
         raise UsageError(
-            f"Method '{method.name}' draws completions while it trains, which layers cut over processes cannot do; "
+            f"Method '{method.name}' draws completions during training, which sharded layers do not support; "
             "use --parallel data."
         )
 

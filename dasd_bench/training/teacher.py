@@ -29,8 +29,8 @@ def check_teacher(method: Method, config: TrainingConfig) -> None:
     """Raises :class:`UsageError` for a teacher that this way of training cannot give."""
     if method.teacher == "base" and config.lora_rank == 0:
         raise UsageError(
-            f"Method '{method.name}' learns from the untrained model, which training.lora_rank=0 overwrites; "
-            "give a rank above 0, so that the adapter can be switched off."
+            f"Method '{method.name}' has the untrained model as its teacher, which training.lora_rank=0 overwrites; "
+            "set a rank above 0, so that the adapter can be disabled."
         )
     if method.teacher == "ema" and not 0.0 <= method.teacher_decay <= 1.0:
         raise UsageError(f"{method.name}.teacher_decay={method.teacher_decay} is out of range; use 0 to 1.")

@@ -167,7 +167,7 @@ def train(
 
 def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int, *, taught: bool) -> list[Row]:
     if not examples:
-        raise TrainingError("There is no training example; check the train split and the filters of the task.")
+        raise TrainingError("There are no training examples; check the train split and the filters of the task.")
     check_alike(examples)
     check_tokens(examples, vocabulary)
     rows = [
@@ -176,7 +176,7 @@ def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int, *,
     if not any(len(row.input_ids) for row in rows):
         raise TrainingError(
             f"No token of the {len(rows)} examples has a weight above zero within {max_length} tokens; "
-            "loosen the method's threshold or raise the maximum length."
+            "relax the method's threshold or raise the maximum length."
         )
     return rows
 
@@ -263,7 +263,7 @@ class _Run:
                 self._checkpoint(log)
         if not self.position.kept_tokens:
             raise TrainingError(
-                f"The online rule of '{self.method.name}' gave every token weight 0; nothing was learned."
+                f"The online rule of '{self.method.name}' gave every token weight 0, so nothing was learned."
             )
         return self._finish()
 
@@ -282,11 +282,11 @@ class _Run:
             self.best = {name: self.weights.part(name, whole) for name, whole in state["best"].items()}
             if self.teacher:
                 self.teacher.load(state["teacher"])
-            self.console.say(f"Training goes on after step {self.position.step} of {self.total}.")
+            self.console.say(f"Training resumes after step {self.position.step} of {self.total}.")
         self.processes.wait()
         if self.processes.first:
             if self.checkpoints.foreign and found is None:
-                self.console.warn(f"Checkpoints of other settings in {self.out_dir} were left out.")
+                self.console.warn(f"Checkpoints of other settings in {self.out_dir} were ignored.")
                 self.checkpoints.clear()
             truncate_metrics(metrics, self.position.step)
 
@@ -443,5 +443,5 @@ class _Run:
         )
         return TrainingError(
             f"Training diverged at step {step + 1}: {what} {value:.4g} on examples {named}; lower the learning rate "
-            f"(now {self.config.lr:g}) or look at these examples."
+            f"(now {self.config.lr:g}) or check these examples."
         )

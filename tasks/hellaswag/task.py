@@ -10,7 +10,7 @@ class HellaSwag(StockChoiceTask):
     """How a described scene goes on, by log-likelihood of the four endings."""
 
     name = "hellaswag"
-    summary = "how a scene goes on, four endings, 0-shot, stock lm-eval's hellaswag (retention)"
+    summary = "sentence completion, four endings, 0-shot, stock lm-eval's hellaswag (retention)"
     data = DataSource(
         "hellaswag",
         ("activity_label", "ctx_a", "ctx_b", "endings", "label"),

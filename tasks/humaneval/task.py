@@ -28,7 +28,7 @@ class HumanEvalInstruct(HumanEvalTask):
     writes the whole function. Stock lm-eval runs what is before the answer's first fence."""
 
     name = "humaneval_instruct"
-    summary = "HumanEval with stock lm-eval's instruct prompt and our code extraction, in the sandbox"
+    summary = "HumanEval with stock lm-eval's instruct prompt and this project's code extraction, in the sandbox"
     data = HUMANEVAL
     stock = "humaneval_instruct"
     exact_text = False

@@ -27,7 +27,7 @@ class HumanEvalPlusInstruct(HumanEvalTask):
     """HumanEval's instruct prompt on the rows of HumanEval+; stock lm-eval has no such form."""
 
     name = "humaneval_plus_instruct"
-    summary = "HumanEval+ with the prompt of stock lm-eval's humaneval_instruct and our code extraction, in the sandbox"
+    summary = "HumanEval+ with the prompt of stock lm-eval's humaneval_instruct and own code extraction, in the sandbox"
     data = HUMANEVAL_PLUS
     stock = "humaneval_instruct"
     exact_text = False

@@ -28,7 +28,7 @@ class MbppInstruct(StockCodeTask):
     """The instruct prompt; the program is taken out of fences and prose, which stock lm-eval does in its own way."""
 
     name = "mbpp_instruct"
-    summary = "MBPP with stock lm-eval's instruct prompt and our code extraction, in the sandbox"
+    summary = "MBPP with stock lm-eval's instruct prompt and this project's code extraction, in the sandbox"
     data = MBPP
     stock = "mbpp_instruct"
     exact_text = False

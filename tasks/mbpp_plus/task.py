@@ -23,7 +23,7 @@ class MbppPlusInstruct(StockCodeTask):
     """Zero-shot, one test shown; the program is taken out of fences and prose. Every test of MBPP+ runs."""
 
     name = "mbpp_plus_instruct"
-    summary = "MBPP+ with stock lm-eval's instruct prompt, our code extraction and EvalPlus's own tests, in the sandbox"
+    summary = "MBPP+ with stock lm-eval's instruct prompt, own code extraction and EvalPlus's tests, in the sandbox"
     data = MBPP_PLUS
     stock = "mbpp_plus_instruct"
     max_new_tokens = 1024

@@ -10,7 +10,7 @@ class Piqa(StockChoiceTask):
     """Which of two ways reaches an everyday goal, by log-likelihood."""
 
     name = "piqa"
-    summary = "everyday physics, two ways to a goal, 0-shot, stock lm-eval's piqa (retention)"
+    summary = "everyday physics, two candidate solutions, 0-shot, stock lm-eval's piqa (retention)"
     data = DataSource("piqa", ("goal", "sol1", "sol2", "label"), ("validation",), hub_path="baber/piqa")
     text_columns = ("goal", "sol1", "sol2")
     stock = "piqa"

@@ -26,9 +26,9 @@ def test_check_counts_rows_and_reports_overlap(data: Path, capsys: pytest.Captur
     assert run_cli(["data", "check", str(data)]) == 0
     out = capsys.readouterr().out
     assert "gsm8k: train 3 rows" in out
-    assert "2 of 2 test rows are also training rows word for word" in out
-    assert "gms8k: no task reads this folder. Did you mean 'gsm8k'?" in out
-    assert "3 tasks checked, nothing wrong" in out
+    assert "of 2 test rows, 2 are exact duplicates of training rows" in out
+    assert "gms8k: no task uses this folder. Did you mean 'gsm8k'?" in out
+    assert "3 tasks checked, no problems found" in out
 
 
 def test_check_names_file_and_line_and_fails(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +51,7 @@ def test_check_compares_checksums(data: Path, capsys: pytest.CaptureFixture[str]
 
 def test_check_of_named_task_that_is_not_there(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["data", "check", str(data), "--tasks", "arc_easy"]) == 1
-    assert "task 'arc_easy' has no data here" in capsys.readouterr().out
+    assert "put the data of task 'arc_easy' there" in capsys.readouterr().out
 
 
 def test_check_of_no_folder_and_of_an_empty_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,4 +65,4 @@ def test_prepared_rows_pass_the_check(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run_cli(["data", "prepare", str(tmp_path), "--tasks", "mini_arc", "--offline"]) == 0
     assert run_cli(["data", "check", str(tmp_path), "--tasks", "mini_arc"]) == 0
     assert run_cli(["data", "prepare", str(tmp_path), "--tasks", "gsm8k", "--offline"]) == 1
-    assert "--offline forbids the hub" in capsys.readouterr().err
+    assert "--offline disables the hub" in capsys.readouterr().err

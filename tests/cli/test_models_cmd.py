@@ -56,7 +56,7 @@ def test_fetch_says_where_a_model_lies(tiny_folder: Callable[[str], Path], capsy
     [
         (["smollm2-135"], 2, "Did you mean 'smollm2-135m'?"),
         (["./no-folder"], 2, "does not exist"),
-        (["llama3-8b", "--offline"], 1, "--offline forbids the hub"),
+        (["llama3-8b", "--offline"], 1, "--offline disables the hub"),
         (["gemma3-270m"], 1, "--accept-licence gemma"),
         ([], 2, "Missing argument"),
     ],
@@ -96,4 +96,4 @@ def test_doctor_is_plain_when_piped_and_ends_with_zero(
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "─" not in text
-    assert "DASD_DATA_DIR: it holds no <dataset>/<split>.jsonl" in text
+    assert "DASD_DATA_DIR: it contains no <dataset>/<split>.jsonl" in text

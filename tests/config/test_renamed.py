@@ -58,8 +58,11 @@ def test_a_new_name_in_a_later_layer_wins_over_an_old_one() -> None:
     assert resolve(file, parse_set(["engine.slots=7"])).engine.max_num_seqs == 7
 
 
-def test_both_names_in_one_place_are_refused() -> None:
+def test_both_names_in_one_file_are_refused() -> None:
     with pytest.raises(UsageError, match=r"the file: engine\.slots is called engine\.max_num_seqs now, and both"):
         layer("the file", {"engine": {"slots": 5, "max_num_seqs": 6}})
-    with pytest.raises(UsageError, match=r"engine\.max_num_seqs is set to '5' too"):
-        parse_set(["engine.slots=5", "engine.max_num_seqs=6"])
+
+
+def test_the_last_setting_wins_under_either_name() -> None:
+    assert resolve(parse_set(["engine.slots=5", "engine.max_num_seqs=6"])).engine.max_num_seqs == 6
+    assert resolve(parse_set(["engine.max_num_seqs=6", "engine.slots=5"])).engine.max_num_seqs == 5

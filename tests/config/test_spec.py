@@ -45,9 +45,9 @@ def test_saved_spec_repeats_itself(tmp_path: Path) -> None:
         ({"train_limit": -1}, "out of range"),
         ({"limit": 2.5}, "not a valid int"),
         ({"dtype": "fp8"}, "Unknown value of dtype 'fp8'"),
-        ({"seeds": "0,0"}, "names one twice"),
+        ({"seeds": "0,0"}, "contains a duplicate"),
         ({"methods": []}, "at least one"),
-        ({"offline": "perhaps"}, "not a yes or no"),
+        ({"offline": "perhaps"}, "not a boolean"),
         ({"training": {"learning_rate": 1}}, "Unknown training option"),
         ({"training": {"lr": float("nan")}}, "out of range"),
         ({"training": 3}, "must be a mapping"),
@@ -175,7 +175,7 @@ def test_other_specifications_are_saved_as_before() -> None:
 )
 def test_commas_in_quotes_split_nothing(text: str, parts: list[str]) -> None:
     assert split_commas(text) == parts
-    with pytest.raises(UsageError, match="not closed"):
+    with pytest.raises(UsageError, match="unclosed"):
         split_commas(text + '"')
 
 

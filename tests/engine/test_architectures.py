@@ -141,7 +141,7 @@ def test_a_model_that_looks_ahead_is_refused() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = AutoModelForCausalLM.from_config(config).eval()
-    with pytest.raises(EngineError, match="BertLMHeadModel looks ahead in the text"):
+    with pytest.raises(EngineError, match="BertLMHeadModel attends to later tokens"):
         Engine(model, pair("llama")[1])
 
 

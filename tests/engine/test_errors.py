@@ -64,9 +64,9 @@ def test_not_finite_logits_name_the_item(accelerate):
         model.get_input_embeddings().weight[77] = float("nan")
     engine = Engine(model, pair("llama")[1], EngineSettings(accelerate=accelerate))
     good, bad = [5, 6, 7], [5, 77, 8]
-    with pytest.raises(EngineError, match="not finite for bad one"):
+    with pytest.raises(EngineError, match="non-finite logits for bad one"):
         engine.generate([GenerateRequest(p, 3, frozenset(), name=n) for p, n in [(good, "good one"), (bad, "bad one")]])
-    with pytest.raises(EngineError, match="not finite for bad one"):
+    with pytest.raises(EngineError, match="non-finite logits for bad one"):
         engine.score([ScoreRequest(p, [4, 5], name=n) for p, n in [(good, "good one"), (bad, "bad one")]])
 
 

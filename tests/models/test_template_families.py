@@ -310,9 +310,9 @@ REFUSED = {
         "two '<s>' tokens",
     ),
     "bos after text": ("System {{ bos_token }}" + FAMILIES["chatml"].template, "two '<s>' tokens"),
-    "bad syntax": ("{% for m in messages %}", "refuses a chat of the turns user"),
-    "wrong types": ("{{ messages + 1 }}", "refuses a chat of the turns user"),
-    "endless recursion": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "refuses a chat of the turns user"),
+    "bad syntax": ("{% for m in messages %}", "rejects a chat with the turns user"),
+    "wrong types": ("{{ messages + 1 }}", "rejects a chat with the turns user"),
+    "endless recursion": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "rejects a chat with the turns user"),
 }
 
 

@@ -67,7 +67,7 @@ def test_difficulty_says_the_numbers_of_the_table(run: Path) -> None:
         assert f"math, {row.label}: {numbers}" in alt
 
 
-def test_replaced_share_has_one_point_per_tau(run: Path) -> None:
+def test_a_note_has_one_point_per_value_of_its_option(run: Path) -> None:
     alt = one(run, "notes").alt
     for arm in load_run(run).arms[2:]:
         stats = arm.seeds[0].target_stats

@@ -159,7 +159,8 @@ VERSION_2 = {
     "histogram_edges histogram_counts",
     "NoteStats": "name title how value n help against shown",
     "ClassStats": "tokens mean_nll high_ppl weight_zero proposed replaced",
-    "TrainStats": "steps target_tokens kept_tokens seconds final_loss peak_memory_gib parameters",
+    "TrainStats": "steps target_tokens kept_tokens seconds final_loss peak_memory_gib parameters nll clipped_steps "
+    "generated_tokens",
     "Drift": "tasks output_nll output_tokens js_distance js_divergence base_tokens",
     "TrainSummary": "line budget config arms",
     "StageTime": "name seconds reused cpu_seconds peak_memory_gib arm seed",

@@ -31,7 +31,7 @@ def one_sentence(text: str) -> bool:
         (["run", "--preset", "quick", "--plugins", "nowhere"], "give --plugins an existing folder"),
         (["show", "dasdd"], "Did you mean 'dasd'"),
         (["tabel"], "Did you mean 'table'"),
-        (["new-method", "Bad Name"], "is no method name"),
+        (["new-method", "Bad Name"], "is not a valid method name"),
     ],
 )
 def test_wrong_names_and_values(args: list[str], message: str, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -142,7 +142,7 @@ def test_full_disk(tiny_folder, tmp_path: Path, capsys, monkeypatch: pytest.Monk
         patch.setattr(atomic.os, "fsync", full)
         result = command(capsys, *args)
     assert result.code == 1
-    assert "free some disk and run the same command again" in result.err
+    assert "free some disk space and run the same command again" in result.err
     assert one_sentence(result.err)
     assert command(capsys, *args).code == 0
 
@@ -156,7 +156,7 @@ def test_corrupt_store_is_said_and_mended(tiny_folder, tmp_path: Path, capsys) -
     shard.write_bytes(bytes(data))
     result = command(capsys, *args)
     assert result.code == 0, result.err
-    assert "what it held is made again" in result.out
+    assert "its content is recomputed" in result.out
 
 
 def test_output_folder_of_another_run_is_refused(tiny_folder, tmp_path: Path, capsys) -> None:
@@ -186,12 +186,30 @@ def test_ctrl_c_says_how_to_go_on(tiny_folder, tmp_path: Path, capsys, monkeypat
         result = command(capsys, *args)
     assert result.code == 130
     assert "Interrupted. Saved: " in result.out
-    assert "Go on where it was: dasd-bench " in result.out
+    assert "Resume with: dasd-bench " in result.out
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "cancelled"
     table = command(capsys, "table", str(tmp_path / "run"))
     assert table.code == 1
     assert command(capsys, *args).code == 0
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "finished"
+
+
+def test_what_the_engine_refuses_ends_the_arm_in_its_own_words(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dasd_bench.engine.engine import Engine
+    from dasd_bench.engine.errors import EngineError
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise EngineError("The model gave logits that are not finite for mini_gsm/train/0; check its weights.")
+
+    monkeypatch.setattr(Engine, "score", refuse)
+    result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, methods="sft"))
+    assert result.code == 1
+    assert (
+        "sft seed 0 failed: The model gave logits that are not finite for mini_gsm/train/0" in result.out + result.err
+    )
+    assert "unexpected" not in result.err
 
 
 def test_json_events_are_json(tiny_folder: Callable[[str], Path], tmp_path: Path, capsys) -> None:

@@ -40,7 +40,7 @@ def test_a_plugin_trains_on_its_own_draws(tiny_folder: Callable[[str], Path], tm
     args = run_args(tiny_folder("llama"), tmp_path, "--plugins", str(plugins), methods="on-policy")
     refused = command(capsys, *args, "--set", "training.lora_rank=0")
     assert refused.code == 2
-    assert "'on-policy' learns from the untrained model" in refused.err
+    assert "'on-policy' has the untrained model as its teacher" in refused.err
     refused = command(capsys, *args, "--processes", "2", "--parallel", "fsdp")
     assert refused.code == 2
     assert "use --parallel data" in refused.err

@@ -34,8 +34,8 @@ def test_one_long_row_does_not_end_the_arm(method: str, tmp_path: Path, capsys) 
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["status"] == "finished"
     found = {one["reason"]: one["examples"] for one in manifest["left_out"]}
-    assert found["skipped: no token with a weight fits into the context behind their prompt"] == ["mini_gsm/train/1"]
-    assert found["cut at the context"] == ["mini_gsm/train/2"]
+    assert found["skipped, because no active token fits into the context after their prompt"] == ["mini_gsm/train/1"]
+    assert found["truncated to the context"] == ["mini_gsm/train/2"]
     assert "1 of 5 training examples were skipped" in result.out
 
 

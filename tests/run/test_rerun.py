@@ -190,7 +190,7 @@ def test_the_folder_is_looked_at_under_the_lock(
     monkeypatch.setattr(FileLock, "acquire", acquire)
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *FEW, methods="low-ppl"))
     assert result.code == 2
-    assert "holds a run with other settings" in result.err
+    assert "contains a run with other settings" in result.err
     assert [arm.label for arm in load_run(tmp_path / "run").arms] == ["sft"]
 
 

@@ -179,7 +179,7 @@ def test_named_sets_that_cannot_be_had_are_refused(
     assert unknown.code == 2
     assert "Did you mean 'hellaswag'" in unknown.err
     trained = command(capsys, *run_args(model, tmp_path, "--retention", "mini_gsm", methods="sft"))
-    assert "its data is trained on" in trained.err
+    assert "trains on its data" in trained.err
     absent = command(capsys, *run_args(model, tmp_path, "--retention", "piqa", "--offline", methods="sft"))
     assert absent.code == 1
     assert "No rows for task 'piqa'" in absent.err
@@ -195,7 +195,7 @@ def test_without_data_the_sets_are_left_out_with_a_word(
     args = run_args(tiny_folder("llama"), tmp_path, "--retention", "--offline", "--dry-run", methods="sft")
     found = command(capsys, *args)
     assert found.code == 0, found.err
-    assert "[retention] left out: hellaswag (offline and no data folder)" in found.out
+    assert "[retention] skipped: hellaswag (offline and no data folder)" in found.out
 
 
 def test_prompts_are_the_installed_yamls() -> None:

@@ -234,10 +234,10 @@ def test_no_sweep_of_the_base_and_no_method_of_its_name(
     _, *args = run_args(tiny_folder("llama"), tmp_path, methods="base")
     swept = command(capsys, "sweep", *args, "--grid", "training.lr=1e-4")
     assert swept.code == 2
-    assert "'base' is none" in swept.err
+    assert "'base' is not a method" in swept.err
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nfrom dasd_bench.api import Method\n\n"
         "@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'base'\n    summary = 'x'\n"
     )
     listed = command(capsys, "list", "methods", "--plugins", str(tmp_path))
-    assert "untrained model's name" in listed.out + listed.err
+    assert "reserved for the untrained model" in listed.out + listed.err

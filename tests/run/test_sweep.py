@@ -132,9 +132,9 @@ def test_sweep_again_computes_nothing(swept: Path, tiny_folder: Callable[[str], 
         (["training.lr=1e-4", "training.lr=2e-4"], "named twice"),
         (["training.rank=8"], "Did you mean 'lora_rank'"),
         (["training.lr=fast"], "training.lr=fast is not a valid float"),
-        (["engine.max_num_seqs=2,4"], "do not change what is learned"),
+        (["engine.max_num_seqs=2,4"], "do not change training"),
         (["dasd.tau=0.5,-1"], "out of range"),
-        (['training.lora_targets="q_proj,v_proj'], "a double quote that is not closed"),
+        (['training.lora_targets="q_proj,v_proj'], "an unclosed double quote"),
     ],
 )
 def test_a_wrong_grid_is_told_before_anything_runs(

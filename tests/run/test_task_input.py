@@ -59,7 +59,7 @@ def test_overlap_is_told_before_training_and_kept(tiny_folder, tmp_path: Path, c
     )
     result = command(capsys, *with_sums(run_args(tiny_folder("llama"), tmp_path, *more, methods="sft")))
     assert result.code == 0, result.err
-    words = "sums: 1 of 3 test rows are also training rows word for word and 1 share 13 words in a row"
+    words = "sums: of 3 test rows, 1 are exact duplicates of training rows and 1 share a 13-gram"
     told = result.out + result.err
     assert words in told
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
@@ -73,9 +73,7 @@ def test_overlap_is_told_before_training_and_kept(tiny_folder, tmp_path: Path, c
 
 def test_no_overlap_is_told_too(tiny_folder, tmp_path: Path, capsys) -> None:
     args = run_args(tiny_folder("llama"), tmp_path, "--dry-run", methods="sft")
-    assert "no test row is in the training rows, nor are 13 words of one: mini_gsm, mini_arc" in (
-        command(capsys, *args).out
-    )
+    assert "no train/test overlap (exact or 13-gram): mini_gsm, mini_arc" in (command(capsys, *args).out)
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ def test_a_killed_run_takes_its_processes_along(tiny_folder: Callable[[str], Pat
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--parallel", "fsdp"], "give --processes 2 or more"),
-        (["--processes", "2", "--parallel", "fsdp", "--set", "training.qlora=true"], "bitsandbytes|cannot be cut"),
-        (["--set", "training.qlora=true", "--set", "training.lora_rank=0"], "give training.lora_rank above 0"),
+        (["--parallel", "fsdp"], "use --processes 2 or more"),
+        (["--processes", "2", "--parallel", "fsdp", "--set", "training.qlora=true"], "bitsandbytes|cannot be sharded"),
+        (["--set", "training.qlora=true", "--set", "training.lora_rank=0"], "set training.lora_rank above 0"),
         (["--budget", "fair"], "Known: card, equal"),
         (["--method", "sft+training.rank=8"], "Did you mean 'lora_rank'"),
     ],
@@ -97,8 +97,8 @@ def test_equal_budget_is_in_the_caption(tiny_folder: Callable[[str], Path], tmp_
     caption = " ".join(command(capsys, "table", str(tmp_path / "run"), "--notes").out.split())
     assert "LoRA r=2 alpha=32 on all-linear, lr 0.0002 cosine, batch 4, 4 epochs" in caption
     assert caption.count("LoRA r=2") == 1
-    assert "early stop after 1 rounds without gain" in caption
-    assert "budget equal: same adapter, examples, steps and schedule" in caption
+    assert "early stop after 1 rounds without improvement" in caption
+    assert "budget equal: the same adapter settings, examples, steps and schedule" in caption
 
 
 def test_card_budget_trains_each_method_as_its_authors(

@@ -151,7 +151,7 @@ def test_only_the_damaged_shard_is_computed_again(tmp_path: Path, right, kind: s
     else:
         assert len(again.said) == 1
         assert "00000.safetensors" in again.said[0]
-        assert "made again" in again.said[0]
+        assert "recomputed" in again.said[0]
 
 
 @pytest.mark.parametrize(

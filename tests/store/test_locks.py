@@ -175,7 +175,7 @@ def test_what_is_no_lock_file_is_refused_at_once(tmp_path: Path, kind: str) -> N
         os.mkfifo(path)
     else:
         path.symlink_to(other if kind == "link" else tmp_path / "nowhere")
-    with pytest.raises(StoreError, match=r"x\.lock' is no lock file but something else; remove it"):
+    with pytest.raises(StoreError, match=r"x\.lock' is not a lock file; remove it"):
         FileLock(path).acquire()
     assert other.read_text() == "not ours"
     assert not (tmp_path / "nowhere").exists()

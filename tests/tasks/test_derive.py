@@ -70,7 +70,7 @@ def test_a_good_yaml(tmp_path: Path) -> None:
         ),
         ("metric: exact_match", "metrc: exact_match", "key 'metric_list', entry 1: the key 'metric' is missing"),
         ("aggregation: mean", "aggregation: meen", "lm-eval has no aggregation 'meen'. Did you mean 'mean'?"),
-        ("    aggregation: mean", "    hf_evaluate: true\n    aggregation: mean", "is asked of the hub"),
+        ("    aggregation: mean", "    hf_evaluate: true\n    aggregation: mean", "would be loaded from the hub"),
         ('"Q: {{question}}"', "!function there.missing", "key 'doc_to_text'"),
     ],
 )

@@ -98,7 +98,7 @@ def test_the_hub_is_never_asked_offline_or_with_a_folder(
         raise AssertionError("the hub was asked")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(DataError, match="forbids the hub" if offline else "the hub is not asked"):
+    with pytest.raises(DataError, match="disables the hub" if offline else "the hub is not used"):
         load_rows(gsm, "test", data_dir=None if offline else tmp_path, offline=offline)
 
 

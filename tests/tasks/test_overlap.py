@@ -19,7 +19,7 @@ def test_exact_and_thirteen_words() -> None:
     found = overlap(train, test)
     assert found.exact == [("t/test/0", "t/train/1")]
     assert found.grams == [("t/test/1", "t/train/0")]
-    assert found.sentence().startswith("1 of 3 test rows are also training rows word for word and 1 share 13 words")
+    assert found.sentence().startswith("of 3 test rows, 1 are exact duplicates of training rows and 1 share a 13-gram")
 
 
 def test_twelve_words_are_not_enough() -> None:

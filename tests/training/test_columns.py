@@ -116,5 +116,5 @@ def test_malformed_columns_are_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"t/train/2 has the columns \(none\)"):
         write_job(tmp_path, job(tmp_path), missing)
     bad = [replace(e, columns={"a.length": e.weights}) for e in examples]
-    with pytest.raises(TrainingError, match=r"'a.length' is no name for a column"):
+    with pytest.raises(TrainingError, match=r"'a.length' is not a valid column name"):
         write_job(tmp_path, job(tmp_path), bad)

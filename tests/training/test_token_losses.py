@@ -335,7 +335,7 @@ def test_a_target_is_cut_behind_the_longest_prompt() -> None:
 
 
 def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'anchored' learns from the untrained model.*rank above 0"):
+    with pytest.raises(UsageError, match=r"'anchored' has the untrained model as its teacher.*rank above 0"):
         run(soft_model("llama"), taught(3, 0, 1), tmp_path, Anchored(), lora_rank=0)
     uneven = [*taught(2, 0, 2), *taught(3, 0, 1)[2:]]
     with pytest.raises(TrainingError, match=r"t/train/2 has 1 teacher prompts and example t/train/0 has 2"):

@@ -86,7 +86,9 @@ def test_an_online_rule_that_misbehaves_is_named(bad: Any, tmp_path: Path) -> No
         def online_weights(self, live: LiveTokens) -> Tensor:
             return -torch.ones(bad(len(live.logp)))
 
-    with pytest.raises(PluginError, match=r"online_weights\(\) of method .* (must return one weight|gave a weight)"):
+    with pytest.raises(
+        PluginError, match=r"online_weights\(\) of method .* (must return one weight|returned a weight)"
+    ):
         run(tiny_model("llama"), make_examples(4), tmp_path, Wrong())
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dasd_bench.results.directory import RunDirectory
 from dasd_bench.results.schema import RunResults
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ class Source:
 
     path: Path
     results: RunResults
+
+    @property
+    def directory(self) -> RunDirectory:
+        """The paths in the run's folder."""
+        return RunDirectory(self.path)
 
 
 @dataclass(frozen=True, slots=True)

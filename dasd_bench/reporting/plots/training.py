@@ -41,8 +41,7 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
     found: dict[str, list[Curve]] = {}
     for source in sources:
         for arm in source.results.arms:
-            folder = source.path / "arms" / arm.directory
-            read = (read_curve(folder / f"seed{one.seed}" / "train" / "metrics.jsonl") for one in arm.seeds)
+            read = (read_curve(source.directory.arm(arm.directory, one.seed).metrics) for one in arm.seeds)
             whole = [curve for curve in read if curve is not None]
             if whole:
                 found[series_name(sources, source, arm.label)] = whole

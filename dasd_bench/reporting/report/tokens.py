@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dasd_bench.errors import StoreError
-from dasd_bench.files.json_file import read_object
-from dasd_bench.files.jsonl import numbered_rows
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report.blocks import Blocks
-from dasd_bench.store.store import load_ragged
+from dasd_bench.results.directory import ModelDirectory
+from dasd_bench.results.targets_file import read_targets
 
 NO_PROPOSAL = 2**32 - 1
 """Stands in the proposals' column for "the other stream is not known here"."""
@@ -34,9 +31,11 @@ def token_sets(
     for source in sources:
         for arm in source.results.arms:
             for one in arm.seeds:
-                folder = source.path / "arms" / arm.directory / f"seed{one.seed}"
-                if not (folder / "targets.jsonl").is_file() or not (folder / "tokens.safetensors").is_file():
-                    problems.append(f"{source.results.run_id}, {arm.label} seed {one.seed}: no targets in {folder}.")
+                folder = source.directory.arm(arm.directory, one.seed)
+                if not folder.targets.is_file() or not folder.tokens.is_file():
+                    problems.append(
+                        f"{source.results.run_id}, {arm.label} seed {one.seed}: no targets in {folder.path}."
+                    )
                     continue
                 found = _token_set(folder, blocks)
                 if not found.pop("named"):
@@ -57,13 +56,9 @@ def token_sets(
     return sets, problems
 
 
-def _token_set(folder: Path, blocks: Blocks) -> dict[str, Any]:
-    rows = _rows(folder / "targets.jsonl")
-    fields, _ = load_ragged(folder / "tokens.safetensors")
-    if len(fields.get("token_ids", [])) != len(rows):
-        raise StoreError(f"{folder}: targets.jsonl and tokens.safetensors differ in length; rerun the command.")
-    pieces_file = folder / "pieces.json"
-    pieces = read_object(pieces_file, hint="run the command again") if pieces_file.is_file() else {}
+def _token_set(folder: ModelDirectory, blocks: Blocks) -> dict[str, Any]:
+    stored = read_targets(folder)
+    rows, fields, pieces = stored.rows, stored.arrays, stored.pieces
     lengths = np.array([len(ids) for ids in fields["token_ids"]], dtype=np.int64)
     proposals = _proposals(fields["proposals"], lengths)
     ids = _joined(fields["token_ids"])
@@ -84,23 +79,11 @@ def _token_set(folder: Path, blocks: Blocks) -> dict[str, Any]:
         columns["proposal"] = blocks.add_column(wanted, "u4")
     return {
         "columns": columns,
-        "pieces": blocks.add_json([pieces.get(str(i), f"⟨{i}⟩") for i in known.tolist()]),
-        "prompts": blocks.add_json([[row["prompt"], row["reference"]] for row in rows]),
-        "about": blocks.add_json(
-            [[row["id"], row["task"], int(bool(row["accepted"])), row["reason"], row.get("notes", {})] for row in rows]
-        ),
+        "pieces": blocks.add_json([pieces.get(i, f"⟨{i}⟩") for i in known.tolist()]),
+        "prompts": blocks.add_json([[row.prompt, row.reference] for row in rows]),
+        "about": blocks.add_json([[row.id, row.task, int(row.accepted), row.reason, row.notes] for row in rows]),
         "named": bool(pieces),
     }
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, row in numbered_rows(path, error=StoreError, hint="run the command again"):
-        missing = [name for name in ("id", "task", "prompt", "reference", "accepted", "reason") if name not in row]
-        if missing:
-            raise StoreError(f"{path}, line {number}: not a target (no '{missing[0]}'); run the command again.")
-        rows.append(row)
-    return rows
 
 
 def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

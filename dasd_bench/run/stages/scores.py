@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
-from dasd_bench.run.artifacts import write_pieces, write_targets
+from dasd_bench.results.targets_file import write_pieces, write_targets
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.method_context import score_requests
 from dasd_bench.run.prompts import Prompts

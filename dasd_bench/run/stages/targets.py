@@ -85,7 +85,7 @@ class Targets(Stage[list[Target]]):
         targets = self._fitting(targets)
         if not targets:
             raise TrainingError(
-                f"Method '{self.label}' made no target at all: every example was dropped; what it generated is in the "
+                f"Method '{self.label}' made no targets, because it dropped every example; what it generated is in the "
                 "store."
             )
         entry.put(TARGETS, ragged_bytes(*pack_targets(targets)))

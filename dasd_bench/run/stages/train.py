@@ -122,9 +122,9 @@ class Train(Stage[Trained]):
             )
 
 
-NO_WEIGHT = "skipped: all their weights are 0"
-NO_ROOM = "skipped: no token with a weight fits into the context behind their prompt"
-CUT = "cut at the context"
+NO_WEIGHT = "skipped, because all their weights are 0"
+NO_ROOM = "skipped, because no active token fits into the context after their prompt"
+CUT = "truncated to the context"
 
 
 def left_out(targets: Sequence[WeightedTarget], trained: Trained) -> dict[str, list[str]]:

@@ -102,7 +102,7 @@ def prepare(problem: dict[str, Any]) -> Tests:
         bound, used = module_names(text)
         bound |= module_names(setup_text)[0]
     except (SyntaxError, ValueError) as error:
-        raise Unusable(f"the tests are no valid Python ({error})") from None
+        raise Unusable(f"the tests are not valid Python ({error})") from None
     entry = problem["entry_point"]
     if humaneval and not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
         raise Unusable("the test defines no function check(candidate)")
@@ -205,7 +205,7 @@ def run(tests: Tests, session: Session) -> tuple[str, str]:
 def _unfit(what: BaseException, tests: Tests, session: Session) -> tuple[str, str]:
     """Tests that pass what cannot cross are at fault, unless it may be an answer that they pass back."""
     if session.replies and tests.questions_use_answers:
-        return "wrong_answer", f"the tests could not pass on what was returned: {what}"
+        return "wrong_answer", f"the tests could not send a returned value back: {what}"
     return "unusable", f"the tests pass {what}"
 
 
@@ -314,7 +314,7 @@ def judge_plain(tests: Tests, channel: socket.socket, wall: float) -> tuple[str,
             session.hello(tests.imports)
         said = session.plain(tests.modules, tests.text, tests.entry)
         if said[0] == "failed":
-            return "wrong_answer", f"passes only while its arguments and answers are copied: {str(said[1])[:200]}"
+            return "wrong_answer", f"passes only because its arguments and answers are copied: {str(said[1])[:200]}"
     except BaseException:
         return "passed", ""
     finally:

@@ -83,7 +83,7 @@ class Session:
             raise self._end("syntax_error", str(message[1])[:500])
         if message[0] == "e":
             raise self._error(message)
-        raise self._end("no_result", "the program sent something that is no answer")
+        raise self._end("no_result", "the program sent an invalid answer")
 
     def send_ahead(self) -> None:
         """Sends the expected calls. Should the tests then ask something else, the session ends with ``retry``."""
@@ -190,15 +190,15 @@ class Session:
                 raise self._end("output_limit", "the program returned a value over the size limit")
             if kind == "opaque":
                 raise self._end("wrong_answer", f"the program returned {str(reply[1:])[:200]}")
-            raise self._end("no_result", "the program sent something that is no answer")
+            raise self._end("no_result", "the program sent an invalid answer")
 
     def _run_callback(self, message: list[Any]) -> None:
         """The program calls a function that the tests passed to it."""
         if len(message) not in (3, 4) or type(message[1]) is not int or type(message[2]) is not list:
-            raise self._end("no_result", "the program sent something that is no answer")
+            raise self._end("no_result", "the program sent an invalid answer")
         named = message[3] if len(message) == 4 else {}
         if type(named) is not dict or any(type(name) is not str for name in named):
-            raise self._end("no_result", "the program sent something that is no answer")
+            raise self._end("no_result", "the program sent an invalid answer")
         if not 0 <= message[1] < len(self._functions) or self._depth > 50:
             raise self._end("no_result", "the program called a function that it was not given")
         self._depth += 1
@@ -284,7 +284,7 @@ class Session:
     def _error(self, message: list[Any]) -> BaseException:
         """The program's exception as the nearest class this side has: one of the tests', else a built-in one."""
         if len(message) != 5 or type(message[1]) is not list or type(message[3]) is not str:
-            return self._end("no_result", "the program sent something that is no answer")
+            return self._end("no_result", "the program sent an invalid answer")
         _, names, own_name, text, args = message
         chosen: type[BaseException] = Exception
         known = self._class(own_name)
@@ -360,7 +360,7 @@ class Session:
         value = getattr(builtins, name, None) if type(name) is str else None
         if value is Ellipsis or isinstance(value, type):
             return value
-        raise WireError("a name that is no built-in type")
+        raise WireError("a name that is not a built-in type")
 
 
 def _state(x: Any) -> dict[str, Any]:
@@ -450,7 +450,7 @@ class RemoteThing:
     def __len__(self) -> int:
         size = self._session.operate("len", self)
         if type(size) is not int:
-            raise TypeError("a length that is no integer")
+            raise TypeError("a length that is not an integer")
         return size
 
     def __getitem__(self, key: Any) -> Any:

@@ -21,7 +21,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from typing import Any
 
 MAX_DEPTH = 150
@@ -35,6 +35,7 @@ _ESCAPE = re.compile(rb"\\.")
 _STRING = re.compile(rb'"[^"]*"')
 _NO_MARKS = bytes(set(range(256)) - set(b'[]"'))
 _PIECE = 1 << 20
+_STEP = {ord("["): 1, ord("]"): -1}
 _TABLE_ROWS, _TABLE_LEAST, _TABLE_CELLS = 1000, 500_000, 200_000_000
 _DTYPE = re.compile("[<>|=][biuf][0-9]{1,2}")
 _WIDEST = {"b": "?", "i": "i8", "u": "u8", "f": "f8"}
@@ -75,13 +76,14 @@ def check_body(body: bytes) -> None:
     marks = body.translate(None, _NO_MARKS).replace(b'""', b"")
     if b'"' in marks:
         marks = _STRING.sub(b"", marks)
-    # Each round takes the innermost lists away.
-    for _ in range(_MAX_LISTS):
-        if not marks:
-            return
-        marks = marks.replace(b"[]", b"")
-    if marks:
-        raise WireError(f"a value nested deeper than {MAX_DEPTH} levels")
+    if b'"' in marks:
+        raise WireError("a text without its end")
+    depth = 0
+    for start in range(0, len(marks), _PIECE):
+        depths = list(accumulate(map(_STEP.__getitem__, marks[start : start + _PIECE]), initial=depth))
+        if max(depths) > _MAX_LISTS:
+            raise WireError(f"a value nested deeper than {MAX_DEPTH} levels")
+        depth = depths[-1]
 
 
 class Encoder:
@@ -129,7 +131,7 @@ class Encoder:
                 raise TooLarge("a number over the size limit")
             return {"i": hex(x)}
         if depth > MAX_DEPTH:
-            raise WireError(f"nested deeper than {MAX_DEPTH} levels, or a container that holds itself")
+            raise WireError(f"nested deeper than {MAX_DEPTH} levels, or a container that contains itself")
         if t is list:
             return self._items(x, depth)
         if t is tuple:
@@ -321,12 +323,12 @@ class Decoder:
         ) as error:
             raise WireError(f"a broken frame ({type(error).__name__}: {str(error)[:100]})") from None
         if type(message) is not list or not message or type(message[0]) is not str:
-            raise WireError("a frame that is no message")
+            raise WireError("a frame that is not a message")
         return message
 
     def _build(self, tagged: dict[str, Any]) -> Any:
         if len(tagged) != 1:
-            raise WireError("an object that has not exactly one tag")
+            raise WireError("an object without exactly one tag")
         ((tag, payload),) = tagged.items()
         builder = self._builders.get(tag)
         if builder is None:

@@ -22,10 +22,11 @@ _AT_LINE_START = re.compile(
 )
 _NAMED = re.compile(
     r"\b(?:option|choice)\s*[(\"']?(?P<a>[A-Z]|[1-9])(?![\w'])[)\"']?(?P<said>[^.\n]{0,40})"
-    r"|\b(?P<b>[A-Z])[)\"']?\s+(?:is|must be|would be)\s+(?:the\s+)?(?:only\s+)?(?:correct|right|best)\b"
+    r"|\b(?P<b>[A-Z])[)\"']?\s+(?:is|must be|would be)\s+(?:the\s+)?(?:only\s+)?(?:correct|right|best|answer)\b"
 )
 _RIGHT = re.compile(
-    r"\b(?:(?:correct|right|best|final)\s+(?:answer|choice|option)|(?:i|we)\s+(?:choose|pick|select|would choose))"
+    r"\b(?:(?:correct|right|best|final)\s+(?:answer|choice|option)"
+    r"|(?:i|we)(?:\s+would|'d)?\s+(?:choose|pick|select|go with))"
     r"\s*(?:is\b|:)?\s*(?P<rest>[^.\n]*(?:\.(?=\d)[^.\n]*)*)",
     re.IGNORECASE,
 )

@@ -23,7 +23,7 @@ _BLANK = re.compile(
 """An empty box, or one that a text shows as the form to fill in."""
 
 _MARKER = re.compile(
-    r"(?P<final>final\s+)?\banswers?\b(?:\s+(?:to|for|of|in)\s[^.\n:=?]{1,80}?)?[\"'*_]*"
+    r"(?P<final>final\s+)?\b(?:answers?\b|ans\b\.?)(?:\s+(?:to|for|of|in)\s[^.\n:=?]{1,80}?)?[\"'*_]*"
     r"(?:(?:\s*(?:(?P<is>\b(?:is|are|was|would be|will be|must be)\b)|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
     r"|(?P<tag><answer>)|^[ \t#*_]*(?P<heading>final answer|answer)[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,

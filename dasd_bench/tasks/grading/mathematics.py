@@ -43,12 +43,18 @@ def extract_math(text: str, gold: str) -> str | None:
     formulas = list(_FORMULA.finditer(text))
     if not numeric:
         return _group(text, formulas) if formulas else _alone(text)
-    for formula in formulas[::-1] if declared_number(text) is None else ():
-        if extract_number(text[formula.end() :]) is not None:
-            break
-        value = _bare(formula[0]).rpartition("=")[2]
-        if number_in(value) is not None:
-            return value.strip()
+    if declared_number(text) is None:
+        # A number in a formula, unless text after it has one: what stands between formulas is looked at once.
+        end = len(text)
+        for formula in formulas[::-1]:
+            if extract_number(text[formula.end() : end]) is not None:
+                break
+            value = _bare(formula[0]).rpartition("=")[2]
+            if number_in(value) is not None:
+                return value.strip()
+            if extract_number(formula[0]) is not None:
+                break
+            end = formula.start()
     return extract_number(text)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.errors import DataError
+from dasd_bench.files.jsonl import numbered_rows
 from dasd_bench.tasks.grading.choices import grade_choice
 from dasd_bench.tasks.grading.mathematics import grade_math
 from dasd_bench.tasks.grading.numbers import grade_number, number_in
@@ -34,16 +34,10 @@ class AnswerRow:
 
 def read_rows(path: Path, kind: str) -> list[AnswerRow]:
     """The rows of a file of answers of a kind: number, math or choice. Raises :class:`DataError` with file and line."""
-    rows = []
     try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    rows.append(_row(line, number, kind, f"{path}, line {number}"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text.") from None
+        rows = [_row(columns, number, kind, f"{path}, line {number}") for number, columns in numbered_rows(path)]
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
     if not rows:
         raise DataError(f"{path} has no rows.")
     return rows
@@ -59,15 +53,7 @@ def grade_rows(rows: Sequence[AnswerRow], kind: str, verifier: Verifier | None =
     return verifier.map(lambda row: grade_math(row.text, row.gold, verifier), rows)
 
 
-def _row(line: str, number: int, kind: str, where: str) -> AnswerRow:
-    try:
-        columns = json.loads(line)
-    except RecursionError:
-        raise DataError(f"{where}: the JSON is nested too deeply.") from None
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON ({getattr(error, 'msg', error)}).") from None
-    if not isinstance(columns, dict):
-        raise DataError(f"{where}: an object with the columns text and gold is needed.")
+def _row(columns: dict[str, Any], number: int, kind: str, where: str) -> AnswerRow:
     for name in ("text", "gold", *(("choices",) if kind == "choice" else ())):
         if name not in columns:
             raise DataError(f"{where}: the column '{name}' is missing.")
@@ -79,14 +65,14 @@ def _row(line: str, number: int, kind: str, where: str) -> AnswerRow:
     if kind == "choice":
         return _choice_row(columns, number, where)
     if kind == "number" and number_in(str(gold)) is None:
-        raise DataError(f"{where}: the column 'gold' is no number; use --as math for formulas.")
+        raise DataError(f"{where}: the column 'gold' is not a number; use --as math for formulas.")
     return AnswerRow(number, columns, text, str(gold))
 
 
 def _choice_row(columns: dict[str, Any], number: int, where: str) -> AnswerRow:
     choices, gold = columns["choices"], columns["gold"]
     if not isinstance(choices, list) or not all(isinstance(one, str) and one.strip() for one in choices) or not choices:
-        raise DataError(f"{where}: the column 'choices' must be a list of texts that are not empty.")
+        raise DataError(f"{where}: the column 'choices' must be a list of non-empty texts.")
     labels = columns.get("labels", LETTERS[: len(choices)])
     if not isinstance(labels, (str, list)) or not all(isinstance(one, str) and one for one in labels):
         raise DataError(f"{where}: the column 'labels' must be a list of labels, or text such as \"ABCD\".")

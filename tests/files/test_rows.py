@@ -89,10 +89,10 @@ def arc(**changes: Any) -> bytes:
         ("arc_easy", arc(choices={"text": ["tin", "", "wool"], "label": ["A", "B", "C"]}), "choice 2 is blank"),
         ("arc_easy", arc(choices={"text": ["tin", "wood", "wool"], "label": ["A", "B"]}), "3 choices and 2 labels"),
         ("arc_easy", arc(choices={"text": ["tin", 4, "wool"], "label": ["A", "B", "C"]}), "choice 2 must be text"),
-        ("arc_easy", arc(choices={"text": ["tin", "wood"], "label": ["A", "A"]}), "a label is there twice"),
+        ("arc_easy", arc(choices={"text": ["tin", "wood"], "label": ["A", "A"]}), "a duplicate among the labels"),
         ("arc_easy", arc(choices={"text": ["tin"], "label": ["A"]}), "at least two"),
         ("arc_easy", arc(choices=["tin", "wood"]), "must hold the lists 'text' and 'label'"),
-        ("arc_easy", arc(answerKey="D"), "the answerKey 'D' is none of the labels A, B, C"),
+        ("arc_easy", arc(answerKey="D"), "the answerKey 'D' is not one of the labels A, B, C"),
     ],
 )
 def test_a_row_that_a_task_cannot_use_is_named(task: str, row: bytes, reason: str, tmp_path: Path, capsys) -> None:
@@ -107,7 +107,7 @@ def test_a_right_choice_before_the_first_is_no_choice(tmp_path: Path, capsys) ->
     row = {"sentence": "Ann told Eve that _ won.", "option1": "Ann", "option2": "Eve", "answer": "0"}
     put(tmp_path, json.dumps(row).encode(), "validation.jsonl", "winogrande")
     code, out = check(tmp_path, capsys, "winogrande")
-    assert (code, "the right choice is number 0 of 2" in out) == (1, True)
+    assert (code, "the correct choice is number 0 of 2" in out) == (1, True)
 
 
 def test_a_column_under_another_release_s_name_is_named(tmp_path: Path, capsys) -> None:
@@ -119,7 +119,7 @@ def test_a_column_under_another_release_s_name_is_named(tmp_path: Path, capsys) 
 
 def test_a_packed_file_that_was_cut_loses_no_row_in_silence(tmp_path: Path) -> None:
     path = put(tmp_path, gzip.compress(LINE * 1000)[:-12])
-    with pytest.raises(DataError, match=r"test\.jsonl is damaged: it cannot be unpacked"):
+    with pytest.raises(DataError, match=r"test\.jsonl is damaged: it cannot be decompressed"):
         read_rows(path)
 
 

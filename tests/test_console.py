@@ -88,7 +88,7 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
     result = command(capsys, *args)
     assert result.code == 130
     (line,) = (line for line in result.out.splitlines() if line.startswith("Interrupted."))
-    for words in ("Saved: targets (2), score (2)", "train", "Go on where it was: dasd-bench", str(tmp_path / "run")):
+    for words in ("Saved: targets (2), score (2)", "train", "Resume with: dasd-bench", str(tmp_path / "run")):
         assert words in line
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "cancelled"
     monkeypatch.undo()

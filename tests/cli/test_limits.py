@@ -38,7 +38,7 @@ except StoreError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert str(tmp_path) in done.stdout, done.stderr
-    assert "run the same command again to go on" in done.stdout
+    assert "run the same command again to resume" in done.stdout
     assert "Traceback" not in done.stderr
 
 
