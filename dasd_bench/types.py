@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeAlias
@@ -66,13 +67,15 @@ class Mark(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What one example is trained on.
+    """What one example is trained on; an example may have several.
 
     ``token_ids`` int32 [T] ends with the end-of-turn token (always trained); ``origin`` uint8 [T] holds
     :class:`Origin` values; ``marks`` uint8 [T] holds :class:`Mark` values (end-of-turn, answer format).
     ``accepted`` is False where a fallback stands in; ``reason`` says which (``gold``, ``rewrite``, ``gated``,
     ``fallback:<why>``). ``notes`` holds what the method counts, by name: see :class:`dasd_bench.api.Note`.
     ``proposals`` int32 [T] is what the other stream wanted at each step of dual-context decoding (None elsewhere).
+    ``prompt`` is the chat it answers, where that is not the example's own question. ``columns`` float32 [T] are numbers
+    per token by name, for the method's ``select``.
     """
 
     example_id: str
@@ -84,6 +87,19 @@ class Target:
     reason: str
     notes: dict[str, float] = field(default_factory=dict)
     proposals: Ints | None = None
+    prompt: tuple[Message, ...] | None = None
+    columns: dict[str, Floats] = field(default_factory=dict)
+
+
+def target_names(targets: Sequence[Target]) -> list[str]:
+    """One name per target: its example's id; ``<id>#1``, ``<id>#2``, ... for an example's second, third, ... one."""
+    seen: Counter[str] = Counter()
+    names = []
+    for target in targets:
+        number = seen[target.example_id]
+        seen[target.example_id] += 1
+        names.append(f"{target.example_id}#{number}" if number else target.example_id)
+    return names
 
 
 def kept(target: Target, keep: str) -> Bools:

@@ -29,9 +29,9 @@ from dasd_bench.api import (
     DualStep,
     Example,
     Generation,
-    Lab,
     Message,
     Method,
+    MethodContext,
     Note,
     Origin,
     Rule,
@@ -147,19 +147,19 @@ class Dasd(Method):
             "self-distill; check its rule and tau"
         )
 
-    def make_targets(self, examples: Sequence[Example], lab: Lab) -> list[Target]:
-        budgets = [lab.new_tokens(example) for example in examples]
-        rewrite_prompts = [lab.rewrite_prompt(example, self.prompt) for example in examples]
-        rewrites = lab.generate(rewrite_prompts, max_new_tokens=budgets, sampling=self.sampling, label="rewrite")
-        ungated = check_rewrites(examples, rewrites, lab, min_ratio=self.min_length_ratio)
+    def make_targets(self, examples: Sequence[Example], context: MethodContext) -> list[Target]:
+        budgets = [context.new_tokens(example) for example in examples]
+        rewrite_prompts = [context.rewrite_prompt(example, self.prompt) for example in examples]
+        rewrites = context.generate(rewrite_prompts, max_new_tokens=budgets, sampling=self.sampling, label="rewrite")
+        ungated = check_rewrites(examples, rewrites, context, min_ratio=self.min_length_ratio)
         if self.rule == "loss-mask":
             return [
                 target
                 for example, rewrite, check in zip(examples, rewrites, ungated, strict=True)
-                if (target := self._ungated_target(example, rewrite, check, {}, lab)) is not None
+                if (target := self._ungated_target(example, rewrite, check, {}, context)) is not None
             ]
-        gated = self._decode(examples, rewrite_prompts, budgets, lab)
-        checks = check_rewrites(examples, gated, lab, min_ratio=self.min_length_ratio)
+        gated = self._decode(examples, rewrite_prompts, budgets, context)
+        checks = check_rewrites(examples, gated, context, min_ratio=self.min_length_ratio)
         targets: list[Target] = []
         for example, rewrite, free, gate, check in zip(examples, rewrites, ungated, gated, checks, strict=True):
             notes = {
@@ -171,16 +171,16 @@ class Dasd(Method):
                 "gated_replaced": float(np.sum(gate.origin == Origin.BASE)),
             }
             if check.accepted:
-                targets.append(_gated_target(example, gate, notes, lab))
+                targets.append(_gated_target(example, gate, notes, context))
             elif self.on_wrong == "rewrite":
-                target = self._ungated_target(example, rewrite, free, notes, lab, refused=check.reason)
+                target = self._ungated_target(example, rewrite, free, notes, context, refused=check.reason)
                 if target is not None:
                     targets.append(target)
             elif self.on_wrong == "gold":
-                targets.append(lab.reference_target(example, f"gold:{check.reason}", accepted=False, notes=notes))
+                targets.append(context.reference_target(example, f"gold:{check.reason}", accepted=False, notes=notes))
         gated_right, ungated_right = (sum(check.accepted for check in made) for made in (checks, ungated))
         if gated_right < 0.8 * ungated_right:
-            lab.warn(
+            context.warn(
                 f"dasd {self.rule} tau={self.tau:g}: the gate leaves {gated_right} of {len(examples)} answers right, "
                 f"the ungated rewrite {ungated_right}; a larger tau breaks fewer answers."
             )
@@ -199,34 +199,34 @@ class Dasd(Method):
         rewrite: Generation,
         check: Acceptance,
         notes: dict[str, float],
-        lab: Lab,
+        context: MethodContext,
         refused: str = "",
     ) -> Target | None:
         """The rewrite where it is right, else gold (or nothing for ``drop``)."""
         if check.accepted:
             origin = np.full(len(rewrite.token_ids), Origin.CANDIDATE, dtype=np.uint8)
             reason = f"rewrite:{refused}" if refused else "rewrite"
-            return lab.target(example, rewrite.token_ids, origin, reason=reason, accepted=not refused, notes=notes)
+            return context.target(example, rewrite.token_ids, origin, reason=reason, accepted=not refused, notes=notes)
         if self.on_wrong == "drop":
             return None
-        return lab.reference_target(example, f"gold:{refused or check.reason}", accepted=False, notes=notes)
+        return context.reference_target(example, f"gold:{refused or check.reason}", accepted=False, notes=notes)
 
     def _decode(
         self,
         examples: Sequence[Example],
         rewrite_prompts: Sequence[Sequence[Message]],
         budgets: Sequence[int],
-        lab: Lab,
+        context: MethodContext,
     ) -> list[DualGeneration]:
         rate = 0.0
         if self.rule == "random-gate":
-            gate = replace(self, rule="confidence-gate")._decode(examples, rewrite_prompts, budgets, lab)
-            checks = check_rewrites(examples, gate, lab, min_ratio=self.min_length_ratio)
+            gate = replace(self, rule="confidence-gate")._decode(examples, rewrite_prompts, budgets, context)
+            checks = check_rewrites(examples, gate, context, min_ratio=self.min_length_ratio)
             trained = [made for made, check in zip(gate, checks, strict=True) if check.accepted]
             rate = replacement_rate(trained or gate)
         pure_base = self.rule == "confidence-gate" and self.tau == 0
-        return lab.dual_decode(
-            [lab.plain_prompt(example) for example in examples],
+        return context.dual_decode(
+            [context.plain_prompt(example) for example in examples],
             rewrite_prompts,
             make_rule(self.rule, tau=self.tau, alpha=self.alpha, rate=rate),
             max_new_tokens=budgets,
@@ -237,9 +237,11 @@ class Dasd(Method):
         )
 
 
-def _gated_target(example: Example, gate: DualGeneration, notes: dict[str, float], lab: Lab) -> Target:
+def _gated_target(example: Example, gate: DualGeneration, notes: dict[str, float], context: MethodContext) -> Target:
     other = np.where(gate.origin == Origin.BASE, gate.reference_token, gate.base_token).astype(np.int32)
-    return lab.target(example, gate.token_ids, gate.origin, reason="gated", accepted=True, notes=notes, proposals=other)
+    return context.target(
+        example, gate.token_ids, gate.origin, reason="gated", accepted=True, notes=notes, proposals=other
+    )
 
 
 def replacement_rate(decoded: Sequence[DualGeneration]) -> float:

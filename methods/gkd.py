@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from dasd_bench.api import (
     Example,
-    Lab,
     LiveLogits,
     Message,
     Method,
-    RolloutLab,
+    MethodContext,
+    RolloutContext,
     Sampling,
     TrainExample,
     generalized_jsd,
@@ -52,22 +52,22 @@ class Gkd(Method):
     temperature: float = option(0.9, help="Sampling temperature; 0 is greedy.", minimum=0.0, maximum=5.0)
     new_tokens: int = option(128, help="Generation budget in tokens.", minimum=1)
 
-    def teacher_prompts(self, examples: Sequence[Example], lab: Lab) -> list[list[list[Message]]]:
+    def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
         texts = [TEACHER.format(prompt=one.prompt, reference=one.reference) for one in examples]
         return [[[Message("user", text)]] for text in texts]
 
-    def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+    def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
         # Batches are shuffled, so every so-many-th place is a random choice, and the share is met exactly.
-        first = lab.step * len(examples)
+        first = context.step * len(examples)
         places = [
             i for i in range(len(examples)) if floor((first + i + 1) * self.share) > floor((first + i) * self.share)
         ]
         mixed = list(examples)
         if places:
             asked = [examples[i] for i in places]
-            drawn = lab.generate(asked, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
+            drawn = context.generate(asked, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
             for i, one in zip(places, drawn, strict=True):
-                mixed[i] = lab.target(examples[i], one)
+                mixed[i] = context.target(examples[i], one)
         return mixed
 
     def token_loss(self, live: LiveLogits) -> Tensor:

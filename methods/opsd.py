@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dasd_bench.api import (
     Example,
-    Lab,
     LiveLogits,
     Message,
     Method,
-    RolloutLab,
+    MethodContext,
+    RolloutContext,
     Sampling,
     TrainExample,
     generalized_jsd,
@@ -66,14 +66,14 @@ class Opsd(Method):
     top_k: int = option(20, help="Top-k truncation while sampling; 0 is off.", minimum=0)
     new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
 
-    def teacher_prompts(self, examples: Sequence[Example], lab: Lab) -> list[list[list[Message]]]:
+    def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
         texts = [TEACHER.format(prompt=one.prompt, reference=one.reference) for one in examples]
         return [[[Message("user", text)]] for text in texts]
 
-    def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+    def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
         sampling = Sampling(self.temperature, self.top_p, self.top_k)
-        drawn = lab.generate(examples, max_new_tokens=self.new_tokens, sampling=sampling)
-        return [lab.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+        drawn = context.generate(examples, max_new_tokens=self.new_tokens, sampling=sampling)
+        return [context.target(example, one) for example, one in zip(examples, drawn, strict=True)]
 
     def token_loss(self, live: LiveLogits) -> Tensor:
         return generalized_jsd(

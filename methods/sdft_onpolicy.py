@@ -22,11 +22,11 @@ import numpy as np
 
 from dasd_bench.api import (
     Example,
-    Lab,
     LiveLogits,
     Message,
     Method,
-    RolloutLab,
+    MethodContext,
+    RolloutContext,
     Sampling,
     TrainExample,
     generalized_jsd,
@@ -70,13 +70,13 @@ class SdftOnPolicy(Method):
     )
     new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
 
-    def teacher_prompts(self, examples: Sequence[Example], lab: Lab) -> list[list[list[Message]]]:
+    def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
         texts = [TEACHER.format(prompt=one.prompt, reference=one.reference) for one in examples]
         return [[[Message("user", text)]] for text in texts]
 
-    def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
-        drawn = lab.generate(examples, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
-        targets = [lab.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+    def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
+        drawn = context.generate(examples, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
+        targets = [context.target(example, one) for example, one in zip(examples, drawn, strict=True)]
         late = [(np.arange(len(one.target_ids)) >= self.skip).astype(np.float32) for one in targets]
         return [replace(one, weights=weights) for one, weights in zip(targets, late, strict=True)]
 

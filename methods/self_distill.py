@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dasd_bench.api import Example, Lab, Method, Origin, Sampling, Target, check_rewrites, keep_option, option
+from dasd_bench.api import Example, Method, MethodContext, Origin, Sampling, Target, check_rewrites, keep_option, option
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,19 @@ class SelfDistill(Method):
     def stochastic(self) -> bool:
         return self.temperature > 0
 
-    def make_targets(self, examples: Sequence[Example], lab: Lab) -> list[Target]:
-        rewrites = lab.generate(
-            [lab.rewrite_prompt(example, self.prompt) for example in examples],
-            max_new_tokens=[lab.new_tokens(example) for example in examples],
+    def make_targets(self, examples: Sequence[Example], context: MethodContext) -> list[Target]:
+        rewrites = context.generate(
+            [context.rewrite_prompt(example, self.prompt) for example in examples],
+            max_new_tokens=[context.new_tokens(example) for example in examples],
             sampling=Sampling(self.temperature, self.top_p, self.top_k),
             label="rewrite",
         )
         targets = []
-        checks = check_rewrites(examples, rewrites, lab, min_ratio=self.min_length_ratio)
+        checks = check_rewrites(examples, rewrites, context, min_ratio=self.min_length_ratio)
         for example, rewrite, check in zip(examples, rewrites, checks, strict=True):
             if check.accepted:
                 origin = np.full(len(rewrite.token_ids), Origin.CANDIDATE, dtype=np.uint8)
-                targets.append(lab.target(example, rewrite.token_ids, origin, reason="rewrite", accepted=True))
+                targets.append(context.target(example, rewrite.token_ids, origin, reason="rewrite", accepted=True))
             elif self.on_wrong == "gold":
-                targets.append(lab.reference_target(example, f"gold:{check.reason}", accepted=False))
+                targets.append(context.reference_target(example, f"gold:{check.reason}", accepted=False))
         return targets

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dasd_bench.api import (
     Example,
-    Lab,
     LiveLogits,
     LiveTokens,
     Message,
     Method,
-    RolloutLab,
+    MethodContext,
+    RolloutContext,
     Sampling,
     TrainExample,
     generalized_jsd,
@@ -79,22 +79,22 @@ class UniSd(Method):
     )
     new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
 
-    def teacher_prompts(self, examples: Sequence[Example], lab: Lab) -> list[list[list[Message]]]:
+    def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
         found = []
         for place, one in enumerate(examples):
             texts = [OWN.format(prompt=one.prompt, reference=one.reference)]
             others = [*examples[:place], *examples[place + 1 :]]
             for k in range(0 if self.agreement == "none" else self.contexts):
                 count = min(self.demonstrations, len(others))
-                chosen = lab.rng("contexts", one.id, k).choice(len(others), count, replace=False) if others else []
+                chosen = context.rng("contexts", one.id, k).choice(len(others), count, replace=False) if others else []
                 shown = [OTHER.format(prompt=others[i].prompt, reference=others[i].reference) for i in chosen]
                 texts.append("".join(shown) + QUESTION.format(prompt=one.prompt))
             found.append([[Message("user", text)] for text in texts])
         return found
 
-    def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
-        drawn = lab.generate(examples, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
-        return [lab.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+    def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
+        drawn = context.generate(examples, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
+        return [context.target(example, one) for example, one in zip(examples, drawn, strict=True)]
 
     def online_weights(self, live: LiveTokens) -> Tensor:
         assert live.teacher_logp is not None

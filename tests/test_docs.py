@@ -108,7 +108,7 @@ def test_the_page_s_files_and_commands_work(
 
 def test_what_the_pages_say_of_numbers_and_names() -> None:
     """Statements that were false once."""
-    from dasd_bench.methods.context import Lab
+    from dasd_bench.methods.context import MethodContext
     from dasd_bench.training.loss import CHUNK_ROWS
 
     training = (ROOT / "docs/training.md").read_text(encoding="utf-8")
@@ -116,9 +116,13 @@ def test_what_the_pages_say_of_numbers_and_names() -> None:
     assert f"{CHUNK_ROWS} at a time" in training
     page = (ROOT / "docs/add-a-method.md").read_text(encoding="utf-8")
     calls = set(
-        re.findall(r"`([a-z]\w*)\(", page[page.index("`lab` is the only access") : page.index("`max_new_tokens` is")])
+        re.findall(
+            r"`([a-z]\w*)\(", page[page.index("`context` is the only access") : page.index("`max_new_tokens` is")]
+        )
     )
-    public = {name for name in vars(Lab) if not name.startswith("_") and callable(getattr(Lab, name))}
+    public = {
+        name for name in vars(MethodContext) if not name.startswith("_") and callable(getattr(MethodContext, name))
+    }
     assert calls == public
 
 

@@ -1,4 +1,4 @@
-"""``dasd-bench export``: a run's adapters with a model card, ready for the hub."""
+"""``dasd-bench export``: a run's adapters with a model card, ready for the hub, or its targets as JSON lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("export")
 @click.argument("run", required=False)
 @click.option(
-    "--to", "form", type=click.Choice(("hf-card",)), default="hf-card", show_default=True, help="What to write."
+    "--to", "form", type=click.Choice(("hf-card", "jsonl")), default="hf-card", show_default=True, help="What to write."
 )
 @click.option("--row", help="Only the adapters of this row (see: dasd-bench table RUN) [default: all].")
 @click.option("--seed", type=int, help="Only this seed's adapters [default: all].")
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Copy adapter and card there [default: write the card next to each adapter].",
+    help="Folder to write to; the adapter is copied too [default: the card is written next to each adapter].",
 )
 @runs_dir_option
 @click.pass_context
@@ -40,6 +40,8 @@ def export_command(
 ) -> None:
     """Write a model card (README.md) for the adapters of RUN: hub metadata, scores, table, command, limits.
 
+    With --to jsonl: write the training targets of RUN with their weights, which `run --targets FILE` trains on again.
+
     With --output the adapter is copied as well and names its base model by hub id, so the folder is ready to upload.
     """
     from dasd_bench.reporting.card import adapters, export_cards
@@ -51,6 +53,12 @@ def export_command(
     source = Source(path, load_run(path))
     if source.results.status == "partial":
         console.warn(f"Run {source.results.run_id} is partial; its cards say so.")
+    if form == "jsonl":
+        from dasd_bench.results.target_export import export_targets
+
+        for file in export_targets(path, source.results, row, seed, output):
+            console.result(f"Wrote {file}", path=str(file))
+        return
     for folder in export_cards(source, adapters(source, row, seed), hub_names(source.results), output):
         console.result(f"Wrote {folder / 'README.md'}", path=str(folder))
 

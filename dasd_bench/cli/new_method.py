@@ -32,7 +32,7 @@ class {cls}(Method):
     floor: float = option(0.05, help="Minimum base probability of a trained token.", minimum=0.0, maximum=1.0)
     keep: str = keep_option("end")
 
-    # Targets other than the gold answer: define make_targets(self, examples, lab). See docs/add-a-method.md.
+    # Targets other than the gold answer: define make_targets(self, examples, context). See docs/add-a-method.md.
     # Weights that follow the live model: set online = True and define online_weights(self, live).
     # Another loss than the nll: define token_loss(self, live); teacher = "base" gives live.teacher_logits.
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from dasd_bench.config.spec import PRESETS, RunSpec, split_commas
+from dasd_bench.errors import UsageError
+from dasd_bench.files.text import shown
 from dasd_bench.options import OptionRule, option_rules
 from dasd_bench.run.options import RunOptions
 
@@ -46,6 +48,13 @@ def spec_options(command: F) -> F:
             metavar="SECTION.NAME=VALUE",
             help="Set a training, engine or method option: training.lr=1e-4, engine.max_num_seqs=8, dasd.tau=0.9, "
             "method.tau=0.9 for all methods that have it (see: dasd-bench show training).",
+        ),
+        click.option(
+            "--targets",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            metavar="FILE.jsonl",
+            help="Train on the targets and weights of a file, as a row of its own (method external).",
         ),
         click.option(
             "-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line."
@@ -111,10 +120,20 @@ def given_spec(values: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
     """Takes the options of :func:`spec_options` out of ``values``: those given by name, and the settings."""
     options = {name: values.pop(name) for name in option_rules(RunSpec)}
     settings = values.pop("settings")
+    files = values.pop("targets")
+    if files:
+        options["methods"] = (*(options["methods"] or ()), *map(external_arm, files))
     backend = values.pop("backend")
     if backend is not None:
         settings = (*settings, f"engine.backend={backend}")
     return {name: value for name, value in options.items() if value not in (None, ())}, settings
+
+
+def external_arm(file: Path) -> str:
+    """The arm that trains on a file of targets. Raises :class:`UsageError` for a name that an arm cannot hold."""
+    if any(sign in str(file) for sign in "+*"):
+        raise UsageError(f"--targets {shown(str(file))}: rename the file; an arm's options cannot hold + or *.")
+    return f"external+file={file}"
 
 
 def given_run_options(values: dict[str, Any], output: Path | None) -> RunOptions:

@@ -6,6 +6,7 @@ The resolved specification is written to ``spec.yaml`` in the run directory; ``r
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import PluginError, UsageError, unknown_name
 from dasd_bench.files.text import shown
 from dasd_bench.files.yaml_file import read_mapping
-from dasd_bench.methods.base import BASE, Method, build_method
+from dasd_bench.methods.base import BASE, Method, build_method, has_token_loss
 from dasd_bench.options import build_options, convert, convert_options, option, option_rules
 from dasd_bench.registry import Plugin, Registry
 from dasd_bench.results.directory import folder_name
@@ -118,13 +119,44 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Weighing:
+    """The second method of ``A*B``, which gives the weights."""
+
+    method: Method
+    plugin: Plugin[type[Method]]
+
+
+@dataclass(frozen=True, slots=True)
 class ArmSpec:
-    """One row of the table: a method with its options and the way it is trained."""
+    """One row of the table: a method with its options and the way it is trained.
+
+    ``second`` is the method after the ``*``: ``method`` then makes the targets and ``second`` their weights.
+    """
 
     label: str
     method: Method
     plugin: Plugin[type[Method]]
     training: TrainingConfig
+    second: Weighing | None = None
+
+    @property
+    def weighing(self) -> Weighing:
+        """The method that weighs the tokens and whose loss is trained."""
+        return self.second or Weighing(self.method, self.plugin)
+
+    @property
+    def name(self) -> str:
+        """The method's name, or both with a ``*``."""
+        return self.method.name if self.second is None else f"{self.method.name}*{self.second.method.name}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options and their values; the second method's as ``NAME.OPTION``."""
+        own = dataclasses.asdict(self.method)
+        if self.second is not None:
+            name = self.second.method.name
+            own |= {f"{name}.{key}": value for key, value in dataclasses.asdict(self.second.method).items()}
+        return own
 
     @property
     def folder(self) -> str:
@@ -261,6 +293,17 @@ def split_commas(text: str) -> list[str]:
         raise UsageError(f"'{shown(text)}' has an unclosed double quote.") from None
 
 
+def split_arm(text: str) -> list[str]:
+    """``A+X=...*B+Y=...`` as its one or two methods with their options.
+
+    Raises :class:`UsageError` for more than two.
+    """
+    parts = re.split(r"\*(?=[A-Za-z][\w-]*(?:\+|\*|$))", text)
+    if len(parts) > 2:
+        raise UsageError(f"--method {shown(text)}: give the targets of one method the weights of one other, as A*B.")
+    return parts
+
+
 def parse_arm(text: str) -> tuple[str, dict[str, str], dict[str, str]]:
     """``NAME+X=...+training.Y=...`` as the method's name, its own options and its own training options."""
     name, *pairs = text.split("+")
@@ -286,31 +329,62 @@ def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
 
     ``NAME+training.X=...`` trains one arm its own way. ``base`` is no arm: every run evaluates it.
     """
-    parsed = []
+    parsed: list[tuple[str, list[_Asked]]] = []
     for text in spec.methods:
-        if text == BASE:
-            continue
-        name, own, training = parse_arm(text)
-        parsed.append((text, registry.method(name), own, training))
+        if text != BASE:
+            found = [(registry.method(name), own, training) for name, own, training in map(parse_arm, split_arm(text))]
+            parsed.append((text, found))
+    named = [one for _, found in parsed for one in found]
     shared = spec.method_options.get("method", {})
-    chosen = {plugin.name for _, plugin, _, _ in parsed}
+    chosen = {plugin.name for plugin, _, _ in named}
     for section in spec.method_options:
         if section != "method" and section not in chosen:
             if section in registry.methods:
                 raise UsageError(f"Options are set for method '{section}', which this run does not use.")
             raise unknown_name("section of --set", section, [*chosen, "method", "training", "engine"])
     for key in shared:
-        if not any(key in option_rules(plugin.item) for _, plugin, _, _ in parsed):
-            known = {name for _, plugin, _, _ in parsed for name in option_rules(plugin.item)}
+        if not any(key in option_rules(plugin.item) for plugin, _, _ in named):
+            known = {name for plugin, _, _ in named for name in option_rules(plugin.item)}
             raise unknown_name("method option", key, known)
     result = []
-    for label, plugin, own, training in parsed:
-        rules = option_rules(plugin.item)
-        values = {key: value for key, value in shared.items() if key in rules}
-        values |= spec.method_options.get(plugin.name, {}) | own
-        trained = arm_training(spec, plugin, training)
-        result.append(ArmSpec(label, build_method(plugin.item, values), plugin, trained))
+    for label, found in parsed:
+        built = []
+        for plugin, own, _ in found:
+            values = {key: value for key, value in shared.items() if key in option_rules(plugin.item)}
+            built.append(build_method(plugin.item, values | spec.method_options.get(plugin.name, {}) | own))
+        settings: dict[str, str] = {}
+        for _, _, training in found:
+            if twice := settings.keys() & training.keys():
+                raise UsageError(f"--method {shown(label)}: training.{min(twice)} is there twice; keep one.")
+            settings |= training
+        # The second method, where there is one, decides the loss: with --budget card its card says how to train.
+        trained = arm_training(spec, found[-1][0], settings)
+        second = Weighing(built[1], found[1][0]) if len(found) == 2 else None
+        if second is not None:
+            check_composition(label, built[0], second.method)
+        result.append(ArmSpec(label, built[0], found[0][0], trained, second))
     return result
+
+
+_Asked = tuple[Plugin[type[Method]], dict[str, str], dict[str, str]]
+"""A method that an arm names, with its own options and its training options."""
+
+
+def check_composition(label: str, first: Method, second: Method) -> None:
+    """Raises :class:`UsageError` where targets of the one and weights of the other mean nothing together."""
+    a, b = first.name, second.name
+    weighs = second.online or type(second).select is not Method.select or has_token_loss(type(second))
+    if not weighs:
+        fault = f"{b} gives no weights of its own: write {a} alone"
+    elif first.rollouts or second.rollouts:
+        fault = f"{a if first.rollouts else b} draws its targets anew at every step"
+    elif type(second).make_targets is not Method.make_targets:
+        fault = f"the weights of {b} belong to targets that it makes itself, so they cannot be put on those of {a}"
+    elif type(first).make_targets is Method.make_targets:
+        fault = f"{a} trains on the gold answers, as {b} does alone: write {b}"
+    else:
+        return
+    raise UsageError(f"--method {shown(label)}: {fault}.")
 
 
 def arm_training(spec: RunSpec, plugin: Plugin[type[Method]], own: Mapping[str, Any]) -> TrainingConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,7 @@ class DualSampler:
         self._rule = rule
         self._vocabulary = vocabulary
         self._markers = Markers(tokenizer)
+        self._decode = partial(tokenizer.decode, skip_special_tokens=True)
 
     def choose(self, logits: Tensor, items: Sequence[Item]) -> list[int]:
         """The next token of every item; notes origin, both log-probabilities, entropy, top-1, both proposals, keep.
@@ -127,14 +129,18 @@ class DualSampler:
         base, reference = logits[0::2], logits[1::2]
         top = summary.top[0::2]
         candidates = proposals(reference, summary.top[1::2], items, 1)
+        uniform = torch.tensor([item.uniform(2) for item in items], device=logits.device)
         step = DualStep(
             base_logp=base,
             reference_logp=reference,
             base_token=proposals(base, top, items, 0),
             reference_token=candidates,
             keep=self._keep(candidates, items),
-            uniform=torch.tensor([item.uniform(2) for item in items], device=logits.device),
+            uniform=uniform,
             position=torch.tensor([len(item.tokens) for item in items], device=logits.device),
+            tokens=[item.tokens for item in items],
+            decode=self._decode,
+            draw=partial(propose, uniform=uniform),
         )
         choice = self._rule(step)
         at = choice.token.to(torch.int64).unsqueeze(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -77,7 +77,9 @@ class DualStep:
     ``base_logp`` and ``reference_logp`` float32 [B, V], normalised; ``base_token`` and ``reference_token`` int64
     [B], each stream's own greedy or sampled proposal; ``uniform`` float32 [B], one draw per example from its own
     seeded generator; ``position`` int64 [B], the index of the token about to be chosen; ``keep`` bool [B]: the
-    candidate ``reference_token`` is one that ``keep`` protects here.
+    candidate ``reference_token`` is one that ``keep`` protects here. For rules with ``uses_tokens``: ``tokens``
+    are the ids chosen so far, one tuple per example, and ``decode`` turns ids into text.
+    ``draw(logits [B, V], sampling)`` gives a token int64 [B] by ``uniform``, in the way that the engine draws.
     """
 
     base_logp: Tensor
@@ -87,6 +89,9 @@ class DualStep:
     uniform: Tensor
     position: Tensor
     keep: Tensor
+    tokens: Sequence[Sequence[int]] = ()
+    decode: Callable[[Sequence[int]], str] | None = None
+    draw: Callable[[Tensor, Sampling], Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dasd_bench.methods.context import DualGeneration, Generation, Lab
+from dasd_bench.methods.context import DualGeneration, Generation, MethodContext
 from dasd_bench.types import Example
 
 LEAKS = ("reference answer", "your response", "my response", "your own response", "now it's your turn")
@@ -28,7 +28,11 @@ class Acceptance:
 
 
 def check_rewrites(
-    examples: Sequence[Example], rewrites: Sequence[Generation | DualGeneration], lab: Lab, *, min_ratio: float
+    examples: Sequence[Example],
+    rewrites: Sequence[Generation | DualGeneration],
+    context: MethodContext,
+    *,
+    min_ratio: float,
 ) -> list[Acceptance]:
     """Checks one rewrite per example, in order; those that are graded at all are graded in one go.
 
@@ -36,11 +40,11 @@ def check_rewrites(
     """
     faults = [_fault(rewrite) for rewrite in rewrites]
     graded = [index for index, fault in enumerate(faults) if not fault]
-    verdicts = lab.grade_all([examples[index] for index in graded], [rewrites[index].text for index in graded])
+    verdicts = context.grade_all([examples[index] for index in graded], [rewrites[index].text for index in graded])
     for index, verdict in zip(graded, verdicts, strict=True):
         if not verdict.correct:
             faults[index] = verdict.reason.value
-        elif len(rewrites[index].token_ids) < min_ratio * lab.reference_length(examples[index]):
+        elif len(rewrites[index].token_ids) < min_ratio * context.reference_length(examples[index]):
             faults[index] = "too_short"
     return [Acceptance(not fault, fault or "right") for fault in faults]
 

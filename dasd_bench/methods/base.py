@@ -21,7 +21,7 @@ from dasd_bench.types import Bools, Example, Floats, Message, ScoredTarget, Targ
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dasd_bench.methods.context import Lab, LiveLogits, LiveTokens, RolloutLab
+    from dasd_bench.methods.context import LiveLogits, LiveTokens, MethodContext, RolloutContext, RunFacts
 
 Denominator = Literal["kept", "all", "rows"]
 Scope = Literal["token", "batch"]
@@ -42,9 +42,10 @@ class Method:
     which costs one more forward pass (``batch``). ``teacher`` names the weights of the teachers that ``token_loss`` and
     ``online_weights`` see: the model without its adapter (``base``), as it is now (``live``), or an exponential moving
     average of its trained weights (``ema``). ``rollouts`` asks for targets drawn from the live model at every optimiser
-    step by ``rollout``. ``card`` holds
-    the training options of the authors, by name, for runs with ``--budget card``. ``notes`` declares what the method
-    counts in ``Target.notes``: each becomes a column of the tables of targets.
+    step by ``rollout``. ``trains`` says that ``make_targets`` trains models of its own (``context.train``), so that its
+    targets depend on the training settings and the seed. ``card`` holds the training options of the authors, by name,
+    for runs with ``--budget card``. ``notes`` declares what the method counts in ``Target.notes``: each becomes a
+    column of the tables of targets.
     """
 
     name: ClassVar[str] = ""
@@ -53,6 +54,7 @@ class Method:
     denominator: ClassVar[Denominator] = "kept"
     online: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
     scope: ClassVar[Scope] = "token"
     teacher: ClassVar[Teacher] = "none"
     rollouts: ClassVar[bool] = False
@@ -63,9 +65,24 @@ class Method:
         """True where ``make_targets`` draws random numbers, so that every seed makes its own targets."""
         return False
 
-    def make_targets(self, examples: Sequence[Example], lab: Lab) -> list[Target]:
-        """One target per example, in order. Default: the reference answer."""
-        return [lab.reference_target(example) for example in examples]
+    def lacking(self, facts: RunFacts) -> str:
+        """What this run cannot give and the method needs, as a sentence with what to do; empty where nothing.
+
+        Asked before any work is done, with the data not loaded yet.
+        """
+        return ""
+
+    def files(self) -> Sequence[str]:
+        """Files that ``make_targets`` reads: their bytes are part of the targets' key, and a missing one is refused."""
+        return ()
+
+    def other_tasks(self) -> Sequence[str]:
+        """Tasks whose train rows ``make_targets`` reads by ``context.task_examples``; they are part of the key too."""
+        return ()
+
+    def make_targets(self, examples: Sequence[Example], context: MethodContext) -> list[Target]:
+        """The targets, in the examples' order: one per example, several, or none. Default: the reference answer."""
+        return [context.reference_target(example) for example in examples]
 
     def select(self, scored: ScoredTarget) -> Floats:
         """Static weights float32 [T] of one target. Default: ones."""
@@ -86,14 +103,16 @@ class Method:
         """
         return live.nll()
 
-    def teacher_prompts(self, examples: Sequence[Example], lab: Lab) -> Sequence[Sequence[Sequence[Message]]]:
+    def teacher_prompts(
+        self, examples: Sequence[Example], context: MethodContext
+    ) -> Sequence[Sequence[Sequence[Message]]]:
         """The chats of each example's K teachers, which see them before the target; K is the same for all.
 
         Default: none, so that one teacher sees the plain prompt. Used where there is a ``teacher``.
         """
         return [()] * len(examples)
 
-    def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+    def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
         """What one optimiser step trains on in place of its batch; used where ``rollouts`` is True."""
         raise PluginError(f"Method '{self.name}' sets rollouts = True but does not define rollout.")
 

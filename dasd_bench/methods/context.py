@@ -1,12 +1,13 @@
-"""What a method may ask of the engine: the ``lab`` passed to ``make_targets``, and the types it speaks.
+"""What a method may ask of the engine: the ``context`` passed to ``make_targets``, and the types it speaks.
 
-The contract only; the pipeline builds the real lab (:mod:`dasd_bench.run.method_context`).
+The contract only; a run's implementation is in :mod:`dasd_bench.run.method_context`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from dasd_bench.engine.types import Generation as Generation
 from dasd_bench.engine.types import Sampling as Sampling
 from dasd_bench.engine.types import StepRule as StepRule
 from dasd_bench.engine.types import TokenScores as TokenScores
-from dasd_bench.types import Bytes, Example, Ints, Message, Target, TrainExample, Verdict
+from dasd_bench.types import Bytes, Example, Floats, Ints, Message, Origin, Target, TrainExample, Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,10 +33,12 @@ class Rule:
     ``__call__`` must be a pure function of the step and the fields. Stored results are keyed by the plugin's source,
     the class and its fields; fields are plain values (numbers, texts, tuples or sets of them). Define the class at the
     top level of a module, never inside a function. A rule that reads :attr:`DualStep.uniform` sets ``uses_draws``: each
-    seed then decodes for itself, while greedy results of other rules are shared by all seeds.
+    seed then decodes for itself, while greedy results of other rules are shared by all seeds. One that reads
+    :attr:`DualStep.tokens` or :attr:`DualStep.decode` sets ``uses_tokens``.
     """
 
     uses_draws: ClassVar[bool] = False
+    uses_tokens: ClassVar[bool] = False
 
     def __call__(self, step: DualStep) -> Choice:
         """Which token each live example takes."""
@@ -97,7 +100,7 @@ class LiveLogits:
         return -self.logp()
 
 
-class RolloutLab(Protocol):
+class RolloutContext(Protocol):
     """What ``rollout`` may ask of the model as it is at this optimiser step.
 
     ``step`` counts from 0; ``progress`` in [0, 1] is the share of steps done.
@@ -116,10 +119,36 @@ class RolloutLab(Protocol):
         """The example with the completion as its target: weight 1 everywhere, no columns, the same teacher prompts."""
 
 
-class Lab(Protocol):
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model that a method trained with :meth:`MethodContext.train`. ``label`` names it, ``adapter`` is its folder."""
+
+    label: str
+    adapter: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a method may need to know before any work is done: see :meth:`dasd_bench.methods.base.Method.lacking`.
+
+    ``backend`` is ``hf`` or ``vllm``; ``chat_template`` is ``auto``, ``plain`` or ``off``; ``offline`` is True where
+    the hub is never asked; ``lora`` is False where all weights are trained; ``tasks`` are the names of the tasks that
+    are trained on.
+    """
+
+    backend: str
+    chat_template: str
+    offline: bool
+    lora: bool
+    tasks: tuple[str, ...]
+
+
+class MethodContext(Protocol):
     """The only door from a method to the engine. Calls with equal arguments are answered from the store.
 
     What draws random numbers draws anew in each call of one ``make_targets``, also where two calls are equal.
+    A prompt is a chat. Where its last turn is the assistant's, the answer goes on from there; an empty one holds at
+    most the beginning-of-sequence token.
     """
 
     end_token_id: int
@@ -144,8 +173,12 @@ class Lab(Protocol):
         max_new_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
         label: str = "generate",
+        model: ModelRef | None = None,
     ) -> list[Generation]:
-        """One completion per prompt, in order, until the end-of-turn token or the prompt's token budget."""
+        """One completion per prompt, in order, until the end-of-turn token or the prompt's token budget.
+
+        ``model`` is one that this method trained; by default the base.
+        """
 
     def dual_decode(
         self,
@@ -166,8 +199,33 @@ class Lab(Protocol):
         that begins a marker counts, though what follows is not known yet.
         """
 
-    def score(self, targets: Sequence[Target], examples: Sequence[Example]) -> list[TokenScores]:
-        """Token scores of targets under the frozen base, given the plain prompt."""
+    def score(
+        self,
+        targets: Sequence[Target],
+        examples: Sequence[Example],
+        *,
+        prompts: Sequence[Sequence[Message]] | None = None,
+        model: ModelRef | None = None,
+    ) -> list[TokenScores]:
+        """Token scores of targets under the frozen base or ``model``, given ``prompts``: by default what they answer.
+
+        Under an empty prompt of a model without a beginning-of-sequence token nothing comes before the first token: its
+        scores are NaN and its rank -1.
+        """
+
+    def train(
+        self, targets: Sequence[Target], weights: Sequence[Floats] | None = None, *, label: str = "round"
+    ) -> ModelRef:
+        """Trains the base on targets with the arm's training settings and seed; only where the method sets ``trains``.
+
+        ``weights`` float32 [T] per target are 1 by default. Equal calls of one arm train once.
+        """
+
+    def remember(self, kind: str, key: object, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """What ``make`` computes (arrays by name), stored under the plugin's source, ``kind`` and ``key``.
+
+        ``key`` must hold all else that the result depends on: numbers, texts, and lists or dictionaries of them.
+        """
 
     def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
         """The tasks' own graders: a verdict per completion, in order. Programs run side by side."""
@@ -181,6 +239,19 @@ class Lab(Protocol):
     ) -> Target:
         """The gold answer as a target, end-of-turn token included."""
 
+    def text_target(
+        self,
+        example: Example,
+        text: str,
+        origin: Origin,
+        *,
+        reason: str,
+        accepted: bool,
+        notes: dict[str, float] | None = None,
+        prompt: Sequence[Message] | None = None,
+    ) -> Target:
+        """A target from text, end-of-turn token included."""
+
     def target(
         self,
         example: Example,
@@ -191,11 +262,23 @@ class Lab(Protocol):
         accepted: bool,
         notes: dict[str, float] | None = None,
         proposals: Ints | None = None,
+        prompt: Sequence[Message] | None = None,
+        columns: dict[str, Floats] | None = None,
     ) -> Target:
-        """A target from generated tokens; the end-of-turn token is appended where it is missing."""
+        """A target from generated tokens; the end-of-turn token is appended where it is missing.
+
+        ``prompt`` is the chat it answers, by default the example's question. ``columns`` float32 [T] are numbers per
+        token; where the end token is appended they go on with 0.
+        """
 
     def reference_length(self, example: Example) -> int:
         """Tokens of the gold answer, end-of-turn token included."""
+
+    def character_ends(self, target: Target) -> list[int]:
+        """Where the text of each token ends in ``target.text``, the end token aside."""
+
+    def task_examples(self, task: str) -> list[Example]:
+        """All examples of a task's train split; only of tasks that the method names in ``other_tasks``."""
 
     def rng(self, *key: object) -> np.random.Generator:
         """A generator seeded by the run's seed and ``key`` alone, so that order never matters."""

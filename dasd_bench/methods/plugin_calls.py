@@ -28,7 +28,16 @@ import numpy.typing as npt
 
 from dasd_bench.engine.errors import EngineError
 from dasd_bench.errors import DasdError, PluginError
-from dasd_bench.methods.context import Choice, DualStep, Lab, LiveLogits, LiveTokens, RolloutLab, Rule, StepRule
+from dasd_bench.methods.context import (
+    Choice,
+    DualStep,
+    LiveLogits,
+    LiveTokens,
+    MethodContext,
+    RolloutContext,
+    Rule,
+    StepRule,
+)
 from dasd_bench.types import Bools, Example, Floats, Mark, Message, Origin, ScoredTarget, Target, TrainExample
 
 if TYPE_CHECKING:
@@ -132,14 +141,13 @@ def draws(method: Method) -> bool:
     return bool(given)
 
 
-def targets(method: Method, examples: Sequence[Example], lab: Lab, vocabulary: int) -> list[Target]:
-    """The method's targets, checked: known examples, at most one target each, ids below ``vocabulary``."""
+def targets(method: Method, examples: Sequence[Example], context: MethodContext, vocabulary: int) -> list[Target]:
+    """The method's targets, checked: known examples, ids below ``vocabulary``, well-formed prompts and columns."""
     own = [dataclasses.replace(example, extra=copy.deepcopy(example.extra)) for example in examples]
-    given = call("make_targets()", file_of(method), method.make_targets, own, lab)
+    given = call("make_targets()", file_of(method), method.make_targets, own, context)
     if not isinstance(given, (list, tuple)):
         raise _refuse(method, "make_targets", f"must return a list of Target, not {_kind(given)}")
     known = {example.id for example in examples}
-    seen: set[str] = set()
     made = []
     for target in given:
         if not isinstance(target, Target):
@@ -147,9 +155,6 @@ def targets(method: Method, examples: Sequence[Example], lab: Lab, vocabulary: i
         if target.example_id not in known:
             wrong = f"returned a target for '{target.example_id}', which is not the id of an example"
             raise _refuse(method, "make_targets", wrong)
-        if target.example_id in seen:
-            raise _refuse(method, "make_targets", f"returned a second target for '{target.example_id}'")
-        seen.add(target.example_id)
         made.append(_checked(method, target, vocabulary))
     return made
 
@@ -171,6 +176,15 @@ def _checked(method: Method, target: Target, vocabulary: int) -> Target:
     for name, kind in (("text", str), ("reason", str), ("accepted", (bool, np.bool_)), ("notes", dict)):
         if not isinstance(getattr(target, name), kind):
             raise _refuse(method, "make_targets", f"{where} {name} is {_kind(getattr(target, name))}")
+    if target.prompt is not None:
+        turns = target.prompt if isinstance(target.prompt, (tuple, list)) else ()
+        if not turns or not all(isinstance(turn, Message) and isinstance(turn.content, str) for turn in turns):
+            raise _refuse(method, "make_targets", f"{where} prompt must be None or a tuple of Message, at least one")
+    if not isinstance(target.columns, dict):
+        raise _refuse(method, "make_targets", f"{where} columns is {_kind(target.columns)}")
+    for name, column in target.columns.items():
+        if fault := _array_fault(column, len(target.token_ids), np.number, "number"):
+            raise _refuse(method, "make_targets", f"{where} column {name!r} {fault}")
     for note, value in target.notes.items():
         number = isinstance(value, (bool, int, float, np.number)) and math.isfinite(value)
         if not isinstance(note, str) or not number:
@@ -183,6 +197,8 @@ def _checked(method: Method, target: Target, vocabulary: int) -> Target:
         accepted=bool(target.accepted),
         notes={note: float(value) for note, value in target.notes.items()},
         proposals=None if target.proposals is None else integers("proposals", vocabulary - 1, np.int32),
+        prompt=None if target.prompt is None else tuple(target.prompt),
+        columns={name: column.astype(np.float32) for name, column in target.columns.items()},
     )
 
 
@@ -208,10 +224,10 @@ def keeps(method: Method, target: Target) -> Bools:
     return np.array(given, dtype=np.bool_)
 
 
-def teacher_prompts(method: Method, examples: Sequence[Example], lab: Lab) -> list[list[list[Message]]]:
+def teacher_prompts(method: Method, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
     """The chats of each example's teachers: as many chats for every example, none of them empty."""
     own = [dataclasses.replace(example, extra=copy.deepcopy(example.extra)) for example in examples]
-    given = call("teacher_prompts()", file_of(method), method.teacher_prompts, own, lab)
+    given = call("teacher_prompts()", file_of(method), method.teacher_prompts, own, context)
     if not isinstance(given, (list, tuple)) or len(given) != len(examples):
         wrong = f"one of {len(given)}" if isinstance(given, (list, tuple)) else _kind(given)
         raise _refuse(method, "teacher_prompts", f"must return a list of {len(examples)}, one per example, not {wrong}")
@@ -315,17 +331,19 @@ def token_loss(method: Method) -> Callable[[LiveLogits], Tensor]:
     return loss
 
 
-def rollout(method: Method, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+def rollout(method: Method, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
     """The method's ``rollout``, contained: a list with at least one :class:`TrainExample`."""
-    given = call("rollout()", file_of(method), method.rollout, examples, lab)
+    given = call("rollout()", file_of(method), method.rollout, examples, context)
     if not isinstance(given, (list, tuple)) or not given:
         wrong = "an empty one" if isinstance(given, (list, tuple)) else _kind(given)
         raise _refuse(
-            method, "rollout", f"must return a list of examples to train on at step {lab.step + 1}, not {wrong}"
+            method, "rollout", f"must return a list of examples to train on at step {context.step + 1}, not {wrong}"
         )
     for one in given:
         if not isinstance(one, TrainExample):
-            raise _refuse(method, "rollout", f"must return TrainExamples, not {_kind(one)}; lab.target() makes them")
+            raise _refuse(
+                method, "rollout", f"must return TrainExamples, not {_kind(one)}; context.target() makes them"
+            )
     return list(given)
 
 
@@ -340,6 +358,8 @@ def step_rule(rule: Rule) -> StepRule:
     name = f"{path}: rule {type(rule).__name__}"
 
     def contained(step: DualStep) -> Choice:
+        seen = tuple(map(tuple, step.tokens)) if rule.uses_tokens else ()
+        step = dataclasses.replace(step, tokens=seen, decode=step.decode if rule.uses_tokens else None)
         with torch.inference_mode(False), torch.no_grad():
             given = call(f"rule {type(rule).__name__}", path, rule, step)
             if not isinstance(given, Choice):

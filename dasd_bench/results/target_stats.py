@@ -39,9 +39,9 @@ def target_stats(
 ) -> TargetStats:
     """Counts and shares over all targets of an arm.
 
-    ``n_examples`` is the number of examples that targets were asked for, where a method may drop some. ``classes``
-    tells kinds of token apart and ``references`` holds the gold answer's token ids per target; what needs them is left
-    out without them.
+    ``n_examples`` is the number of examples that targets were asked for, where a method may drop some; an example with
+    several targets counts once in ``accepted``, ``acceptance`` and ``dropped``. ``classes`` tells kinds of token apart
+    and ``references`` holds the gold answer's token ids per target; what needs them is left out without them.
 
     PPL is exp of the mean nll over all tokens (not the mean of token perplexities, which a few tokens dominate), and
     HPR_k the share of tokens with perplexity above k. ``notes`` are what the method declares; one that no target
@@ -51,11 +51,12 @@ def target_stats(
     zero = sum(int(np.count_nonzero(item.weights == 0)) for item in scored)
     tokens, n = len(nll), len(scored)
     mean = float(nll.mean()) if tokens else math.nan
-    accepted = sum(item.target.accepted for item in scored)
+    accepted = len({item.target.example_id for item in scored if item.target.accepted})
+    covered = len({item.target.example_id for item in scored})
     gold = sum(bool(np.all(item.target.origin == Origin.GOLD)) for item in scored)
     dual = any(item.target.proposals is not None for item in scored)
     from_base = sum(int(np.count_nonzero(item.target.origin == Origin.BASE)) for item in scored)
-    examples = n if n_examples is None else n_examples
+    examples = covered if n_examples is None else n_examples
     auc_confidence, auc_probability = selector_auc(scored, classes) if classes is not None else (None, None)
     lengths = [len(item.target.token_ids) for item in scored]
     return TargetStats(
@@ -70,7 +71,7 @@ def target_stats(
         gold_share=_share(gold, n),
         mean_length=_share(tokens, n),
         weight_zero_share=_share(zero, tokens),
-        dropped=examples - n,
+        dropped=examples - covered,
         base_share=_share(from_base, tokens) if dual or from_base else None,
         notes=[found for note in notes if (found := note_stats(note, [item.target.notes for item in scored]))],
         classes={} if classes is None else class_stats(scored, classes),

@@ -15,7 +15,7 @@ from dasd_bench.results.directory import ModelDirectory
 from dasd_bench.results.json_codec import DecodeError, decode
 from dasd_bench.store.atomic import write_bytes, write_json
 from dasd_bench.store.store import load_ragged, save_ragged
-from dasd_bench.types import WeightedTarget
+from dasd_bench.types import Message, WeightedTarget, target_names
 
 HINT = "run the command again"
 
@@ -25,7 +25,11 @@ ARRAYS = ("token_ids", "origin", "marks", "proposals", "logp", "top1_logp", "ent
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
-    """One line of ``targets.jsonl``: what a person wants to know of a target. ``tokens`` is its length."""
+    """One line of ``targets.jsonl``: what a person wants to know of a target. ``tokens`` is its length.
+
+    ``id`` is unique: the example's, with ``#1``, ``#2``, ... for its second, third, ... target. ``messages`` is the
+    chat that the target answers, where that is not its example's question.
+    """
 
     id: str
     task: str
@@ -36,6 +40,7 @@ class TargetRow:
     target: str = ""
     tokens: int = 0
     notes: dict[str, float] = field(default_factory=dict)
+    messages: list[Message] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +59,18 @@ def write_targets(folder: ModelDirectory, targets: Sequence[WeightedTarget]) -> 
     """Writes ``targets.jsonl`` (for people) and ``tokens.safetensors`` (for tools), each atomically."""
     rows = [
         TargetRow(
-            id=item.target.example_id,
+            id=name,
             task=item.example.task,
-            prompt=item.example.prompt,
+            prompt=item.example.prompt if item.target.prompt is None else shown_chat(item.target.prompt),
             reference=item.example.reference,
             accepted=item.target.accepted,
             reason=item.target.reason,
             target=item.target.text,
             tokens=len(item.target.token_ids),
             notes=item.target.notes,
+            messages=None if item.target.prompt is None else list(item.target.prompt),
         )
-        for item in targets
+        for name, item in zip(target_names([one.target for one in targets]), targets, strict=True)
     ]
     arrays: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ARRAYS}
     for item in targets:
@@ -83,8 +89,16 @@ def write_targets(folder: ModelDirectory, targets: Sequence[WeightedTarget]) -> 
         )
         for name, value in zip(ARRAYS, values, strict=True):
             arrays[name].append(value)
-    write_bytes(folder.targets, dump_rows(map(asdict, rows)))
+    lines = map(asdict, rows)
+    write_bytes(folder.targets, dump_rows([{k: v for k, v in line.items() if v is not None} for line in lines]))
     save_ragged(folder.tokens, arrays, [{"id": row.id} for row in rows])
+
+
+def shown_chat(chat: Sequence[Message]) -> str:
+    """A chat for people: the bare text of a single user turn, else every turn after its role."""
+    if len(chat) == 1 and chat[0].role == "user":
+        return chat[0].content
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in chat)
 
 
 def write_pieces(folder: ModelDirectory, targets: Sequence[WeightedTarget], tokenizer: Any) -> None:

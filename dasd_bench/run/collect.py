@@ -18,7 +18,7 @@ from dasd_bench.results.target_stats import target_stats
 from dasd_bench.results.targets_file import piece_text
 from dasd_bench.results.token_classes import TokenClasses
 from dasd_bench.run.graph import ArmStages, ModelStages
-from dasd_bench.run.method_context import StoreLab
+from dasd_bench.run.prompts import Prompts
 
 
 def model_scores(model: ModelStages) -> dict[str, TaskScore]:
@@ -62,12 +62,12 @@ def task_score(records: Sequence[Sample], metrics: dict[str, float], reference_n
 def seed_arm(stages: ArmStages) -> SeedArm:
     """One finished arm and seed."""
     targets, context = stages.scores.value, stages.scores.context
-    lab = StoreLab(context, 0)
+    prompts = Prompts(context)
     stats = target_stats(
         targets,
         n_examples=len(stages.targets.examples) + len(stages.targets.no_room),
         classes=TokenClasses(partial(piece_text, context.tokenizer), context.tokenizer.all_special_ids),
-        references=[np.array(lab.reference_ids(one.example), dtype=np.int32) for one in targets],
+        references=[np.array(prompts.reference_ids(one.example), dtype=np.int32) for one in targets],
         notes=stages.arm.method.notes,
     )
     return SeedArm(stages.seed, model_scores(stages.model), stats, stages.train.value.stats)
@@ -76,14 +76,14 @@ def seed_arm(stages: ArmStages) -> SeedArm:
 def arm_row(arm: ArmSpec) -> Arm:
     """The table row of an arm, without its seeds."""
     return Arm(
-        method=arm.method.name,
-        options=asdict(arm.method),
+        method=arm.name,
+        options=arm.options,
         label=arm.label,
         seeds=[],
-        denominator=arm.method.denominator,
+        denominator=arm.weighing.method.denominator,
         folder=arm.folder,
         training=asdict(arm.training),
-        online=arm.method.online,
+        online=arm.weighing.method.online,
     )
 
 

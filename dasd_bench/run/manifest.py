@@ -82,17 +82,18 @@ def write_manifest(
         "arms": [
             {
                 "label": arm.label,
-                "method": arm.method.name,
-                "options": asdict(arm.method),
-                "denominator": arm.method.denominator,
-                "online": arm.method.online,
-                "scope": arm.method.scope,
-                "token_loss": "nll" if not has_token_loss(type(arm.method)) else "own",
-                "teacher": arm.method.teacher,
-                "rollouts": arm.method.rollouts,
+                "method": arm.name,
+                "options": arm.options,
+                "denominator": arm.weighing.method.denominator,
+                "online": arm.weighing.method.online,
+                "scope": arm.weighing.method.scope,
+                "token_loss": "nll" if not has_token_loss(type(arm.weighing.method)) else "own",
+                "teacher": arm.weighing.method.teacher,
+                "rollouts": arm.weighing.method.rollouts,
                 "training": asdict(arm.training),
                 "plugin": arm.plugin.origin,
                 "plugin_sha256": arm.plugin.sha256,
+                **({} if arm.second is None else {"weights_plugin_sha256": arm.second.plugin.sha256}),
             }
             for arm in context.arms
         ],

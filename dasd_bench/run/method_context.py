@@ -1,44 +1,42 @@
-"""The lab given to methods: prompts, generation, dual decoding, scoring and grading over the store and the engine."""
+"""What a run gives to methods: prompts, generation, scoring, training and grading over the store and the engine."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dasd_bench.errors import PluginError, unknown_name
+from dasd_bench.config.spec import ArmSpec
+from dasd_bench.errors import PluginError, TrainingError, unknown_name
 from dasd_bench.methods.base import KEEP_CHOICES
-from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, Rule, Sampling
+from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, ModelRef, Rule, Sampling
 from dasd_bench.methods.plugin_calls import step_rule
 from dasd_bench.methods.plugin_source import source_hash
+from dasd_bench.run.adapters import train_adapter, train_examples
 from dasd_bench.run.context import RunContext
+from dasd_bench.run.data import data_folder
+from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
-from dasd_bench.store.store import stage_key
+from dasd_bench.store.store import Entry, Row, stage_key
 from dasd_bench.tasks import plugin_calls
-from dasd_bench.tasks.base import Task
-from dasd_bench.types import Bytes, Example, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
+from dasd_bench.tasks.loading import examples_of, load_rows
+from dasd_bench.types import Bytes, Example, Floats, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
 
 if TYPE_CHECKING:
     from dasd_bench.engine.requests import ScoreRequest
 
-VERSIONS = {"generate": 2, "dual": 2, "score": 2}
+VERSIONS = {"generate": 2, "dual": 2, "score": 2, "round": 1, "remember": 1}
 """The form of each kind of stored engine work; raising one makes its old entries unreachable."""
 
-GUIDE = (
-    "{prompt}\n\nA reference answer is given below.\n\n{reference}\n\n"
-    "Use the reference as a guide and write your own full answer to the question."
-)
-"""The one-turn rewrite prompt (``prompt=guide``): SDFT's idea in this project's words."""
-
-
 _NO_IDS, _NO_NUMBERS, _NO_BYTES = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8)
+REMEMBERED = "arrays.safetensors"
 NO_ANSWER = Generation(_NO_IDS, _NO_NUMBERS, "", "length")
 NO_DUAL_ANSWER = DualGeneration(
     _NO_IDS, _NO_BYTES, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_IDS, _NO_IDS, _NO_BYTES, "", "length"
@@ -51,38 +49,32 @@ def work_key(kind: str, *parts: object) -> str:
     return stage_key(kind, VERSIONS[kind], *parts)
 
 
-class StoreLab:
-    """Implements :class:`dasd_bench.methods.context.Lab` for one call of ``make_targets``.
+class EngineMethodContext:
+    """Implements :class:`dasd_bench.methods.context.MethodContext` for one call of an arm's ``make_targets``.
 
-    ``seed`` is the arm's seed, used where something is drawn; ``source`` is the hash of the plugin's source, part of
-    the key of all that the plugin's own code decides.
+    ``seed`` is used where something is drawn or trained; ``examples`` are those it is called with. The hash of the
+    plugin's source is part of the key of all that the plugin's own code decides.
     """
 
-    def __init__(self, context: RunContext, seed: int, source: str = "") -> None:
-        self._context = context
+    def __init__(self, run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[Example] = ()) -> None:
+        self._run = run
+        self._arm = arm
         self._seed = seed
-        self._source = source
+        self._source = arm.plugin.sha256
+        self._prompts = Prompts(run)
         self._drawn: Counter[tuple[object, ...]] = Counter()
-        self.end_token_id = context.chat.end_token_id
-        self._stop_ids = context.stop_ids
+        self._examples = {example.id: example for example in examples}
+        self.end_token_id = run.chat.end_token_id
+        self._stop_ids = run.stop_ids
 
     def plain_prompt(self, example: Example) -> list[Message]:
-        return [Message("user", example.prompt)]
+        return self._prompts.plain(example)
 
     def rewrite_prompt(self, example: Example, style: str = "multi-turn") -> list[Message]:
-        if style == "guide":
-            return [Message("user", GUIDE.format(prompt=example.prompt, reference=example.reference))]
-        return [
-            Message("user", example.prompt),
-            Message("assistant", example.reference),
-            Message("user", self._task(example).rewrite_instruction),
-        ]
-
-    def _task(self, example: Example) -> Task:
-        return self._context.registry.task(example.task).item
+        return self._prompts.rewrite(example, style)
 
     def new_tokens(self, example: Example) -> int:
-        return self._context.spec.max_new_tokens or self._task(example).train_new_tokens
+        return self._run.spec.max_new_tokens or self._prompts.task(example).train_new_tokens
 
     def generate(
         self,
@@ -91,37 +83,39 @@ class StoreLab:
         max_new_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
         label: str = "generate",
+        model: ModelRef | None = None,
     ) -> list[Generation]:
         from dasd_bench.engine.requests import GenerateRequest
 
-        encoded = [self._context.chat.encode(prompt) for prompt in prompts]
+        encoded = [self._prompts.encode(prompt) for prompt in prompts]
         seeds = self._sample_seeds(encoded, label, drawn=sampling.temperature > 0)
         requests = [
             GenerateRequest(ids, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
             for index, (ids, budget, seed) in enumerate(zip(encoded, max_new_tokens, seeds, strict=True))
         ]
         key = digest(
-            "generate", VERSIONS["generate"], self._context.model_key, encoded, list(max_new_tokens), sampling, seeds
+            *("generate", VERSIONS["generate"], self._run.model_key, encoded, list(max_new_tokens), sampling, seeds),
+            *_trained(model),
         )
 
         def compute(indices: Sequence[int], report: Report) -> list[Generation]:
             # A prompt that fills the context has no answer; what the method does without one is its own decision.
-            fitting = [i for i in indices if self._context.fits(encoded[i])]
-            made = self._context.engine().generate(
+            fitting = [i for i in indices if self._run.fits(encoded[i])]
+            made = self._run.engine(_adapter(model)).generate(
                 [requests[i] for i in fitting], on_result=lambda _, one: report(1, len(one.token_ids))
             )
             found = dict(zip(fitting, made, strict=True))
             return [found.get(i) or NO_ANSWER for i in indices]
 
         results, _ = run_sharded(
-            self._context.store,
-            self._context.console,
+            self._run.store,
+            self._run.console,
             "generate",
             key,
             Generation,
             [len(ids) for ids in encoded],
             compute,
-            shard_size=self._context.shard_size,
+            shard_size=self._run.shard_size,
             label=label,
         )
         return results
@@ -141,8 +135,8 @@ class StoreLab:
         from dasd_bench.engine.requests import DualRequest
 
         decided_by = rule_key(rule, self._source)
-        base_ids = [self._context.chat.encode(prompt) for prompt in base]
-        reference_ids = [self._context.chat.encode(prompt) for prompt in reference]
+        base_ids = [self._prompts.encode(prompt) for prompt in base]
+        reference_ids = [self._prompts.encode(prompt) for prompt in reference]
         pairs = list(zip(base_ids, reference_ids, strict=True))
         markers = self._keep_texts(examples, keep, len(pairs))
         seeds = self._sample_seeds(pairs, label, drawn=rule.uses_draws or sampling.temperature > 0)
@@ -164,7 +158,7 @@ class StoreLab:
         ]
         key = work_key(
             "dual",
-            self._context.model_key,
+            self._run.model_key,
             base_ids,
             reference_ids,
             decided_by,
@@ -178,56 +172,106 @@ class StoreLab:
         contained = step_rule(rule)
 
         def compute(indices: Sequence[int], report: Report) -> list[DualGeneration]:
-            fitting = [i for i in indices if all(map(self._context.fits, (base_ids[i], reference_ids[i])))]
-            made = self._context.engine().dual_decode(
+            fitting = [i for i in indices if all(map(self._run.fits, (base_ids[i], reference_ids[i])))]
+            made = self._run.engine().dual_decode(
                 [requests[i] for i in fitting], contained, on_result=lambda _, one: report(1, len(one.token_ids))
             )
             found = dict(zip(fitting, made, strict=True))
             return [found.get(i) or NO_DUAL_ANSWER for i in indices]
 
         results, _ = run_sharded(
-            self._context.store,
-            self._context.console,
+            self._run.store,
+            self._run.console,
             "dual",
             key,
             DualGeneration,
             [len(b) + len(r) for b, r in pairs],
             compute,
-            shard_size=self._context.shard_size,
+            shard_size=self._run.shard_size,
             label=label,
         )
         return results
 
-    def score(self, targets: Sequence[Target], examples: Sequence[Example]) -> list[TokenScores]:
+    def score(
+        self,
+        targets: Sequence[Target],
+        examples: Sequence[Example],
+        *,
+        prompts: Sequence[Sequence[Message]] | None = None,
+        model: ModelRef | None = None,
+    ) -> list[TokenScores]:
         from dasd_bench.engine.requests import ScoreRequest
 
-        requests = [
-            ScoreRequest(self.prompt_ids(example), target.token_ids.tolist(), name=example.id)
-            for target, example in zip(targets, examples, strict=True)
-        ]
-        return score_requests(self._context, requests, "score")[0]
+        if prompts is None:
+            before = [self._prompts.target_ids(*pair) for pair in zip(targets, examples, strict=True)]
+        else:
+            before = [self._prompts.encode(prompt) for prompt in prompts]
+        requests, bare = [], []
+        for ids, target in zip(before, targets, strict=True):
+            tokens = target.token_ids.tolist()
+            bare.append(not ids)
+            requests.append(ScoreRequest(ids or tokens[:1], tokens if ids else tokens[1:], name=target.example_id))
+        wanted = [index for index, request in enumerate(requests) if request.target_ids]
+        made, _ = score_requests(self._run, [requests[index] for index in wanted], "score", model)
+        found = dict(zip(wanted, made, strict=True))
+        return [_from_second(found.get(index)) if bare[index] else found[index] for index in range(len(requests))]
 
-    def prompt_ids(self, example: Example) -> list[int]:
-        """Token ids of the plain prompt: what training, scoring and chat evaluation all see."""
-        return self._context.chat.encode(self.plain_prompt(example))
+    def train(
+        self, targets: Sequence[Target], weights: Sequence[Floats] | None = None, *, label: str = "round"
+    ) -> ModelRef:
+        from dasd_bench.training.batching import examples_digest
+
+        # Rounds are trained by the method's own loss, whatever weights the arm's targets get in the end.
+        run, arm = self._run, dataclasses.replace(self._arm, second=None)
+        if not arm.method.trains:
+            raise PluginError(f"{arm.plugin.path}: method '{arm.plugin.name}' trains, so its class sets trains = True.")
+        if not targets:
+            raise TrainingError(f"{arm.label}: {label} has no target to train on.")
+        own = weights if weights is not None else [np.ones(len(one.token_ids), dtype=np.float32) for one in targets]
+        examples = train_examples(run, arm, targets, [self._examples[one.example_id] for one in targets], own, self)
+        key = work_key(
+            *("round", self._source, arm.method.name, dataclasses.asdict(arm.method)),
+            *(run.model_key, arm.training, self._seed, examples_digest(examples)),
+        )
+
+        def make(entry: Entry) -> Row:
+            run.console.say(f"[{label} {arm.label} seed {self._seed}] training on {len(examples)} targets")
+            return train_adapter(run, arm, self._seed, examples, entry.path)
+
+        entry, _ = run.get_or_make("round", key, make)
+        return ModelRef(label, entry.path / "adapter")
+
+    def remember(self, kind: str, key: object, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        from safetensors.numpy import load, save
+
+        where = f"{self._arm.plugin.path}: remember({kind!r}, ...)"
+        if not _plain(key):
+            raise PluginError(f"{where}: its key must be made of numbers, texts, lists and dictionaries of them.")
+
+        def computed(entry: Entry) -> Row:
+            made = make()
+            if not isinstance(made, Mapping) or not all(isinstance(value, np.ndarray) for value in made.values()):
+                raise PluginError(f"{where}: what is remembered must be numpy arrays by name.")
+            entry.put(REMEMBERED, save({name: np.ascontiguousarray(value) for name, value in made.items()}))
+            return {"kind": kind}
+
+        stored = work_key("remember", self._source, self._arm.plugin.name, kind, key)
+        entry, _ = self._run.get_or_make("remember", stored, computed)
+        return dict(load(entry.read(REMEMBERED)))
 
     def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
         for name in dict.fromkeys(example.task for example in examples):
             where = [index for index, example in enumerate(examples) if example.task == name]
-            task = self._context.registry.task(name).item
+            task = self._run.registry.task(name).item
             graded = plugin_calls.grade_all(
                 task, [examples[index] for index in where], [texts[index] for index in where]
             )
             verdicts.update(zip(where, graded, strict=True))
         return [verdicts[index] for index in range(len(examples))]
 
-    def reference_ids(self, example: Example) -> list[int]:
-        """Token ids of the gold answer, end-of-turn token included."""
-        return [*self._context.encode_reply(example.reference), self.end_token_id]
-
     def reference_length(self, example: Example) -> int:
-        return len(self.reference_ids(example))
+        return len(self._prompts.reference_ids(example))
 
     def reference_target(
         self,
@@ -236,9 +280,22 @@ class StoreLab:
         accepted: bool = True,
         notes: dict[str, float] | None = None,
     ) -> Target:
-        ids = np.array(self.reference_ids(example), dtype=np.int32)
-        origin = np.full(len(ids), Origin.GOLD, dtype=np.uint8)
-        return self._build(example, ids, origin, reason, accepted, notes, None)
+        return self.text_target(example, example.reference, Origin.GOLD, reason=reason, accepted=accepted, notes=notes)
+
+    def text_target(
+        self,
+        example: Example,
+        text: str,
+        origin: Origin,
+        *,
+        reason: str,
+        accepted: bool,
+        notes: dict[str, float] | None = None,
+        prompt: Sequence[Message] | None = None,
+    ) -> Target:
+        ids = np.array(self._prompts.answer_ids(text), dtype=np.int32)
+        origins = np.full(len(ids), origin, dtype=np.uint8)
+        return self._build(example, ids, origins, reason, accepted, notes, None, prompt, {})
 
     def target(
         self,
@@ -250,8 +307,11 @@ class StoreLab:
         accepted: bool,
         notes: dict[str, float] | None = None,
         proposals: Ints | None = None,
+        prompt: Sequence[Message] | None = None,
+        columns: dict[str, Floats] | None = None,
     ) -> Target:
         ids = np.array(token_ids, dtype=np.int32)
+        columns = dict(columns or {})
         if len(ids) and int(ids[-1]) in self._stop_ids:
             # A model may close with its end-of-text token; what is trained is always the end-of-turn token.
             ids[-1] = self.end_token_id
@@ -260,7 +320,8 @@ class StoreLab:
             origin = np.append(origin, np.uint8(Origin.GOLD))
             if proposals is not None:
                 proposals = np.append(proposals, np.int32(self.end_token_id))
-        return self._build(example, ids, origin, reason, accepted, notes, proposals)
+            columns = {name: np.append(column, np.float32(0)) for name, column in columns.items()}
+        return self._build(example, ids, origin, reason, accepted, notes, proposals, prompt, columns)
 
     def _build(
         self,
@@ -271,22 +332,36 @@ class StoreLab:
         accepted: bool,
         notes: dict[str, float] | None,
         proposals: Ints | None,
+        prompt: Sequence[Message] | None,
+        columns: dict[str, Floats],
     ) -> Target:
-        text = self._context.tokenizer.decode(ids[:-1].tolist(), skip_special_tokens=True)
+        text = self._run.tokenizer.decode(ids[:-1].tolist(), skip_special_tokens=True)
         marks = np.zeros(len(ids), dtype=np.uint8)
         marks[-1] = Mark.END
-        spans = plugin_calls.answer_spans(self._task(example), example, text)
+        spans = plugin_calls.answer_spans(self._prompts.task(example), example, text)
         if spans:
             ends = self._character_ends(ids[:-1])
             starts = [0, *ends[:-1]]
             for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
                 if any(start < last and end > first for first, last in spans):
                     marks[index] = Mark.FORMAT
-        return Target(example.id, ids, origin, marks, text, accepted, reason, dict(notes or {}), proposals)
+        return Target(
+            example.id,
+            ids,
+            origin,
+            marks,
+            text,
+            accepted,
+            reason,
+            dict(notes or {}),
+            proposals,
+            None if prompt is None else tuple(prompt),
+            columns,
+        )
 
     def _character_ends(self, ids: Ints) -> list[int]:
         """Where each token's text ends in the decoded text; pieces of one character end together."""
-        return character_ends(partial(self._context.tokenizer.decode, skip_special_tokens=True), ids.tolist())
+        return character_ends(partial(self._run.tokenizer.decode, skip_special_tokens=True), ids.tolist())
 
     def _keep_texts(self, examples: Sequence[Example], keep: str, count: int) -> list[tuple[str, ...]]:
         """The answer markers that ``keep`` protects in each of ``count`` answers."""
@@ -296,13 +371,21 @@ class StoreLab:
             return [()] * count
         if len(examples) != count:
             raise PluginError(f"dual_decode with keep=end+format needs one example per pair, not {len(examples)}.")
-        return [tuple(self._task(example).answer_markers) for example in examples]
+        return [tuple(self._prompts.task(example).answer_markers) for example in examples]
+
+    def character_ends(self, target: Target) -> list[int]:
+        return self._character_ends(target.token_ids[:-1])
+
+    def task_examples(self, task: str) -> list[Example]:
+        if task not in self._arm.method.other_tasks():
+            raise PluginError(f"{self._arm.plugin.path}: task '{task}' is not among what other_tasks() gives.")
+        return train_split(self._run, task)[0]
 
     def rng(self, *key: object) -> np.random.Generator:
         return np.random.default_rng(self._seed_of(*key))
 
     def warn(self, text: str) -> None:
-        self._context.console.warn(text)
+        self._run.console.warn(text)
 
     def _seed_of(self, *key: object) -> int:
         return int(digest("rng", self._seed, [str(part) for part in key])[:15], 16)
@@ -321,6 +404,13 @@ class StoreLab:
             self._drawn[place] += 1
             seeds.append(self._seed_of(label, index, again) if again else self._seed_of(label, index))
         return seeds
+
+
+def train_split(run: RunContext, name: str) -> tuple[list[Example], str]:
+    """All examples of a task's train split, and the hash of the rows and the plugin that made them."""
+    plugin = run.registry.task(name)
+    rows = load_rows(plugin.item, "train", data_dir=data_folder(run.spec), offline=run.spec.offline)
+    return examples_of(plugin.item, rows, "train"), digest(rows.sha256, plugin.sha256)
 
 
 def rule_key(rule: Rule, source: str) -> list[object]:
@@ -374,25 +464,53 @@ def character_ends(decode: Callable[[list[int]], str], ids: list[int]) -> list[i
     return ends
 
 
-def score_requests(context: RunContext, requests: Sequence[ScoreRequest], label: str) -> tuple[list[TokenScores], bool]:
-    """Token scores under the base, stored by content: equal targets of two methods are scored once."""
+def _adapter(model: ModelRef | None) -> Path | None:
+    return None if model is None else model.adapter
+
+
+def _trained(model: ModelRef | None) -> list[str]:
+    """What tells a trained model's work from the base's in a key: the entry of the store that holds its adapter."""
+    return [] if model is None else [model.adapter.parent.name]
+
+
+def _from_second(scores: TokenScores | None) -> TokenScores:
+    """Scores of all tokens but the first, with NaN (rank -1) for the first."""
+    nothing = np.full(1, np.nan, dtype=np.float32)
+    if scores is None:
+        return TokenScores(nothing, nothing, nothing, np.full(1, -1, dtype=np.int32))
+    return TokenScores(
+        logp=np.append(nothing, scores.logp),
+        top1_logp=np.append(nothing, scores.top1_logp),
+        entropy=np.append(nothing, scores.entropy),
+        rank=np.append(np.int32(-1), scores.rank),
+    )
+
+
+def score_requests(
+    run: RunContext, requests: Sequence[ScoreRequest], label: str, model: ModelRef | None = None
+) -> tuple[list[TokenScores], bool]:
+    """Token scores under the base or ``model``, stored by content: equal targets of two methods are scored once."""
     key = digest(
-        "score", VERSIONS["score"], context.model_key, [(list(r.prompt_ids), list(r.target_ids)) for r in requests]
+        "score",
+        VERSIONS["score"],
+        run.model_key,
+        [(list(r.prompt_ids), list(r.target_ids)) for r in requests],
+        *_trained(model),
     )
 
     def compute(indices: Sequence[int], report: Report) -> list[TokenScores]:
-        return context.engine().score(
+        return run.engine(_adapter(model)).score(
             [requests[i] for i in indices], on_result=lambda _, scores: report(1, len(scores.logp))
         )
 
     return run_sharded(
-        context.store,
-        context.console,
+        run.store,
+        run.console,
         "score",
         key,
         TokenScores,
         [len(r.prompt_ids) + len(r.target_ids) for r in requests],
         compute,
-        shard_size=context.shard_size,
+        shard_size=run.shard_size,
         label=label,
     )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dasd_bench.config.spec import RunSpec, arms, layer, read_file, to_yaml
+from dasd_bench.config.spec import RunSpec, Weighing, arms, layer, read_file, to_yaml
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError
 from dasd_bench.files.text import shown
 from dasd_bench.files.yaml_file import parse_yaml
+from dasd_bench.methods.context import RunFacts
+from dasd_bench.methods.plugin_calls import call
 from dasd_bench.models.chat import ChatTemplate
 from dasd_bench.models.files import user_cache_dir
 from dasd_bench.models.load import load_tokenizer, resolve_device, resolve_dtype
@@ -57,6 +60,7 @@ def prepare(
         data = load(spec, registry, console)
     context = build_context(spec, registry, console, run_dir, options)
     check_training(context)
+    check_methods(context, data)
     graph = build_graph(context, data)
     return PreparedRun(context, data, graph, make_plan(context, graph))
 
@@ -79,6 +83,21 @@ def check_training(context: RunContext) -> None:
         check_teacher(arm.method, arm.training)
         check_rollouts(arm.method, sharded=context.parallel == "fsdp")
         check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
+
+
+def check_methods(context: RunContext, data: Sequence[TaskData]) -> None:
+    """Raises :class:`UsageError` where a method needs what this run cannot give, before anything is computed."""
+    spec = context.spec
+    trained = tuple(one.name for one in data if one.train)
+    for arm in context.arms:
+        lora = arm.training.lora_rank > 0
+        facts = RunFacts(spec.engine.backend, spec.chat_template, spec.offline, lora, trained)
+        for one in (Weighing(arm.method, arm.plugin), *([arm.second] if arm.second else [])):
+            if missing := call("lacking()", one.plugin.path, one.method.lacking, facts):
+                raise UsageError(f"--method {shown(arm.label)} {missing}.")
+        for name in call("files()", arm.plugin.path, arm.method.files):
+            if not Path(name).expanduser().is_file():
+                raise UsageError(f"--method {shown(arm.label)}: there is no file {shown(name)}.")
 
 
 def plan_unfetched(spec: RunSpec) -> str:

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from dasd_bench.config.renamed import new_name
-from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_commas
+from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_arm, split_commas
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError
 from dasd_bench.options import option_rules
@@ -185,7 +185,7 @@ def check_axes(spec: RunSpec, point: Point) -> None:
     """
     for key in point.settings:
         section, _, option = key.partition(".")
-        for text in spec.methods:
+        for text in (part for arm in spec.methods for part in split_arm(arm)):
             name, own, training = parse_arm(text)
             named = spec.method_options.get(name, {})
             stronger = ""
@@ -242,15 +242,17 @@ def winners(spec: RunSpec, registry: Registry, surface: Surface) -> RunSpec:
         best = surface.best(label)
         if best is None:
             continue
-        rules = option_rules(registry.method(label.split("+")[0]).item)
-        parts = []
-        for key, value in surface.points[best].settings.items():
-            section, _, name = key.partition(".")
-            if section == "training":
-                parts.append(f"{key}={value}")
-            elif section == label.split("+")[0] or (section == "method" and name in rules):
-                parts.append(f"{name}={value}")
-        methods.append("+".join([label, *parts]))
+        arm = split_arm(label)
+        for number, part in enumerate(arm):
+            method = parse_arm(part)[0]
+            rules = option_rules(registry.method(method).item)
+            for key, value in surface.points[best].settings.items():
+                section, _, name = key.partition(".")
+                if section == "training" and number == len(arm) - 1:
+                    arm[number] += f"+{key}={value}"
+                elif section == method or (section == "method" and name in rules):
+                    arm[number] += f"+{name}={value}"
+        methods.append("*".join(arm))
     return replace(spec, methods=tuple(methods), validation=0)
 
 

@@ -49,7 +49,10 @@ LAYOUT = 2
 """The version of an entry's files (``done.json``, hashes of parts); raising it makes all old entries unreachable."""
 
 
-KINDS = ("generate", "dual", "score", "targets", "scores", "train", "evaluate", "nll", "outputs", "drift")
+KINDS = (
+    *("generate", "dual", "score", "remember", "round"),
+    *("targets", "scores", "train", "evaluate", "nll", "outputs", "drift"),
+)
 """The folders of entries: kinds of engine work and of stages. Nothing in another folder is ever pruned."""
 
 

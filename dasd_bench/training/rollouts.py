@@ -52,15 +52,15 @@ class Rollouts:
 
     def rows(self, examples: Sequence[TrainExample], step: int, progress: float) -> tuple[list[Row], int]:
         """The rows of step ``step`` (0-based) on ``examples``, and how many tokens were generated for them."""
-        lab = _StepLab(self, step, progress)
-        rolled = rollout(self.method, examples, lab)
+        context = _StepContext(self, step, progress)
+        rolled = rollout(self.method, examples, context)
         check_alike(rolled)
         taught = self.method.teacher != "none"
-        return numbered([build_row(one, self.max_length, taught=taught) for one in rolled]), lab.generated
+        return numbered([build_row(one, self.max_length, taught=taught) for one in rolled]), context.generated
 
 
-class _StepLab:
-    """The :class:`~dasd_bench.methods.context.RolloutLab` of one step."""
+class _StepContext:
+    """The :class:`~dasd_bench.methods.context.RolloutContext` of one step."""
 
     def __init__(self, rollouts: Rollouts, step: int, progress: float) -> None:
         self.step, self.progress = step, progress

@@ -10,7 +10,7 @@ import numpy as np
 from dasd_bench.methods.acceptance import check_rewrites
 from dasd_bench.methods.context import Generation
 from dasd_bench.registry import discover
-from dasd_bench.run.method_context import StoreLab
+from dasd_bench.run.method_context import EngineMethodContext
 from dasd_bench.tasks.loading import examples_of, load_rows
 from dasd_bench.types import Finish
 
@@ -25,13 +25,14 @@ def test_two_tasks_are_graded_in_order_and_all_programs_at_once(sandbox_batches:
     code, words = registry.task("mini_mbpp").item, registry.task("mini_gsm").item
     programs = list(examples_of(code, load_rows(code, "train", limit=4), "train"))
     problems = list(examples_of(words, load_rows(words, "train", limit=4), "train"))
-    context = SimpleNamespace(
+    run = SimpleNamespace(
         registry=registry,
         chat=SimpleNamespace(end_token_id=0),
         stop_ids=(0,),
         encode_reply=lambda text: list(range(len(text.split()))),
     )
-    lab = StoreLab(cast("Any", context), seed=0)
+    arm = SimpleNamespace(plugin=SimpleNamespace(sha256=""))
+    context = EngineMethodContext(cast("Any", run), cast("Any", arm), seed=0)
     examples = [one for pair in zip(programs, problems, strict=True) for one in pair]
     rewrites = [
         rewrite(programs[0].reference),
@@ -43,7 +44,7 @@ def test_two_tasks_are_graded_in_order_and_all_programs_at_once(sandbox_batches:
         rewrite(programs[3].reference),
         rewrite("As the reference answer says: " + problems[3].reference),
     ]
-    checks = check_rewrites(examples, rewrites, lab, min_ratio=0.5)
+    checks = check_rewrites(examples, rewrites, context, min_ratio=0.5)
     assert [check.reason for check in checks] == [
         "right", "right", "wrong", "wrong", "truncated", "too_short", "right", "leak",
     ]  # fmt: skip

@@ -52,7 +52,7 @@ class Doing(Method):
     summary = "Does what the test says."
     run: Any = None
 
-    def make_targets(self, examples: Any, lab: Any) -> Any:
+    def make_targets(self, examples: Any, context: Any) -> Any:
         return self.run(examples)
 
     def select(self, scored: Any) -> Any:
@@ -236,7 +236,11 @@ def test_nothing_a_plugin_writes_to_reaches_anyone_else() -> None:
         ([None], "one item is None"),
         (["text"], "one item is a str"),
         ([target(example_id="x")], "'x', which is not the id of an example"),
-        ([target(), target()], "a second target for 't/train/0'"),
+        ([target(prompt=())], "prompt must be None or a tuple of Message, at least one"),
+        ([target(prompt="a question")], "prompt must be None or a tuple of Message"),
+        ([target(prompt=("a question",))], "prompt must be None or a tuple of Message"),
+        ([target(columns={"x": np.zeros(2)})], "column 'x' must return one number per token"),
+        ([target(columns=[1])], "columns is a list"),
         ([target(token_ids=[5, 6, 7])], "token_ids must be an array of integers [T], not a list"),
         ([target(token_ids=np.array([5.0, 6.0, 7.0]))], "not an array of float64 with shape (3,)"),
         ([target(token_ids=np.array([[5, 6, 7]]))], "with shape (1, 3)"),
@@ -390,14 +394,14 @@ class M(Method):
 """
 
 BODIES = {
-    "exits": "def make_targets(self, examples, lab): sys.exit(0)",
-    "raises": "def make_targets(self, examples, lab): raise ValueError('no luck')",
-    "interrupts": "def make_targets(self, examples, lab): raise KeyboardInterrupt",
+    "exits": "def make_targets(self, examples, context): sys.exit(0)",
+    "raises": "def make_targets(self, examples, context): raise ValueError('no luck')",
+    "interrupts": "def make_targets(self, examples, context): raise KeyboardInterrupt",
     "writes": "def select(self, scored): scored.target.token_ids[:] = 1; return super().select(scored)",
     "nothing": "def select(self, scored): pass",
-    "yields": "def make_targets(self, examples, lab): yield lab.reference_target(examples[0])",
+    "yields": "def make_targets(self, examples, context): yield context.reference_target(examples[0])",
     "unsure": "def stochastic(self): raise RuntimeError('hm')\n"
-    "    def make_targets(self, examples, lab): return super().make_targets(examples, lab)",
+    "    def make_targets(self, examples, context): return super().make_targets(examples, context)",
     "keepless": "def keeps(self, target): return [True]",
     "prints": "def select(self, scored): print('noise'); return super().select(scored)",
     "live": "online = True\n    def online_weights(self, live): raise KeyError('x')",

@@ -36,15 +36,15 @@ class {cls}(Method):
     name = "{name}"
     summary = "Targets by a rule of its own."
 
-    def make_targets(self, examples, lab):
-        made = lab.dual_decode(
-            [lab.plain_prompt(e) for e in examples],
-            [lab.rewrite_prompt(e) for e in examples],
+    def make_targets(self, examples, context):
+        made = context.dual_decode(
+            [context.plain_prompt(e) for e in examples],
+            [context.rewrite_prompt(e) for e in examples],
             Shift(),
             max_new_tokens=[4] * len(examples),
         )
         return [
-            lab.target(e, m.token_ids, m.origin, reason="shifted", accepted=True)
+            context.target(e, m.token_ids, m.origin, reason="shifted", accepted=True)
             for e, m in zip(examples, made, strict=True)
         ]
 '''
@@ -104,7 +104,8 @@ def test_two_methods_of_one_file_make_their_own_targets(
     plugins = tmp_path / "plugins"
     write(plugins, shift="1")
     more = "\n@dataclass(frozen=True)\nclass Second(Shifted):\n    name = 'second'\n"
-    more += "    def make_targets(self, examples, lab):\n        return [lab.reference_target(e) for e in examples]\n"
+    more += "    def make_targets(self, examples, context):\n"
+    more += "        return [context.reference_target(e) for e in examples]\n"
     (plugins / "shifted.py").write_text((plugins / "shifted.py").read_text() + more)
     assert tokens(tmp_path, tiny_folder("llama"), capsys) != tokens(tmp_path, tiny_folder("llama"), capsys, "second")
 
@@ -122,13 +123,13 @@ class Twice(Method):
     def stochastic(self):
         return True
 
-    def make_targets(self, examples, lab):
-        prompts = [lab.plain_prompt(examples[0])] * 3
+    def make_targets(self, examples, context):
+        prompts = [context.plain_prompt(examples[0])] * 3
         one, two = (
-            lab.generate(prompts, max_new_tokens=[8] * 3, sampling=Sampling(1.0), label="sample") for _ in range(2)
+            context.generate(prompts, max_new_tokens=[8] * 3, sampling=Sampling(1.0), label="sample") for _ in range(2)
         )
         different = len({tuple(made.token_ids.tolist()) for made in [*one, *two]})
-        return [lab.reference_target(example, notes={"different": different}) for example in examples]
+        return [context.reference_target(example, notes={"different": different}) for example in examples]
 """
 
 

@@ -20,12 +20,18 @@ NOTES = (
 
 
 def scored(
-    ppl: list[float], origin: Origin | list[int], *, accepted: bool = True, reason: str = "gold", **notes: float
+    ppl: list[float],
+    origin: Origin | list[int],
+    *,
+    accepted: bool = True,
+    reason: str = "gold",
+    name: str = "x",
+    **notes: float,
 ) -> ScoredTarget:
     logp = -np.log(np.array(ppl)).astype(np.float32)
     zeros = np.zeros(len(ppl), dtype=np.float32)
     target = Target(
-        example_id="x",
+        example_id=name,
         token_ids=np.zeros(len(ppl), dtype=np.int32),
         origin=np.zeros(len(ppl), dtype=np.uint8) + np.array(origin, dtype=np.uint8),
         marks=np.zeros(len(ppl), dtype=np.uint8),
@@ -53,6 +59,7 @@ def test_by_hand() -> None:
         [32.0, 2.0],
         Origin.GOLD,
         accepted=False,
+        name="y",
         reason="gold:wrong",
         gated_tokens=6.0,
         gated_replaced=4.0,

@@ -26,11 +26,11 @@ class Picky(Method):
     summary = "wants a number that is not negative"
     want: int = option(0, help="What it wants.")
 
-    def make_targets(self, examples, lab):
+    def make_targets(self, examples, context):
         if self.want < 0:
             raise TrainingError(f"want is {self.want}.")
-        lab.warn(f"I want {self.want}")
-        return super().make_targets(examples, lab)
+        context.warn(f"I want {self.want}")
+        return super().make_targets(examples, context)
 """
 
 GRID = ["--grid", "training.lora_rank=2,4", "--grid", "training.lr=1e-2"]

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from dasd_bench.api import RolloutLab, Sampling, forward_kl
+from dasd_bench.api import RolloutContext, Sampling, forward_kl
 from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.methods.base import Method, validate_method
 from dasd_bench.methods.context import LiveLogits
@@ -41,7 +41,7 @@ class OnPolicy(Method):
 
     temperature = 0.8
 
-    def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+    def rollout(self, examples: Sequence[TrainExample], lab: RolloutContext) -> list[TrainExample]:
         drawn = lab.generate(examples, max_new_tokens=NEW, sampling=Sampling(self.temperature))
         seen[lab.step] = [lab.target(example, one) for example, one in zip(examples, drawn, strict=True)]
         return seen[lab.step]
@@ -131,7 +131,7 @@ def test_rollouts_resume_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_method_may_draw_several_times_and_drop_some(tmp_path: Path) -> None:
     class Best(OnPolicy):
-        def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+        def rollout(self, examples: Sequence[TrainExample], lab: RolloutContext) -> list[TrainExample]:
             twice = [example for example in examples for _ in range(2)]
             drawn = lab.generate(twice, max_new_tokens=NEW, sampling=Sampling(1.0))
             assert any(
@@ -145,7 +145,7 @@ def test_a_method_may_draw_several_times_and_drop_some(tmp_path: Path) -> None:
     assert all(line["generated_tokens"] > line["all_tokens"] for line in lines)
 
     class Nothing(OnPolicy):
-        def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+        def rollout(self, examples: Sequence[TrainExample], lab: RolloutContext) -> list[TrainExample]:
             return []
 
     with pytest.raises(

@@ -19,7 +19,8 @@ from dasd_bench.evaluation.retention import spread
 from dasd_bench.results.schema import Drift
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
-from dasd_bench.run.method_context import StoreLab, score_requests
+from dasd_bench.run.method_context import score_requests
+from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.train import Train
 from dasd_bench.store.store import Entry, Finished, Row, parse_ragged, ragged_bytes
@@ -58,7 +59,7 @@ class Outputs:
 def held_out(context: RunContext, data: Sequence[TaskData]) -> HeldOut:
     """Test prompts of every evaluated task, evenly, as training and chat see them; too long ones are left out."""
     tested = [one for one in data if one.test]
-    lab = StoreLab(context, 0)
+    chats = Prompts(context)
     budget = min(TOKENS, context.spec.max_new_tokens or TOKENS)
     each = max(1, PROMPTS // len(tested))
     length = int(getattr(context.tokenizer, "model_max_length", 0) or 0)
@@ -66,7 +67,7 @@ def held_out(context: RunContext, data: Sequence[TaskData]) -> HeldOut:
     tasks, prompts = [], []
     for one in tested:
         for example in spread(one.test, each):
-            ids = lab.prompt_ids(example)
+            ids = chats.ids(example)
             if len(ids) + budget < room:
                 tasks.append(one.name)
                 prompts.append(ids)

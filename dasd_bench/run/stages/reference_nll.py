@@ -16,7 +16,7 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import OwnNll, ReferenceNll
 from dasd_bench.run.context import RunContext
-from dasd_bench.run.method_context import StoreLab
+from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.evaluate import Evaluate
 from dasd_bench.store.store import Entry, Finished, Row
@@ -68,10 +68,10 @@ class NllOfReferences(Stage[ReferenceNll]):
         from dasd_bench.engine.requests import ScoreRequest
 
         context, data = self.context, self.evaluated.data
-        lab = StoreLab(context, 0)
+        prompts = Prompts(context)
         requests = []
         for example in data.test:
-            prompt, reference = lab.prompt_ids(example), lab.reference_ids(example)
+            prompt, reference = prompts.ids(example), prompts.reference_ids(example)
             if context.context_length is not None:
                 # The part of a long reference that the model can see; its last token needs no position of its own.
                 reference = reference[: max(1, context.context_length - len(prompt) + 1)]

@@ -9,11 +9,12 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
 from dasd_bench.results.targets_file import write_pieces, write_targets
 from dasd_bench.run.context import RunContext
-from dasd_bench.run.method_context import StoreLab, score_requests
+from dasd_bench.run.method_context import score_requests
+from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.targets import Targets
 from dasd_bench.store.store import Entry, Finished, Row
-from dasd_bench.types import Example, ScoredTarget, Target, TokenScores, WeightedTarget
+from dasd_bench.types import Example, ScoredTarget, Target, TokenScores, WeightedTarget, target_names
 
 
 @dataclass(eq=False)
@@ -46,7 +47,7 @@ class Scores(Stage[list[WeightedTarget]]):
     def read(self, entry: Finished) -> list[WeightedTarget]:
         examples = {example.id: example for example in self.targets.examples}
         return [
-            WeightedTarget.of(item, plugin_calls.weights(self.arm.method, item))
+            WeightedTarget.of(item, plugin_calls.weights(self.arm.weighing.method, item))
             for item in (
                 ScoredTarget(examples[target.example_id], target, scores)
                 for target, scores in zip(self._cut()[0], self._scores(), strict=True)
@@ -55,7 +56,7 @@ class Scores(Stage[list[WeightedTarget]]):
 
     @property
     def cut(self) -> list[str]:
-        """Ids of the examples whose target was cut where the context ends."""
+        """Names of the targets that were cut where the context ends."""
         return self._cut()[1]
 
     def _cut(self) -> tuple[list[Target], list[str]]:
@@ -69,10 +70,10 @@ class Scores(Stage[list[WeightedTarget]]):
     def _scores(self) -> list[TokenScores]:
         from dasd_bench.engine.requests import ScoreRequest
 
-        lab = StoreLab(self.context, 0)
+        prompts = Prompts(self.context)
         examples = {example.id: example for example in self.targets.examples}
         requests = [
-            ScoreRequest(lab.prompt_ids(examples[one.example_id]), one.token_ids.tolist(), name=one.example_id)
+            ScoreRequest(prompts.target_ids(one, examples[one.example_id]), one.token_ids.tolist(), name=one.example_id)
             for one in self._cut()[0]
         ]
         return score_requests(self.context, requests, "score targets")[0]
@@ -81,16 +82,16 @@ class Scores(Stage[list[WeightedTarget]]):
 def cut_targets(
     context: RunContext, targets: Sequence[Target], examples: Sequence[Example]
 ) -> tuple[list[Target], list[str]]:
-    """The targets, cut where the context ends behind their prompt, and the ids of those that were cut."""
+    """The targets, cut where the context ends behind their prompt, and the names of those that were cut."""
     if context.context_length is None:
         return list(targets), []
-    lab = StoreLab(context, 0)
-    prompts = {example.id: example for example in examples}
+    prompts = Prompts(context)
+    by_id = {example.id: example for example in examples}
     fitting, cut = [], []
-    for target in targets:
-        room = context.context_length - len(lab.prompt_ids(prompts[target.example_id]))
+    for name, target in zip(target_names(targets), targets, strict=True):
+        room = context.context_length - len(prompts.target_ids(target, by_id[target.example_id]))
         if len(target.token_ids) > room:
-            cut.append(target.example_id)
+            cut.append(name)
             ids, proposals = target.token_ids[:room], target.proposals
             target = replace(
                 target,
@@ -99,6 +100,7 @@ def cut_targets(
                 marks=target.marks[:room],
                 proposals=None if proposals is None else proposals[:room],
                 text=context.tokenizer.decode(ids.tolist(), skip_special_tokens=True),
+                columns={column: values[:room] for column, values in target.columns.items()},
             )
         fitting.append(target)
     return fitting, cut

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.errors import DataError, TrainingError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method
 from dasd_bench.run.context import RunContext
-from dasd_bench.run.method_context import StoreLab
+from dasd_bench.run.method_context import EngineMethodContext, train_split
+from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.sharded import pack, unpack
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.store.store import Entry, Finished, Row, parse_ragged, ragged_bytes
-from dasd_bench.types import Example, Target
+from dasd_bench.types import Example, Message, Target
 
 TARGETS = "targets.safetensors"
 
@@ -39,8 +45,9 @@ class Targets(Stage[list[Target]]):
 
     @property
     def drawn_with(self) -> int:
-        """The seed targets are drawn with: the arm's where the method draws at all, else 0, shared by all seeds."""
-        return int(self.seed or 0) if plugin_calls.draws(self.own_arm.method) else 0
+        """The seed targets are made with: the arm's where the method draws or trains, else 0, shared by all seeds."""
+        method = self.own_arm.method
+        return int(self.seed or 0) if method.trains or plugin_calls.draws(method) else 0
 
     def parts(self) -> Sequence[object]:
         context, arm = self.context, self.own_arm
@@ -55,7 +62,15 @@ class Targets(Stage[list[Target]]):
             context.spec.max_new_tokens,
             self.data_key,
             self.drawn_with,
+            *([arm.training] if arm.method.trains else ()),
+            *([self._read()] if arm.method.files() or arm.method.other_tasks() else ()),
         )
+
+    def _read(self) -> list[str]:
+        """Hashes of the files and tasks that the method reads beside the examples."""
+        method = self.own_arm.method
+        files = [hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest() for name in method.files()]
+        return [*files, *(train_split(self.context, name)[1] for name in method.other_tasks())]
 
     def tokens(self) -> int:
         if not makes_own_targets(self.own_arm.method):
@@ -65,18 +80,65 @@ class Targets(Stage[list[Target]]):
     def make(self, entry: Entry) -> Row:
         console = self.context.console
         before = len(console.warnings)
-        lab = StoreLab(self.context, self.drawn_with, self.own_arm.plugin.sha256)
-        targets = plugin_calls.targets(self.own_arm.method, self.examples, lab, self.context.vocabulary_size)
+        own = EngineMethodContext(self.context, self.own_arm, self.drawn_with, self.examples)
+        targets = plugin_calls.targets(self.own_arm.method, self.examples, own, self.context.vocabulary_size)
+        targets = self._fitting(targets)
         if not targets:
-            raise TrainingError(f"Method '{self.label}' made no targets, because it dropped every example.")
-        entry.put(TARGETS, ragged_bytes(*pack(targets)))
+            raise TrainingError(
+                f"Method '{self.label}' made no targets, because it dropped every example; what it generated is in the "
+                "store."
+            )
+        entry.put(TARGETS, ragged_bytes(*pack_targets(targets)))
         return {"method": self.label, "targets": len(targets), "warnings": console.warnings[before:]}
 
     def read(self, entry: Finished) -> list[Target]:
         for warning in entry.meta["warnings"]:
             if warning not in self.context.console.warnings:
                 self.context.console.warn(warning)
-        return unpack(Target, *parse_ragged(entry.read(TARGETS), entry.path / TARGETS))
+        return unpack_targets(*parse_ragged(entry.read(TARGETS), entry.path / TARGETS))
+
+    def _fitting(self, targets: list[Target]) -> list[Target]:
+        """The targets whose own prompt leaves room for an answer; those of the examples do."""
+        prompts = Prompts(self.context)
+        fitting = [one for one in targets if one.prompt is None or self.context.fits(prompts.encode(one.prompt))]
+        if len(fitting) < len(targets):
+            self.context.console.warn(
+                f"{self.label}: {len(targets) - len(fitting)} of {len(targets)} targets were left out, since their own "
+                f"prompt fills the context of {self.context.context_length} tokens."
+            )
+        return fitting
+
+
+COLUMN = "column."
+"""What the stored names of a target's columns begin with."""
+
+
+def pack_targets(targets: Sequence[Target]) -> tuple[dict[str, list[Any]], list[Row]]:
+    """Targets as arrays by field and JSON rows; prompts and columns only where there are any."""
+    arrays, rows = pack([replace(one, prompt=None, columns={}) for one in targets])
+    for name in sorted({name for one in targets for name in one.columns}):
+        none = np.zeros(0, dtype=np.float32)
+        arrays[f"{COLUMN}{name}"] = [one.columns.get(name, none) for one in targets]
+    for row, one in zip(rows, targets, strict=True):
+        del row["prompt"], row["columns"]
+        if one.prompt is not None:
+            row["prompt"] = [asdict(turn) for turn in one.prompt]
+    return arrays, rows
+
+
+def unpack_targets(arrays: dict[str, list[Any]], rows: Sequence[Row]) -> list[Target]:
+    """The targets that :func:`pack_targets` took apart."""
+    own = {name: values for name, values in arrays.items() if not name.startswith(COLUMN)}
+    found = unpack(Target, own, [{name: value for name, value in row.items() if name != "prompt"} for row in rows])
+    columns = {name.removeprefix(COLUMN): values for name, values in arrays.items() if name.startswith(COLUMN)}
+    return [
+        replace(
+            one,
+            prompt=tuple(Message(**turn) for turn in row["prompt"]) if "prompt" in row else None,
+            columns={name: values[number] for name, values in columns.items() if len(values[number])},
+        )
+        for number, (one, row) in enumerate(zip(found, rows, strict=True))
+    ]
 
 
 def makes_own_targets(method: Method) -> bool:
@@ -89,8 +151,8 @@ def with_room(context: RunContext, examples: Sequence[Example]) -> tuple[list[Ex
 
     Raises :class:`DataError` where none is left.
     """
-    lab = StoreLab(context, 0)
-    fitting = [example for example in examples if context.fits(lab.prompt_ids(example))]
+    prompts = Prompts(context)
+    fitting = [example for example in examples if context.fits(prompts.ids(example))]
     fitting_ids = {example.id for example in fitting}
     if not fitting:
         raise DataError(

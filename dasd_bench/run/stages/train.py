@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.methods import plugin_calls
 from dasd_bench.results.schema import TrainStats
+from dasd_bench.run.adapters import train_adapter, train_examples
 from dasd_bench.run.artifacts import link_tree
-from dasd_bench.run.method_context import StoreLab
+from dasd_bench.run.method_context import EngineMethodContext
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.scores import Scores
 from dasd_bench.store.atomic import write_bytes
 from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.training.batching import planned_steps
-from dasd_bench.types import Message, WeightedTarget
+from dasd_bench.types import WeightedTarget, target_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +55,12 @@ class Train(Stage[Trained]):
 
     def parts(self) -> Sequence[object]:
         arm, context = self.arm, self.context
+        weighing = arm.weighing
         return (
             self.scores.targets.key,
-            arm.plugin.sha256,
-            arm.method.name,
-            asdict(arm.method),
+            weighing.plugin.sha256,
+            weighing.method.name,
+            asdict(weighing.method),
             context.model_key,
             arm.training,
             self.seed,
@@ -73,70 +72,17 @@ class Train(Stage[Trained]):
         return int(each * self.arm.training.epochs)
 
     def make(self, entry: Entry) -> Row:
-        import torch
-
-        from dasd_bench.training.distributed import Processes
-        from dasd_bench.training.job import TrainJob, do_job
-        from dasd_bench.training.launch import launch
-        from dasd_bench.types import TrainExample
-
-        context, arm = self.context, self.arm
-        context.release()
-        lab = StoreLab(context, int(self.seed or 0), arm.plugin.sha256)
         scored = self.scores.value
-        chats: list[list[list[Message]]] = [[]] * len(scored)
-        if arm.method.teacher != "none":
-            chats = plugin_calls.teacher_prompts(arm.method, [item.example for item in scored], lab)
-        examples = [
-            TrainExample(
-                example_id=item.target.example_id,
-                prompt_ids=np.array(lab.prompt_ids(item.example), dtype=np.int32),
-                target_ids=item.target.token_ids,
-                weights=item.weights,
-                keep=plugin_calls.keeps(arm.method, item.target),
-                teacher_prompts=tuple(np.array(context.chat.encode(chat), dtype=np.int32) for chat in own),
-            )
-            for item, own in zip(scored, chats, strict=True)
-        ]
-        job = TrainJob(
-            model=str(context.model.path),
-            dtype=context.dtype,
-            device=context.device,
-            method=arm.plugin.name,
-            options=asdict(arm.method),
-            plugins=tuple(str(Path(folder).expanduser().resolve()) for folder in context.spec.plugins),
-            training=arm.training,
-            seed=int(self.seed or 0),
-            out_dir=str(entry.path.resolve()),
-            base_model_name=context.spec.model,
-            sharded=context.parallel == "fsdp",
-            stop_ids=tuple(sorted(context.stop_ids)),
+        examples = [item.example for item in scored]
+        trained = train_examples(
+            self.context,
+            self.arm,
+            [item.target for item in scored],
+            examples,
+            [item.weights for item in scored],
+            EngineMethodContext(self.context, self.arm, int(self.seed or 0), examples),
         )
-        if context.processes > 1:
-            result = launch(job, examples, context.processes, context.console)
-        else:
-            alone = Processes(device=torch.device(context.device))
-            result = do_job(job, examples, alone, context.console, arm.method)
-        return {
-            "stats": asdict(
-                TrainStats(
-                    steps=result.steps,
-                    target_tokens=result.target_tokens,
-                    kept_tokens=round(result.kept_tokens),
-                    seconds=result.seconds,
-                    final_loss=result.final_loss,
-                    peak_memory_gib=result.peak_memory_gib,
-                    nll=result.nll,
-                    clipped_steps=result.clipped_steps,
-                    generated_tokens=result.generated_tokens,
-                )
-            ),
-            "skipped": list(result.skipped),
-            "truncated": list(result.truncated),
-            "held_out": list(result.held_out),
-            "best_step": result.best_step,
-            "best_loss": result.best_loss,
-        }
+        return train_adapter(self.context, self.arm, int(self.seed or 0), trained, entry.path)
 
     def read(self, entry: Finished) -> Trained:
         meta = entry.meta
@@ -152,7 +98,7 @@ class Train(Stage[Trained]):
         folder = self.context.directory.arm(self.arm.folder, int(self.seed or 0))
         link_tree(self.value.adapter, folder.adapter)
         write_bytes(folder.metrics, self.value.metrics.read_bytes())
-        count = len(self.scores.targets.examples) + len(self.scores.targets.no_room)
+        count = max(len(self.scores.targets.examples), len(self.scores.value)) + len(self.scores.targets.no_room)
         for reason, ids in self.left_out().items():
             self.context.console.warn(
                 f"{self.label} seed {self.seed}: {len(ids)} of {count} training examples were {reason}."
@@ -186,7 +132,8 @@ CUT = "truncated to the context"
 
 def left_out(targets: Sequence[WeightedTarget], trained: Trained) -> dict[str, list[str]]:
     """Ids of the examples of each reason that occurs; an example has one reason at most."""
-    weighted = {item.target.example_id for item in targets if item.weights.any()}
+    names = target_names([item.target for item in targets])
+    weighted = {name for name, item in zip(names, targets, strict=True) if item.weights.any()}
     skipped = set(trained.skipped)
     found = {
         NO_WEIGHT: [name for name in trained.skipped if name not in weighted],
