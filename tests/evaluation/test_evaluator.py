@@ -256,7 +256,7 @@ def test_missing_headline_metric_names_what_there_is(monkeypatch: pytest.MonkeyP
 
     task = discover().task("mini_gsm").item
     monkeypatch.setattr(type(task), "filter", "loose")
-    with pytest.raises(PluginError, match=r"no 'exact_match' under filter 'loose'; it gives exact_match,flexible"):
+    with pytest.raises(PluginError, match=r"no metric 'exact_match' under filter 'loose'; it has exact_match,flexible"):
         evaluate(task, Scripted(lambda _: " 1"), TOKENIZER, rows=gold(1), settings=PLAIN)
 
 

@@ -221,7 +221,7 @@ def test_unisd_weighs_by_agreement(mode: str, gamma: float, registry: Registry) 
 
 
 class Draws:
-    """A lab of one step whose every draw is tokens 1, 2, 3, ... up to the length asked for."""
+    """A context of one step whose every draw is tokens 1, 2, 3, ... up to the length asked for."""
 
     progress = 0.0
 
@@ -248,21 +248,21 @@ def batch(count: int) -> list[TrainExample]:
 def test_gkd_draws_its_share_of_every_run_of_steps(share: float, size: int, registry: Registry) -> None:
     drawn = 0
     for step in range(20):
-        lab = Draws(step)
-        made = make(registry, "gkd", share=share, new_tokens=5).rollout(batch(size), cast("Any", lab))
+        context = Draws(step)
+        made = make(registry, "gkd", share=share, new_tokens=5).rollout(batch(size), cast("Any", context))
         assert [one.example_id for one in made] == [f"t/{i}" for i in range(size)]
         assert sorted({len(one.target_ids) for one in made}) in ([2], [5], [2, 5])
         drawn += sum(len(one.target_ids) == 5 for one in made)
-        assert all(asked[1:] == (5, Sampling(0.9)) for asked in lab.asked)
+        assert all(asked[1:] == (5, Sampling(0.9)) for asked in context.asked)
     assert drawn == pytest.approx(share * size * 20, abs=1)
 
 
 def test_sdft_leaves_the_first_tokens_out(registry: Registry) -> None:
     method = make(registry, "sdft-onpolicy", new_tokens=5, skip=3, temperature=0.9)
-    lab = Draws(0)
-    made = method.rollout(batch(2), cast("Any", lab))
+    context = Draws(0)
+    made = method.rollout(batch(2), cast("Any", context))
     assert [one.weights.tolist() for one in made] == [[0.0, 0.0, 0.0, 1.0, 1.0]] * 2
-    assert lab.asked == [(["t/0", "t/1"], 5, Sampling(0.9))]
+    assert context.asked == [(["t/0", "t/1"], 5, Sampling(0.9))]
     opsd = make(registry, "opsd", new_tokens=2).rollout(batch(1), cast("Any", Draws(0)))
     assert [one.weights.tolist() for one in opsd] == [[1.0, 1.0]]
 

@@ -64,7 +64,7 @@ class Doing(Method):
     def online_weights(self, live: Any) -> Any:
         return self.run(live)
 
-    def teacher_prompts(self, examples: Any, lab: Any) -> Any:
+    def teacher_prompts(self, examples: Any, context: Any) -> Any:
         return self.run(examples)
 
     def stochastic(self) -> Any:

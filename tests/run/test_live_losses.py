@@ -23,9 +23,9 @@ class OnPolicy(Method):
 
     beta: float = option(0.5, help="0 forward KL, 1 reverse.", minimum=0.0, maximum=1.0)
 
-    def rollout(self, examples, lab):
-        drawn = lab.generate(examples, max_new_tokens=6, sampling=Sampling(1.0))
-        return [lab.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+    def rollout(self, examples, context):
+        drawn = context.generate(examples, max_new_tokens=6, sampling=Sampling(1.0))
+        return [context.target(example, one) for example, one in zip(examples, drawn, strict=True)]
 
     def token_loss(self, live):
         return live.nll() + generalized_jsd(live.teacher_logits[0], live.logits, self.beta, top_k=50, tail=True)

@@ -41,10 +41,10 @@ class OnPolicy(Method):
 
     temperature = 0.8
 
-    def rollout(self, examples: Sequence[TrainExample], lab: RolloutContext) -> list[TrainExample]:
-        drawn = lab.generate(examples, max_new_tokens=NEW, sampling=Sampling(self.temperature))
-        seen[lab.step] = [lab.target(example, one) for example, one in zip(examples, drawn, strict=True)]
-        return seen[lab.step]
+    def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
+        drawn = context.generate(examples, max_new_tokens=NEW, sampling=Sampling(self.temperature))
+        seen[context.step] = [context.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+        return seen[context.step]
 
     def token_loss(self, live: LiveLogits) -> Tensor:
         return live.nll() + forward_kl(live.teacher_logits[0], live.logits)
@@ -131,21 +131,21 @@ def test_rollouts_resume_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_method_may_draw_several_times_and_drop_some(tmp_path: Path) -> None:
     class Best(OnPolicy):
-        def rollout(self, examples: Sequence[TrainExample], lab: RolloutContext) -> list[TrainExample]:
+        def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
             twice = [example for example in examples for _ in range(2)]
-            drawn = lab.generate(twice, max_new_tokens=NEW, sampling=Sampling(1.0))
+            drawn = context.generate(twice, max_new_tokens=NEW, sampling=Sampling(1.0))
             assert any(
                 a.token_ids.tolist() != b.token_ids.tolist() for a, b in zip(drawn[::2], drawn[1::2], strict=True)
             )
             best = [max(pair, key=lambda one: np.mean(one.logp)) for pair in zip(drawn[::2], drawn[1::2], strict=True)]
-            return [lab.target(e, one) for e, one in zip(examples, best, strict=True)][: 3 - lab.step]
+            return [context.target(e, one) for e, one in zip(examples, best, strict=True)][: 3 - context.step]
 
     go(tmp_path, Best())
     lines = metrics(tmp_path)
     assert all(line["generated_tokens"] > line["all_tokens"] for line in lines)
 
     class Nothing(OnPolicy):
-        def rollout(self, examples: Sequence[TrainExample], lab: RolloutContext) -> list[TrainExample]:
+        def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
             return []
 
     with pytest.raises(
