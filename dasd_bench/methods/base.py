@@ -16,7 +16,7 @@ from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.methods.notes import Note, check_notes
 from dasd_bench.methods.plugin_calls import call, file_of
 from dasd_bench.options import check_range, convert_options, option, option_rules
-from dasd_bench.types import Bools, Example, Floats, ScoredTarget, Target, TrainExample, kept
+from dasd_bench.types import Bools, Example, Floats, Message, ScoredTarget, Target, TrainExample, kept
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,6 +103,13 @@ class Method:
         """
         return live.nll()
 
+    def teacher_prompts(self, examples: Sequence[Example], lab: MethodContext) -> Sequence[Sequence[Sequence[Message]]]:
+        """The chats of each example's K teachers, which see them before the target; K is the same for all.
+
+        Default: none, so that one teacher sees the plain prompt. Used where there is a ``teacher``.
+        """
+        return [()] * len(examples)
+
     def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
         """What one optimiser step trains on in place of its batch; used where ``rollouts`` is True."""
         raise PluginError(f"Method '{self.name}' sets rollouts = True but does not define rollout.")
@@ -179,6 +186,10 @@ def validate_method(method: type[Method], where: str) -> None:
     if method.teacher != "none" and not method.online and not has_token_loss(method):
         raise PluginError(
             f"{where}: method '{method.name}' has a teacher but neither token_loss nor online_weights to use it."
+        )
+    if method.teacher == "none" and method.teacher_prompts is not Method.teacher_prompts:
+        raise PluginError(
+            f"{where}: method '{method.name}' defines teacher_prompts but has no teacher to show them to."
         )
     build_method(method, {})
 

@@ -30,7 +30,7 @@ def forward_kl(
     tail: bool = False,
 ) -> Tensor:
     """KL(T || S) = sum_v T(v) (log T(v) - log S(v)): the student covers all that the teacher does."""
-    return _kl(*_cut(teacher, student, temperature, top_k, support, tail))
+    return _kl(*_cut(teacher, student, temperature, top_k, support, tail)).sum(-1)
 
 
 def reverse_kl(
@@ -44,7 +44,7 @@ def reverse_kl(
 ) -> Tensor:
     """KL(S || T) = sum_v S(v) (log S(v) - log T(v)): the student seeks the teacher's modes."""
     log_t, log_s = _cut(teacher, student, temperature, top_k, support, tail)
-    return _kl(log_s, log_t)
+    return _kl(log_s, log_t).sum(-1)
 
 
 def generalized_jsd(
@@ -56,19 +56,23 @@ def generalized_jsd(
     top_k: int = 0,
     support: Support = "student",
     tail: bool = False,
+    clip: float = 0.0,
 ) -> Tensor:
     """beta KL(T || M) + (1 - beta) KL(S || M) with M = beta T + (1 - beta) S (GKD, arXiv 2306.13649, eq. 1).
 
     beta 0 gives KL(T || S) and beta 1 gives KL(S || T), as in GKD's and OPSD's code. These are the limits of JSD / beta
     and of JSD / (1 - beta): the formula itself goes to 0 at both ends, so a loss near them is small.
+    ``clip`` above 0 is the most that one vocabulary entry adds to the sum (OPSD's ``jsd_token_clip``).
     """
     log_t, log_s = _cut(teacher, student, temperature, top_k, support, tail)
     if beta == 0:
-        return _kl(log_t, log_s)
-    if beta == 1:
-        return _kl(log_s, log_t)
-    mixture = (log_t + math.log(beta)).logaddexp(log_s + math.log1p(-beta))
-    return beta * _kl(log_t, mixture) + (1 - beta) * _kl(log_s, mixture)
+        terms = _kl(log_t, log_s)
+    elif beta == 1:
+        terms = _kl(log_s, log_t)
+    else:
+        mixture = (log_t + math.log(beta)).logaddexp(log_s + math.log1p(-beta))
+        terms = beta * _kl(log_t, mixture) + (1 - beta) * _kl(log_s, mixture)
+    return (terms.clamp(max=clip) if clip else terms).sum(-1)
 
 
 def sampled_reverse_kl(teacher_logp: Tensor, student_logp: Tensor, estimator: Estimator = "k1") -> Tensor:
@@ -86,7 +90,8 @@ def sampled_reverse_kl(teacher_logp: Tensor, student_logp: Tensor, estimator: Es
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
+    """What each entry adds to KL(P || Q)."""
+    return log_p.exp() * (log_p - log_q)
 
 
 def _cut(

@@ -224,6 +224,27 @@ def keeps(method: Method, target: Target) -> Bools:
     return np.array(given, dtype=np.bool_)
 
 
+def teacher_prompts(method: Method, examples: Sequence[Example], lab: MethodContext) -> list[list[list[Message]]]:
+    """The chats of each example's teachers: as many chats for every example, none of them empty."""
+    own = [dataclasses.replace(example, extra=copy.deepcopy(example.extra)) for example in examples]
+    given = call("teacher_prompts()", file_of(method), method.teacher_prompts, own, lab)
+    if not isinstance(given, (list, tuple)) or len(given) != len(examples):
+        wrong = f"one of {len(given)}" if isinstance(given, (list, tuple)) else _kind(given)
+        raise _refuse(method, "teacher_prompts", f"must return a list of {len(examples)}, one per example, not {wrong}")
+    for example, chats in zip(examples, given, strict=True):
+        if not isinstance(chats, (list, tuple)) or not all(map(_is_chat, chats)):
+            wanted = f"must give a list of chats, each a list of Message, for example '{example.id}'"
+            raise _refuse(method, "teacher_prompts", wanted)
+        if len(chats) != len(given[0]):
+            counts = f"{len(chats)} chats for example '{example.id}' and {len(given[0])} for '{examples[0].id}'"
+            raise _refuse(method, "teacher_prompts", f"gave {counts}; give as many for every example")
+    return [[list(chat) for chat in chats] for chats in given]
+
+
+def _is_chat(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(turn, Message) for turn in value)
+
+
 def remark(method: Method, notes: Mapping[str, float]) -> str:
     """The method's ``remark()`` on its notes, on one line."""
     given = call("remark()", file_of(method), method.remark, dict(notes))

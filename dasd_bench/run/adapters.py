@@ -14,14 +14,19 @@ from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.store.store import Row
-from dasd_bench.types import Example, Floats, Target, TrainExample, target_names
+from dasd_bench.types import Example, Floats, Message, Target, TrainExample, target_names
 
 
 def train_examples(
-    run: RunContext, arm: ArmSpec, targets: Sequence[Target], examples: Sequence[Example], weights: Sequence[Floats]
+    run: RunContext,
+    arm: ArmSpec,
+    targets: Sequence[Target],
+    examples: Sequence[Example],
+    weights: Sequence[Floats],
+    teacher_prompts: Sequence[Sequence[Sequence[Message]]],
 ) -> list[TrainExample]:
-    """Targets, each with its example and its weights float32 [T], as the trainer takes them."""
-    prompts = Prompts(run)
+    """Targets, each with its example, its weights float32 [T] and its teachers' prompts, as the trainer takes them."""
+    prompts, names = Prompts(run), target_names(targets)
     # The trainer wants the same columns of every target.
     shared = set.intersection(*(set(target.columns) for target in targets)) if targets else set()
     return [
@@ -32,8 +37,9 @@ def train_examples(
             weights=own,
             keep=plugin_calls.keeps(arm.weighing.method, target),
             columns={name: target.columns[name] for name in sorted(shared)},
+            teacher_prompts=tuple(np.array(run.chat.encode(chat), dtype=np.int32) for chat in chats),
         )
-        for name, target, example, own in zip(target_names(targets), targets, examples, weights, strict=True)
+        for name, target, example, own, chats in zip(names, targets, examples, weights, teacher_prompts, strict=True)
     ]
 
 

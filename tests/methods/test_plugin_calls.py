@@ -25,7 +25,7 @@ from dasd_bench.methods.context import Choice, DualStep, LiveTokens, Rule
 from dasd_bench.registry import discover
 from dasd_bench.results.directory import LONGEST_FOLDER, folder_name
 from dasd_bench.results.schema import RunResults
-from dasd_bench.types import Example, Origin, ScoredTarget, Target, TokenScores
+from dasd_bench.types import Example, Message, Origin, ScoredTarget, Target, TokenScores
 from tests.run.helpers import command, run_args
 from tests.training.helpers import live_tokens
 
@@ -63,6 +63,9 @@ class Doing(Method):
 
     def online_weights(self, live: Any) -> Any:
         return self.run(live)
+
+    def teacher_prompts(self, examples: Any, lab: Any) -> Any:
+        return self.run(examples)
 
     def stochastic(self) -> Any:
         return self.run(None)
@@ -106,6 +109,7 @@ def test_whatever_a_plugin_raises_is_one_error_with_file_and_line(error: BaseExc
         lambda: plugin_calls.weights(method, scored()),
         lambda: plugin_calls.keeps(method, target()),
         lambda: plugin_calls.draws(method),
+        lambda: plugin_calls.teacher_prompts(method, [EXAMPLE], None),  # type: ignore[arg-type]
         lambda: plugin_calls.online_rule(method)(live()),
     ):
         with pytest.raises(PluginError, match=rf"{HERE.name}:\d+: \w+\(\) {told}"):
@@ -120,6 +124,29 @@ def live(n: int = 3) -> LiveTokens:
 def test_the_errors_of_the_package_and_its_engine_pass(kind: type[Exception]) -> None:
     with pytest.raises(kind, match="as it is"):
         plugin_calls.weights(Doing(fail(kind("as it is"))), scored())
+
+
+CHAT = [Message("user", "q")]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "must return a list of 2, one per example, not None"),
+        ([[CHAT]], "must return a list of 2, one per example, not one of 1"),
+        ([[CHAT], CHAT], "must give a list of chats, each a list of Message, for example 't/train/1'"),
+        ([[CHAT], "q"], "must give a list of chats, each a list of Message, for example 't/train/1'"),
+        ([[[]], [CHAT]], "must give a list of chats, each a list of Message, for example 't/train/0'"),
+        ([[CHAT], [CHAT, CHAT]], "gave 2 chats for example 't/train/1' and 1 for 't/train/0'"),
+        ([[CHAT], []], "gave 0 chats for example 't/train/1' and 1 for 't/train/0'"),
+    ],
+)
+def test_teacher_prompts_are_as_many_chats_for_every_example(given: Any, told: str) -> None:
+    two = [EXAMPLE, dataclasses.replace(EXAMPLE, id="t/train/1")]
+    with pytest.raises(PluginError, match=f"teacher_prompts.. of method 'doing' {told}"):
+        plugin_calls.teacher_prompts(Doing(lambda _: given), two, None)  # type: ignore[arg-type]
+    good = ((CHAT, tuple(CHAT)), [CHAT, CHAT])
+    assert plugin_calls.teacher_prompts(Doing(lambda _: good), two, None) == [[CHAT, CHAT]] * 2  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

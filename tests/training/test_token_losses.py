@@ -367,6 +367,7 @@ def test_a_loss_that_misbehaves_is_named(loss: Any, message: str, tmp_path: Path
     [
         (Nll, {"teacher": "student"}, "has teacher 'student'; use one of none, base, live, ema"),
         (Sft, {"teacher": "base"}, "has a teacher but neither token_loss nor online_weights"),
+        (Nll, {"teacher_prompts": lambda self, examples, lab: []}, "defines teacher_prompts but has no teacher"),
     ],
 )
 def test_bad_teachers_are_refused(base: type[Method], changes: dict[str, Any], message: str) -> None:

@@ -1,0 +1,120 @@
+"""UniSD (arXiv 2605.06597): its agreement weights and its EMA teacher, on on-policy self-distillation.
+
+y ~ p(.|x); the loss of a token is D_alpha between the teacher shown the gold answer and the model, times an agreement
+weight: K further teachers see other examples with their answers, and where they disagree about y, it counts less.
+``token``: w_t = 1 / (1 + gamma min(var_t / q95, 10)), at least .01, var_t the variance of log p(y_t) over the K
+contexts and q95 its 95 % quantile in the batch; weighted mean over each answer, then over answers. ``sequence``: w =
+exp(-gamma var) of the mean log p. All teachers have the same weights, by default an average of the trained ones.
+
+Cost: decoding a batch of answers at every step; then, before the pass that is trained, 2 (1 + K) forward passes of
+teachers and one of the model (weights are fixed on the whole batch first, then the loss needs the teachers again), on
+prompts that hold ``demonstrations`` examples; 1 + K matrices of logits, 128 tokens at a time; for ``ema`` a copy of
+the trained weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dasd_bench.api import (
+    Example,
+    LiveLogits,
+    LiveTokens,
+    Message,
+    Method,
+    MethodContext,
+    RolloutLab,
+    Sampling,
+    TrainExample,
+    generalized_jsd,
+    option,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OWN = "{prompt}\n\nHere is an example of an answer to this question:\n{reference}\n\nNow answer in your own way."
+OTHER = "Question:\n{prompt}\n\nAnswer:\n{reference}\n\n"
+QUESTION = "Question:\n{prompt}\n\nNow answer this last question in your own way."
+
+
+@dataclass(frozen=True)
+class UniSd(Method):
+    """Without agreement (``none``) this is ``sdft-onpolicy`` with UniSD's defaults, at the cost of one more pass."""
+
+    name = "unisd"
+    summary = "UniSD: on-policy self-distillation, weighted by how far teachers with other contexts agree."
+    paper = "arXiv 2605.06597"
+    rollouts = True
+    denominator = "rows"
+    online = True
+    scope = "batch"
+    card: ClassVar[dict[str, Any]] = {
+        "lora_rank": 64,
+        "lora_alpha": 128.0,
+        "lora_dropout": 0.05,
+        "lr": 2e-5,
+        "epochs": 1.0,
+        "warmup": 0.1,
+    }
+
+    agreement: str = option("token", help="What is weighted by agreement.", choices=("token", "sequence", "none"))
+    gamma: float = option(0.01, help="Strength of the agreement weights.", minimum=0.0, maximum=1000.0)
+    contexts: int = option(3, help="Further teachers (K).", minimum=2, maximum=16)
+    demonstrations: int = option(3, help="Other examples in the prompt of each.", minimum=1, maximum=16)
+    teacher: str = option(
+        "ema",
+        help="Weights of the teachers: average of the trained, current, untrained.",
+        choices=("ema", "live", "base"),
+    )
+    teacher_decay: float = option(0.9, help="What the average keeps at an update.", minimum=0.0, maximum=1.0)
+    teacher_every: int = option(10, help="Optimiser steps between two updates of the average.", minimum=1)
+    alpha: float = option(
+        0.0, help="0 KL(teacher || model), 1 KL(model || teacher), else JSD.", minimum=0.0, maximum=1.0
+    )
+    temperature: float = option(
+        0.7, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0
+    )
+    new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
+
+    def teacher_prompts(self, examples: Sequence[Example], lab: MethodContext) -> list[list[list[Message]]]:
+        found = []
+        for place, one in enumerate(examples):
+            texts = [OWN.format(prompt=one.prompt, reference=one.reference)]
+            others = [*examples[:place], *examples[place + 1 :]]
+            for k in range(0 if self.agreement == "none" else self.contexts):
+                count = min(self.demonstrations, len(others))
+                chosen = lab.rng("contexts", one.id, k).choice(len(others), count, replace=False) if others else []
+                shown = [OTHER.format(prompt=others[i].prompt, reference=others[i].reference) for i in chosen]
+                texts.append("".join(shown) + QUESTION.format(prompt=one.prompt))
+            found.append([[Message("user", text)] for text in texts])
+        return found
+
+    def rollout(self, examples: Sequence[TrainExample], lab: RolloutLab) -> list[TrainExample]:
+        drawn = lab.generate(examples, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
+        return [lab.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+
+    def online_weights(self, live: LiveTokens) -> Tensor:
+        assert live.teacher_logp is not None
+        if self.agreement == "none":
+            return live.static.new_ones(live.static.shape)
+        logp = live.teacher_logp[1:]
+        rows = int(live.row.max()) + 1
+
+        def by_row(values: Tensor) -> Tensor:
+            return values.new_zeros(*values.shape[:-1], rows).index_add_(-1, live.row, values)
+
+        length = by_row(live.static.new_ones(live.static.shape)).clamp(min=1.0)
+        if self.agreement == "sequence":
+            variance = (by_row(logp) / length).var(0, correction=0)
+            return (-self.gamma * variance).exp().clamp(min=1e-6)[live.row]
+        variance = logp.var(0)
+        spread = (variance / variance.quantile(0.95).clamp(min=1e-6)).clamp(max=10.0)
+        weights = (1.0 / (1.0 + self.gamma * spread)).clamp(min=0.01)
+        # The trainer divides a row by its number of tokens; the weighted mean is divided by the sum of the weights.
+        return weights * (length / by_row(weights).clamp(min=1.0))[live.row]
+
+    def token_loss(self, live: LiveLogits) -> Tensor:
+        return generalized_jsd(live.teacher_logits[0], live.logits, self.alpha, temperature=self.temperature)
