@@ -10,7 +10,6 @@ import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
-from dasd_bench.methods.context import MethodContext
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.prompts import Prompts
@@ -24,17 +23,10 @@ def train_examples(
     targets: Sequence[Target],
     examples: Sequence[Example],
     weights: Sequence[Floats],
-    context: MethodContext,
+    teacher_prompts: Sequence[Sequence[Sequence[Message]]],
 ) -> list[TrainExample]:
-    """Targets, each with its example and its weights float32 [T], as the trainer takes them.
-
-    ``context`` is what the method that weighs them is given to build its teachers' prompts.
-    """
-    prompts = Prompts(run)
-    weighing = arm.weighing.method
-    chats: Sequence[Sequence[Sequence[Message]]] = [()] * len(targets)
-    if weighing.teacher != "none":
-        chats = plugin_calls.teacher_prompts(weighing, examples, context)
+    """Targets, each with its example, its weights float32 [T] and its teachers' prompts, as the trainer takes them."""
+    prompts, names = Prompts(run), target_names(targets)
     # The trainer wants the same columns of every target.
     shared = set.intersection(*(set(target.columns) for target in targets)) if targets else set()
     return [
@@ -43,13 +35,11 @@ def train_examples(
             prompt_ids=np.array(prompts.target_ids(target, example), dtype=np.int32),
             target_ids=target.token_ids,
             weights=own,
-            keep=plugin_calls.keeps(weighing, target),
+            keep=plugin_calls.keeps(arm.weighing.method, target),
             columns={name: target.columns[name] for name in sorted(shared)},
-            teacher_prompts=tuple(np.array(run.chat.encode(chat), dtype=np.int32) for chat in teachers),
+            teacher_prompts=tuple(np.array(run.chat.encode(chat), dtype=np.int32) for chat in chats),
         )
-        for name, target, example, own, teachers in zip(
-            target_names(targets), targets, examples, weights, chats, strict=True
-        )
+        for name, target, example, own, chats in zip(names, targets, examples, weights, teacher_prompts, strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.errors import PluginError, TrainingError, unknown_name
+from dasd_bench.methods import plugin_calls as method_calls
 from dasd_bench.methods.base import KEEP_CHOICES
 from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, ModelRef, Rule, Sampling
 from dasd_bench.methods.plugin_calls import step_rule
@@ -228,7 +229,10 @@ class EngineMethodContext:
         if not targets:
             raise TrainingError(f"{arm.label}: {label} has no target to train on.")
         own = weights if weights is not None else [np.ones(len(one.token_ids), dtype=np.float32) for one in targets]
-        examples = train_examples(run, arm, targets, [self._examples[one.example_id] for one in targets], own, self)
+        behind = [self._examples[one.example_id] for one in targets]
+        taught = arm.method.teacher != "none"
+        chats = method_calls.teacher_prompts(arm.method, behind, self) if taught else [[]] * len(targets)
+        examples = train_examples(run, arm, targets, behind, own, chats)
         key = work_key(
             *("round", self._source, arm.method.name, dataclasses.asdict(arm.method)),
             *(run.model_key, arm.training, self._seed, examples_digest(examples)),

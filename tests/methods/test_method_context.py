@@ -145,7 +145,7 @@ def test_targets_keep_prompts_and_columns_in_the_store(made: Made) -> None:
         own.example_id, plain.example_id, f"{own.example_id}#1", f"{own.example_id}#2",
     ]  # fmt: skip
     weights = [np.ones(3, dtype=np.float32)]
-    (trained,) = train_examples(made.run, made.arm, [own], made.examples[:1], weights)
+    (trained,) = train_examples(made.run, made.arm, [own], made.examples[:1], weights, [[]])
     assert trained.prompt_ids.tolist() == made.run.chat.encode(chat)
 
 

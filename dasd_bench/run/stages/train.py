@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dasd_bench.config.spec import ArmSpec
+from dasd_bench.methods import plugin_calls
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.adapters import train_adapter, train_examples
 from dasd_bench.run.artifacts import link_tree
@@ -16,7 +17,7 @@ from dasd_bench.run.stages.scores import Scores
 from dasd_bench.store.atomic import write_bytes
 from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.training.batching import planned_steps
-from dasd_bench.types import WeightedTarget, target_names
+from dasd_bench.types import Message, WeightedTarget, target_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,15 @@ class Train(Stage[Trained]):
         return int(each * self.arm.training.epochs)
 
     def make(self, entry: Entry) -> Row:
-        scored = self.scores.value
-        examples = [item.example for item in scored]
-        trained = train_examples(
-            self.context,
-            self.arm,
-            [item.target for item in scored],
-            examples,
-            [item.weights for item in scored],
-            EngineMethodContext(self.context, self.arm, int(self.seed or 0), examples),
-        )
-        return train_adapter(self.context, self.arm, int(self.seed or 0), trained, entry.path)
+        scored, arm = self.scores.value, self.arm
+        own = [item.example for item in scored]
+        chats: Sequence[Sequence[Sequence[Message]]] = [[]] * len(scored)
+        if arm.weighing.method.teacher != "none":
+            asked = EngineMethodContext(self.context, arm, int(self.seed or 0), own)
+            chats = plugin_calls.teacher_prompts(arm.weighing.method, own, asked)
+        targets, weights = [item.target for item in scored], [item.weights for item in scored]
+        examples = train_examples(self.context, arm, targets, own, weights, chats)
+        return train_adapter(self.context, arm, int(self.seed or 0), examples, entry.path)
 
     def read(self, entry: Finished) -> Trained:
         meta = entry.meta
