@@ -28,6 +28,7 @@ def grade_command(file: Path, kind: str, output: Path | None, limit: int, as_jso
     correct, and reason: correct, wrong, no_answer, timeout or infrastructure_error. The exit code is 3 where there is
     one of the last kind: those answers have no verdict.
     """
+    from dasd_bench.files.jsonl import dump_rows
     from dasd_bench.store.destination import check_destination, write_destination
     from dasd_bench.tasks.grading.rows import grade_rows, read_rows
 
@@ -39,7 +40,7 @@ def grade_command(file: Path, kind: str, output: Path | None, limit: int, as_jso
     counts = Counter(verdict.reason.value for verdict in verdicts)
     code = 3 if counts["infrastructure_error"] else 0
     if output is not None:
-        write_destination(output, "".join(json.dumps(row) + "\n" for row in graded))
+        write_destination(output, dump_rows(graded))
     elif as_json:
         for one in graded:
             click.echo(json.dumps(one))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -18,6 +17,7 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.engine.allocator import keep_freed_memory
 from dasd_bench.errors import TrainingError
+from dasd_bench.files.jsonl import dump_rows
 from dasd_bench.methods.base import Method
 from dasd_bench.store.atomic import digest
 from dasd_bench.training import adapter
@@ -141,26 +141,14 @@ def train(
     devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), PackedModel(model) as packed:
         torch.manual_seed(seed)
-        run = _Run(
-            packed,
-            rows,
-            config,
-            method,
-            seed,
-            out_dir,
-            console,
-            base_model_name,
-            fingerprint,
-            processes,
-            sharded,
-            memory,
-        )
+        job = _Job(config, method, seed, out_dir, console, base_model_name, fingerprint, processes, sharded, memory)
+        run = _Run(packed, rows, job)
         if method.rollouts:
             assert decoding is not None
             run.rollouts = Rollouts(method, run.model, decoding, processes, seed, max_length)
             run.examples = examples
         try:
-            return run.go()
+            return run.train()
         finally:
             run.close()
 
@@ -181,48 +169,51 @@ def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int, *,
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a training run is asked for; ``fingerprint`` tells its checkpoints from those of other settings."""
+
+    config: TrainingConfig
+    method: Method
+    seed: int
+    out_dir: Path
+    console: Console
+    base_model_name: str
+    fingerprint: str
+    processes: Processes
+    sharded: bool
+    memory: Memory
+
+
 class _Run:
     """One run's state and its loop."""
 
-    def __init__(
-        self,
-        packed: PackedModel,
-        rows: list[Row],
-        config: TrainingConfig,
-        method: Method,
-        seed: int,
-        out_dir: Path,
-        console: Console,
-        base_model_name: str,
-        fingerprint: str,
-        processes: Processes,
-        sharded: bool,
-        memory: Memory,
-    ) -> None:
+    def __init__(self, packed: PackedModel, rows: list[Row], job: _Job) -> None:
+        config, method, seed, console, processes = job.config, job.method, job.seed, job.console, job.processes
         self.packed, self.config, self.method = packed, config, method
-        self.seed, self.out_dir, self.console = seed, out_dir, console
-        self.processes, self.sharded = processes, sharded
+        self.seed, self.out_dir, self.console = seed, job.out_dir, console
+        self.processes, self.sharded = processes, job.sharded
         aside = set(held_out(len(rows), config.held_out, seed) if config.early_stop_patience else ())
         self.rows = [row for i, row in enumerate(rows) if i not in aside]
         self.held_out = [row for i, row in enumerate(rows) if i in aside]
-        self.model = adapter.attach(packed.model, config, base_model_name)
+        self.model = adapter.attach(packed.model, config, job.base_model_name)
         if config.lora_rank and config.lora_targets.strip() == ALL_LINEAR and (left := untrained_sentence(self.model)):
             console.warn(left)
         if config.gradient_checkpointing:
             set_checkpointing(packed.model, on=True)
-        if sharded:
+        if job.sharded:
             shard(packed.model, packed.body, processes)
             packed.device = processes.device
         self.changed = adapter.accelerate(self.model, dora=config.dora) if config.lora_rank else []
         self.weights = Weights(self.model, processes)
         self.optimizer = make_optimizer(self.weights.own.values(), config)
         self.teacher = make_teacher(method, packed, self.model, self.weights)
-        self.passes = Passes(packed, self.model, method, self.teacher, processes, memory)
+        self.passes = Passes(packed, self.model, method, self.teacher, processes, job.memory)
         self.checkpoints = Checkpoints(
-            out_dir / "checkpoints", out_dir / "metrics.jsonl", fingerprint, config.keep_checkpoints
+            job.out_dir / "checkpoints", job.out_dir / "metrics.jsonl", job.fingerprint, config.keep_checkpoints
         )
         self.total = step_count(len(self.rows), config.batch_size, config.epochs)
-        self.memory = memory
+        self.memory = job.memory
         self.position = Position()
         self.best: dict[str, Tensor] = {}
         self.rollouts: Rollouts | None = None
@@ -237,9 +228,9 @@ class _Run:
         if self.config.gradient_checkpointing:
             set_checkpointing(self.packed.model, on=False)
 
-    def go(self) -> TrainResult:
+    def train(self) -> TrainResult:
         """All steps from where the newest checkpoint left off; then the adapter."""
-        self._go_on()
+        self._resume()
         earlier, started = self.position.seconds, time.perf_counter()
         order = batches(len(self.rows), self.config.batch_size, self.config.epochs, self.seed)
         with self._log() as log, self.console.progress("train", self.total, "steps") as meter:
@@ -254,8 +245,8 @@ class _Run:
                 line["tokens_per_second"] = round(tokens / (now - began), 1)
                 line["memory_gib"] = round(self.memory.last, 4)
                 line["seconds"] = round(self.position.seconds, 3)
-                stop = self._look_back(line)
-                log.write(json.dumps(line) + "\n")
+                stop = self._check_early_stop(line)
+                log.write(dump_rows([line]))
                 log.flush()
                 meter.advance(1, tokens)
                 if stop:
@@ -267,8 +258,8 @@ class _Run:
             )
         return self._finish()
 
-    def _go_on(self) -> None:
-        """Takes up the newest checkpoint, which the first process chooses for all."""
+    def _resume(self) -> None:
+        """Loads the newest checkpoint, which the first process chooses for all."""
         metrics = self.out_dir / "metrics.jsonl"
         found: Path | None = None
         if self.processes.first:
@@ -290,11 +281,9 @@ class _Run:
                 self.checkpoints.clear()
             truncate_metrics(metrics, self.position.step)
 
-    def _log(self) -> IO[str]:
+    def _log(self) -> IO[bytes]:
         """The metrics' file, which the first process writes."""
-        return (self.out_dir / "metrics.jsonl" if self.processes.first else Path(os.devnull)).open(
-            "a", encoding="utf-8"
-        )
+        return (self.out_dir / "metrics.jsonl" if self.processes.first else Path(os.devnull)).open("ab")
 
     def _finish(self) -> TrainResult:
         """The weights that are kept, written by the first process."""
@@ -395,7 +384,7 @@ class _Run:
         total = sum(s[1] for s in sums)
         return sum(s[0] for s in sums) / total if total else math.inf
 
-    def _look_back(self, line: dict[str, Any]) -> bool:
+    def _check_early_stop(self, line: dict[str, Any]) -> bool:
         """Measures the held-out loss where one is due, keeps the best weights, and says whether to stop."""
         every = self.config.early_stop_steps or math.ceil(len(self.rows) / self.config.batch_size)
         if not self.held_out or (self.position.step % every and self.position.step < self.total):
@@ -423,7 +412,7 @@ class _Run:
         self.weights.clear()
         return float(norm)
 
-    def _checkpoint(self, log: IO[str]) -> None:
+    def _checkpoint(self, log: IO[bytes]) -> None:
         every, done = self.config.checkpoint_steps, self.position.step
         if not every or done % every or done >= self.total:
             return
