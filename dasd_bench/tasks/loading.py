@@ -151,9 +151,12 @@ def examples_of(task: Task, loaded: LoadedRows, split: str) -> list[Example]:
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
         except TaskError as error:
+            from jinja2 import TemplateError
+
             cause = error.__cause__
-            # In a task of this project a row is what is odd; a user's own task may have the fault itself.
-            if not isinstance(cause, Exception) or isinstance(cause, (DasdError, OSError, MemoryError)):
+            # In a task of this project a row is what is odd; a user's own task may have the fault itself. What a YAML's
+            # template lacks is said already, with file and key.
+            if not isinstance(cause, Exception) or isinstance(cause, (DasdError, OSError, MemoryError, TemplateError)):
                 raise
             reason = f"it has no {cause}" if isinstance(cause, KeyError) else shown(str(cause), 200)
             raise DataError(

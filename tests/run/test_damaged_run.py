@@ -40,8 +40,7 @@ def kill(monkeypatch: pytest.MonkeyPatch, args: list[str], point: str, count: in
 
     with monkeypatch.context() as patch:
         patch.setattr(place, name, counted)
-        with pytest.raises(SystemExit):
-            run_cli(args)
+        assert run_cli(args) == 1
 
 
 @pytest.mark.parametrize(("point", "count"), [("", 0), ("put", 1), ("put", 4), ("step", 1)])
