@@ -57,8 +57,13 @@ class RunSpec:
         flags=("-t", "--task"),
     )
     train_tasks: tuple[str, ...] = option((), help="Tasks to train on; default: those of --tasks with a train split.")
-    train_limit: int = option(0, help="Number of training rows per task (the first N); 0 for all.", minimum=0)
-    limit: int = option(0, help="Number of test rows per task (the first N); 0 for all.", minimum=0, flags=("-L",))
+    train_limit: int = option(0, help="Number of training rows per task, taken by --sample; 0 for all.", minimum=0)
+    limit: int = option(0, help="Number of test rows per task, taken by --sample; 0 for all.", minimum=0, flags=("-L",))
+    sample: str = option(
+        "stratified",
+        help="Rows that the limits take: stratified (at random, by level and subject) or first (as lm-eval does).",
+        choices=("stratified", "first"),
+    )
     seeds: tuple[int, ...] = option((0,), help="Seeds; every method is trained once with each.", flags=("--seed",))
     num_fewshot: int = option(
         -1,
@@ -186,10 +191,18 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+SAVED_ALWAYS = {"model", "methods", "tasks", "seeds", "plugins", "offline", "method_options", "training", "engine"}
+"""Fields that a specification saved by any version holds, and hardly one written by hand."""
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """A YAML specification file as a layer; raises :class:`UsageError` naming file and line."""
     try:
-        return layer(str(path), read_mapping(path))
+        values = layer(str(path), read_mapping(path))
+        if "sample" not in values and values.keys() >= SAVED_ALWAYS:
+            # Saved by a run of a version that had no other way.
+            values["sample"] = "first"
+        return values
     except FileNotFoundError:
         raise UsageError(f"The file {shown(path)} given with --config does not exist.") from None
 

@@ -38,6 +38,7 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
     for one in data:
         found[f"data {one.name}"] = digest(one.train_key, one.test_key)
         found[f"task code {one.name}"] = one.plugin_sha256
+        found[f"sampling {one.name}"] = one.sampling
     return found
 
 
@@ -107,6 +108,7 @@ def write_manifest(
                 "train_sha256": one.train_key,
                 "test_rows": len(one.test),
                 "test_sha256": one.test_key,
+                "sampling": one.sampling,
                 "overlap": None if one.overlap is None else one.overlap.summary(),
                 "evaluation": context.evaluation.get(one.name),
             }
