@@ -37,7 +37,7 @@ def train_examples(
             weights=own,
             keep=plugin_calls.keeps(arm.weighing.method, target),
             columns={name: target.columns[name] for name in sorted(shared)},
-            teacher_prompts=tuple(np.array(run.chat.encode(chat), dtype=np.int32) for chat in chats),
+            teacher_prompts=tuple(np.array(run.teacher_chat.encode(chat), dtype=np.int32) for chat in chats),
         )
         for name, target, example, own, chats in zip(names, targets, examples, weights, teacher_prompts, strict=True)
     ]
