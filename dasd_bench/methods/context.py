@@ -214,10 +214,16 @@ class MethodContext(Protocol):
         """
 
     def train(
-        self, targets: Sequence[Target], weights: Sequence[Floats] | None = None, *, label: str = "round"
+        self,
+        targets: Sequence[Target],
+        weights: Sequence[Floats] | None = None,
+        *,
+        label: str = "round",
+        init: ModelRef | None = None,
     ) -> ModelRef:
         """Trains the base on targets with the arm's training settings and seed; only where the method sets ``trains``.
 
+        ``init`` is a model that this method trained, which training goes on from with a new optimiser and schedule.
         ``weights`` float32 [T] per target are 1 by default. Equal calls of one arm train once.
         """
 

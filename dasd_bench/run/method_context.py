@@ -222,7 +222,12 @@ class EngineMethodContext:
         return [_from_second(found.get(index)) if bare[index] else found[index] for index in range(len(requests))]
 
     def train(
-        self, targets: Sequence[Target], weights: Sequence[Floats] | None = None, *, label: str = "round"
+        self,
+        targets: Sequence[Target],
+        weights: Sequence[Floats] | None = None,
+        *,
+        label: str = "round",
+        init: ModelRef | None = None,
     ) -> ModelRef:
         from dasd_bench.training.batching import examples_digest
 
@@ -240,11 +245,12 @@ class EngineMethodContext:
         key = work_key(
             *("round", self._source, arm.method.name, dataclasses.asdict(arm.method)),
             *(run.model_key, arm.training, self._seed, examples_digest(examples)),
+            *_trained(init),
         )
 
         def make(entry: Entry) -> Row:
             run.console.say(f"[{label} {arm.label} seed {self._seed}] training on {len(examples)} targets")
-            return train_adapter(run, arm, self._seed, examples, entry.path)
+            return train_adapter(run, arm, self._seed, examples, entry.path, _adapter(init))
 
         entry, _ = run.get_or_make("round", key, make)
         return ModelRef(label, entry.path / "adapter")
