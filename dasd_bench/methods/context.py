@@ -68,6 +68,11 @@ class LiveTokens:
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     teacher_logp: Tensor | None = None
 
+    def row_sums(self, values: Tensor) -> Tensor:
+        """Sums of ``values`` [..., N] over the tokens of each target, [..., R]; R is the highest row plus 1."""
+        rows = int(self.row.max()) + 1
+        return values.new_zeros(*values.shape[:-1], rows).index_add_(-1, self.row, values)
+
 
 @dataclass(frozen=True, slots=True)
 class LiveLogits:

@@ -222,7 +222,7 @@ def test_unisd_weighs_by_agreement(mode: str, gamma: float, registry: Registry) 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
 def test_rho_1_takes_the_highest_excess_loss_of_the_batch(share: float, registry: Registry) -> None:
-    """By a naive loop: a token is learned where fewer than ``share`` of the batch's tokens exceed the reference more."""
+    """By a naive loop: learned is a token that fewer than ``share`` of the batch's tokens exceed."""
     draw = torch.Generator().manual_seed(3)
     logp, reference = -torch.rand(2, N, generator=draw) * 5
     keep = torch.arange(N) == N - 1
