@@ -171,6 +171,11 @@ def _checked_path(path: Path, what: str) -> Path:
     if path.is_file() and path.suffix != ".gguf":
         raise UsageError(f"{what}: '{path}' is neither a model folder nor a .gguf file.")
     if path.is_dir():
+        if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+            raise ModelError(
+                f"'{path}' is an adapter, not a model: give --model its base, and evaluate it with "
+                f"--evaluate-adapter {path}."
+            )
         lacking = missing_parts(path)
         if lacking == "weights as safetensors" and any(path.glob("*.bin")):
             raise ModelError(

@@ -97,6 +97,7 @@ def write_manifest(
             }
             for arm in context.arms
         ],
+        "adapters": [{"label": one.label, **asdict(one.summary())} for one in context.adapters],
         "tasks": [
             {
                 "name": one.name,
