@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dasd_bench.config.resolve import make_spec, plugin_folders
+from dasd_bench.config.resolve import make_spec, registry_of
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.methods.acceptance import Acceptance, check_rewrites
@@ -35,7 +35,7 @@ from dasd_bench.methods.notes import Note
 from dasd_bench.methods.samples import NO_TURNS, Sample, answer_target, nothing_kept, sample_answers
 from dasd_bench.methods.target_rows import TargetRow, target_rows
 from dasd_bench.options import option
-from dasd_bench.registry import Registry, discover
+from dasd_bench.registry import Registry
 from dasd_bench.results.schema import RunResults
 from dasd_bench.run.options import RunOptions
 from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
@@ -78,7 +78,7 @@ def run(
     """
     from dasd_bench.run.session import run_session
 
-    return run_session(spec, options or RunOptions(), registry or _registry(spec), console or Console(quiet=True))
+    return run_session(spec, options or RunOptions(), registry or registry_of(spec), console or Console(quiet=True))
 
 
 def plan(
@@ -92,7 +92,7 @@ def plan(
     from dasd_bench.run.prepare import prepare
 
     console = console or Console(quiet=True)
-    return prepare(spec, registry or _registry(spec), options or RunOptions(), console).plan
+    return prepare(spec, registry or registry_of(spec), options or RunOptions(), console).plan
 
 
 def evaluate(spec: RunSpec, options: RunOptions | None = None, *, console: Console | None = None) -> RunResults:
@@ -117,7 +117,7 @@ def sweep(
     return run_sweep(
         spec,
         grid_points({name: list(map(str, values)) for name, values in grid.items()}),
-        registry or _registry(spec),
+        registry or registry_of(spec),
         options or RunOptions(),
         console or Console(quiet=True),
     )
@@ -128,10 +128,6 @@ def load_results(run_dir: str | Path) -> RunResults:
     from dasd_bench.results.runs import load_run
 
     return load_run(Path(run_dir))
-
-
-def _registry(spec: RunSpec) -> Registry:
-    return discover(plugin_folders(spec))
 
 
 __all__ = [

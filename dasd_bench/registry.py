@@ -25,6 +25,7 @@ from dasd_bench.methods.base import BASE, Method, validate_method
 from dasd_bench.methods.plugin_calls import call
 from dasd_bench.methods.plugin_source import fresh_package, import_plugin, source_files, source_hash
 from dasd_bench.tasks.base import Task, validate_task
+from dasd_bench.tasks.train_file import TrainFile, file_task_name
 
 T = TypeVar("T")
 
@@ -61,6 +62,8 @@ class Registry:
     broken: list[BrokenPlugin] = field(default_factory=list)
     variants: dict[str, Plugin[Task]] = field(default_factory=dict)
     """Tasks asked for with another number of shots, by their full name (``arc_challenge@25``)."""
+    train_files: list[str] = field(default_factory=list)
+    """The names of the tasks that stand for files of training rows (``--train-file``)."""
 
     def method(self, name: str) -> Plugin[type[Method]]:
         """The method of that name; :class:`~dasd_bench.errors.UsageError` with a suggestion otherwise."""
@@ -83,6 +86,13 @@ class Registry:
         if name not in self.variants:
             self.variants[name] = _with_shots(self.tasks[base], name, int(shots))
         return self.variants[name]
+
+    def add_train_file(self, path: Path) -> None:
+        """Adds the task that stands for a file of training rows."""
+        name = file_task_name(path, list(self.tasks))
+        form = Path(str(inspect.getsourcefile(TrainFile)))
+        self.tasks[name] = Plugin(name, TrainFile(path, name), "--train-file", path, source_hash(form))
+        self.train_files.append(name)
 
     def _add(self, module: ModuleType, path: Path, origin: str) -> None:
         classes = [c for _, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__]
