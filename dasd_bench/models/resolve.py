@@ -208,6 +208,11 @@ def _find_local(alias: ModelAlias | None, target: Path | None, cache_dir: Path, 
 
 def _hub_snapshot(hub_id: str) -> Path | None:
     """The snapshot of a repository in the hub cache, if it is whole. No network."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    # The hub's library takes a while to import; most models of a list are not here.
+    if not (Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}").exists():
+        return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

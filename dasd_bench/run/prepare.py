@@ -32,6 +32,7 @@ from dasd_bench.run.validation import load_validation
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.journal import RunJournal
 from dasd_bench.store.store import Store
+from dasd_bench.training.checks import check_count, check_quantization, check_rollouts, check_teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,6 @@ def load(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
 
 def check_training(context: RunContext) -> None:
     """Raises :class:`UsageError` where this machine cannot train as asked, before anything is computed."""
-    from dasd_bench.training.launch import check_count
-    from dasd_bench.training.quantize import check_quantization
-    from dasd_bench.training.rollouts import check_rollouts
-    from dasd_bench.training.teacher import check_teacher
-
     for arm in context.arms:
         check_quantization(arm.training)
         check_teacher(arm.method, arm.training)
