@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dasd_bench.cli.complete import shown_names
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
 from dasd_bench.files.shipped import named_methods, named_tasks, others_installed
@@ -109,7 +110,7 @@ def _broken(registry: Registry, console: Console, with_traceback: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=shown_names)
 @_plugins
 @_json
 def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:

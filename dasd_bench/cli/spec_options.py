@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from dasd_bench.cli.complete import OF_SETTINGS, preset_names
 from dasd_bench.config.spec import PRESETS, RunSpec, split_commas
 from dasd_bench.errors import UsageError
 from dasd_bench.files.text import shown
@@ -64,7 +67,11 @@ def spec_options(command: F) -> F:
         click.option(
             "-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line."
         ),
-        click.option("--preset", help=f"Named settings: {', '.join(PRESETS)} (see: dasd-bench show run)."),
+        click.option(
+            "--preset",
+            shell_complete=preset_names,
+            help=f"Named settings: {', '.join(PRESETS)} (see: dasd-bench show run).",
+        ),
     ):
         command = extra(command)
     return command
@@ -76,6 +83,7 @@ def _option(name: str, rule: OptionRule, default: object) -> Callable[[F], F]:
     text = rule.help + (f"  [default: {shown}]" if shown else "")
     if isinstance(default, bool):
         return click.option(*flags, name, is_flag=True, default=None, help=text)
+    complete = OF_SETTINGS.get(name)
     if isinstance(default, tuple):
         bare: dict[str, Any] = {} if rule.bare is None else {"is_flag": False, "flag_value": rule.bare}
         folders = name in FOLDERS
@@ -86,9 +94,22 @@ def _option(name: str, rule: OptionRule, default: object) -> Callable[[F], F]:
             callback=None if folders else comma_separated,
             metavar=FOLDERS.get(name, "A,B,..."),
             help=text,
+            shell_complete=complete,
             **bare,
         )
-    return click.option(*flags, name, type=int if isinstance(default, int) else str, help=text)
+    return click.option(
+        *flags,
+        name,
+        type=int if isinstance(default, int) else str,
+        help=text,
+        shell_complete=complete or partial(_choices, rule.choices),
+    )
+
+
+def _choices(
+    choices: Sequence[str], _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
 
 
 def run_options(command: F) -> F:
