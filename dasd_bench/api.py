@@ -56,6 +56,7 @@ from dasd_bench.types import (
 )
 
 if TYPE_CHECKING:
+    from dasd_bench.reporting.notebook import Results
     from dasd_bench.run.plan import PlanRow
     from dasd_bench.run.sweep import Surface
 
@@ -66,7 +67,7 @@ def run(
     *,
     registry: Registry | None = None,
     console: Console | None = None,
-) -> RunResults:
+) -> Results:
     """Runs a specification and gives its results, which are in the run directory too.
 
     ``dasd-bench run`` is this call: stages that the store has are not repeated. ``registry`` holds the plugins
@@ -78,7 +79,9 @@ def run(
     """
     from dasd_bench.run.session import run_session
 
-    return run_session(spec, options or RunOptions(), registry or registry_of(spec), console or Console(quiet=True))
+    options = options or RunOptions()
+    found = run_session(spec, options, registry or registry_of(spec), console or Console(quiet=True))
+    return _results(found, options.output or Path("runs") / found.run_id)
 
 
 def plan(
@@ -95,7 +98,7 @@ def plan(
     return prepare(spec, registry or registry_of(spec), options or RunOptions(), console).plan
 
 
-def evaluate(spec: RunSpec, options: RunOptions | None = None, *, console: Console | None = None) -> RunResults:
+def evaluate(spec: RunSpec, options: RunOptions | None = None, *, console: Console | None = None) -> Results:
     """Scores the model of ``spec`` as it is on ``spec.tasks``; nothing is trained."""
     return run(replace(spec, methods=(BASE,)), options, console=console)
 
@@ -123,11 +126,17 @@ def sweep(
     )
 
 
-def load_results(run_dir: str | Path) -> RunResults:
+def load_results(run_dir: str | Path) -> Results:
     """The results of a run directory; raises :class:`~dasd_bench.errors.StoreError` where there are none."""
     from dasd_bench.results.runs import load_run
 
-    return load_run(Path(run_dir))
+    return _results(load_run(Path(run_dir)), Path(run_dir))
+
+
+def _results(found: RunResults, run_dir: Path) -> Results:
+    from dasd_bench.reporting.notebook import Results
+
+    return Results.of(found, run_dir)
 
 
 __all__ = [

@@ -215,14 +215,10 @@ def next_command(results: RunResults, run_dir: Path) -> str:
     if results.status == "partial":
         return f"{command_line()}  (repeat what failed; finished work is kept)"
     if unread := most_unread(results):
-        return (
-            f"dasd-bench samples {place} --task {unread[0]} --reason {unread[1]}  (why so many have no score)"
-        )
+        return f"dasd-bench samples {place} --task {unread[0]} --reason {unread[1]}  (why so many have no score)"
     trained = [arm for arm in results.arms if arm.adapter is None]
     if trained and len(results.seeds) == 1:
-        return (
-            f"dasd-bench run -c {place}/spec.yaml --seeds 0,1,2 --output {place}-3seeds  (variance over seeds)"
-        )
+        return f"dasd-bench run -c {place}/spec.yaml --seeds 0,1,2 --output {place}-3seeds  (variance over seeds)"
     return f"dasd-bench report {place}  (one page: tables, figures, token viewer, answers)"
 
 
