@@ -134,11 +134,11 @@ def notes(sources: Sequence[Source]) -> Plot | Nothing:
     drawn = [note for note in every if note not in single]
     if not drawn:
         option = single[0].against
-        values = sorted({point.x for line in lines[single[0].name].values() for point in line})
+        values = ", ".join(f"{x:g}" for x in sorted({p.x for line in lines[single[0].name].values() for p in line}))
         return Nothing(
             kind,
-            f"Each row of these runs has one value of {option} ({', '.join(f'{x:g}' for x in values)}), which makes no curve; name the method several times, "
-            f"each with another +{option}=VALUE.",
+            f"Each row of these runs has one value of {option} ({values}), which makes no curve; name the method several "
+            f"times, each with another +{option}=VALUE.",
         )
     look = styles(dict.fromkeys(name for note in drawn for name in lines[note.name]))
     options = list(dict.fromkeys(note.against for note in drawn))
