@@ -137,8 +137,8 @@ def notes(sources: Sequence[Source]) -> Plot | Nothing:
         values = ", ".join(f"{x:g}" for x in sorted({p.x for line in lines[single[0].name].values() for p in line}))
         return Nothing(
             kind,
-            f"Each row of these runs has one value of {option} ({values}), which makes no curve; name the method several "
-            f"times, each with another +{option}=VALUE.",
+            f"Each row of these runs has one value of {option} ({values}), which makes no curve; name the method "
+            f"several times, each with another +{option}=VALUE.",
         )
     look = styles(dict.fromkeys(name for note in drawn for name in lines[note.name]))
     options = list(dict.fromkeys(note.against for note in drawn))
