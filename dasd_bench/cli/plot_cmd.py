@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import console_of, runs_dir_option
 from dasd_bench.errors import DasdError
 
@@ -13,7 +14,7 @@ KINDS = ("scores", "difficulty", "ppl", "notes", "pareto", "training", "cost", "
 
 
 @click.command("plot")
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", shell_complete=run_names, nargs=-1, metavar="[RUN]...")
 @click.option(
     "-k",
     "--kind",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import FORMATS, console_of, runs_dir_option
 from dasd_bench.console import Console
 
@@ -18,7 +19,7 @@ TABLES = ("scores", "retention", "failures", "targets", "cost", "all")
 
 
 @click.command("table")
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", shell_complete=run_names, nargs=-1, metavar="[RUN]...")
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
 @click.option(
     "--table", "which", type=click.Choice(TABLES), help="Which table; default: all, scores alone for CSV and --paper."
@@ -157,8 +158,8 @@ def _scores_alone(table: Table) -> Table:
 
 
 @click.command("compare")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=run_names)
+@click.argument("second", metavar="B", shell_complete=run_names)
 @click.option("--items", default=10, show_default=True, type=click.IntRange(0), help="Number of changed items to show.")
 @click.option(
     "-f", "--format", "form", type=click.Choice(("terminal", "md", "json")), default="terminal", show_default=True

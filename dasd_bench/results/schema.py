@@ -266,12 +266,24 @@ class SeedArm:
 
 
 @dataclass(slots=True)
+class GivenAdapter:
+    """An adapter that was trained elsewhere. ``sha256`` is over its configuration and weights, ``base`` what it names
+    as its base model, ``line`` its rank and target modules in words."""
+
+    path: str
+    sha256: str
+    base: str
+    line: str
+
+
+@dataclass(slots=True)
 class Arm:
     """One row of the table: a method with its options. ``folder`` is its name under ``arms/``.
 
     ``training`` holds the arm's own resolved training settings, empty in runs made before they were kept; ``online``
     says whether weights are decided on the live model while training, None where the run does not say. ``remark`` is
-    what the method says of its own notes (see :meth:`dasd_bench.methods.base.Method.remark`), or empty.
+    what the method says of its own notes (see :meth:`dasd_bench.methods.base.Method.remark`), or empty. ``adapter`` is
+    set for an adapter that was trained elsewhere: such a row has one seed, 0, and neither targets nor training.
     """
 
     method: str
@@ -283,6 +295,7 @@ class Arm:
     training: dict[str, Any] = field(default_factory=dict)
     online: bool | None = None
     remark: str = ""
+    adapter: GivenAdapter | None = None
 
     @property
     def directory(self) -> str:

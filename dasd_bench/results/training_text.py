@@ -17,11 +17,15 @@ def training_settings(run: RunResults, arm: Arm) -> dict[str, Any]:
     """
     if arm.training:
         return arm.training
+    if arm.adapter is not None:
+        return {}
     return {} if run.train.arms else run.train.config
 
 
 def training_line(run: RunResults, arm: Arm) -> str:
     """How the arm was trained in a few words; empty where that was not recorded."""
+    if arm.adapter is not None:
+        return f"trained elsewhere: {arm.adapter.line}"
     line = run.train.arms.get(arm.label, run.train.line)
     return line or ", ".join(f"{name} {value}" for name, value in arm.training.items())
 

@@ -62,7 +62,8 @@ def missing_files(directory: RunDirectory, results: RunResults) -> list[Path]:
         for one in arm.seeds:
             model = directory.arm(arm.directory, one.seed)
             models.append(model)
-            wanted += [model.targets, model.tokens, model.pieces, model.adapter, model.metrics]
+            if arm.adapter is None:
+                wanted += [model.targets, model.tokens, model.pieces, model.adapter, model.metrics]
     wanted += [model.samples(task.name) for model in models for task in results.tasks]
     return [path for path in wanted if not path.exists()]
 

@@ -17,7 +17,8 @@ from dasd_bench.results.schema import Arm, ReferenceNll, SeedArm, TaskScore
 from dasd_bench.results.target_stats import target_stats
 from dasd_bench.results.targets_file import piece_text
 from dasd_bench.results.token_classes import TokenClasses
-from dasd_bench.run.graph import ArmStages, ModelStages
+from dasd_bench.run.given_adapter import ADAPTER, GivenAdapter
+from dasd_bench.run.graph import AdapterStages, ArmStages, ModelStages
 from dasd_bench.run.prompts import Prompts
 
 
@@ -59,8 +60,10 @@ def task_score(records: Sequence[Sample], metrics: dict[str, float], reference_n
     return score
 
 
-def seed_arm(stages: ArmStages) -> SeedArm:
+def seed_arm(stages: ArmStages | AdapterStages) -> SeedArm:
     """One finished arm and seed."""
+    if isinstance(stages, AdapterStages):
+        return SeedArm(stages.seed, model_scores(stages.model))
     targets, context = stages.scores.value, stages.scores.context
     prompts = Prompts(context)
     stats = target_stats(
@@ -73,8 +76,10 @@ def seed_arm(stages: ArmStages) -> SeedArm:
     return SeedArm(stages.seed, model_scores(stages.model), stats, stages.train.value.stats)
 
 
-def arm_row(arm: ArmSpec) -> Arm:
+def arm_row(arm: ArmSpec | GivenAdapter) -> Arm:
     """The table row of an arm, without its seeds."""
+    if isinstance(arm, GivenAdapter):
+        return Arm(ADAPTER, {}, arm.label, [], folder=arm.folder, adapter=arm.summary())
     return Arm(
         method=arm.name,
         options=arm.options,

@@ -9,6 +9,7 @@ from typing import Any
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, all_train
+from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.drift import HeldOutOutputs, MeasureDrift, held_out
 from dasd_bench.run.stages.evaluate import Evaluate
@@ -70,6 +71,33 @@ class ArmStages:
 
 
 @dataclass(slots=True)
+class AdapterStages:
+    """One adapter that was trained elsewhere: it is only measured."""
+
+    arm: GivenAdapter
+    model: ModelStages
+    seed: int = 0
+
+    @property
+    def who(self) -> str:
+        """Its name."""
+        return self.arm.label
+
+    def prepared(self) -> tuple[Stage[Any], ...]:
+        """Nothing: it needs no targets."""
+        return ()
+
+    def trained(self) -> Iterator[Stage[Any]]:
+        """All that is measured with the adapter loaded."""
+        yield from self.model.measured()
+
+    def release(self) -> None:
+        """Lets its answers go from memory."""
+        for stage in self.model.evaluations.values():
+            stage.release()
+
+
+@dataclass(slots=True)
 class Graph:
     """All stages of a run.
 
@@ -78,7 +106,7 @@ class Graph:
     """
 
     base: ModelStages
-    arms: list[ArmStages]
+    arms: list[ArmStages | AdapterStages]
 
     def walk(self) -> Iterator[Stage[Any]]:
         """Every stage in the order of a run."""
@@ -113,19 +141,24 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
         base.drift = MeasureDrift(context, None, base.outputs, base.outputs)
     examples, no_room = with_room(context, all_train(data)) if context.arms else ([], [])
     data_key = digest([(one.name, one.plugin_sha256, one.train_key) for one in data if one.train])
-    arms = []
+
+    def measured(train: Train | GivenAdapter, seed: int | None) -> ModelStages:
+        model = ModelStages()
+        for one in tested:
+            evaluation = model.evaluations[one.name] = Evaluate(context, seed, one, train)
+            if not one.retention:
+                model.nlls[one.name] = NllOfReferences(context, seed, evaluation, base.evaluations[one.name])
+        if held is not None and base.outputs is not None:
+            model.outputs = HeldOutOutputs(context, seed, held, train, base.outputs)
+            model.drift = MeasureDrift(context, seed, model.outputs, base.outputs)
+        return model
+
+    arms: list[ArmStages | AdapterStages] = []
     for arm in context.arms:
         for seed in context.spec.seeds:
             targets = Targets(context, seed, arm, examples, data_key, no_room)
             scores = Scores(context, seed, targets)
             train = Train(context, seed, scores)
-            model = ModelStages()
-            for one in tested:
-                evaluation = model.evaluations[one.name] = Evaluate(context, seed, one, train)
-                if not one.retention:
-                    model.nlls[one.name] = NllOfReferences(context, seed, evaluation, base.evaluations[one.name])
-            if held is not None and base.outputs is not None:
-                model.outputs = HeldOutOutputs(context, seed, held, train, base.outputs)
-                model.drift = MeasureDrift(context, seed, model.outputs, base.outputs)
-            arms.append(ArmStages(arm, seed, targets, scores, train, model))
+            arms.append(ArmStages(arm, seed, targets, scores, train, measured(train, seed)))
+    arms += [AdapterStages(adapter, measured(adapter, None)) for adapter in context.adapters]
     return Graph(base, arms)

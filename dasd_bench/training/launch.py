@@ -17,9 +17,8 @@ import torch
 from torch._C._distributed_c10d import TCPStore
 
 from dasd_bench import errors
-from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console, Meter
-from dasd_bench.errors import DasdError, TrainingError, UsageError
+from dasd_bench.errors import DasdError, TrainingError
 from dasd_bench.training.batching import planned_steps
 from dasd_bench.training.job import TrainJob, read_result, write_job
 from dasd_bench.training.trainer import TrainResult
@@ -45,19 +44,6 @@ def launch(job: TrainJob, examples: Sequence[TrainExample], count: int, console:
         finally:
             workers.end()
         return read_result(folder)
-
-
-def check_count(device: str, count: int, training: TrainingConfig, *, sharded: bool) -> None:
-    """Refuses what this machine cannot do."""
-    if sharded and count == 1:
-        raise UsageError("--parallel fsdp shards a model over several processes; use --processes 2 or more.")
-    if sharded and training.qlora:
-        raise UsageError("A 4-bit base cannot be sharded; use --parallel data with training.qlora.")
-    if device.startswith("cuda") and torch.cuda.device_count() < count:
-        raise UsageError(
-            f"--processes {count} needs {count} GPUs and this machine has {torch.cuda.device_count()}; "
-            "use fewer processes."
-        )
 
 
 class _Workers:

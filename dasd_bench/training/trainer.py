@@ -37,16 +37,17 @@ from dasd_bench.training.batching import (
     step_count,
 )
 from dasd_bench.training.checkpoint import Checkpoints, Position, truncate_metrics
+from dasd_bench.training.checks import check_rollouts, check_teacher
 from dasd_bench.training.distributed import Processes
 from dasd_bench.training.fsdp import Weights, shard
 from dasd_bench.training.loss import TokenLoss, divisor
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.model import PackedModel, set_checkpointing
 from dasd_bench.training.passes import Passes
-from dasd_bench.training.rollouts import Decoding, Rollouts, check_rollouts
+from dasd_bench.training.rollouts import Decoding, Rollouts
 from dasd_bench.training.schedule import learning_rate, make_optimizer
 from dasd_bench.training.targets import ALL_LINEAR, untrained_sentence
-from dasd_bench.training.teacher import check_teacher, make_teacher
+from dasd_bench.training.teacher import make_teacher
 from dasd_bench.types import TrainExample
 
 if TYPE_CHECKING:

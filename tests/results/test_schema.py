@@ -145,7 +145,8 @@ def test_damage_in_version_1_is_named_or_harmless(place: str, value: object) -> 
 VERSION_2 = {
     "RunResults": "run_id status model tasks arms base base_drift seeds methods train stages conditions warnings notes "
     "schema_version",
-    "Arm": "method options label seeds denominator folder training online remark",
+    "Arm": "method options label seeds denominator folder training online remark adapter",
+    "GivenAdapter": "path sha256 base line",
     "SeedArm": "seed scores target_stats train_stats drift",
     "TaskInfo": "name metric filter higher_is_better comparable num_fewshot n_items n_train version note percent "
     "retention max_new_tokens",

@@ -15,7 +15,8 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import TrainingError, UsageError
 from dasd_bench.training import quantize as module
 from dasd_bench.training.batching import held_out
-from dasd_bench.training.quantize import check_quantization, is_quantized, plain_weight, quantize
+from dasd_bench.training.checks import check_quantization
+from dasd_bench.training.quantize import is_quantized, plain_weight, quantize
 from tests.training.helpers import RULES, make_examples, metrics, run, soft_model
 from tests.training.test_resume import adapter_bytes, stopped
 

@@ -13,6 +13,7 @@ from dasd_bench.engine.errors import EngineError
 from dasd_bench.errors import DasdError
 from dasd_bench.methods.base import BASE
 from dasd_bench.run.context import RunContext
+from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.store.store import Entry, Finished, Row, stage_key
 
 T = TypeVar("T")
@@ -42,8 +43,8 @@ class Stage(ABC, Generic[T]):
         """What progress, plan and results call it: ``targets``, ``evaluate gsm8k``."""
 
     @property
-    def arm(self) -> ArmSpec | None:
-        """The arm it works for; None for the base."""
+    def arm(self) -> ArmSpec | GivenAdapter | None:
+        """The arm or given adapter it works for; None for the base."""
         return None
 
     @property

@@ -14,6 +14,7 @@ from dasd_bench.results.samples import Sample, parse_samples, samples_bytes, wri
 from dasd_bench.results.schema import TaskInfo
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, data_folder
+from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.train import Train
 from dasd_bench.store.atomic import remove
@@ -30,10 +31,10 @@ class Evaluation:
 
 @dataclass(eq=False)
 class Evaluate(Stage[Evaluation]):
-    """The base (``train`` None) or an arm's adapter on one task."""
+    """The base (``train`` None), an arm's adapter or one from elsewhere, on one task."""
 
     data: TaskData
-    train: Train | None
+    train: Train | GivenAdapter | None
 
     kind = "evaluate"
     version = 4
@@ -43,7 +44,7 @@ class Evaluate(Stage[Evaluation]):
         return f"evaluate {self.data.name}"
 
     @property
-    def arm(self) -> ArmSpec | None:
+    def arm(self) -> ArmSpec | GivenAdapter | None:
         return None if self.train is None else self.train.arm
 
     @property
