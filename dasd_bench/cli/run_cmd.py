@@ -61,6 +61,8 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
     context = prepared.context
     console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
     console.result("\n".join(plan_lines(prepared.plan)), plan=prepared.plan)
+    for one in prepared.graph.matchings:
+        console.result(one.line())
     return 0
 
 

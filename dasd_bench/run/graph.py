@@ -9,6 +9,7 @@ from typing import Any
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, all_train
+from dasd_bench.run.matching import UNITS, Matching
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.drift import HeldOutOutputs, MeasureDrift, held_out
 from dasd_bench.run.stages.evaluate import Evaluate
@@ -48,6 +49,8 @@ class ArmStages:
     scores: Scores
     train: Train
     model: ModelStages
+    points: dict[str, list[Evaluate]] = field(default_factory=dict)
+    """The evaluations of each adapter saved on the way, by its name."""
 
     @property
     def who(self) -> str:
@@ -59,13 +62,18 @@ class ArmStages:
         return self.targets, self.scores
 
     def trained(self) -> Iterator[Stage[Any]]:
-        """Training, and all that is measured with its adapter loaded."""
+        """Training, all that is measured with its adapter loaded, and the adapters saved on the way."""
         yield self.train
         yield from self.model.measured()
+        yield from self._on_the_way()
+
+    def _on_the_way(self) -> Iterator[Evaluate]:
+        for evaluations in self.points.values():
+            yield from evaluations
 
     def release(self) -> None:
         """Lets the arm's targets, scores and answers go from memory; drift still needs the outputs."""
-        for stage in (*self.prepared(), self.train, *self.model.evaluations.values()):
+        for stage in (*self.prepared(), self.train, *self.model.evaluations.values(), *self._on_the_way()):
             stage.release()
 
 
@@ -79,6 +87,8 @@ class Graph:
 
     base: ModelStages
     arms: list[ArmStages]
+    matchings: list[Matching] = field(default_factory=list)
+    """One for each seed where the budget is matched."""
 
     def walk(self) -> Iterator[Stage[Any]]:
         """Every stage in the order of a run."""
@@ -114,11 +124,15 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
     examples, no_room = with_room(context, all_train(data)) if context.arms else ([], [])
     data_key = digest([(one.name, one.plugin_sha256, one.train_key) for one in data if one.train])
     arms = []
+    matched = context.spec.budget in UNITS
+    matchings = {seed: Matching(context, seed, context.spec.budget) for seed in context.spec.seeds if matched}
     for arm in context.arms:
         for seed in context.spec.seeds:
             targets = Targets(context, seed, arm, examples, data_key, no_room)
             scores = Scores(context, seed, targets)
-            train = Train(context, seed, scores)
+            train = Train(context, seed, scores, matchings.get(seed))
+            if matched:
+                matchings[seed].arms.append(scores)
             model = ModelStages()
             for one in tested:
                 evaluation = model.evaluations[one.name] = Evaluate(context, seed, one, train)
@@ -127,5 +141,9 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
             if held is not None and base.outputs is not None:
                 model.outputs = HeldOutOutputs(context, seed, held, train, base.outputs)
                 model.drift = MeasureDrift(context, seed, model.outputs, base.outputs)
-            arms.append(ArmStages(arm, seed, targets, scores, train, model))
-    return Graph(base, arms)
+            points = {
+                name: [Evaluate(context, seed, one, train, name) for one in tested if not one.retention]
+                for name in arm.training.points.values()
+            }
+            arms.append(ArmStages(arm, seed, targets, scores, train, model, points))
+    return Graph(base, arms, list(matchings.values()))

@@ -79,6 +79,7 @@ def check_training(context: RunContext) -> None:
     from dasd_bench.training.teacher import check_teacher
 
     for arm in context.arms:
+        _ = arm.training.points  # Raises for what is no fraction.
         check_quantization(arm.training)
         check_teacher(arm.method, arm.training)
         check_rollouts(arm.method, sharded=context.parallel == "fsdp")

@@ -30,17 +30,19 @@ class Evaluation:
 
 @dataclass(eq=False)
 class Evaluate(Stage[Evaluation]):
-    """The base (``train`` None) or an arm's adapter on one task."""
+    """The base (``train`` None) or an arm's adapter on one task; with ``point`` the adapter of that name saved on the
+    way."""
 
     data: TaskData
     train: Train | None
+    point: str = ""
 
     kind = "evaluate"
     version = 4
 
     @property
     def name(self) -> str:
-        return f"evaluate {self.data.name}"
+        return f"evaluate {self.data.name}" + (f" at {self.point}" if self.point else "")
 
     @property
     def arm(self) -> ArmSpec | None:
@@ -49,7 +51,18 @@ class Evaluate(Stage[Evaluation]):
     @property
     def adapter(self) -> Path | None:
         """The adapter that is evaluated; None for the base."""
-        return None if self.train is None else self.train.adapter
+        if self.train is None:
+            return None
+        return self.train.value.points[self.point].adapter if self.point else self.train.adapter
+
+    @property
+    def reached(self) -> bool:
+        """False where training was stopped before the point."""
+        return self.train is None or not self.point or self.point in self.train.value.points
+
+    def run(self) -> None:
+        if self.reached:
+            super().run()
 
     def parts(self) -> Sequence[object]:
         data = self.data
@@ -61,6 +74,7 @@ class Evaluate(Stage[Evaluation]):
             data.test_key,
             data.prompt_key,
             self.context.spec.chat_template,
+            *([self.point] if self.point else []),
         )
 
     def tokens(self) -> int:
@@ -96,6 +110,7 @@ class Evaluate(Stage[Evaluation]):
     def publish(self) -> None:
         directory = self.context.directory
         folder = directory.base if self.arm is None else directory.arm(self.arm.folder, int(self.seed or 0))
+        folder = folder.point(self.point) if self.point else folder
         write_samples(folder.samples(self.data.name), self.value.records)
 
     def info(self) -> TaskInfo:
