@@ -13,6 +13,8 @@ from dasd_bench.results.directory import RunDirectory
 from dasd_bench.results.schema import RunResults, TrainStats
 from tests.run.helpers import artifacts, command, run_args
 
+FEW = ["--limit", "2"]
+
 Folders = Callable[[str], Path]
 
 
@@ -28,7 +30,7 @@ def stats(run: RunResults) -> dict[str, TrainStats]:
 def test_tokens_are_matched_and_the_plan_says_so(tiny_folder: Folders, tmp_path: Path, capsys) -> None:
     model = tiny_folder("llama")
     methods = "sft,low-ppl+tau=300,dft"
-    args = run_args(model, tmp_path, "--budget", "tokens", methods=methods)
+    args = run_args(model, tmp_path, *FEW, "--budget", "tokens", methods=methods)
     before = command(capsys, *args, "--dry-run")
     assert before.code == 0, before.err
     assert "Budget tokens, seed 0: the total follows from the targets, so it is known once" in before.out
@@ -56,9 +58,9 @@ def test_tokens_are_matched_and_the_plan_says_so(tiny_folder: Folders, tmp_path:
 def test_an_arm_more_leaves_trained_ones_as_they_are(tiny_folder: Folders, tmp_path: Path, capsys) -> None:
     """The total is the largest arm's: one that uses less does not change it."""
     model = tiny_folder("llama")
-    assert command(capsys, *run_args(model, tmp_path, "--budget", "tokens", methods="sft")).code == 0
+    assert command(capsys, *run_args(model, tmp_path, *FEW, "--budget", "tokens", methods="sft")).code == 0
     (tmp_path / "run").rename(tmp_path / "first")
-    more = command(capsys, *run_args(model, tmp_path, "--budget", "tokens", methods="sft,low-ppl+tau=300"))
+    more = command(capsys, *run_args(model, tmp_path, *FEW, "--budget", "tokens", methods="sft,low-ppl+tau=300"))
     assert more.code == 0, more.err
     assert "[train sft seed 0] reused from the store" in more.out
     assert "[train low-ppl+tau=300 seed 0] computed" in more.out
@@ -66,7 +68,7 @@ def test_an_arm_more_leaves_trained_ones_as_they_are(tiny_folder: Folders, tmp_p
 
 def test_compute_counts_generated_tokens(tiny_folder: Folders, tmp_path: Path, capsys) -> None:
     model = tiny_folder("llama")
-    args = run_args(model, tmp_path, "--budget", "compute", methods="sft,self-distill,dasd")
+    args = run_args(model, tmp_path, *FEW, "--budget", "compute", methods="sft,self-distill,dasd")
     done = command(capsys, *args)
     assert done.code == 0, done.err
     results = RunResults.load(tmp_path / "run")
@@ -89,15 +91,22 @@ def test_compute_counts_generated_tokens(tiny_folder: Folders, tmp_path: Path, c
 
 
 def test_what_cannot_be_matched_is_told(tiny_folder: Folders, tmp_path: Path, capsys) -> None:
-    """An arm without targets takes no part; one whose weights are all 0 fails for itself; the others are trained."""
+    """An arm without targets takes no part; one with hardly a token ends at the limit, and the run says so."""
     methods = "sft,self-output,low-ppl+tau=1"
-    done = command(capsys, *run_args(tiny_folder("llama"), tmp_path, "--budget", "tokens", methods=methods))
+    done = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *FEW, "--budget", "tokens", methods=methods))
     assert done.code == 3, done.err
     assert "self-output has no targets, so it is not matched" in done.out
-    assert [arm.label for arm in RunResults.load(tmp_path / "run").arms] == ["sft"]
+    assert "which is 10 times its epochs and the limit" in done.out
+    results = RunResults.load(tmp_path / "run")
+    found = stats(results)["low-ppl+tau=1"]
+    assert found.budget_tokens is not None
+    assert found.missed_tokens == found.budget_tokens - found.kept_tokens > 0
+    assert any("low-ppl+tau=1 seed 0: not matched" in text for text in results.warnings)
+    costs = command(capsys, "table", str(tmp_path / "run"), "--table", "cost")
+    assert "Not matched: low-ppl+tau=1" in " ".join(costs.out.split())
 
 
-POINTS = ["--set", "training.evaluate_at=0.25,0.5,1", "--set", "training.epochs=4"]
+POINTS = [*FEW, "--set", "training.evaluate_at=0.25,0.5,1", "--set", "training.epochs=4"]
 
 
 def test_scores_on_the_way(tiny_folder: Folders, tmp_path: Path, capsys) -> None:
@@ -142,7 +151,7 @@ def test_a_bad_fraction_is_told_before_any_work(text: str, tiny_folder: Folders,
 def test_early_stopping_holds_out_the_same_references(tiny_folder: Folders, tmp_path: Path, capsys) -> None:
     """Whatever an arm is trained on: with learning rate 0 all have the same held-out nll."""
     more = ["--set", "training.early_stop_patience=1", "--set", "training.held_out=0.3", "--set", "training.lr=0"]
-    done = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *more, methods="sft,self-distill,low-ppl"))
+    done = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *FEW, *more, methods="sft,self-distill,low-ppl"))
     assert done.code == 0, done.err
     results = RunResults.load(tmp_path / "run")
     first = {arm.label: lines(tmp_path / "run", arm.label) for arm in results.arms}
