@@ -1,4 +1,4 @@
-"""Scores along training: each row's adapters that were saved on the way, from the untrained model to the final one."""
+"""Scores along training: each row's adapters saved during training, from the untrained model to the final one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dasd_bench.results.schema import RunResults, TaskInfo, TaskScore
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A row at one fraction of training: steps and tokens with a weight until then (means over the seeds that reached
+    """A row at one fraction of training: steps and active tokens until then (means over the seeds that reached
     it), and the scores by task, one per seed."""
 
     fraction: float
@@ -30,7 +30,7 @@ class Stop:
 
 
 def stops(entry: Entry) -> list[Stop]:
-    """A row's scores from its first point to its final adapter; empty where none was saved on the way."""
+    """A row's scores from its first point to its final adapter; empty where none was saved during training."""
     seeds = entry.seed_arms()
     fractions = sorted({point.fraction for one in seeds for point in one.points})
     found = []
@@ -70,7 +70,7 @@ def along_table(results: Sequence[RunResults]) -> Table:
                 rows.append(Row(label, cells, group))
     columns = [
         Column("steps", "steps"),
-        Column("kept", "tokens\nwith weight"),
+        Column("kept", "active\ntokens"),
         *(Column(key, key, "up" if task.higher_is_better else "down", ranked=True) for key, task in tasks.items()),
     ]
     caption = [
@@ -79,7 +79,7 @@ def along_table(results: Sequence[RunResults]) -> Table:
         "picked on the test items, so it does not estimate what stopping there would give."
     ]
     if falls:
-        caption.append(f"Lower at the end than on the way: {'; '.join(falls)}.")
+        caption.append(f"Lower at the end than earlier: {'; '.join(falls)}.")
     return ranked(Table("along", "Scores along training", columns, rows, caption, row_title="trained"))
 
 
@@ -92,7 +92,7 @@ def _with_base(run: RunResults, way: Sequence[Stop]) -> list[Stop]:
 
 
 def _fall(label: str, task: TaskInfo, way: Sequence[Stop]) -> list[str]:
-    """The words for a method that ends lower than it was on the way; none where it does not."""
+    """The words for a method that ends lower than it was earlier; none where it does not."""
     if not task.percent:
         return []
     best = max(way, key=lambda one: one.mean(task.name))

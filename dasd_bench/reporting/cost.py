@@ -16,7 +16,7 @@ from dasd_bench.results.schema import RunResults, StageTime
 COLUMNS = (
     Column("steps", "steps"),
     Column("target_tokens", "trained\ntokens"),
-    Column("kept_tokens", "with\nweight"),
+    Column("kept_tokens", "active\ntokens"),
     Column("generated_tokens", "generated\ntokens"),
     Column("round_tokens", "tokens in\nrounds"),
     Column("target_seconds", "targets\ns"),
@@ -61,8 +61,8 @@ def cost_table(results: Sequence[RunResults]) -> Table:
 
 
 NOTES = (
-    "Trained tokens: target tokens in all steps, those of weight 0 included. With weight: those whose weight was above "
-    "0, after an online rule.",
+    "Trained tokens: target tokens in all steps, those of weight 0 included. Active tokens: those whose weight was "
+    "above 0, after an online rule.",
     "Generated: tokens that models wrote for the targets, whether or not the store had them, and while training; each "
     "token of dual-context decoding counts twice, since it runs two contexts. Tokens in rounds: trained on inside the "
     "method, before the row's own training.",
@@ -74,12 +74,12 @@ NOTES = (
 
 
 def _folded(run: RunResults) -> list[StageTime]:
-    """The stages with those of all retention sets, and those of adapters saved on the way, under one name each: ten
+    """The stages, those of all retention sets and of all adapters saved during training under one name each: ten
     columns say no more than one."""
     kept = {f"evaluate {task.name}" for task in run.tasks if task.retention}
     points = {point.name for arm in run.arms for one in arm.seeds for point in one.points}
     way = {f"evaluate {task.name} at {point}" for task in run.tasks for point in points}
-    names = dict.fromkeys(kept, "retention") | dict.fromkeys(way, "on the way")
+    names = dict.fromkeys(kept, "retention") | dict.fromkeys(way, "during training")
     return [replace(stage, name=names.get(stage.name, stage.name)) for stage in run.stages]
 
 

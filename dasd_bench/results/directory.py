@@ -63,11 +63,11 @@ class ModelDirectory:
         return self.path / "train" / "metrics.jsonl"
 
     def point(self, name: str) -> ModelDirectory:
-        """What an adapter that was saved on the way left; ``name`` is its fraction of training."""
+        """What an adapter saved during training left; ``name`` is its fraction of training."""
         return ModelDirectory(self.path / "points" / name)
 
     def points(self) -> list[str]:
-        """The names of the adapters that were saved on the way, by fraction."""
+        """The names of the adapters saved during training, by fraction."""
         return sorted((path.name for path in self.path.glob("points/*") if path.is_dir()), key=float)
 
     def samples(self, task: str) -> Path:

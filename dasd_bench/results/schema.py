@@ -267,7 +267,7 @@ class AnswerStats:
 
 @dataclass(slots=True)
 class PointScores:
-    """An arm's scores on the way: after ``step`` steps, at ``fraction`` of training, by task."""
+    """An arm's scores during training: after ``step`` steps, at ``fraction`` of training, by task."""
 
     fraction: float
     step: int
@@ -301,7 +301,7 @@ class Drift:
 
 @dataclass(slots=True)
 class SeedArm:
-    """One method trained with one seed. ``points`` are its scores on the way (``training.evaluate_at``), in order."""
+    """One method trained with one seed. ``points`` are its scores at ``training.evaluate_at``, in order."""
 
     seed: int
     scores: dict[str, TaskScore]

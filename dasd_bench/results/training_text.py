@@ -40,7 +40,7 @@ def run_training_line(run: RunResults) -> str:
 def settings_differ(a: dict[str, Any], b: dict[str, Any], absent: tuple[str, str] = (UNKNOWN, UNKNOWN)) -> list[str]:
     """The training settings that differ, by name; empty where a side knows none.
 
-    ``absent`` says for each side what stands for a setting that it lacks. Where adapters are looked at on the way
+    ``absent`` says for each side what stands for a setting that it lacks. Where adapters are evaluated during training
     (``evaluate_at``) changes none of them and is no difference.
     """
     return [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dasd_bench.training.pace import TokenBudget
 
 POINTS = "points"
-"""The folder of the adapters that were saved on the way."""
+"""The folder of the adapters saved during training."""
 
 
 def held_out_ids(arm: ArmSpec, seed: int, examples: Sequence[Example]) -> frozenset[str]:

@@ -14,7 +14,7 @@ from dasd_bench.run.context import RunContext
 EQUAL = "budget equal: the same adapter settings, examples, steps and schedule"
 CARD = "budget card: each method as its authors trained it, so budgets differ"
 MATCHED = {
-    "tokens": "budget tokens: every method trained until it had used as many tokens with a weight as the one that uses "
+    "tokens": "budget tokens: every method trained until it had used as many active tokens as the one that uses "
     "the most in its epochs",
     "compute": "budget compute: every method trained until it had used as many tokens, generated for its targets and "
     "trained on together, as the one that uses the most with its epochs",

@@ -94,7 +94,7 @@ def seed_arm(stages: ArmStages) -> SeedArm:
 
 
 def points(stages: ArmStages) -> list[PointScores]:
-    """The scores of the adapters saved on the way, in order."""
+    """The scores of the adapters saved during training, in order."""
     found = []
     for name, point in stages.train.value.points.items():
         evaluated = [(one.data.name, one.value) for one in stages.points[name]]

@@ -50,7 +50,7 @@ class ArmStages:
     train: Train
     model: ModelStages
     points: dict[str, list[Evaluate]] = field(default_factory=dict)
-    """The evaluations of each adapter saved on the way, by its name."""
+    """The evaluations of each adapter saved during training, by its name."""
 
     @property
     def who(self) -> str:
@@ -62,18 +62,18 @@ class ArmStages:
         return self.targets, self.scores
 
     def trained(self) -> Iterator[Stage[Any]]:
-        """Training, all that is measured with its adapter loaded, and the adapters saved on the way."""
+        """Training, all that is measured with its adapter loaded, and the adapters saved during training."""
         yield self.train
         yield from self.model.measured()
-        yield from self._on_the_way()
+        yield from self._intermediate()
 
-    def _on_the_way(self) -> Iterator[Evaluate]:
+    def _intermediate(self) -> Iterator[Evaluate]:
         for evaluations in self.points.values():
             yield from evaluations
 
     def release(self) -> None:
         """Lets the arm's targets, scores and answers go from memory; drift still needs the outputs."""
-        for stage in (*self.prepared(), self.train, *self.model.evaluations.values(), *self._on_the_way()):
+        for stage in (*self.prepared(), self.train, *self.model.evaluations.values(), *self._intermediate()):
             stage.release()
 
 

@@ -30,7 +30,7 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
         "dtype": context.dtype,
         "chat template": context.chat.hash,
         "model weights": context.model.sha256,
-        # Where an adapter is looked at on the way is no part of how it is trained.
+        # Where an adapter is evaluated during training is no part of how it is trained.
         "training": digest(sorted({digest(replace(arm.training, evaluate_at=())) for arm in context.arms})),
         "budget": budget_name(context),
         "target tokens": str(context.spec.max_new_tokens or "each task's own"),

@@ -22,7 +22,7 @@ from dasd_bench.training.batching import step_count
 from dasd_bench.training.pace import COMPUTE, MOST_TIMES, TOKENS, Amount, TokenBudget, epoch_tokens, steps_to
 from dasd_bench.types import WeightedTarget
 
-UNITS = {TOKENS: "tokens with a weight", COMPUTE: "generated and trained tokens"}
+UNITS = {TOKENS: "active tokens", COMPUTE: "generated and trained tokens"}
 
 
 class UnknownBudgetError(DasdError):
@@ -90,7 +90,7 @@ class Matching:
         return steps_to(self.amounts(scores), scores.arm.training, self.seed, self.budget(scores))
 
     def line(self) -> str:
-        """The plan's line: the total, and what each arm uses by itself and takes for it."""
+        """The plan's line: the total, and what each arm uses by itself and the steps it takes."""
         start = f"Budget {self.kind}, seed {self.seed}: "
         if not self.known():
             return f"{start}the total follows from the targets, so it is known once those of all arms are made."
@@ -105,12 +105,12 @@ class Matching:
             return "until it has drawn as many"
         every = self.amounts(scores)
         if not any(amount.weighted for amount in every):
-            return "has no token with a weight, so it cannot be matched"
+            return "has no active token, so it cannot be matched"
         steps = self.steps(scores)
         if steps == MOST_TIMES * step_count(len(every), training.batch_size, training.epochs):
-            return f"{own:,} by itself, {steps} steps, which is {MOST_TIMES} times its epochs and the limit"
+            return f"{own:,} alone, {steps} steps, which is {MOST_TIMES} times its epochs and the limit"
         live = "at least " if self.kind == TOKENS and method.online else ""
-        return f"{own:,} by itself, {live}{steps} steps"
+        return f"{own:,} alone, {live}{steps} steps"
 
 
 def amounts(context: RunContext, arm: ArmSpec, items: Sequence[WeightedTarget]) -> list[Amount]:

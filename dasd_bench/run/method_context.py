@@ -439,7 +439,7 @@ class EngineMethodContext:
 
 
 def round_training(arm: ArmSpec) -> TrainingConfig:
-    """How rounds inside a method are trained: as the arm, without adapters saved on the way."""
+    """How rounds inside a method are trained: as the arm, without adapters saved during training."""
     return dataclasses.replace(arm.training, evaluate_at=())
 
 

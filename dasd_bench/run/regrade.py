@@ -28,7 +28,7 @@ from dasd_bench.tasks.base import Row
 @dataclass(frozen=True, slots=True)
 class Answers:
     """One ``samples.jsonl``: whose answers they are, to which task. ``seed`` is None for the base; ``point`` names an
-    adapter saved on the way."""
+    adapter saved during training."""
 
     path: Path
     task: str

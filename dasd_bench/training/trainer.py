@@ -62,8 +62,8 @@ NAMED_EXAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """An adapter saved on the way, in ``points/<name>`` of the output folder: after ``step`` steps, which is the first
-    one at which ``fraction`` of training was done. Both counts are those of :class:`TrainResult` until then."""
+    """An adapter saved during training, in ``points/<name>`` of the output folder: after ``step`` steps, the first at
+    which ``fraction`` of training was done. Both counts are those of :class:`TrainResult` until then."""
 
     name: str
     fraction: float
@@ -83,7 +83,7 @@ class TrainResult:
     process where there are several; ``skipped`` ids of examples without any weight within ``max_length``;
     ``truncated`` ids of examples whose target was cut there. With early stopping ``held_out`` are the ids of the
     held-out references, ``best_step`` the step whose weights were kept and ``best_loss`` its held-out nll. ``missed``
-    tokens were left of the budget; ``points`` are the adapters saved on the way.
+    tokens were left of the budget; ``points`` are the adapters saved during training.
     """
 
     adapter_dir: Path
@@ -333,7 +333,7 @@ class _Run:
         return self.pace.total(self.position)
 
     def _save_points(self) -> None:
-        """Writes the adapters that are due on the way, as they are now."""
+        """Writes the adapters that are due, as they are now."""
         taken = {fraction for fraction, *_ in self.position.points}
         fraction = self.pace.fraction(self.position)
         for due, name in self.config.points.items():

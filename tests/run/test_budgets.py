@@ -47,11 +47,11 @@ def test_tokens_are_matched_and_the_plan_says_so(tiny_folder: Folders, tmp_path:
         assert (one.budget_tokens, one.missed_tokens) == (total, 0)
         assert total <= one.kept_tokens < total + last
     after = command(capsys, *args, "--dry-run")
-    assert f"every arm trains until it has used {total:,} tokens with a weight (sft {total:,} by itself" in after.out
+    assert f"every arm trains until it has used {total:,} active tokens (sft {total:,} alone" in after.out
     assert f"{found['low-ppl+tau=300'].steps} steps" in after.out
     assert "0 stages to do" in after.out
     notes = " ".join(command(capsys, "table", str(tmp_path / "run"), "--notes").out.split())
-    assert "budget tokens: every method trained until it had used as many tokens with a weight" in notes
+    assert "budget tokens: every method trained until it had used as many active tokens" in notes
     assert results.conditions["budget"] == "tokens"
 
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_matched_is_told(tiny_folder: Folders, tmp_path: Path, ca
 POINTS = [*FEW, "--set", "training.evaluate_at=0.25,0.5,1", "--set", "training.epochs=4"]
 
 
-def test_scores_on_the_way(tiny_folder: Folders, tmp_path: Path, capsys) -> None:
+def test_scores_intermediate(tiny_folder: Folders, tmp_path: Path, capsys) -> None:
     model = tiny_folder("llama")
     plan = command(capsys, *run_args(model, tmp_path, *POINTS, "--dry-run", methods="sft,low-ppl"))
     assert plan.out.count("evaluate mini_gsm at 0.25") == 2

@@ -1,4 +1,4 @@
-"""Budgets of tokens and the adapters saved on the way."""
+"""Budgets of tokens and the adapters saved during training."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def along(sources: Sequence[Source]) -> Plot | Nothing:
     if not tasks:
         return Nothing(
             kind,
-            "These runs evaluated no adapter on the way; a run with --set training.evaluate_at=0.25,0.5,1 does.",
+            "These runs evaluated no adapter during training; a run with --set training.evaluate_at=0.25,0.5,1 does.",
         )
     look = styles(ways)
     figure, axes = panels(len(tasks))
@@ -59,7 +59,7 @@ def along(sources: Sequence[Source]) -> Plot | Nothing:
         axis.set_xlabel("training done, %")
     legend_below(figure, *axes)
     caption = (
-        "Score of the adapter at fractions of training; 0 % is the untrained model, 100 % the final adapter (with early "
-        f"stopping the best one). Means over seeds.{partial_note(sources)}"
+        "Score of the adapter at fractions of training; 0 % is the untrained model, 100 % the final adapter "
+        f"(with early stopping the best one). Means over seeds.{partial_note(sources)}"
     )
     return Plot(kind, "Scores along training", caption, "; ".join(words), figure)

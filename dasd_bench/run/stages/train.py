@@ -26,7 +26,7 @@ from dasd_bench.types import Message, TrainingSet, WeightedTarget, target_names
 
 @dataclass(frozen=True, slots=True)
 class SavedPoint:
-    """An adapter in the store that was saved on the way, when ``fraction`` of training was done."""
+    """An adapter in the store saved during training, when ``fraction`` of training was done."""
 
     name: str
     fraction: float
@@ -39,7 +39,7 @@ class SavedPoint:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A trained adapter in the store; ``skipped`` and ``truncated`` are ids of examples. ``points`` by name are the
-    adapters saved on the way, without those that a run which was stopped early did not reach."""
+    adapters saved during training, without those that a run which was stopped early did not reach."""
 
     adapter: Path
     metrics: Path
