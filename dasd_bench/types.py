@@ -156,6 +156,14 @@ class TrainExample:
     teacher_prompts: tuple[Ints, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """What one adapter is trained on, and the ``held_out`` references that early stopping measures."""
+
+    examples: Sequence[TrainExample]
+    held_out: Sequence[TrainExample] = ()
+
+
 class Reason(StrEnum):
     """Why an item counts as it does. Four failures are never mixed: wrong, none found, time, infrastructure."""
 

@@ -19,6 +19,7 @@ from dasd_bench.cli.spec_options import (
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
+from dasd_bench.errors import PluginError
 from dasd_bench.registry import Registry
 from dasd_bench.run.options import RunOptions
 
@@ -73,6 +74,11 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
     context = prepared.context
     console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
     console.result("\n".join(plan_lines(prepared.plan)), plan=prepared.plan)
+    for one in prepared.graph.matchings:
+        try:
+            console.result(one.line())
+        except PluginError as error:
+            console.warn(str(error))
     return 0
 
 

@@ -91,6 +91,7 @@ def print_regraded(console: Console, run: Path, done: list[Regraded], limit: int
             )
     for change in changes if console.json_events else changes[:limit]:
         who = change.row if change.seed is None else f"{change.row} seed {change.seed}"
+        who += f" at {change.point}" if change.point else ""
         console.result(
             f"  {change.item} ({who}): {change.reason_before} -> {change.reason_after}, "
             f"answer {_shown(change.extracted_before)} -> {_shown(change.extracted_after)}",

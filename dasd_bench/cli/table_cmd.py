@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dasd_bench.reporting.table import Table
     from dasd_bench.results.schema import RunResults
 
-TABLES = ("scores", "retention", "failures", "targets", "cost", "all")
+TABLES = ("scores", "along", "retention", "answers", "failures", "targets", "cost", "all")
 
 
 @click.command("table")
@@ -43,6 +43,7 @@ TABLES = ("scores", "retention", "failures", "targets", "cost", "all")
     help="One table of scores by difficulty level, subject, quartile of the base's confidence, or seed.",
 )
 @click.option("--retention", is_flag=True, help="Only the retention table; same as --table retention.")
+@click.option("--along", is_flag=True, help="Only the scores along training; same as --table along.")
 @click.option("--baseline", default="base", show_default=True, help="Row that differences and tests compare with.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 @runs_dir_option
@@ -59,6 +60,7 @@ def table_command(
     sort: str | None,
     group_by: str | None,
     retention: bool,
+    along: bool,
     baseline: str,
     output: Path | None,
     runs_dir: Path,
@@ -79,7 +81,7 @@ def table_command(
     console = console_of(context)
     if output is not None:
         check_destination(output, run_inputs(_paths(runs, runs_dir)))
-    which = "retention" if retention else which
+    which = "retention" if retention else "along" if along else which
     default = "scores" if paper or form == "csv" else "all"
     tables = _tables(_load(runs, runs_dir), group_by, which, default, baseline)
     if sort:

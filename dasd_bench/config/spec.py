@@ -110,8 +110,10 @@ class RunSpec:
     )
     budget: str = option(
         "equal",
-        help="equal: the same training settings for all methods; card: those of each method's authors.",
-        choices=("equal", "card"),
+        help="equal: the same training settings for all methods; card: those of each method's authors; tokens: every "
+        "method trains until it has used as many active tokens as the one that uses the most in its epochs; "
+        "compute: the same for generated and trained tokens together.",
+        choices=("equal", "card", "tokens", "compute"),
     )
     offline: bool = option(False, help="Never contact the hub.")
     plugins: tuple[str, ...] = option((), help="Folders with additional methods and tasks.")

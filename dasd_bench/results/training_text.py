@@ -44,11 +44,12 @@ def run_training_line(run: RunResults) -> str:
 def settings_differ(a: dict[str, Any], b: dict[str, Any], absent: tuple[str, str] = (UNKNOWN, UNKNOWN)) -> list[str]:
     """The training settings that differ, by name; empty where a side knows none.
 
-    ``absent`` says for each side what stands for a setting that it lacks.
+    ``absent`` says for each side what stands for a setting that it lacks. Where adapters are evaluated during training
+    (``evaluate_at``) changes none of them and is no difference.
     """
     return [
         f"training.{name} differs ({a.get(name, absent[0])} and {b.get(name, absent[1])})"
-        for name in sorted(a.keys() | b.keys())
+        for name in sorted((a.keys() | b.keys()) - {"evaluate_at"})
         if a and b and (name not in a or name not in b or a[name] != b[name])
     ]
 

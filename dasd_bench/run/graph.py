@@ -10,6 +10,7 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, all_train
 from dasd_bench.run.given_adapter import GivenAdapter
+from dasd_bench.run.matching import UNITS, Matching
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.drift import HeldOutOutputs, MeasureDrift, held_out
 from dasd_bench.run.stages.evaluate import Evaluate
@@ -49,6 +50,8 @@ class ArmStages:
     scores: Scores
     train: Train
     model: ModelStages
+    points: dict[str, list[Evaluate]] = field(default_factory=dict)
+    """The evaluations of each adapter saved during training, by its name."""
 
     @property
     def who(self) -> str:
@@ -60,13 +63,18 @@ class ArmStages:
         return self.targets, self.scores
 
     def trained(self) -> Iterator[Stage[Any]]:
-        """Training, and all that is measured with its adapter loaded."""
+        """Training, all that is measured with its adapter loaded, and the adapters saved during training."""
         yield self.train
         yield from self.model.measured()
+        yield from self._intermediate()
+
+    def _intermediate(self) -> Iterator[Evaluate]:
+        for evaluations in self.points.values():
+            yield from evaluations
 
     def release(self) -> None:
         """Lets the arm's targets, scores and answers go from memory; drift still needs the outputs."""
-        for stage in (*self.prepared(), self.train, *self.model.evaluations.values()):
+        for stage in (*self.prepared(), self.train, *self.model.evaluations.values(), *self._intermediate()):
             stage.release()
 
 
@@ -107,6 +115,8 @@ class Graph:
 
     base: ModelStages
     arms: list[ArmStages | AdapterStages]
+    matchings: list[Matching] = field(default_factory=list)
+    """One for each seed where the budget is matched."""
 
     def walk(self) -> Iterator[Stage[Any]]:
         """Every stage in the order of a run."""
@@ -154,11 +164,19 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
         return model
 
     arms: list[ArmStages | AdapterStages] = []
+    matched = context.spec.budget in UNITS
+    matchings = {seed: Matching(context, seed, context.spec.budget) for seed in context.spec.seeds if matched}
     for arm in context.arms:
         for seed in context.spec.seeds:
             targets = Targets(context, seed, arm, examples, data_key, no_room)
             scores = Scores(context, seed, targets)
-            train = Train(context, seed, scores)
-            arms.append(ArmStages(arm, seed, targets, scores, train, measured(train, seed)))
+            train = Train(context, seed, scores, matchings.get(seed))
+            if matched:
+                matchings[seed].arms.append(scores)
+            points = {
+                name: [Evaluate(context, seed, one, train, name) for one in tested if not one.retention]
+                for name in arm.training.points.values()
+            }
+            arms.append(ArmStages(arm, seed, targets, scores, train, measured(train, seed), points))
     arms += [AdapterStages(adapter, measured(adapter, None)) for adapter in context.adapters]
-    return Graph(base, arms)
+    return Graph(base, arms, list(matchings.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
         "dtype": context.dtype,
         "chat template": context.chat.hash,
         "model weights": context.model.sha256,
-        "training": digest(sorted({digest(arm.training) for arm in context.arms})),
+        # Where an adapter is evaluated during training is no part of how it is trained.
+        "training": digest(sorted({digest(replace(arm.training, evaluate_at=())) for arm in context.arms})),
         "budget": budget_name(context),
         "target tokens": str(context.spec.max_new_tokens or "each task's own"),
         "prompt form": context.spec.chat_template,

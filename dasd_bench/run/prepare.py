@@ -76,6 +76,7 @@ def load(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
 def check_training(context: RunContext) -> None:
     """Raises :class:`UsageError` where this machine cannot train as asked, before anything is computed."""
     for arm in context.arms:
+        _ = arm.training.points  # Raises for what is no fraction.
         check_quantization(arm.training)
         check_teacher(arm.method, arm.training)
         check_rollouts(arm.method, sharded=context.parallel == "fsdp")

@@ -115,6 +115,9 @@ class _Execution:
         prepared = [one for one in self.graph.arms if self._succeeds(one, one.prepared())]
         if self.graph.arms and not prepared:
             raise DasdError(f"No arm could be prepared: {self.failures[0]}")
+        for matching in self.graph.matchings:
+            matching.settle([one.scores for one in prepared if isinstance(one, ArmStages)])
+            context.console.say(matching.line())
         for stage in self.graph.base.measured():
             stage.run()
         results.base = model_scores(self.graph.base)

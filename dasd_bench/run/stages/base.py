@@ -27,7 +27,8 @@ class Stage(ABC, Generic[T]):
 
     ``kind`` names the stage in the store and ``version`` the form of its stored result: raising it makes old results
     unreachable. ``seed`` is None for the base's stages. The key follows from the specification, the data and the keys
-    of other stages alone, so a plan needs no weights, and the plan and the runner walk the very same objects.
+    of other stages alone (with a matched budget also from the finished targets), so a plan needs no weights, and the
+    plan and the runner walk the very same objects.
     """
 
     context: RunContext
