@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def run(
 
 def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: Console) -> int:
     """Prints what a run would do."""
+    from dasd_bench.run.outline import outline
     from dasd_bench.run.plan import plan_lines
     from dasd_bench.run.prepare import load, plan_unfetched, prepare
 
@@ -55,12 +57,24 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
     data = load(spec, registry, console)
     unfetched = plan_unfetched(spec)
     if unfetched:
-        console.result(unfetched)
+        planner = outline(spec, registry, data, options.processes)
+        rows = planner.rows if planner else []
+        console.result(
+            "\n".join([unfetched, *(plan_lines(rows) if rows else [])]),
+            plan=[asdict(row) for row in rows],
+            model_missing=True,
+        )
+        for note in planner.notes() if planner else []:
+            console.result(note)
         return 0
     prepared = prepare(spec, registry, options, console, data)
     context = prepared.context
     console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
-    console.result("\n".join(plan_lines(prepared.plan)), plan=prepared.plan)
+    console.result(
+        "\n".join(plan_lines(prepared.plan)), plan=[asdict(row) for row in prepared.plan], model_missing=False
+    )
+    for note in prepared.notes:
+        console.result(note)
     return 0
 
 

@@ -127,7 +127,7 @@ class Packer:
 
 def room_to_pack(linears: Iterable[Any]) -> bool:
     """True where packed copies of all these layers fit into their share of the free memory."""
-    weights = {id(linear.weight): linear.weight for linear in linears}
+    weights: dict[int, Tensor] = {id(linear.weight): linear.weight for linear in linears}
     device = next((weight.device for weight in weights.values()), torch.device("cpu"))
     return sum(weight.nbytes for weight in weights.values()) <= available_bytes(device) * MEMORY_SHARE
 

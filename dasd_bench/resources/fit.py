@@ -18,7 +18,7 @@ RESERVE = 0.93
 
 @dataclass(frozen=True, slots=True)
 class TrainingFit:
-    """How training was made to fit: with ``packed`` weights, gradient ``checkpointing``, packs of ``microbatch`` tokens.
+    """How training was made to fit: ``packed`` weights or not, gradient ``checkpointing`` or not, tokens of a pack.
 
     None of them changes the loss beyond rounding.
     """
@@ -31,9 +31,9 @@ class TrainingFit:
         """``config`` with what was chosen here."""
         return replace(config, gradient_checkpointing=self.checkpointing, microbatch_tokens=self.microbatch)
 
-    def changes(self, config: TrainingConfig) -> list[str]:
-        """What differs from the settings, in words; empty where training runs as asked."""
-        changes = [] if self.packed else ["unpacked weights (slower)"]
+    def changes(self, config: TrainingConfig, *, packs: bool) -> list[str]:
+        """What differs from the settings, in words; empty where training runs as asked. ``packs``: weights could be."""
+        changes = ["unpacked weights (slower)"] if packs and not self.packed else []
         if self.checkpointing and not config.gradient_checkpointing:
             changes.append("gradient checkpointing (slower)")
         if self.microbatch < config.microbatch_tokens:
@@ -53,8 +53,8 @@ def fit_training(
 ) -> tuple[TrainingFit, Need]:
     """The fastest way to train that fits into ``free`` bytes, and what it takes; the most frugal where none does.
 
-    ``packs`` is True where weights can be packed. Tried in order: as asked, smaller packs, checkpointing, both; then the
-    same on unpacked weights.
+    ``packs`` is True where weights can be packed. Tried in order: as asked, smaller packs, checkpointing, both; then
+    the same on unpacked weights.
     """
     config = load.config
     pack = config.microbatch_tokens

@@ -65,8 +65,8 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """What the engine is asked: up to ``sequences`` at once, each of at most ``prompt`` and ``new`` tokens, in
-    ``contexts`` contexts (2 for dual decoding)."""
+    """What the engine is asked: up to ``sequences`` at once, each with at most ``prompt`` tokens to read and ``new`` to
+    write (0 where it only scores), in ``contexts`` contexts (2 for dual decoding)."""
 
     sequences: int
     prompt: int
@@ -87,7 +87,7 @@ def engine_need(shape: ModelShape, load: EngineLoad, itemsize: int, free: int, *
     packed = copies if packs and copies <= room * PACK_SHARE else 0
     budget = int(max(0, room - packed) * PACK_SHARE)
     rows = min(load.sequences, max(1, budget // least.kv_cache)) if least.kv_cache else 0
-    tokens = min(load.prefill, load.sequences * (load.prompt + (0 if rows else load.new)))
+    tokens = min(load.prefill, load.sequences * load.prompt)
     return Need(
         weights=least.weights,
         packed=packed,
@@ -104,7 +104,7 @@ def engine_minimum(shape: ModelShape, load: EngineLoad, itemsize: int) -> Need:
     return Need(
         weights=shape.parameters * itemsize,
         kv_cache=longest * token * load.contexts if load.new else 0,
-        activations=_forward_bytes(shape, min(load.prefill, load.prompt + (0 if load.new else load.new)), itemsize),
+        activations=_forward_bytes(shape, min(load.prefill, load.prompt), itemsize),
         logits=2 * FLOAT * shape.vocabulary * load.contexts,
     )
 
@@ -118,8 +118,8 @@ def _forward_bytes(shape: ModelShape, tokens: int, itemsize: int) -> int:
 class TrainingLoad:
     """What the trainer is asked: packs of at most ``config.microbatch_tokens`` tokens, rows of at most ``longest``.
 
-    ``rows`` lower the size of a pack where there are few; ``teachers`` is how many distributions a teacher gives;
-    ``processes`` cut the weights among them where ``sharded``.
+    ``batch_tokens`` of a whole batch limit a pack, too; ``teachers`` is how many distributions a teacher gives;
+    ``shards`` how many processes the weights are cut over.
     """
 
     config: TrainingConfig

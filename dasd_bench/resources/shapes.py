@@ -19,8 +19,8 @@ class ModelShape:
     and the rest; the vocabulary head is counted once more than the embeddings unless ``tied``.
 
     ``context`` is None where the configuration sets no limit. ``capped`` is True where attention scores are capped
-    (Gemma 2), so that they are materialised. ``norms`` counts the norms of a block; ``query_norm`` is True where queries
-    and keys have their own.
+    (Gemma 2), so that they are materialised. ``norms`` counts the norms of a block; ``query_norm`` is True where
+    queries and keys have their own.
     """
 
     layers: int

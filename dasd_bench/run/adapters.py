@@ -12,6 +12,7 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.context import RunContext
+from dasd_bench.run.memory import FIT_FILE, fit_adapter
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.store.store import Row
 from dasd_bench.types import Example, Floats, Message, Target, TrainExample, target_names
@@ -52,6 +53,8 @@ def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[T
     from dasd_bench.training.launch import launch
 
     run.release()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    fit = fit_adapter(run, arm, seed, examples, out_dir)
     weighing = arm.weighing
     job = TrainJob(
         model=str(run.model.path),
@@ -66,11 +69,13 @@ def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[T
         base_model_name=run.spec.model,
         sharded=run.parallel == "fsdp",
         stop_ids=tuple(sorted(run.stop_ids)),
+        fit=fit,
     )
     if run.processes > 1:
         result = launch(job, examples, run.processes, run.console)
     else:
         result = do_job(job, examples, Processes(device=torch.device(run.device)), run.console, weighing.method)
+    (out_dir / FIT_FILE).unlink(missing_ok=True)
     stats = TrainStats(
         steps=result.steps,
         target_tokens=result.target_tokens,

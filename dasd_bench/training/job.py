@@ -17,6 +17,7 @@ from dasd_bench.methods.base import Method, build_method
 from dasd_bench.models.files import TOKENIZER_FILES
 from dasd_bench.models.load import load_model, load_tokenizer
 from dasd_bench.registry import discover
+from dasd_bench.resources.fit import TrainingFit
 from dasd_bench.store.atomic import write_json
 from dasd_bench.store.store import load_ragged, save_ragged
 from dasd_bench.training.batching import check_alike
@@ -39,7 +40,7 @@ class TrainJob:
 
     ``model`` is a folder; ``device`` ``cpu`` or ``cuda``; ``method`` and ``options`` name a plugin that ``plugins``
     folders (and those installed) hold. ``sharded`` cuts the layers over the processes. ``stop_ids``
-    end a completion, for methods that draw their own.
+    end a completion, for methods that draw their own. ``fit`` is how it was made to fit into memory.
     """
 
     model: str
@@ -54,6 +55,7 @@ class TrainJob:
     base_model_name: str
     sharded: bool = False
     stop_ids: tuple[int, ...] = ()
+    fit: TrainingFit | None = None
 
 
 def do_job(
@@ -85,6 +87,7 @@ def do_job(
         sharded=job.sharded,
         memory=memory,
         decoding=decoding,
+        fit=job.fit,
     )
     if job.training.lora_rank == 0 and processes.first:
         # All weights were trained: with the tokenizer the result is a model folder like any other.
@@ -118,6 +121,7 @@ def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
     fields["training"] = TrainingConfig(**fields["training"])
     fields["plugins"] = tuple(fields["plugins"])
     fields["stop_ids"] = tuple(fields["stop_ids"])
+    fields["fit"] = None if fields["fit"] is None else TrainingFit(**fields["fit"])
     arrays, rows = load_ragged(folder / "examples.safetensors")
     columns = [name for name in arrays if name.startswith(COLUMN)]
     teachers = [f"{TEACHER}{k}" for k in range(sum(name.startswith(TEACHER) for name in arrays))]

@@ -19,6 +19,7 @@ from dasd_bench.engine.allocator import keep_freed_memory
 from dasd_bench.errors import TrainingError
 from dasd_bench.files.jsonl import dump_rows
 from dasd_bench.methods.base import Method
+from dasd_bench.resources.fit import TrainingFit
 from dasd_bench.store.atomic import digest
 from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
@@ -106,6 +107,7 @@ def train(
     sharded: bool = False,
     memory: Memory | None = None,
     decoding: Decoding | None = None,
+    fit: TrainingFit | None = None,
 ) -> TrainResult:
     """Trains ``model`` (a plain base, freshly loaded, on its device) and writes ``out_dir/adapter`` last.
 
@@ -117,6 +119,9 @@ def train(
     left with the adapter attached.
 
     ``decoding`` is for methods that draw targets from the live model; the examples' own serve early stopping then.
+
+    ``fit`` says how to stay within the memory there is; it is no part of a checkpoint's settings. Without it training
+    runs as ``config`` has it, on packed weights where they exist.
 
     ``memory`` was made before the model was loaded, so that the model counts in the peak; without it, it does not.
 
@@ -139,9 +144,14 @@ def train(
         [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), processes.device.type],
     )
     devices = [processes.device] if processes.device.type == "cuda" else []
+    if fit is not None:
+        config = fit.applied(config)
+    packs = fit is None or fit.packed
     with torch.random.fork_rng(devices=devices), PackedModel(model) as packed:
         torch.manual_seed(seed)
-        job = _Job(config, method, seed, out_dir, console, base_model_name, fingerprint, processes, sharded, memory)
+        job = _Job(
+            config, method, seed, out_dir, console, base_model_name, fingerprint, processes, sharded, memory, packs
+        )
         run = _Run(packed, rows, job)
         if method.rollouts:
             assert decoding is not None
@@ -183,6 +193,7 @@ class _Job:
     processes: Processes
     sharded: bool
     memory: Memory
+    packs: bool
 
 
 class _Run:
@@ -204,7 +215,7 @@ class _Run:
         if job.sharded:
             shard(packed.model, packed.body, processes)
             packed.device = processes.device
-        self.changed = adapter.accelerate(self.model, dora=config.dora) if config.lora_rank else []
+        self.changed = adapter.accelerate(self.model, dora=config.dora, pack=job.packs) if config.lora_rank else []
         self.weights = Weights(self.model, processes)
         self.optimizer = make_optimizer(self.weights.own.values(), config)
         self.teacher = make_teacher(method, packed, self.model, self.weights)

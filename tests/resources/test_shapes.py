@@ -49,9 +49,7 @@ def test_every_alias_has_the_published_number_of_parameters() -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "gemma3"])
-def test_a_folder_gives_the_same_by_configuration_and_by_weights(
-    kind: str, tiny_folder: Callable[[str], Path]
-) -> None:
+def test_a_folder_gives_the_same_by_configuration_and_by_weights(kind: str, tiny_folder: Callable[[str], Path]) -> None:
     folder = tiny_folder(kind)
     config = read_model_config(folder)
     assert shape_of_config(config) == shape_of_config(config, safetensors_parameters(folder))
@@ -59,5 +57,5 @@ def test_a_folder_gives_the_same_by_configuration_and_by_weights(
 
 
 def test_an_unknown_family_is_said() -> None:
-    with pytest.raises(ModelError, match="type 'nova' cannot be estimated without its weights"):
+    with pytest.raises(ModelError, match="type 'nova' cannot be told without its weights"):
         shape_of_config(ALIASES["llama3-8b"] | {"model_type": "nova"})

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
+from dasd_bench.resources.work import Work
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.adapters import train_adapter, train_examples
 from dasd_bench.run.artifacts import link_tree
 from dasd_bench.run.method_context import EngineMethodContext
-from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.scores import Scores
+from dasd_bench.run.work import train_work
 from dasd_bench.store.atomic import write_bytes
 from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.training.batching import planned_steps
@@ -67,10 +69,8 @@ class Train(Stage[Trained]):
             self.seed,
         )
 
-    def tokens(self) -> int:
-        examples = self.scores.targets.examples
-        each = sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in examples)
-        return int(each * self.arm.training.epochs)
+    def work(self) -> Work:
+        return train_work(self.arm.training, self.scores.targets.examples, self.context.context_length)
 
     def make(self, entry: Entry) -> Row:
         scored, arm = self.scores.value, self.arm
