@@ -2,7 +2,8 @@
 
 The checkpoint is written shard by shard (bfloat16, at most 512 MB in memory), with the tokenizer of smollm2-135m. Then
 ``run --dry-run`` says what the run needs, and the run itself follows in a process whose address space is limited
-(``ulimit -v``), so that too much memory ends the run and not the machine. Prints peak memory and time beside the plan's.
+(``ulimit -v``), so that too much memory ends the run and not the machine. Prints peak
+memory and time beside the plan's.
 
     python -m benchmarks.big_model --shape llama3-8b --limit-gib 21 --minutes 60
     python -m benchmarks.big_model --shape llama3-8b --divide 4 --limit-gib 6     # the same, 1 GB of weights
@@ -216,7 +217,7 @@ def main() -> int:
     spent = math.fsum(one["seconds"] for one in results["stages"])
     print(f"time: planned {seconds:.0f} s, took {spent:.0f} s ({spent / seconds:.2f} of the plan)")
     print(
-        f"peak memory: planned {peak:.2f} GiB, resident {ran.resident:.2f} GiB ({ran.resident / peak:.2f} of the plan), "
+        f"peak memory: planned {peak:.2f} GiB, took {ran.resident:.2f} GiB ({ran.resident / peak:.2f} of the plan), "
         f"of it own {ran.own:.2f} GiB; address space {ran.virtual:.2f} GiB of {given.limit_gib:g}"
     )
     if not given.keep:

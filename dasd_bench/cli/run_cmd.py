@@ -58,22 +58,17 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
     unfetched = plan_unfetched(spec)
     if unfetched:
         planner = outline(spec, registry, data, options.processes)
-        rows = planner.rows if planner else []
-        console.result(
-            "\n".join([unfetched, *(plan_lines(rows) if rows else [])]),
-            plan=[asdict(row) for row in rows],
-            model_missing=True,
-        )
-        for note in planner.notes() if planner else []:
-            console.result(note)
-        return 0
-    prepared = prepare(spec, registry, options, console, data)
-    context = prepared.context
-    console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
-    console.result(
-        "\n".join(plan_lines(prepared.plan)), plan=[asdict(row) for row in prepared.plan], model_missing=False
-    )
-    for note in prepared.notes:
+        rows, notes = (planner.rows, planner.notes()) if planner else ([], [])
+        console.result(unfetched)
+    else:
+        prepared = prepare(spec, registry, options, console, data)
+        context, rows, notes = prepared.context, prepared.plan, prepared.notes
+        where = f"{context.dtype} on {context.device}"
+        console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({where})")
+    if rows:
+        plan = [asdict(row) for row in rows]
+        console.result("\n".join(plan_lines(rows)), plan=plan, model_missing=bool(unfetched))
+    for note in notes:
         console.result(note)
     return 0
 

@@ -86,18 +86,18 @@ def check_training(shape: ModelShape, load: TrainingLoad, itemsize: int, free: i
     """How to train within ``free`` bytes. Raises :class:`TrainingError` where that is not possible."""
     fit, need = fit_training(shape, load, itemsize, free, packs=packs)
     if not fits(need, free):
-        raise TrainingError(too_little("Training", need, free, training_advice(load, itemsize)))
+        raise TrainingError(too_little("Training", need, free, training_advice(load, itemsize, need, free)))
     return fit
 
 
-def training_advice(load: TrainingLoad, itemsize: int) -> str:
+def training_advice(load: TrainingLoad, itemsize: int, need: Need, free: int) -> str:
     """What to change where even the most frugal training does not fit."""
     advice = ["--dtype bf16"] if itemsize > 2 and load.config.lora_rank else []
     if load.config.lora_rank == 0:
         advice.append("LoRA (training.lora_rank)")
-    if load.longest > SMALLEST_PACK:
+    if need.weights + need.trained < free * RESERVE:
         advice.append(f"training.max_length below {load.longest}")
-    return ", ".join([*advice, "a smaller model", "a machine with more memory"])
+    return ", ".join([*advice, "a smaller model or a machine with more memory"])
 
 
 def check_engine(shape: ModelShape, load: EngineLoad, itemsize: int, free: int, what: str) -> None:
@@ -109,7 +109,7 @@ def check_engine(shape: ModelShape, load: EngineLoad, itemsize: int, free: int, 
 
 def engine_advice(itemsize: int) -> str:
     """What to change where the engine has too little memory."""
-    return ", ".join([*(["--dtype bf16"] if itemsize > 2 else []), "a smaller model", "a machine with more memory"])
+    return f"{'--dtype bf16, ' if itemsize > 2 else ''}a smaller model or a machine with more memory"
 
 
 def too_little(what: str, need: Need, free: int, advice: str) -> str:

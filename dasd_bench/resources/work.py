@@ -20,8 +20,11 @@ EFFICIENCY = 0.5
 DISK_BYTES = 1e9
 """Bytes per second assumed for reading weights."""
 
-STAGE_SECONDS = 1.0
-"""Assumed for what a stage does besides: starting the engine or the trainer, tokenizing, writing."""
+STAGE_SECONDS = 0.5
+"""Assumed for what a stage does besides: tokenizing, grading, writing."""
+
+START_SECONDS = 4.0
+"""Assumed for starting the engine or the trainer on a model that was just read."""
 
 PREFILL = 2048
 """Prompt tokens of one forward pass."""
@@ -74,13 +77,18 @@ def measure_speed(dtype: torch.dtype, device: torch.device) -> Speed:
     """The device's throughput now, from a fifth of a second of work."""
     import torch
 
+    from dasd_bench.engine.linears import PackedLinear, can_pack
+
     left = torch.ones(MATRIX, MATRIX, dtype=dtype, device=device)
-    out = torch.empty_like(left)
+    plain = torch.nn.Linear(MATRIX, MATRIX, bias=False, dtype=dtype, device=device)
+    # What the engine and the trainer multiply with where they can.
+    linear = PackedLinear(plain) if can_pack(plain.weight) else plain
     rows = torch.ones(1 << 26, dtype=torch.uint8, device=device)
     total = torch.empty_like(rows)
-    flops = 2.0 * MATRIX**3 * _per_second(lambda: torch.mm(left, left, out=out), device)
-    # A copy reads and writes every byte.
-    bandwidth = 2.0 * rows.numel() * _per_second(lambda: total.copy_(rows), device)
+    with torch.inference_mode():
+        flops = 2.0 * MATRIX**3 * _per_second(lambda: linear(left), device)
+        # A copy reads and writes every byte.
+        bandwidth = 2.0 * rows.numel() * _per_second(lambda: total.copy_(rows), device)
     return Speed(flops, bandwidth)
 
 
@@ -103,8 +111,8 @@ def _per_second(call: Callable[[], object], device: torch.device) -> float:
 
 
 def load_seconds(shape: ModelShape, itemsize: int) -> float:
-    """Reading the weights from disk."""
-    return shape.parameters * itemsize / DISK_BYTES
+    """Reading the weights from disk and starting the engine or the trainer on them."""
+    return START_SECONDS + shape.parameters * itemsize / DISK_BYTES
 
 
 def compute_seconds(work: Work, shape: ModelShape, itemsize: int, speed: Speed, max_num_seqs: int) -> float:

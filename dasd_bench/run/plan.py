@@ -117,7 +117,18 @@ class Planner:
         changes = dict.fromkeys(change for row in self.rows for change in row.changes)
         if changes:
             lines.append(f"To fit into memory, training will use {', '.join(changes)}.")
-        return lines + list(dict.fromkeys(row.advice for row in self.rows if row.advice))
+        return lines + self._lacking()
+
+    def _lacking(self) -> list[str]:
+        """One sentence for training and one for the rest, on the stage that needs most."""
+        lines = []
+        for trains in (False, True):
+            rows = [row for row in self.rows if row.advice and (row.kind == "train") is trains]
+            if rows:
+                most = max(rows, key=lambda row: row.memory_gib)
+                others = f" {len(rows) - 1} more stages do not fit either." if len(rows) > 1 else ""
+                lines.append(most.advice + others)
+        return lines
 
 
 def estimator_of(context: RunContext) -> Estimator | None:
