@@ -120,6 +120,7 @@ def too_little(what: str, need: Need, free: int, advice: str) -> str:
 
 
 def gib(size: float) -> str:
-    """``16106127360`` as ``15.0 GiB``; two digits below 1 GiB."""
-    amount = size / 2**30
-    return f"{amount:.1f} GiB" if amount >= 1 else f"{amount:.2f} GiB"
+    """``16106127360`` as ``15.0 GiB``; in MiB below 1 GiB."""
+    if size >= 2**30:
+        return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**20:.0f} MiB" if size >= 10 * 2**20 else f"{size / 2**20:.2f} MiB"

@@ -164,7 +164,7 @@ def plan_lines(rows: Sequence[PlanRow]) -> list[str]:
 
 
 def _gib(amount: float) -> str:
-    return gib(amount * 2**30) if amount >= 0.005 else "-"
+    return gib(amount * 2**30) if amount else "-"
 
 
 def _rates_file(context: RunContext) -> Path:

@@ -20,6 +20,7 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.methods.base import Method
 from dasd_bench.methods.context import LiveTokens
+from dasd_bench.resources.fit import TrainingFit
 from dasd_bench.training.batching import batches, step_count
 from dasd_bench.training.trainer import TrainExample, TrainResult, train
 from tests.tiny_models import Kind, tiny_model
@@ -142,6 +143,7 @@ def run(
     seed: int = 0,
     max_length: int = 512,
     console: Console | None = None,
+    fit: TrainingFit | None = None,
     **changes: Any,
 ) -> TrainResult:
     return train(
@@ -154,6 +156,7 @@ def run(
         console=console or quiet(),
         max_length=max_length,
         base_model_name="org/base",
+        fit=fit,
     )
 
 
