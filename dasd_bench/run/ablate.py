@@ -87,6 +87,8 @@ def run_ablation(
     from dasd_bench.run.prepare import build_context, check_methods, load
     from dasd_bench.run.stages.targets import with_room
 
+    if spec.engine.backend != "hf":
+        raise UsageError("An ablation decodes many rules in one pass, which vLLM does not do: leave out --engine vllm.")
     labels = point_labels(spec, points, registry)
     folder = options.output or planned_folder(spec, points, registry)
     spec = replace(spec, methods=tuple(labels), validation=spec.validation or VALIDATION_ROWS)
