@@ -113,7 +113,9 @@ def _caption(found: Ablation) -> list[str]:
         lines.append(
             f"Dual decoding in shared passes took {done:,} tokens through the model ({cost['prompts']:,} of prompts, "
             f"{cost['decoded']:,} decoded, {cost['repeated']:,} computed again) where the rules one by one take "
-            f"{cost['alone']:,}: {cost['alone'] / done:.1f} times as many. {cost['forks']:,} forks."
+            f"{cost['alone']:,}: {cost['alone'] / done:.1f} times as many, prompts included, "
+            "which are computed once for all rules. "
+            f"{cost['forks']:,} forks."
         )
     return lines
 
