@@ -45,7 +45,7 @@ class Method:
     step by ``rollout``. ``trains`` says that ``make_targets`` trains models of its own (``context.train``), so that its
     targets depend on the training settings and the seed. ``card`` holds the training options of the authors, by name,
     for runs with ``--budget card``. ``notes`` declares what the method counts in ``Target.notes``: each becomes a
-    column of the tables of targets.
+    column of the tables of targets. ``grids`` are what ``dasd-bench ablate`` tries where ``--grid`` is not given.
     """
 
     name: ClassVar[str] = ""
@@ -60,6 +60,7 @@ class Method:
     rollouts: ClassVar[bool] = False
     card: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     notes: ClassVar[tuple[Note, ...]] = ()
+    grids: ClassVar[tuple[str, ...]] = ()
 
     def stochastic(self) -> bool:
         """True where ``make_targets`` draws random numbers, so that every seed makes its own targets."""

@@ -87,6 +87,7 @@ class Train(Stage[Trained]):
             arm.training,
             self.seed,
             *([] if self.matching is None else [self.matching.budget(self.scores)]),
+            *self.scores.common_parts(),
         )
 
     def work(self) -> Work:
