@@ -107,7 +107,7 @@ def replacement(taken: Array, freed: Flags, cluster: Whole, *, draws: int = DRAW
     columns = np.stack(
         [np.bincount(number, weights=one) for one in (taken, taken * freed, taken * kept, 1.0 * freed, 1.0 * kept)],
         axis=1,
-    )
+    ).astype(np.float64)
     sums = resampled_sums(columns, draws, seed)
     total = columns.sum(axis=0)
 
