@@ -31,6 +31,8 @@ from dasd_bench.methods.context import (
     Sampling,
 )
 from dasd_bench.methods.divergences import forward_kl, generalized_jsd, reverse_kl, sampled_reverse_kl
+from dasd_bench.methods.edits import Edited as EditedText
+from dasd_bench.methods.edits import corrections, edited_tokens, restyled
 from dasd_bench.methods.notes import Note
 from dasd_bench.methods.samples import NO_TURNS, Sample, answer_target, nothing_kept, sample_answers
 from dasd_bench.methods.target_rows import TargetRow, target_rows
@@ -144,6 +146,7 @@ __all__ = [
     "DataSource",
     "DualGeneration",
     "DualStep",
+    "EditedText",
     "Example",
     "Generation",
     "LiveLogits",
@@ -176,6 +179,8 @@ __all__ = [
     "Verdict",
     "answer_target",
     "check_rewrites",
+    "corrections",
+    "edited_tokens",
     "evaluate",
     "forward_kl",
     "generalized_jsd",
@@ -186,6 +191,7 @@ __all__ = [
     "nothing_kept",
     "option",
     "plan",
+    "restyled",
     "reverse_kl",
     "run",
     "sample_answers",

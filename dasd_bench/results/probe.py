@@ -25,7 +25,7 @@ LABELS = (CORRECTION, DAMAGE, NEUTRAL, STYLE)
 
 SETTINGS_FILE = "probe.yaml"
 RESULTS_FILE = "probe.json"
-TOKENS_FILE = "tokens.jsonl"
+LABELS_FILE = "labels.jsonl"
 TABLES_FILE = "tables.md"
 REPORT_FILE = "report.html"
 
@@ -120,8 +120,8 @@ class ProbeResults:
 
 
 def save_probe(folder: Path, results: ProbeResults, tokens: Sequence[LabelledToken]) -> None:
-    """Writes ``tokens.jsonl`` and ``probe.json`` into ``folder``."""
-    write_bytes(folder / TOKENS_FILE, dump_rows([asdict(one) for one in tokens]))
+    """Writes ``labels.jsonl`` and ``probe.json`` into ``folder``."""
+    write_bytes(folder / LABELS_FILE, dump_rows([asdict(one) for one in tokens]))
     write_text(folder / RESULTS_FILE, dumps(results))
 
 
@@ -130,7 +130,7 @@ def load_probe(folder: Path) -> tuple[ProbeResults, list[LabelledToken]]:
     path = folder / RESULTS_FILE
     try:
         results = decode(ProbeResults, read_object(path, hint="run the probe again"))
-        rows = numbered_rows(folder / TOKENS_FILE, error=StoreError, hint="run the probe again")
+        rows = numbered_rows(folder / LABELS_FILE, error=StoreError, hint="run the probe again")
         return results, [decode(LabelledToken, row) for _, row in rows]
     except FileNotFoundError as error:
         raise StoreError(f"{error.filename} is missing; run the probe again.") from None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import PluginError
 from dasd_bench.results.schema import StageTime
 from dasd_bench.run.context import RunContext
-from dasd_bench.run.graph import Graph
+from dasd_bench.run.stages.base import Stage
 from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
 DEFAULT_RATES = {
@@ -22,6 +23,10 @@ DEFAULT_RATES = {
     "nll": 1500.0,
     "outputs": 300.0,
     "drift": 1500.0,
+    "rewrites": 120.0,
+    "constructed": 120.0,
+    "views": 1500.0,
+    "flips": 300.0,
 }
 """Tokens per second of a 135M model on two CPU cores, by kind of stage; used until this machine's own are known."""
 
@@ -44,7 +49,14 @@ class PlanRow:
         return self.arm if self.seed is None else f"{self.arm} seed {self.seed}"
 
 
-def make_plan(context: RunContext, graph: Graph) -> list[PlanRow]:
+class StageGraph(Protocol):
+    """Stages in the order in which they are worked off."""
+
+    def walk(self) -> Iterator[Stage[Any]]:
+        """Every stage."""
+
+
+def make_plan(context: RunContext, graph: StageGraph) -> list[PlanRow]:
     """A row for every stage of the graph, in order."""
     rates = read_rates(context)
     rows: list[PlanRow] = []

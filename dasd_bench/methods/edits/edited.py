@@ -40,6 +40,15 @@ def undone(text: str, start: int, end: int, new: str) -> Edited:
     return Edited(text[:start] + new + text[end:], text, ((start, end),))
 
 
+def edited_tokens(edited: Edited, text: str, ends: Sequence[int]) -> Bools:
+    """Bool [T]: the tokens of the edited places, where ``text`` is what the tokens of ``edited.after`` decode to.
+
+    A tokenizer or a prompt may put a blank before the answer.
+    """
+    shift = max(0, text.find(edited.after))
+    return changed_tokens(text, ends, [(start + shift, end + shift) for start, end in edited.spans])
+
+
 def changed_tokens(text: str, ends: Sequence[int], spans: Sequence[Span]) -> Bools:
     """Bool [T]: the tokens that write a part of ``spans``; ``ends`` are where the text of each token ends.
 

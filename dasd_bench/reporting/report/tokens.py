@@ -37,7 +37,7 @@ def token_sets(
                         f"{source.results.run_id}, {arm.label} seed {one.seed}: no targets in {folder.path}."
                     )
                     continue
-                found = _token_set(folder, blocks)
+                found = token_set(folder, blocks)
                 if not found.pop("named"):
                     problems.append(
                         f"{source.results.run_id}, {arm.label} seed {one.seed}: tokens are shown by number, because "
@@ -56,7 +56,11 @@ def token_sets(
     return sets, problems
 
 
-def _token_set(folder: ModelDirectory, blocks: Blocks) -> dict[str, Any]:
+def token_set(folder: ModelDirectory, blocks: Blocks) -> dict[str, Any]:
+    """What the viewer needs of the targets in ``folder``; ``named`` is False where it has no texts of tokens.
+
+    Labels of tokens are shown where the arrays have them.
+    """
     stored = read_targets(folder)
     rows, fields, pieces = stored.rows, stored.arrays, stored.pieces
     lengths = np.array([len(ids) for ids in fields["token_ids"]], dtype=np.int64)
@@ -77,6 +81,8 @@ def _token_set(folder: ModelDirectory, blocks: Blocks) -> dict[str, Any]:
     }
     if (proposals != NO_PROPOSAL).any():
         columns["proposal"] = blocks.add_column(wanted, "u4")
+    if "labels" in fields:
+        columns["label"] = blocks.add_column(_joined(fields["labels"]), "u1")
     return {
         "columns": columns,
         "pieces": blocks.add_json([pieces.get(i, f"⟨{i}⟩") for i in known.tolist()]),

@@ -82,10 +82,10 @@ def forks(text: ProbeTarget, view: Views, count: int, rng: np.random.Generator) 
     places = np.flatnonzero(view.own != text.token_ids).astype(np.int32)
     ids = text.token_ids.tolist()
     forced = [(*ids[:at], int(view.own[at])) for at in places.tolist()]
-    drawn = range(len(places))
+    drawn = list(range(len(places)))
     if 0 < count < len(places):
         drawn = sorted(rng.choice(len(places), size=count, replace=False).tolist())
-    return Forks(places, forced, list(drawn))
+    return Forks(places, forced, drawn)
 
 
 @dataclass(eq=False)
