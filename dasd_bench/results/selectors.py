@@ -31,26 +31,22 @@ class Score:
     of: Callable[[Columns], Array]
 
 
-def _log(values: Array) -> Array:
-    return np.log(np.maximum(values, 1e-30))
-
-
 SCORES: dict[str, Score] = {
     "conf": Score("the base is sure of its own token: max p_b", lambda f: f["conf"]),
-    "margin": Score("the base prefers its own token clearly", lambda f: f["base_margin"]),
-    "entropy": Score("the base's distribution is narrow", lambda f: -f["base_entropy"]),
-    "surprise": Score("the base finds the candidate unlikely: -log p_b(c)", lambda f: -_log(f["p_base_candidate"])),
+    "margin": Score("the base prefers its own token clearly", lambda f: f["margin_base"]),
+    "entropy": Score("the base's distribution is narrow", lambda f: -f["entropy_base"]),
+    "surprise": Score("the base finds the candidate unlikely: -log p_b(c)", lambda f: -f["logp_base_candidate"]),
     "atypical": Score(
         "the candidate is less likely than the base's entropy has it: -(log p_b(c) + H_b)",
-        lambda f: -(_log(f["p_base_candidate"]) + f["base_entropy"]),
+        lambda f: -(f["logp_base_candidate"] + f["entropy_base"]),
     ),
-    "insist": Score("the reference-aware stream does not insist: -log p_r(c)", lambda f: -_log(f["p_ref_candidate"])),
+    "insist": Score("the reference-aware stream does not insist: -log p_r(c)", lambda f: -f["logp_ref_candidate"]),
     "gain": Score(
         "the reference adds little: -(log p_r(c) - log p_b(c))",
-        lambda f: _log(f["p_base_candidate"]) - _log(f["p_ref_candidate"]),
+        lambda f: -f["log_ratio"],
     ),
     "tolerated": Score("the reference-aware stream would take the base's token: p_r(b)", lambda f: f["p_ref_own"]),
-    "ref-entropy": Score("the reference-aware stream is undecided: H_r", lambda f: f["ref_entropy"]),
+    "ref-entropy": Score("the reference-aware stream is undecided: H_r", lambda f: f["entropy_ref"]),
 }
 
 

@@ -110,6 +110,10 @@ class RunContext:
             return self._own(adapter)
         return cast("Engine", self.engine(adapter))
 
+    def beside(self, adapter: Path) -> Engine:
+        """Another engine of our own, on the base with an adapter; the caller closes it."""
+        return self._own(adapter)
+
     def _own(self, adapter: Path | None) -> Engine:
         from dasd_bench.engine.engine import Engine
         from dasd_bench.engine.requests import EngineSettings

@@ -57,10 +57,10 @@ def viewed(
         cut = replace(whole, origin=whole.origin[:size], marks=whole.marks[:size], token_ids=text.token_ids)
         target = replace(cut, proposals=view.own, text=text.text)
         scores = TokenScores(
-            logp=np.log(np.maximum(view.column("p_base_candidate"), 1e-30)),
+            logp=view.column("logp_base_candidate"),
             top1_logp=np.log(view.column("conf")),
-            entropy=view.column("base_entropy"),
-            rank=view.column("base_rank").astype(np.int32),
+            entropy=view.column("entropy_base"),
+            rank=view.column("rank_base_candidate").astype(np.int32),
         )
         yield Viewed(example, text, view, target, scores, None if flips is None else flips[number])
 
@@ -87,7 +87,8 @@ def labelled_tokens(
                 for kind, program, mark in zip(kinds, programs, one.target.marks.tolist(), strict=True)
             ]
         refused = {arm.label: refusals(arm, one) for arm in context.arms}
-        features = {name: one.view.column(name) for name in NAMES}
+        known = {name: values for name, values in refused.items() if values is not None}
+        features = {name: one.view.column(name) for name in NAMES if name not in ("candidate", "own")}
         for place, label, answers in _labels(one):
             found.append(
                 LabelledToken(
@@ -99,7 +100,7 @@ def labelled_tokens(
                     kind=kinds[place],
                     label=label,
                     features={name: float(values[place]) for name, values in features.items()},
-                    replaced={name: float(values[place]) for name, values in refused.items()},
+                    replaced={name: float(values[place]) for name, values in known.items()},
                     level=one.example.level,
                     source=one.text.source,
                     answers=answers,
@@ -140,23 +141,23 @@ def viewed_targets(
     return targets, labels
 
 
-def refuses(arm: ArmSpec) -> bool:
-    """Whether an arm decides about tokens at all, from what a probe knows of them."""
-    weighing = arm.weighing.method
-    online = weighing.online and weighing.scope == "token" and weighing.teacher == "none"
-    return online or type(weighing).select is not Method.select
-
-
-def refusals(arm: ArmSpec, one: Viewed) -> Floats:
+def refusals(arm: ArmSpec, one: Viewed) -> Floats | None:
     """How far the arm refuses each token, float32 [T]: 1 where it is replaced or has weight 0, 0 where it is kept.
 
-    A weight w between counts as 1 - w. Online weights are those of an untrained model at the first step.
+    A decoding rule and weights are taken together. A weight w between counts as 1 - w; online weights are those of an
+    untrained model at the first step. None for an arm that decides about no token, or by what a probe does not know.
     """
-    method = arm.weighing.method
-    weights = plugin_calls.weights(method, ScoredTarget(one.example, one.target, one.scores))
-    if method.online:
-        weights = _online(method, one, weights)
-    return (1.0 - weights).astype(np.float32)
+    weighing = arm.weighing.method
+    refused = plugin_calls.refused(arm.method, one.view.gate_features(), one.target)
+    selects = type(weighing).select is not Method.select
+    online = weighing.online and weighing.scope == "token" and weighing.teacher == "none"
+    if refused is None and not online and not selects:
+        return None
+    weights = plugin_calls.weights(weighing, ScoredTarget(one.example, one.target, one.scores))
+    if online:
+        weights = _online(weighing, one, weights)
+    rule = np.zeros(len(weights), dtype=np.bool_) if refused is None else refused
+    return np.where(rule, 1.0, 1.0 - weights).astype(np.float32)
 
 
 def _online(method: Method, one: Viewed, static: Floats) -> Floats:

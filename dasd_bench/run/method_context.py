@@ -22,10 +22,11 @@ from dasd_bench.methods.plugin_source import source_hash
 from dasd_bench.run.adapters import train_adapter, train_examples
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import data_folder
+from dasd_bench.run.dual_calls import VERSIONS, DeferredError, DualCall, dual_decode, work_key
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
-from dasd_bench.store.store import Entry, Row, stage_key
+from dasd_bench.store.store import Entry, Row
 from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.loading import examples_of, load_rows
 from dasd_bench.types import Bytes, Example, Floats, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
@@ -33,32 +34,25 @@ from dasd_bench.types import Bytes, Example, Floats, Ints, Mark, Message, Origin
 if TYPE_CHECKING:
     from dasd_bench.engine.requests import ScoreRequest
 
-VERSIONS = {"generate": 2, "dual": 2, "score": 2, "round": 1, "remember": 1}
-"""The form of each kind of stored engine work; raising one makes its old entries unreachable."""
-
-_NO_IDS, _NO_NUMBERS, _NO_BYTES = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8)
+_NO_IDS, _NO_NUMBERS = np.zeros(0, np.int32), np.zeros(0, np.float32)
 REMEMBERED = "arrays.safetensors"
 NO_ANSWER = Generation(_NO_IDS, _NO_NUMBERS, "", "length")
-NO_DUAL_ANSWER = DualGeneration(
-    _NO_IDS, _NO_BYTES, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_IDS, _NO_IDS, _NO_BYTES, "", "length"
-)
 """What a prompt that leaves no room for an answer gives: nothing, cut off at once."""
-
-
-def work_key(kind: str, *parts: object) -> str:
-    """The store's key of engine work that is stored by its content."""
-    return stage_key(kind, VERSIONS[kind], *parts)
 
 
 class EngineMethodContext:
     """Implements :class:`dasd_bench.methods.context.MethodContext` for one call of an arm's ``make_targets``.
 
     ``seed`` is used where something is drawn or trained; ``examples`` are those it is called with. The hash of the
-    plugin's source is part of the key of all that the plugin's own code decides.
+    plugin's source is part of the key of all that the plugin's own code decides. With ``deferring`` a dual decoding
+    that is not in the store raises :class:`DeferredError`, so that it can be done together with those of other arms.
     """
 
-    def __init__(self, run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[Example] = ()) -> None:
+    def __init__(
+        self, run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[Example] = (), *, deferring: bool = False
+    ) -> None:
         self._run = run
+        self._deferring = deferring
         self._arm = arm
         self._seed = seed
         self._source = arm.plugin.sha256
@@ -101,6 +95,8 @@ class EngineMethodContext:
         examples: Sequence[Example] = (),
         keep: str = "none",
         label: str = "dual decode",
+        parameters: Sequence[Sequence[float]] = (),
+        reference_model: ModelRef | None = None,
     ) -> list[DualGeneration]:
         from dasd_bench.engine.requests import DualRequest
 
@@ -109,6 +105,7 @@ class EngineMethodContext:
         reference_ids = [self._prompts.encode(prompt) for prompt in reference]
         pairs = list(zip(base_ids, reference_ids, strict=True))
         markers = self._keep_texts(examples, keep, len(pairs))
+        own = [tuple(map(float, numbers)) for numbers in parameters] or [()] * len(pairs)
         seeds = self._sample_seeds(pairs, label, drawn=rule.uses_draws or sampling.temperature > 0)
         requests = [
             DualRequest(
@@ -121,9 +118,10 @@ class EngineMethodContext:
                 name=f"{label} {index}",
                 keep_ids=frozenset() if keep == "none" else self._stop_ids,
                 keep_texts=marked,
+                parameters=numbers,
             )
-            for index, ((b, r), budget, seed, marked) in enumerate(
-                zip(pairs, max_new_tokens, seeds, markers, strict=True)
+            for index, ((b, r), budget, seed, marked, numbers) in enumerate(
+                zip(pairs, max_new_tokens, seeds, markers, own, strict=True)
             )
         ]
         key = work_key(
@@ -137,30 +135,13 @@ class EngineMethodContext:
             list(max_new_tokens),
             sampling,
             seeds,
+            *([[list(map(str, numbers)) for numbers in own]] if parameters else ()),
+            *_trained(reference_model),
         )
-
-        contained = step_rule(rule)
-
-        def compute(indices: Sequence[int], report: Report) -> list[DualGeneration]:
-            fitting = [i for i in indices if all(map(self._run.fits, (base_ids[i], reference_ids[i])))]
-            made = self._run.engine().dual_decode(
-                [requests[i] for i in fitting], contained, on_result=lambda _, one: report(1, len(one.token_ids))
-            )
-            found = dict(zip(fitting, made, strict=True))
-            return [found.get(i) or NO_DUAL_ANSWER for i in indices]
-
-        results, _ = run_sharded(
-            self._run.store,
-            self._run.console,
-            "dual",
-            key,
-            DualGeneration,
-            [len(b) + len(r) for b, r in pairs],
-            compute,
-            shard_size=self._run.shard_size,
-            label=label,
-        )
-        return results
+        asked = DualCall(requests, step_rule(rule), key, _adapter(reference_model), label)
+        if self._deferring and not asked.stored(self._run):
+            raise DeferredError(asked)
+        return dual_decode(self._run, asked)
 
     def score(
         self,

@@ -135,6 +135,12 @@ def run_probe(prepared: PreparedProbe) -> tuple[ProbeResults, list[LabelledToken
         tokens = labelled_tokens(context, prepared.examples, texts, views, flips)
         if not tokens:
             raise UsageError(_why_none(prepared, len(texts)))
+        for arm in context.arms:
+            if arm.label not in tokens[0].replaced:
+                context.console.warn(
+                    f"{arm.label} decides about no token by what a probe knows (scores and weights of a rewrite), so it is "
+                    "not in the tables."
+                )
         targets, labels = viewed_targets(context, prepared.examples, texts, views, flips)
         write_targets(ModelDirectory(folder), targets, {"labels": labels})
         write_pieces(ModelDirectory(folder), targets, context.tokenizer)

@@ -69,7 +69,11 @@ class Views:
 
     def column(self, name: str) -> Floats:
         """One feature of every token, float32 [T]."""
-        return self.features.reshape(len(self.own), len(NAMES))[:, NAMES.index(name)]
+        return self.features.reshape(len(self.own), len(NAMES))[:, NAMES.index(name)].copy()
+
+    def gate_features(self) -> GateFeatures:
+        """All features, as numpy arrays [T]."""
+        return GateFeatures.of({name: self.column(name) for name in NAMES})
 
 
 class ProbeTargets(Stage[list[ProbeTarget]]):
@@ -167,7 +171,7 @@ def compare(context: RunContext, texts: Sequence[ProbeTarget], examples: Sequenc
             measure,
             on_result=lambda _, tokens: report(1, tokens),
         )
-        return [Views(row[:, :-1].reshape(-1), row[:, -1].astype(np.int32)) for row in rows]
+        return [Views(row.reshape(-1), row[:, NAMES.index("own")].astype(np.int32)) for row in rows]
 
     return run_sharded(
         context.store,
@@ -183,12 +187,8 @@ def compare(context: RunContext, texts: Sequence[ProbeTarget], examples: Sequenc
 
 
 def measure(base_logp: Tensor, reference_logp: Tensor, candidate: Tensor) -> Tensor:
-    """The gate features of N tokens and, last, the base's own token: float32 [N, K + 1].
-
-    A token id is exact in float32 up to 2**24.
-    """
+    """The gate features of N tokens: float32 [N, K]. A token id is exact in float32 up to 2**24."""
     import torch
 
-    own = base_logp.argmax(-1)
-    found = gate_features(base_logp, reference_logp, candidate, own)
-    return torch.stack([*(getattr(found, name).float() for name in NAMES), own.float()], dim=-1)
+    found = gate_features(base_logp, reference_logp, candidate, base_logp.argmax(-1))
+    return torch.stack([getattr(found, name).float() for name in NAMES], dim=-1)
