@@ -128,8 +128,11 @@ def probe(
     for plot in drawn:
         save(plot, folder)
     write_text(folder / REPORT_FILE, probe_page(folder, results, tokens))
-    print_tables(console, tables)
+    print_tables(console, probe_tables(results, parts=json_events), notes=True)
     for line in headline(results):
         console.result(line)
-    console.result(f"Results saved to {folder}  (page: {folder / REPORT_FILE})", folder=str(folder))
+    console.result(
+        f"By task and level: {folder / TABLES_FILE}; page with the labelled tokens: {folder / REPORT_FILE}",
+        folder=str(folder),
+    )
     return 0

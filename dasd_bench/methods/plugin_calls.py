@@ -218,7 +218,7 @@ def weights(method: Method, scored: ScoredTarget) -> Floats:
 
 
 def refused(method: Method, features: GateFeatures, target: Target) -> Bools | None:
-    """Where the method's decoding rule replaces the candidates of one rewrite, those that ``keep`` protects excepted."""
+    """Bool [T]: candidates of one rewrite that the method's decoding rule replaces; those that it protects are not."""
     given = call("refused()", file_of(method), method.refused, features)
     if given is None:
         return None

@@ -76,8 +76,12 @@ def labelled_tokens(
     classes = TokenClasses(partial(piece_text, context.tokenizer), context.tokenizer.all_special_ids)
     own = EngineMethodContext(context, context.arms[0], 0, examples)
     piece = partial(piece_text, context.tokenizer)
+    everything = list(viewed(context, examples, texts, views, flips))
+    by_arm = {arm.label: [refusals(arm, one) for one in everything] for arm in context.arms}
+    # An arm that decides about no token of any text is left out.
+    by_arm = {label: own for label, own in by_arm.items() if any(values is not None for values in own)}
     found = []
-    for one in viewed(context, examples, texts, views, flips):
+    for number, one in enumerate(everything):
         kinds = [KIND_NAMES[TokenClass(kind)] for kind in classes(one.target.token_ids, one.target.marks).tolist()]
         if is_program(one.example):
             whole = replace(one.target, token_ids=np.append(one.target.token_ids, np.int32(own.end_token_id)))
@@ -86,8 +90,9 @@ def labelled_tokens(
                 kind if KIND_NAMES[TokenClass.FORMAT] == kind and mark else program
                 for kind, program, mark in zip(kinds, programs, one.target.marks.tolist(), strict=True)
             ]
-        refused = {arm.label: refusals(arm, one) for arm in context.arms}
-        known = {name: values for name, values in refused.items() if values is not None}
+        nothing = np.zeros(len(one.target.token_ids), dtype=np.float32)
+        found_by = {label: own[number] for label, own in by_arm.items()}
+        refused = {label: nothing if values is None else values for label, values in found_by.items()}
         features = {name: one.view.column(name) for name in NAMES if name not in ("candidate", "own")}
         for place, label, answers in _labels(one):
             found.append(
@@ -100,7 +105,7 @@ def labelled_tokens(
                     kind=kinds[place],
                     label=label,
                     features={name: float(values[place]) for name, values in features.items()},
-                    replaced={name: float(values[place]) for name, values in known.items()},
+                    replaced={name: float(values[place]) for name, values in refused.items()},
                     level=one.example.level,
                     source=one.text.source,
                     answers=answers,
@@ -145,17 +150,15 @@ def refusals(arm: ArmSpec, one: Viewed) -> Floats | None:
     """How far the arm refuses each token, float32 [T]: 1 where it is replaced or has weight 0, 0 where it is kept.
 
     A decoding rule and weights are taken together. A weight w between counts as 1 - w; online weights are those of an
-    untrained model at the first step. None for an arm that decides about no token, or by what a probe does not know.
+    untrained model at the first step. None where the arm has no rule that features decide and all weights are 1.
     """
     weighing = arm.weighing.method
     refused = plugin_calls.refused(arm.method, one.view.gate_features(), one.target)
-    selects = type(weighing).select is not Method.select
-    online = weighing.online and weighing.scope == "token" and weighing.teacher == "none"
-    if refused is None and not online and not selects:
-        return None
     weights = plugin_calls.weights(weighing, ScoredTarget(one.example, one.target, one.scores))
-    if online:
+    if weighing.online and weighing.scope == "token" and weighing.teacher == "none":
         weights = _online(weighing, one, weights)
+    if refused is None and (weights == 1).all():
+        return None
     rule = np.zeros(len(weights), dtype=np.bool_) if refused is None else refused
     return np.where(rule, 1.0, 1.0 - weights).astype(np.float32)
 

@@ -138,8 +138,8 @@ def run_probe(prepared: PreparedProbe) -> tuple[ProbeResults, list[LabelledToken
         for arm in context.arms:
             if arm.label not in tokens[0].replaced:
                 context.console.warn(
-                    f"{arm.label} decides about no token by what a probe knows (scores and weights of a rewrite), so it is "
-                    "not in the tables."
+                    f"{arm.label} decides about no token by the scores and weights of a rewrite, which is all that a "
+                    "probe knows, so it is not in the tables."
                 )
         targets, labels = viewed_targets(context, prepared.examples, texts, views, flips)
         write_targets(ModelDirectory(folder), targets, {"labels": labels})

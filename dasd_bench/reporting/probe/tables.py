@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dasd_bench.reporting.format import count, number, percent
 from dasd_bench.reporting.table import Cell, Column, Note, Row, Table
 from dasd_bench.results.probe import CORRECTION, LABELS, Counts, ProbeResults, Selector
-from dasd_bench.results.selectors import RATES, SCORES
+from dasd_bench.results.selectors import ALL, RATES, SCORES
 from dasd_bench.stats.separation import Estimate
 
 KEPT = {"label": "corrections", "kind": "numbers and names"}
 FREED = {"label": "other tokens", "kind": "wording"}
 
+SHOWN = 0.25
+"""The rate whose precision and recall are shown; JSON has those of all rates, and their losses are always shown."""
+
 INTERVALS = "Brackets: 95 % bootstrap intervals; examples are resampled, since tokens of one text are not independent."
 
 
-def probe_tables(results: ProbeResults) -> list[Table]:
-    """All tables that the probe has something for."""
+def probe_tables(results: ProbeResults, *, parts: bool = True) -> list[Table]:
+    """All tables that the probe has something for; without ``parts`` only rows of all tokens together."""
+    if not parts:
+        results = replace(
+            results,
+            counts=[one for one in results.counts if one.group == ALL],
+            scores=[one for one in results.scores if one.group == ALL],
+            arms=[one for one in results.arms if one.group == ALL],
+        )
     tables = [
         _outcomes(results),
         _labels(results),
@@ -100,8 +111,8 @@ def _scores(results: ProbeResults, truth: str) -> Table:
     for rate in RATES:
         key = f"at{100 * rate:g}"
         columns += [
-            Column(f"{key}:precision", f"at {100 * rate:g} % replaced\nprecision %", block=key),
-            Column(f"{key}:recall", f"at {100 * rate:g} % replaced\nrecall %", block=key, shown=False),
+            Column(f"{key}:precision", f"at {100 * rate:g} % replaced\nprecision %", block=key, shown=rate == SHOWN),
+            Column(f"{key}:recall", f"at {100 * rate:g} % replaced\nrecall %", block=key, shown=rate == SHOWN),
             Column(f"{key}:lost", f"at {100 * rate:g} % replaced\n{KEPT[truth]} lost %", block=key),
         ]
     rows = []
@@ -184,9 +195,9 @@ def _cell(found: Estimate | None, scale: float, digits: int) -> Cell:
 
 def headline(results: ProbeResults) -> list[str]:
     """The answer in sentences: the best and the worst score, and how many corrections it rests on."""
-    mine = [one for one in results.scores if one.group == "all" and one.truth == "label" and one.auc is not None]
+    mine = [one for one in results.scores if one.group == ALL and one.truth == "label" and one.auc is not None]
     if not mine:
-        whole = results.group("all") if results.counts else None
+        whole = results.group(ALL) if results.counts else None
         corrections = whole.labels.get(CORRECTION, 0) if whole else 0
         return [
             f"No score can be judged: {corrections} of the tested tokens are corrections, and both sides are needed."
