@@ -70,10 +70,23 @@ def test_a_wrong_step_is_replaced_by_the_references() -> None:
         "10 / 3 = 3.33",  # rounded
         "no numbers",
         "1 + = 3",
+        "1/2 * 1/2 = 1/4",
+        "1 + 1 = 3 * 4",
+        "2.5 + 1 = 3.5",
     ],
 )
 def test_what_cannot_be_mended_safely_is_left_alone(text: str) -> None:
     assert list(arithmetic.mends(text, "")) == []
+
+
+def test_equations_are_told_from_their_surroundings() -> None:
+    text = "It is 1/2 * 1/2 = 1/4, $3 x 4 cards = $12. Then 3 + 2 = 5 * 1 and 10*60=$6.00 and 2 + 2 = 4."
+    assert [(one.left, one.result) for one in arithmetic.equations(text)] == [
+        ("$3 x 4 cards", "12"),
+        ("10*60", "6.00"),
+        ("2 + 2", "4"),
+    ]
+    assert [one.result for one in arithmetic.right_equations(text)] == ["12", "4"]
 
 
 NUMBERS = st.integers(1, 99)

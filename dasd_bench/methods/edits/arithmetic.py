@@ -14,7 +14,11 @@ NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
 _TERM = rf"\$?{NUMBER.pattern}"
 _SIGN = r"(?:\s*[-+*/×÷]\s*|\s+x\s+)\$?"
-_EQUATION = re.compile(rf"({_TERM}(?: [A-Za-z]+)?(?:{_SIGN}{_TERM}(?: [A-Za-z]+)?)+)\s*=\s*({_TERM})")
+_SIDE = rf"{_TERM}(?: [A-Za-z]+)?(?:{_SIGN}{_TERM}(?: [A-Za-z]+)?)+"
+_ALONE = r"(?![\d.,]*\d|\s*[-+*/×÷%]\s*\d)"
+_EQUATION = re.compile(rf"(?<![\d.,/*%])({_SIDE})\s*=\s*({_TERM}){_ALONE}")
+"""The result is a number that stands alone: of ``1/2 * 1/2 = 1/4`` and ``3 + 2 = 5 * 1`` nothing is taken."""
+
 _OPERATORS = re.compile(r"[-+*/×÷]|(?<=\s)x(?=\s)")
 
 CLOSE = Fraction(1, 100)
@@ -63,6 +67,12 @@ def evaluate(left: str) -> Fraction | None:
         else:
             terms.append(-number if sign == "-" else number)
     return sum(terms, Fraction(0))
+
+
+def right_equations(text: str) -> list[Equation]:
+    """The equations whose two sides agree; a gold answer may leave out a unit (``10 * 60 = $6.00``)."""
+    found = [(one, evaluate(one.left)) for one in equations(text)]
+    return [one for one, value in found if value is not None and abs(value - value_of(one.result)) < CLOSE]
 
 
 def written(value: Fraction) -> str | None:

@@ -92,7 +92,7 @@ def _gold_corrections(examples: Sequence[Example], context: MethodContext) -> li
     tries = [list(programs.breaks(e.reference))[:TRIES] if is_program(e) else [] for e in examples]
     found = _first(examples, tries, context, right=False)
     for number, example in enumerate(examples):
-        steps = [] if is_program(example) else arithmetic.equations(example.reference)
+        steps = [] if is_program(example) else arithmetic.right_equations(example.reference)
         if steps:
             text = example.reference
             spans = tuple((one.result_start, one.result_start + len(one.result)) for one in steps)
