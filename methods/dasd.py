@@ -81,26 +81,27 @@ SmolLM2-135M's answers and is in effect self-distill there."""
 TAUS = {"candidate-floor": 0.4, "tolerated": 0.5}
 """Default of ``tau`` by rule; 0.9 for all others."""
 
-RULES = (
-    "confidence-gate",
-    "as-stated",
-    "candidate-floor",
-    "relative-floor",
-    "reference-sure",
-    "insist",
-    "tolerated",
-    "typical",
-    "margin",
-    "entropy",
-    "quantile",
-    "mix",
-    "style-oracle",
-    "logic-oracle",
-    "reversed-gate",
-    "random-gate",
-    "ungated",
-    "loss-mask",
-)
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "confidence-gate": ("tau",),
+    "as-stated": ("tau", "k"),
+    "candidate-floor": ("tau",),
+    "relative-floor": ("alpha",),
+    "reference-sure": (),
+    "insist": ("rho", "eta", "k"),
+    "tolerated": ("tau", "eps"),
+    "typical": ("delta",),
+    "margin": ("mu",),
+    "entropy": ("tau",),
+    "quantile": ("share",),
+    "mix": ("beta",),
+    "style-oracle": (),
+    "logic-oracle": (),
+    "reversed-gate": ("tau",),
+    "random-gate": ("tau",),
+    "ungated": (),
+    "loss-mask": ("tau", "k"),
+}
+"""The rules, and the options that each of them reads."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Dasd(Method):
         Note("gated_changed", "changed", "share", "gated answers that differ from the ungated rewrite", shown=False),
     )
 
-    rule: str = option(DEFAULT_RULE, help="The gate; see the module's docstring.", choices=RULES)
+    rule: str = option(DEFAULT_RULE, help="The gate; see the module's docstring.", choices=tuple(OPTIONS))
     control: str = option(
         "none",
         help="Chance in the rule's place: random (at the rate of the rule's answers that are trained on) or shuffled "
@@ -334,7 +335,7 @@ class Dasd(Method):
         context: MethodContext,
     ) -> None:
         """Says where the gate does next to nothing, and where it breaks many answers."""
-        name = f"dasd {self.rule}"
+        name = " ".join([f"dasd {self.rule}", *(f"{key}={getattr(self, key):g}" for key in OPTIONS[self.rule])])
         tokens = sum(len(one.token_ids) for one in gated)
         replaced = sum(int(np.sum(one.origin == Origin.BASE)) for one in gated)
         if remark := self.remark({"gated_replaced": replaced / max(1, tokens)}):
@@ -342,7 +343,7 @@ class Dasd(Method):
         gated_right, ungated_right = (sum(check.accepted for check in made) for made in (checks, ungated))
         if gated_right < 0.8 * ungated_right:
             context.warn(
-                f"{name} tau={self.tau:g}: the gate leaves {gated_right} of {len(gated)} answers right, "
+                f"{name}: the gate leaves {gated_right} of {len(gated)} answers right, "
                 f"the ungated rewrite {ungated_right}; a gate that replaces less breaks fewer answers."
             )
 
@@ -396,8 +397,7 @@ class Dasd(Method):
         """The rule as an object."""
         if self.rule == "quantile":
             return Quantile()
-        names = ("tau", "alpha", "k", "rho", "eta", "eps", "delta", "mu", "beta")
-        return gate_rule(self.rule, {name: getattr(self, name) for name in names})
+        return gate_rule(self.rule, {name: getattr(self, name) for name in OPTIONS[self.rule]})
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,9 @@ class RunSpec:
         help="equal: the same training settings for all methods; card: those of each method's authors.",
         choices=("equal", "card"),
     )
+    common_accepted: bool = option(
+        False, help="Train every method on the examples of which all methods accepted a target, and on no others."
+    )
     offline: bool = option(False, help="Never contact the hub.")
     plugins: tuple[str, ...] = option((), help="Folders with additional methods and tasks.")
     retention: tuple[str, ...] = option(
@@ -411,6 +414,8 @@ def to_yaml(spec: RunSpec) -> str:
     plain = dataclasses.asdict(spec)
     if spec.budget != "card":
         del plain["training_given"]
+    if not spec.common_accepted:
+        del plain["common_accepted"]  # so that the folders of runs without it keep their names
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
     header = "# Repeat this run: dasd-bench run -c spec.yaml\n"
     return header + str(yaml.safe_dump(listed, sort_keys=False, allow_unicode=True))

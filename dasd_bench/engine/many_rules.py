@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from dasd_bench.engine.decoding import REFILL, Decoder
 from dasd_bench.engine.requests import DualRequest, GenerateRequest
 from dasd_bench.engine.samplers import DualSampler, Item
+from dasd_bench.engine.sampling import propose
 from dasd_bench.engine.trie import Tokens
 from dasd_bench.engine.types import Choice, DualGeneration, DualStep, StepRule
 
@@ -60,11 +62,12 @@ class Branch:
         """A branch with the same tokens so far for some of the rules."""
         item = copy.copy(self.item)
         item.tokens, item.notes = list(self.item.tokens), list(self.item.notes)
-        return Branch(item, rules, {rule: list(self.origins[rule]) for rule in rules})
+        return Branch(item, rules, {rule: self.origins[rule] for rule in rules})
 
     def take(self, rules: list[int], row: tuple[float, ...]) -> None:
         """Goes on with the token that ``rules`` chose, the first number of what was noted of it."""
         self.rules = rules
+        self.origins = {rule: self.origins[rule] for rule in rules}
         self.item.note(row)
         self.item.tokens.append(int(row[0]))
 
@@ -83,15 +86,36 @@ class ManyRulesSampler(DualSampler):
         self._rules = rules
         self._parameters_of = parameters
 
-    def choices(self, step: DualStep, items: Sequence[Item]) -> list[Choice]:
-        """What each rule chooses for all items."""
-        made = []
-        for rule, given in zip(self._rules, self._parameters_of, strict=True):
-            own = [given[item.index] for item in items]
-            device = step.base_token.device
-            parameters = torch.tensor(own, dtype=torch.float32, device=device) if any(own) else None
-            made.append(rule(replace(step, parameters=parameters)))
-        return made
+    def choose_for(self, rule: int, step: DualStep, items: Sequence[Item], rows: Sequence[int]) -> Choice:
+        """What one rule chooses in some ``rows`` of a step."""
+        given = [self._parameters_of[rule][items[row].index] for row in rows]
+        device = step.base_token.device
+        parameters = torch.tensor(given, dtype=torch.float32, device=device) if any(given) else None
+        if len(rows) < len(items):
+            step = rows_of(step, torch.tensor(rows, device=device))
+        return self._rules[rule](replace(step, parameters=parameters))
+
+
+def rows_of(step: DualStep, rows: torch.Tensor) -> DualStep:
+    """The step of some of its examples, int64 [b], with a memo of its own."""
+    assert step.disagreed is not None
+    assert step.replaced is not None
+    uniform = step.uniform[rows]
+    return replace(
+        step,
+        base_logp=step.base_logp[rows],
+        reference_logp=step.reference_logp[rows],
+        base_token=step.base_token[rows],
+        reference_token=step.reference_token[rows],
+        uniform=uniform,
+        position=step.position[rows],
+        keep=step.keep[rows],
+        tokens=[step.tokens[row] for row in rows.tolist()],
+        draw=partial(propose, uniform=uniform),
+        disagreed=step.disagreed[rows],
+        replaced=step.replaced[rows],
+        memo={},
+    )
 
 
 class ManyRulesDecoder(Decoder[list[DualGeneration]]):
@@ -171,21 +195,18 @@ class ManyRulesDecoder(Decoder[list[DualGeneration]]):
         sampler = self._many
         items = [branch.item for branch in live]
         step, summary = sampler.step(logits, items)
-        chosen = sampler.choices(step, items)
-        tokens = torch.stack([choice.token for choice in chosen]).tolist()
-        origins = torch.stack([choice.origin for choice in chosen]).tolist()
-        rows: dict[int, list[tuple[float, ...]]] = {}
-        found: list[list[Group]] = []
-        for number, branch in enumerate(live):
-            groups: dict[int, list[int]] = {}
-            for rule in branch.rules:
-                groups.setdefault(tokens[rule][number], []).append(rule)
-                branch.origins[rule].append(origins[rule][number])
-            for rules in groups.values():
-                if rules[0] not in rows:
-                    rows[rules[0]] = sampler.noted(step, chosen[rules[0]], summary, items)
-            found.append([(rules, rows[rules[0]][number]) for rules in groups.values()])
-        return found
+        found: list[dict[int, Group]] = [{} for _ in live]
+        for rule in range(self._count):
+            rows = [number for number, branch in enumerate(live) if rule in branch.origins]
+            if not rows:
+                continue
+            choice = sampler.choose_for(rule, step, items, rows)
+            own = torch.tensor(rows, device=logits.device)
+            noted = sampler.noted(step, choice, summary, [items[row] for row in rows], own)
+            for row, numbers in zip(rows, noted, strict=True):
+                live[row].origins[rule].append(numbers[1])
+                found[row].setdefault(int(numbers[0]), ([], numbers))[0].append(rule)
+        return [list(groups.values()) for groups in found]
 
     def _ended(
         self,

@@ -168,22 +168,28 @@ class DualSampler:
         return step, summary
 
     @staticmethod
-    def noted(step: DualStep, choice: Choice, summary: Summary, items: Sequence[Item]) -> list[tuple[float, ...]]:
-        """By item the chosen token, and behind it what is noted of it."""
+    def noted(
+        step: DualStep, choice: Choice, summary: Summary, items: Sequence[Item], rows: Tensor | None = None
+    ) -> list[tuple[float, ...]]:
+        """The chosen token of each item, and behind it what is noted of it.
+
+        ``items`` and ``choice`` are those of all examples of the step, or of its examples ``rows`` int64.
+        """
         base, reference, top = step.base_logp, step.reference_logp, summary.top[0::2]
-        at = choice.token.to(torch.int64).unsqueeze(1)
+        own = torch.arange(len(items), device=base.device) if rows is None else rows
+        token = choice.token.to(torch.int64)
         columns = (
             choice.origin,
-            base.gather(1, at).squeeze(1),
-            reference.gather(1, at).squeeze(1),
-            summary.entropy[0::2],
-            base.gather(1, top.unsqueeze(1)).squeeze(1),
-            step.base_token,
-            step.reference_token,
-            step.keep,
+            base[own, token],
+            reference[own, token],
+            summary.entropy[0::2][own],
+            base[own, top[own]],
+            step.base_token[own],
+            step.reference_token[own],
+            step.keep[own],
         )
-        found = fetch([choice.token, *columns], summary.normaliser[0::2] + summary.normaliser[1::2], items)
-        return list(zip(*found, strict=True))
+        normaliser = summary.normaliser[0::2] + summary.normaliser[1::2]
+        return list(zip(*fetch([choice.token, *columns], normaliser[own], items), strict=True))
 
     @staticmethod
     def _parameters(items: Sequence[Item], device: torch.device) -> Tensor | None:

@@ -43,15 +43,17 @@ def work_key(kind: str, *parts: object) -> str:
 class DualCall:
     """One dual decoding that a method asks for: requests, rule, its key in the store, and the reference's adapter."""
 
+    run: RunContext
     requests: Sequence[DualRequest]
     rule: StepRule
     key: str
     reference: Path | None
     label: str
 
-    def stored(self, run: RunContext) -> bool:
+    @property
+    def stored(self) -> bool:
         """Whether the store has its result."""
-        return run.store.entry("dual", self.key).finished() is not None
+        return self.run.store.entry("dual", self.key).finished() is not None
 
     @property
     def alike(self) -> str:
@@ -75,11 +77,12 @@ class DeferredError(DasdError):
 Compute = Callable[[Sequence[int], Report], Sequence[DualGeneration]]
 
 
-def dual_decode(run: RunContext, call: DualCall) -> list[DualGeneration]:
+def dual_decode(call: DualCall) -> list[DualGeneration]:
     """The result of one call, from the store or made now."""
+    run = call.run
 
     def compute(indices: Sequence[int], report: Report) -> list[DualGeneration]:
-        fitting = _fitting(run, call, indices)
+        fitting = _fitting(call, indices)
         requests = [call.requests[i] for i in fitting]
 
         def on_result(_: int, one: DualGeneration) -> None:
@@ -88,19 +91,18 @@ def dual_decode(run: RunContext, call: DualCall) -> list[DualGeneration]:
         if call.reference is None:
             made = run.engine().dual_decode(requests, call.rule, on_result=on_result)
         else:
-            with _engines(run, call) as (base, other):
+            with _engines(call) as (base, other):
                 made = base.dual_decode(requests, call.rule, on_result=on_result, reference=other)
         found = dict(zip(fitting, made, strict=True))
         return [found.get(i) or NO_DUAL_ANSWER for i in indices]
 
-    return _sharded(run, call, compute)
+    return _sharded(call, compute)
 
 
 @dataclass
 class JointPass:
     """Answers calls over the same prompts together, shard by shard; each result is stored under its own call's key."""
 
-    run: RunContext
     calls: Sequence[DualCall]
     cost: SharedCost
     _made: dict[tuple[int, int], DualGeneration] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class JointPass:
     def decode(self) -> None:
         """Decodes and stores all that the store lacks."""
         for number, call in enumerate(self.calls):
-            _sharded(self.run, call, partial(self._compute, number))
+            _sharded(call, partial(self._compute, number))
 
     def _compute(self, number: int, indices: Sequence[int], report: Report) -> list[DualGeneration]:
         if (number, indices[0]) not in self._made:
@@ -117,10 +119,10 @@ class JointPass:
 
     def _pass(self, numbers: Sequence[int], indices: Sequence[int], report: Report) -> None:
         calls = [self.calls[n] for n in numbers]
-        fitting = _fitting(self.run, calls[0], indices)
+        fitting = _fitting(calls[0], indices)
         for n in numbers:
             self._made.update({(n, i): NO_DUAL_ANSWER for i in indices})
-        with _engines(self.run, calls[0]) as (base, other):
+        with _engines(calls[0]) as (base, other):
             by_rule, cost = base.dual_decode_many(
                 [[replace(call.requests[i], name=f"item {i}") for i in fitting] for call in calls],
                 [call.rule for call in calls],
@@ -132,13 +134,14 @@ class JointPass:
             self._made.update({(n, i): one for i, one in zip(fitting, made, strict=True)})
 
 
-def _fitting(run: RunContext, call: DualCall, indices: Sequence[int]) -> list[int]:
+def _fitting(call: DualCall, indices: Sequence[int]) -> list[int]:
     """Those whose two prompts leave room for an answer."""
     asked = call.requests
-    return [i for i in indices if all(map(run.fits, (asked[i].base_ids, asked[i].reference_ids)))]
+    return [i for i in indices if all(map(call.run.fits, (asked[i].base_ids, asked[i].reference_ids)))]
 
 
-def _sharded(run: RunContext, call: DualCall, compute: Compute) -> list[DualGeneration]:
+def _sharded(call: DualCall, compute: Compute) -> list[DualGeneration]:
+    run = call.run
     results, _ = run_sharded(
         run.store,
         run.console,
@@ -154,10 +157,10 @@ def _sharded(run: RunContext, call: DualCall, compute: Compute) -> list[DualGene
 
 
 @contextmanager
-def _engines(run: RunContext, call: DualCall) -> Iterator[tuple[Engine, Engine | None]]:
+def _engines(call: DualCall) -> Iterator[tuple[Engine, Engine | None]]:
     """The base's engine and, beside it while the block runs, that of a reference stream with an adapter of its own."""
-    base = run.distributions()
-    other = None if call.reference is None else run.beside(call.reference)
+    base = call.run.distributions()
+    other = None if call.reference is None else call.run.beside(call.reference)
     try:
         yield base, other
     finally:

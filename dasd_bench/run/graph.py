@@ -113,11 +113,17 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
         base.drift = MeasureDrift(context, None, base.outputs, base.outputs)
     examples, no_room = with_room(context, all_train(data)) if context.arms else ([], [])
     data_key = digest([(one.name, one.plugin_sha256, one.train_key) for one in data if one.train])
+    made = {
+        (arm.label, seed): Targets(context, seed, arm, examples, data_key, no_room)
+        for arm in context.arms
+        for seed in context.spec.seeds
+    }
     arms = []
     for arm in context.arms:
         for seed in context.spec.seeds:
-            targets = Targets(context, seed, arm, examples, data_key, no_room)
-            scores = Scores(context, seed, targets)
+            targets = made[arm.label, seed]
+            among = [made[one.label, seed] for one in context.arms] if context.spec.common_accepted else []
+            scores = Scores(context, seed, targets, among)
             train = Train(context, seed, scores)
             model = ModelStages()
             for one in tested:

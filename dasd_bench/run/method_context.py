@@ -138,10 +138,10 @@ class EngineMethodContext:
             *([[list(map(str, numbers)) for numbers in own]] if parameters else ()),
             *_trained(reference_model),
         )
-        asked = DualCall(requests, step_rule(rule), key, _adapter(reference_model), label)
-        if self._deferring and not asked.stored(self._run):
+        asked = DualCall(self._run, requests, step_rule(rule), key, _adapter(reference_model), label)
+        if self._deferring and not asked.stored:
             raise DeferredError(asked)
-        return dual_decode(self._run, asked)
+        return dual_decode(asked)
 
     def score(
         self,

@@ -69,7 +69,7 @@ CASES: dict[str, tuple[Callable[[float], Any], Naive]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=ROWS, x=SHARE)
 def test_a_gate_is_its_formula(name: str, rows: list[Any], x: float) -> None:
     make, replaced = CASES[name]
@@ -95,7 +95,7 @@ def test_recorded_features_give_the_same_decision(name: str, rows: list[Any], x:
     assert refused.tolist() == (rule(step).origin == int(Origin.BASE)).tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows=ROWS)
 def test_features_by_hand(rows: list[Any]) -> None:
     step = step_of(rows)
@@ -141,7 +141,7 @@ def test_a_token_of_probability_zero_adds_no_entropy() -> None:
     assert features.certainty.tolist() == pytest.approx([1.0, 0.0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=ROWS, alpha=st.floats(0.02, 0.9))
 def test_relative_floor_takes_the_best_allowed_token(rows: list[Any], alpha: float) -> None:
     choice = api.RelativeFloor(alpha)(step_of(rows))
@@ -151,7 +151,7 @@ def test_relative_floor_takes_the_best_allowed_token(rows: list[Any], alpha: flo
         assert int(choice.token[i]) == (c if c in allowed else max(allowed, key=lambda v: pr[v]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=ROWS, beta=st.floats(0, 3))
 def test_mix_is_the_argmax_of_the_mixture(rows: list[Any], beta: float) -> None:
     choice = api.Mix(beta)(step_of(rows))
@@ -166,7 +166,7 @@ def test_mix_is_the_argmax_of_the_mixture(rows: list[Any], beta: float) -> None:
         assert int(choice.origin[i]) == (Origin.CANDIDATE if token == c else Origin.BASE)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows=ROWS, thresholds=st.lists(SHARE, min_size=4, max_size=4))
 def test_quantile_compares_with_the_threshold_of_its_example(rows: list[Any], thresholds: list[float]) -> None:
     own = torch.tensor(thresholds[: len(rows)], dtype=torch.float64)[:, None]
@@ -175,7 +175,7 @@ def test_quantile_compares_with_the_threshold_of_its_example(rows: list[Any], th
         assert int(choice.token[i]) == (b if max(softmax(base)) >= thresholds[i] else c)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), m=st.integers(1, 20), more=st.integers(0, 5), data=st.data())
 def test_shuffled_gate_replaces_exactly_as_often(seed: int, m: int, more: int, data: Any) -> None:
     n = data.draw(st.integers(0, m))
@@ -236,7 +236,7 @@ def test_class_oracles_split_the_disagreements(replace_logic: bool) -> None:
     assert replaced == [logic is replace_logic for *_, logic in cases]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=st.lists(st.tuples(LOGITS, LOGITS), min_size=1, max_size=4), tau=st.floats(0.6, 0.99))
 def test_as_stated_is_the_confidence_gate_when_nothing_is_sampled(rows: list[Any], tau: float) -> None:
     greedy = [(b, r, max(range(5), key=lambda v: b[v]), max(range(5), key=lambda v: r[v])) for b, r in rows]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dasd_bench.config.spec import ArmSpec
+from dasd_bench.errors import DasdError, TrainingError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.results.targets_file import write_pieces, write_targets
 from dasd_bench.run.context import RunContext
@@ -26,6 +27,8 @@ class Scores(Stage[list[WeightedTarget]]):
     """
 
     targets: Targets
+    among: Sequence[Targets] = ()
+    """Targets of all arms, where only examples are kept of which all arms accepted one."""
 
     kind = "scores"
     version = 1
@@ -36,7 +39,7 @@ class Scores(Stage[list[WeightedTarget]]):
         return self.targets.own_arm
 
     def parts(self) -> Sequence[object]:
-        return self.targets.key, self.context.model_key
+        return self.targets.key, self.context.model_key, *self.common_parts()
 
     def tokens(self) -> int:
         return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.targets.examples)
@@ -44,7 +47,20 @@ class Scores(Stage[list[WeightedTarget]]):
     def make(self, entry: Entry) -> Row:
         return {"targets": len(self._scores())}
 
+    def common_parts(self) -> Sequence[object]:
+        """What the choice of examples adds to a key: nothing where all are kept."""
+        return [[one.key for one in self.among]] if self.among else []
+
     def read(self, entry: Finished) -> list[WeightedTarget]:
+        scored = self._weighted()
+        if not self.among:
+            return scored
+        common = accepted_by_all(self.among)
+        kept = [item for item in scored if item.example.id in common]
+        self.context.console.say(f"[targets {self.label}] {len(kept)} of {len(scored)} are on examples common to all")
+        return kept
+
+    def _weighted(self) -> list[WeightedTarget]:
         examples = {example.id: example for example in self.targets.examples}
         return [
             WeightedTarget.of(item, plugin_calls.weights(self.arm.weighing.method, item))
@@ -77,6 +93,27 @@ class Scores(Stage[list[WeightedTarget]]):
             for one in self._cut()[0]
         ]
         return score_requests(self.context, requests, "score targets")[0]
+
+
+def accepted_by_all(among: Sequence[Targets]) -> set[str]:
+    """Ids of the examples of which every arm has an accepted target; makes the targets that are not made yet.
+
+    Raises :class:`TrainingError` where there is none, or where an arm has no targets.
+    """
+    found: set[str] | None = None
+    for one in among:
+        if one.entry.finished() is None:
+            try:
+                one.run()
+            except DasdError as error:
+                raise TrainingError(
+                    f"--common-accepted needs the targets of every method, and {one.label} has none: {error}"
+                ) from error
+        own = {target.example_id for target in one.value if target.accepted}
+        found = own if found is None else found & own
+    if not found:
+        raise TrainingError("No example has an accepted target of every method; leave out --common-accepted.")
+    return found
 
 
 def cut_targets(

@@ -65,6 +65,7 @@ class Train(Stage[Trained]):
             context.model_key,
             arm.training,
             self.seed,
+            *self.scores.common_parts(),
         )
 
     def tokens(self) -> int:
