@@ -38,6 +38,8 @@ from dasd_bench.methods.context import (
     Sampling,
 )
 from dasd_bench.methods.divergences import forward_kl, generalized_jsd, reverse_kl, sampled_reverse_kl
+from dasd_bench.methods.edits import Edited as EditedText
+from dasd_bench.methods.edits import corrections, edited_tokens, restyled
 from dasd_bench.methods.gate_controls import (
     REFERENCES,
     confidence_thresholds,
@@ -79,6 +81,7 @@ from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
 from dasd_bench.tasks.code import CodeTask
 from dasd_bench.tasks.families import ChoiceTask, MathTask, NumberTask
 from dasd_bench.types import (
+    Bools,
     Example,
     Mark,
     Message,
@@ -182,6 +185,7 @@ __all__ = [
     "REFERENCES",
     "Acceptance",
     "AsStated",
+    "Bools",
     "CandidateFloor",
     "Choice",
     "ChoiceTask",
@@ -191,6 +195,7 @@ __all__ = [
     "DataSource",
     "DualGeneration",
     "DualStep",
+    "EditedText",
     "Entropy",
     "Example",
     "GateFeatures",
@@ -241,8 +246,10 @@ __all__ = [
     "carries_logic",
     "check_rewrites",
     "confidence_thresholds",
+    "corrections",
     "disagreements",
     "divergence_option",
+    "edited_tokens",
     "evaluate",
     "forward_kl",
     "gate_features",
@@ -257,6 +264,7 @@ __all__ = [
     "plan",
     "replacement_counts",
     "replacement_rate",
+    "restyled",
     "reverse_kl",
     "run",
     "sample_answers",

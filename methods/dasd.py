@@ -38,8 +38,11 @@ import numpy as np
 from dasd_bench.api import (
     REFERENCES,
     Acceptance,
+    Bools,
     DualGeneration,
     Example,
+    GateFeatures,
+    GateRule,
     Generation,
     Message,
     Method,
@@ -312,6 +315,17 @@ class Dasd(Method):
         surprising = -scored.scores.logp > np.log(self.k)
         base_sure = np.exp(scored.scores.top1_logp) >= self.tau
         return (~(surprising & base_sure) | self.keeps(scored.target)).astype(np.float32)
+
+    def refused(self, features: GateFeatures) -> Bools | None:
+        rule = self._gate() if self.rule != "loss-mask" and self.matched == "none" else None
+        disagree = features.own != features.candidate
+        if isinstance(rule, Quantile):
+            conf = np.sort(features.conf[disagree])[::-1]
+            count = int(np.floor(self.share * len(conf) + 0.5))
+            return disagree & (features.conf >= (conf[count - 1] if count else np.inf))
+        if not isinstance(rule, GateRule) or type(rule).take is GateRule.take:
+            return None
+        return np.asarray(~rule.take(features) & disagree)
 
     def _warn(
         self,

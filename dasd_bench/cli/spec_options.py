@@ -77,6 +77,19 @@ def spec_options(command: F) -> F:
     return command
 
 
+def spec_fields(*names: str) -> Callable[[F], F]:
+    """Adds the options of some fields of :class:`RunSpec`, for commands that take a part of a specification."""
+    rules = option_rules(RunSpec)
+    defaults = {f.name: f.default for f in dataclasses.fields(RunSpec)}
+
+    def decorate(command: F) -> F:
+        for name in reversed(names):
+            command = _option(name, rules[name], defaults[name])(command)
+        return command
+
+    return decorate
+
+
 def _option(name: str, rule: OptionRule, default: object) -> Callable[[F], F]:
     flags = [*rule.flags, f"--{name.replace('_', '-')}"]
     shown = default_text(default)

@@ -19,6 +19,7 @@ from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.many_rules import ManyRulesDecoder, ManyRulesSampler, SharedCost
 from dasd_bench.engine.memory import budget_bytes
 from dasd_bench.engine.model_runner import ModelRunner
+from dasd_bench.engine.pairs import Measure, PairCollector
 from dasd_bench.engine.probe import choose_path
 from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest, LogLikelihood, ScoreRequest
 from dasd_bench.engine.samplers import DualSampler, PlainSampler
@@ -215,6 +216,23 @@ class Engine:
         requests = check_targets(requests, self.context_length, self._runner.vocab_size)
         collector = DivergenceCollector(requests, hidden, head or self._runner.logits, self._runner.dtype, on_result)
         self._score(requests, collector)
+        return collector.found
+
+    def compare_contexts(
+        self,
+        first: Sequence[ScoreRequest],
+        second: Sequence[ScoreRequest],
+        measure: Measure,
+        on_result: Callable[[int, int], None] | None = None,
+    ) -> list[Floats]:
+        """``measure`` of every target token's two distributions, float32 [T, K] per pair of requests.
+
+        The requests of a pair have the same target behind two prompts; the first one's distribution comes first.
+        """
+        first = check_targets(first, self.context_length, self._runner.vocab_size)
+        hidden = self.hidden_states(second)
+        collector = PairCollector(first, hidden, self._runner.logits, self._runner.dtype, measure, on_result)
+        self._score(first, collector)
         return collector.found
 
     def _score(self, requests: Sequence[ScoreRequest], collector: Collector) -> None:

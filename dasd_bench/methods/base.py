@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dasd_bench.methods.context import LiveLogits, LiveTokens, MethodContext, RolloutContext, RunFacts
+    from dasd_bench.methods.gates import GateFeatures
 
 Denominator = Literal["kept", "all", "rows"]
 Scope = Literal["token", "batch"]
@@ -88,6 +89,14 @@ class Method:
     def select(self, scored: ScoredTarget) -> Floats:
         """Static weights float32 [T] of one target. Default: ones."""
         return np.ones(len(scored.target.token_ids), dtype=np.float32)
+
+    def refused(self, features: GateFeatures) -> Bools | None:
+        """Bool [T]: where the method's decoding rule refuses the candidates of one ungated rewrite of T tokens.
+
+        ``features`` hold numpy arrays [T]; ``dasd-bench probe`` judges rules by it. Default: None, for no rule, and for
+        one that needs more than the features.
+        """
+        return None
 
     def keeps(self, target: Target) -> Bools:
         """Bool [T]: tokens the method never masks; by its ``keep`` option where it has one, else the end token."""

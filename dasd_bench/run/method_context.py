@@ -101,39 +101,9 @@ class EngineMethodContext:
         label: str = "generate",
         model: ModelRef | None = None,
     ) -> list[Generation]:
-        from dasd_bench.engine.requests import GenerateRequest
-
         encoded = [self._asked.encode(prompt) for prompt in prompts]
         seeds = self._sample_seeds(encoded, label, drawn=sampling.temperature > 0)
-        requests = [
-            GenerateRequest(ids, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
-            for index, (ids, budget, seed) in enumerate(zip(encoded, max_new_tokens, seeds, strict=True))
-        ]
-        key = digest(
-            *("generate", VERSIONS["generate"], self._run.model_key, encoded, list(max_new_tokens), sampling, seeds),
-            *_trained(model),
-        )
-
-        def compute(indices: Sequence[int], report: Report) -> list[Generation]:
-            # A prompt that fills the context has no answer; what the method does without one is its own decision.
-            fitting = [i for i in indices if self._run.fits(encoded[i])]
-            made = self._run.engine(_adapter(model)).generate(
-                [requests[i] for i in fitting], on_result=lambda _, one: report(1, len(one.token_ids))
-            )
-            found = dict(zip(fitting, made, strict=True))
-            return [found.get(i) or NO_ANSWER for i in indices]
-
-        results, _ = run_sharded(
-            self._run.store,
-            self._run.console,
-            "generate",
-            key,
-            Generation,
-            [len(ids) for ids in encoded],
-            compute,
-            shard_size=self._run.shard_size,
-            label=label,
-        )
+        results = generate_tokens(self._run, encoded, max_new_tokens, sampling, seeds, label, model)
         self.generated_tokens += sum(len(one.token_ids) for one in results)
         return [self._without_thought(one) for one in results]
 
@@ -523,6 +493,50 @@ def _from_second(scores: TokenScores | None) -> TokenScores:
         entropy=np.append(nothing, scores.entropy),
         rank=np.append(np.int32(-1), scores.rank),
     )
+
+
+def generate_tokens(
+    run: RunContext,
+    encoded: Sequence[Sequence[int]],
+    max_new_tokens: Sequence[int],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    label: str,
+    model: ModelRef | None = None,
+) -> list[Generation]:
+    """One completion per prompt of token ids under the base or ``model``, stored by content."""
+    from dasd_bench.engine.requests import GenerateRequest
+
+    requests = [
+        GenerateRequest(ids, budget, run.stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
+        for index, (ids, budget, seed) in enumerate(zip(encoded, max_new_tokens, seeds, strict=True))
+    ]
+    key = digest(
+        *("generate", VERSIONS["generate"], run.model_key, encoded, list(max_new_tokens), sampling, seeds),
+        *_trained(model),
+    )
+
+    def compute(indices: Sequence[int], report: Report) -> list[Generation]:
+        # A prompt that fills the context has no answer; what the method does without one is its own decision.
+        fitting = [i for i in indices if run.fits(encoded[i])]
+        made = run.engine(_adapter(model)).generate(
+            [requests[i] for i in fitting], on_result=lambda _, one: report(1, len(one.token_ids))
+        )
+        found = dict(zip(fitting, made, strict=True))
+        return [found.get(i) or NO_ANSWER for i in indices]
+
+    results, _ = run_sharded(
+        run.store,
+        run.console,
+        "generate",
+        key,
+        Generation,
+        [len(ids) for ids in encoded],
+        compute,
+        shard_size=run.shard_size,
+        label=label,
+    )
+    return results
 
 
 def score_requests(
