@@ -173,7 +173,9 @@ def exec_command(
             raise DataError(f"{samples}, row {number}: no problem in {problems} has task_id '{task_id}'.")
         problem = by_id[str(task_id)]
         if extract:
-            completion = extract_code(completion, problem.entry_point, problem.prompt if problem.kind == "humaneval" else "")
+            completion = extract_code(
+                completion, problem.entry_point, problem.prompt if problem.kind == "humaneval" else ""
+            )
         todo.append(Sample(problem.task_id, completion))
         keys.append(run_key(settings[problem.task_id], completion))
     notes = {}

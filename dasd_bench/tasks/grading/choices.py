@@ -22,13 +22,16 @@ _OTHER_LABEL = re.compile(
 )
 _TICK = r"[✓✔✅☑]|\[[xX✓✔]\]"
 _AT_LINE_START = re.compile(
-    rf"^(?:[ \t>#*•|-]|{_TICK}|\[ ?\]|\d+[.)][ \t]+(?=[(\[]?[A-Z][)\]]?[ \t.]*$))*"
-    r"(?:(?:option|choice|answer|ans|letter|solution|result|response|selected|selection|correct|key|output)\b[.:]?[ \t]*"
+    rf"^(?:[ \t>#*•|=→-]|{_TICK}|\[ ?\]|\d+[.)][ \t]+(?=[(\[]?[A-Z][)\]]?[ \t.]*$))*"
+    r"(?:(?:option|choice|answer|answer choice|assistant|ans|letter|solution|result|response|selected|selection|correct|key|output)\b[.:]?[ \t]*"
     r":?[ \t]*(?<=[ \t:])|the[ \t]+letter[ \t]+is[ \t]+)?" + _LABEL + r"(?P<rest>[^\n]*)$",
     re.MULTILINE | re.IGNORECASE,
 )
 _TICKED = re.compile(_TICK)
 _MINUS_IN_WORDS = re.compile(r"\b(?:negative|minus)\s+(?=[\d.])", re.IGNORECASE)
+_TURN_END = re.compile(r"<\|(?:im_end|eot_id|endoftext|end)\|>|</s>|<end_of_turn>")
+_STRUCK_OUT = re.compile(r"~~[^~\n]+~~")
+_MARKUP = re.compile(r"</?(?:[biup]|(?!answer\b|think\b)[a-z][a-z0-9_]+)(?:\s[^<>\n]*)?/?>|<\|\w+\|>")
 _CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
 _NAMED = re.compile(
     r"\b(?:option|choice)\s*[(\"']?(?P<a>[A-Z]|[1-9])(?![\w'])[)\"']?(?P<said>[^.\n]{0,40})"
@@ -36,12 +39,12 @@ _NAMED = re.compile(
 )
 _RIGHT = re.compile(
     r"\b(?:(?:correct|right|best|final)\s+(?:answer|choice|option)"
-    r"|(?:i|we)(?:\s+would|'d)?\s+(?:choose|pick|select|go with))"
+    r"|(?:i|we)(?:\s+would|'d)?\s+(?:choose|pick|select|go with|say))"
     r"\s*(?:is\b|:)?\s*(?P<rest>[^.\n]*(?:\.(?=\d)[^.\n]*)*)",
     re.IGNORECASE,
 )
 _CONCLUDED = re.compile(
-    r"\b(?:it(?:'s|\s+is|\s+must\s+be|\s+has\s+to\s+be)|(?:so|thus|therefore|hence),?|not\s+[A-Z],?\s+but)\s+"
+    r"\b(?:it(?:'s|\s+is|\s+must\s+be|\s+has\s+to\s+be)|(?:so|thus|therefore|hence)[,:]?|leaves|leaving|not\s+[A-Z],?\s+but)\s+"
     r"(?:(?:it(?:'s|\s+is|\s+must\s+be)|(?:the\s+)?(?:option|choice|letter))\s+){0,2}"
     r"(?P<rest>[(\[\"']?(?-i:[A-Z])[)\]\"']?)(?=\s*(?:[.!;\n]|$))",
     re.IGNORECASE,
@@ -84,7 +87,8 @@ def grade_choice(text: str, choices: Sequence[str], labels: Sequence[str], gold:
     """
     reader = _Reader(choices, labels)
     readings = (reader.letter, reader.words) if lettered else (reader.words, reader.letter)
-    text = reader.plain(text)
+    text = text.rpartition("</think>")[2].strip() or text
+    text = reader.plain(_TURN_END.split(text, maxsplit=1)[0].strip() or text)
     for read in readings:
         found = read(text)
         if found is not None:
@@ -108,7 +112,8 @@ class _Reader:
 
     def plain(self, text: str) -> str:
         """The text in plain characters; currencies in words where choices have several."""
-        text = _MINUS_IN_WORDS.sub("-", plain(text))
+        text = _MARKUP.sub("\n", plain(text))
+        text = _MINUS_IN_WORDS.sub("-", _STRUCK_OUT.sub(" ", text))
         for sign in self.currencies if len(self.currencies) > 1 else ():
             text = text.replace(sign, f" {_CURRENCIES[sign]} ")
         return text
