@@ -23,7 +23,8 @@ _OTHER_LABEL = re.compile(
 _TICK = r"[✓✔✅☑]|\[[xX✓✔]\]"
 _AT_LINE_START = re.compile(
     rf"^(?:[ \t>#*•|=→-]|{_TICK}|\[ ?\]|\d+[.)][ \t]+(?=[(\[]?[A-Z][)\]]?[ \t.]*$))*"
-    r"(?:(?:option|choice|answer|answer choice|assistant|ans|letter|solution|result|response|selected|selection|correct|key|output)\b[.:]?[ \t]*"
+    r"(?:(?:option|choice|answer|answer choice|assistant|ans|letter|solution|result|response|selected|selection"
+    r"|correct|key|output)\b[.:]?[ \t]*"
     r":?[ \t]*(?<=[ \t:])|the[ \t]+letter[ \t]+is[ \t]+)?" + _LABEL + r"(?P<rest>[^\n]*)$",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -228,5 +229,5 @@ class _Reader:
 
 
 def _begins(match: re.Match[str]) -> bool:
-    """Whether a letter at the start of a line is a label: closed, or without words after it (a special token is none)."""
+    """Whether a letter at the start of a line is a label: closed, or without words after it."""
     return match["close"] is not None or re.match(r"\W*(?:$|<\||</)", match["rest"]) is not None

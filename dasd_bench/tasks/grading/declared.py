@@ -24,7 +24,7 @@ _BLANK = re.compile(
 
 _MARKER = re.compile(
     r"(?P<final>final\s+)?\b(?:answers?\b|ans\b\.?)(?:\s+(?:to|for|of|in)\s[^.\n:=?]{1,80}?)?[\"'*_]*"
-    r"(?:(?:\s*(?:(?P<is>\b(?:is|are|was|would be|will be|must be|should be|has to be)\b)|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
+    r"(?:(?:\s*(?:(?P<is>\b(?:is|are|was|(?:would|will|must|should|has to) be)\b)|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
     r"|答案\s*(?:是|为|:)\s*:?"
     r"|(?P<tag><answer>)|^[ \t#*_]*(?P<heading>final answer|answer)[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,
