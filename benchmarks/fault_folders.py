@@ -143,7 +143,7 @@ def model_folder(rng: random.Random, folder: Path) -> Outcome:
         refused = path.name in ("config.json", "tokenizer.json", "model.safetensors") and what in ("folder", "dangling")
     elif shape < 0.45:
         path.write_bytes(garbage := rng.choice(TEXTS))
-        what, refused = repr(garbage[:20]), path.name in ("config.json", "tokenizer.json")
+        what, refused = repr(garbage[:20]), True
     else:
         value = json.loads(text)
         what = _changed(rng, value)
