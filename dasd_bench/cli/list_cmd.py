@@ -11,8 +11,7 @@ import click
 
 from dasd_bench.cli.shared import show_table
 from dasd_bench.cli.spec_options import settings_rows
-from dasd_bench.config.spec import PRESETS, EngineConfig, RunSpec
-from dasd_bench.config.training import TrainingConfig
+from dasd_bench.config.spec import PRESETS, SECTIONS, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
 from dasd_bench.methods.base import Method, build_method, has_token_loss
@@ -119,7 +118,7 @@ def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
             console.result(f"{f.name}: {getattr(aliases[name], f.name)}")
 
 
-SETTINGS: dict[str, type[Any]] = {"run": RunSpec, "training": TrainingConfig, "engine": EngineConfig}
+SETTINGS: dict[str, type[Any]] = {"run": RunSpec, **SECTIONS}
 
 
 def _show_settings(name: str, console: Console) -> None:

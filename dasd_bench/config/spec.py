@@ -39,6 +39,23 @@ class EngineConfig:
     accelerate: str = option("auto", help="Packed linears and attention: auto or off.", choices=("auto", "off"))
 
 
+THINKING_CHOICES = ("auto", "on", "off")
+
+
+def _thinking_option(prompts: str) -> Any:
+    return option("auto", help=f"{prompts}: on, off, or auto (off where there is a switch).", choices=THINKING_CHOICES)
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingConfig:
+    """Whether a model whose chat template has a switch for it (Qwen3) thinks before it answers."""
+
+    teacher: str = _thinking_option("In prompts that targets are generated from, and those of teachers")
+    student: str = _thinking_option("In prompts that are trained on, scored and answered during training")
+    evaluation: str = _thinking_option("In prompts of the evaluation")
+    tokens: int = option(2048, help="Budget of thinking, in addition to the answer's.", minimum=1)
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """Everything that decides a run's results. Field help is the command line's help."""
@@ -57,8 +74,13 @@ class RunSpec:
         flags=("-t", "--task"),
     )
     train_tasks: tuple[str, ...] = option((), help="Tasks to train on; default: those of --tasks with a train split.")
-    train_limit: int = option(0, help="Number of training rows per task (the first N); 0 for all.", minimum=0)
-    limit: int = option(0, help="Number of test rows per task (the first N); 0 for all.", minimum=0, flags=("-L",))
+    train_limit: int = option(0, help="Number of training rows per task, taken by --sample; 0 for all.", minimum=0)
+    limit: int = option(0, help="Number of test rows per task, taken by --sample; 0 for all.", minimum=0, flags=("-L",))
+    sample: str = option(
+        "stratified",
+        help="Rows that the limits take: stratified (at random, by level and subject) or first (as lm-eval does).",
+        choices=("stratified", "first"),
+    )
     seeds: tuple[int, ...] = option((0,), help="Seeds; every method is trained once with each.", flags=("--seed",))
     num_fewshot: int = option(
         -1,
@@ -93,12 +115,16 @@ class RunSpec:
     training_given: tuple[str, ...] = ()
     """Training options that win over the methods' cards, whatever their values; kept under ``budget`` = card only."""
     engine: EngineConfig = field(default_factory=EngineConfig)
+    thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
 
     @property
     def trains(self) -> bool:
         """Whether there is anything to train: the base alone is only evaluated."""
         return self.methods != (BASE,)
 
+
+SECTIONS: dict[str, type[Any]] = {"training": TrainingConfig, "engine": EngineConfig, "thinking": ThinkingConfig}
+"""The fields of a specification that hold options of their own: ``--set SECTION.NAME=VALUE``."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
@@ -174,7 +200,7 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
             raise unknown_name(f"key in {name}", shown(key), known)
         if key in out:
             raise UsageError(f"{name}: '{key}' is given twice, once written with a dash.")
-        if key in ("training", "engine", "method_options"):
+        if key in (*SECTIONS, "method_options"):
             if not isinstance(value, Mapping):
                 raise UsageError(f"{name}: '{key}' must be a mapping of names to values.")
             if key == "method_options" and not all(isinstance(v, Mapping) for v in value.values()):
@@ -186,10 +212,18 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+SAVED_ALWAYS = {"model", "methods", "tasks", "seeds", "plugins", "offline", "method_options", "training", "engine"}
+"""Fields that a specification saved by any version holds, and hardly one written by hand."""
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """A YAML specification file as a layer; raises :class:`UsageError` naming file and line."""
     try:
-        return layer(str(path), read_mapping(path))
+        values = layer(str(path), read_mapping(path))
+        if "sample" not in values and values.keys() >= SAVED_ALWAYS:
+            # Saved by a run of a version that had no other way.
+            values["sample"] = "first"
+        return values
     except FileNotFoundError:
         raise UsageError(f"The file {shown(path)} given with --config does not exist.") from None
 
@@ -204,7 +238,7 @@ def parse_set(items: Sequence[str]) -> dict[str, Any]:
             raise UsageError(
                 f"--set {shown(item)}: write SECTION.NAME=VALUE, for instance method.tau=0.9 or training.lr=1e-4."
             )
-        own = section in ("training", "engine")
+        own = section in SECTIONS
         key = new_name(section, key)
         values = out.setdefault(section, {}) if own else out.setdefault("method_options", {}).setdefault(section, {})
         values[key] = value
@@ -232,10 +266,8 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
         if f.name not in values or f.name == "training_given":
             continue
         value = values[f.name]
-        if f.name == "training":
-            built["training"] = build_options(TrainingConfig, value, "training option", "training.")
-        elif f.name == "engine":
-            built["engine"] = build_options(EngineConfig, value, "engine option", "engine.")
+        if f.name in SECTIONS:
+            built[f.name] = build_options(SECTIONS[f.name], value, f"{f.name} option", f"{f.name}.")
         elif f.name == "method_options":
             built["method_options"] = {k: dict(v) for k, v in value.items()}
         elif f.name == "seeds":
@@ -341,7 +373,7 @@ def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
         if section != "method" and section not in chosen:
             if section in registry.methods:
                 raise UsageError(f"Options are set for method '{section}', which this run does not use.")
-            raise unknown_name("section of --set", section, [*chosen, "method", "training", "engine"])
+            raise unknown_name("section of --set", section, [*chosen, "method", *SECTIONS])
     for key in shared:
         if not any(key in option_rules(plugin.item) for plugin, _, _ in named):
             known = {name for plugin, _, _ in named for name in option_rules(plugin.item)}

@@ -34,7 +34,8 @@ class RunContext:
     """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter.
 
     ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
-    True once a file of the run directory holds something newly computed.
+    True once a file of the run directory holds something newly computed. ``chat`` is the student's template;
+    ``teacher_chat`` and ``evaluation_chat`` differ from it where thinking is on for one and not for another.
     """
 
     spec: RunSpec
@@ -47,6 +48,8 @@ class RunContext:
     model: ResolvedModel
     tokenizer: Any
     chat: ChatTemplate
+    teacher_chat: ChatTemplate
+    evaluation_chat: ChatTemplate
     dtype: str
     device: str
     processes: int = 1
@@ -86,6 +89,14 @@ class RunContext:
         vLLM gives no prompt log-probabilities with an adapter beside the weights, so there it always is.
         """
         return self.dtype == "fp32" or self.spec.engine.backend == "vllm"
+
+    @property
+    def thinking(self) -> dict[str, str]:
+        """Whether student, teacher and evaluation think: ``on``, ``off``, or ``no switch``."""
+        chats = {"student": self.chat, "teacher": self.teacher_chat, "evaluation": self.evaluation_chat}
+        return {
+            role: ("on" if chat.thinking else "off") if chat.has_switch else "no switch" for role, chat in chats.items()
+        }
 
     @property
     def adapter_at_evaluation(self) -> str:

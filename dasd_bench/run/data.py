@@ -21,6 +21,7 @@ from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows, rows_sha256
 from dasd_bench.tasks.overlap import Overlap, overlap
 from dasd_bench.tasks.plugin_calls import contained
+from dasd_bench.tasks.sampling import sample_positions
 from dasd_bench.types import Example
 
 
@@ -42,6 +43,8 @@ class TaskData:
     """Hash of what decides the prompts besides the test rows: lm-eval's version, the YAML, the few-shot rows."""
     overlap: Overlap | None = None
     """What the run's training rows, of all tasks, give away of the test rows; None where nothing is tested."""
+    sampling: str = ""
+    """How ``--limit`` and ``--train-limit`` took the rows: ``stratified`` or ``first``; ``all rows`` where none did."""
     retention: bool = False
     """True for a set that is evaluated for forgetting: its own number of shots, rows at even distances."""
 
@@ -64,13 +67,13 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
         test: list[Example] = []
         test_rows: list[Row] = []
         train_key = test_key = source = ""
+        limited = False
         if name in train_names:
-            rows = load_rows(task, "train", data_dir=data_dir, offline=spec.offline, limit=spec.train_limit or None)
-            train = examples_of(task, rows, "train")
+            rows, train, limited = limited_rows(spec, task, "train", spec.train_limit)
             train_key, source = rows.sha256, rows.source
         if name in spec.tasks or name in retention:
-            rows = test_rows_of(spec, task, retention=name in retention)
-            test, test_rows = examples_of(task, rows, "test"), rows.rows
+            rows, test, fewer = evaluated_rows(spec, task, retention=name in retention)
+            test_rows, limited = rows.rows, limited or fewer
             test_key, source = rows.sha256, rows.source
         loaded.append(
             TaskData(
@@ -85,10 +88,12 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
                 digest(train_key, examples_key(task, train)),
                 digest(test_key, examples_key(task, test)),
                 prompt_key(task, spec, data_dir, test_rows, retention=name in retention) if test else "",
+                sampling=spec.sample if limited else "all rows",
                 retention=name in retention,
             )
         )
-        console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}")
+        how = f" ({spec.sample})" if limited else ""
+        console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}{how}")
     return report_overlap(loaded, console)
 
 
@@ -117,14 +122,34 @@ def data_folder(spec: RunSpec) -> Path | None:
     return expand_user(spec.data_dir, "--data-dir") if spec.data_dir else None
 
 
-def test_rows_of(spec: RunSpec, task: Task, *, retention: bool) -> LoadedRows:
-    """The evaluated rows of a task: the first ones, or for a retention set rows at even distances."""
-    limit = None if retention else spec.limit or None
-    rows = load_rows(task, "test", data_dir=data_folder(spec), offline=spec.offline, limit=limit)
+def limited_rows(spec: RunSpec, task: Task, split: str, limit: int) -> tuple[LoadedRows, list[Example], bool]:
+    """The rows of a split that ``limit`` takes (0: all), as examples too, and whether it left any out.
+
+    An example's id has the place of its row among all rows, however many are taken.
+    """
+    # The first rows are taken before they are made into examples, so that a fault behind them does not matter.
+    first = spec.sample == "first" and limit
+    read = limit + 1 if first else None
+    rows = load_rows(task, split, data_dir=data_folder(spec), offline=spec.offline, limit=read)
+    more = 0 < limit < len(rows.rows)
+    if first and more:
+        rows = LoadedRows(rows.rows[:limit], rows.source, rows_sha256(rows.rows[:limit]))
+    examples = examples_of(task, rows, split)
+    if first or not more:
+        return rows, examples, more
+    positions = sample_positions(examples, limit)
+    taken = [rows.rows[i] for i in positions]
+    return LoadedRows(taken, rows.source, rows_sha256(taken)), [examples[i] for i in positions], True
+
+
+def evaluated_rows(spec: RunSpec, task: Task, *, retention: bool) -> tuple[LoadedRows, list[Example], bool]:
+    """The rows a task is scored on, as :func:`limited_rows` gives them; of a retention set rows at even distances."""
     if not retention:
-        return rows
+        return limited_rows(spec, task, "test", spec.limit)
+    rows = load_rows(task, "test", data_dir=data_folder(spec), offline=spec.offline)
     chosen = spread(rows.rows, spec.retention_limit)
-    return LoadedRows(chosen, rows.source, rows_sha256(chosen))
+    rows = LoadedRows(chosen, rows.source, rows_sha256(chosen))
+    return rows, examples_of(task, rows, "test"), False
 
 
 def retention_sets(spec: RunSpec, registry: Registry, trained: Sequence[str], console: Console) -> list[str]:
