@@ -149,6 +149,8 @@ def _named(text: str, bases: Sequence[Path], root: Path) -> Iterator[Path]:
         return
     for base in bases:
         for named in (base / text, base / f"{text}.py"):
+            if not named.exists():  # asked first: most strings name nothing, and to resolve a path is slow
+                continue
             if not named.resolve().is_relative_to(root.resolve()) or not named.is_relative_to(root):
                 continue
             if named.is_file():
