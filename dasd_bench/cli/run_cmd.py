@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.registry import Registry
 from dasd_bench.run.options import RunOptions
+
+if TYPE_CHECKING:
+    from dasd_bench.run.prepare import PreparedRun
 
 
 @click.command()
@@ -61,7 +65,37 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
     context = prepared.context
     console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
     console.result("\n".join(plan_lines(prepared.plan)), plan=prepared.plan)
+    print_launch(prepared, options, console)
     return 0
+
+
+def print_launch(prepared: PreparedRun, options: RunOptions, console: Console) -> None:
+    """Prints what the launcher would submit."""
+    if options.launcher == "slurm":
+        from dasd_bench.run.cluster.slurm import scripts
+        from dasd_bench.run.cluster.units import unfinished_units
+
+        run_dir = prepared.context.run_dir
+        for script in scripts(unfinished_units(prepared.graph), options.slurm, run_dir):
+            console.result(script, script=script)
+    elif options.launcher == "skypilot":
+        from dasd_bench.run.cluster.skypilot import task_yaml
+
+        task = task_yaml(arguments_for_nodes(sys.argv[1:]), options.sky)
+        console.result(task, task=task)
+
+
+def arguments_for_nodes(arguments: list[str]) -> list[str]:
+    """The words of this command without those that say where it runs."""
+    found, words = [], iter(arguments)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in ("--launcher", "--skypilot", "--store", "--output", "-o"):
+            if not equals:
+                next(words, None)
+        elif word != "--dry-run":
+            found.append(word)
+    return found
 
 
 def run_and_print(spec: RunSpec, registry: Registry, options: RunOptions, console: Console) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.engine.allocator import return_free_memory
+from dasd_bench.errors import DasdError
 from dasd_bench.models.files import config_number, read_model_config, stop_token_ids
 from dasd_bench.registry import Registry
 from dasd_bench.results.directory import RunDirectory
@@ -34,7 +35,8 @@ class RunContext:
     """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter.
 
     ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
-    True once a file of the run directory holds something newly computed.
+    True once a file of the run directory holds something newly computed; ``failed`` holds, by ``<kind>/<key>``, the
+    errors of stages that ran on a cluster.
     """
 
     spec: RunSpec
@@ -51,6 +53,8 @@ class RunContext:
     device: str
     processes: int = 1
     parallel: str = "data"
+    accept_licences: tuple[str, ...] = ()
+    failed: dict[str, DasdError] = field(default_factory=dict)
     _engine: InferenceEngine | None = field(default=None, repr=False)
     _merged: TemporaryDirectory[str] | None = field(default=None, repr=False)
     _adapter: Path | None = field(default=None, repr=False)

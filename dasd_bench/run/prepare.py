@@ -59,7 +59,7 @@ def prepare(
     if data is None:
         data = load(spec, registry, console)
     context = build_context(spec, registry, console, run_dir, options)
-    check_training(context)
+    check_training(context, here=not options.device)
     check_methods(context, data)
     graph = build_graph(context, data)
     return PreparedRun(context, data, graph, make_plan(context, graph))
@@ -71,8 +71,11 @@ def load(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
     return (load_validation if spec.validation else load_data)(spec, registry, console)
 
 
-def check_training(context: RunContext) -> None:
-    """Raises :class:`UsageError` where this machine cannot train as asked, before anything is computed."""
+def check_training(context: RunContext, *, here: bool) -> None:
+    """Raises :class:`UsageError` where training cannot go as asked, before anything is computed.
+
+    Where it runs ``here``, this machine's devices are counted too.
+    """
     from dasd_bench.training.launch import check_count
     from dasd_bench.training.quantize import check_quantization
     from dasd_bench.training.rollouts import check_rollouts
@@ -82,7 +85,8 @@ def check_training(context: RunContext) -> None:
         check_quantization(arm.training)
         check_teacher(arm.method, arm.training)
         check_rollouts(arm.method, sharded=context.parallel == "fsdp")
-        check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
+        if here:
+            check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
 
 
 def check_methods(context: RunContext, data: Sequence[TaskData]) -> None:
@@ -122,8 +126,14 @@ def build_context(
         accept_licences=options.accept_licences,
     )
     root = options.store or cache / "store"
-    device = resolve_device(spec.device)
-    dtype = "bf16" if str(resolve_dtype(spec.dtype, device, console)).endswith("bfloat16") else "fp32"
+    if options.device:
+        # The nodes have it; each checks for itself.
+        device = options.device if spec.device == "auto" else spec.device
+        dtype = spec.dtype if spec.dtype != "auto" else "bf16" if device == "cuda" else "fp32"
+    else:
+        found = resolve_device(spec.device)
+        device = str(found)
+        dtype = "bf16" if str(resolve_dtype(spec.dtype, found, console)).endswith("bfloat16") else "fp32"
     tokenizer = load_tokenizer(model.path)
     return RunContext(
         spec=spec,
@@ -137,9 +147,10 @@ def build_context(
         tokenizer=tokenizer,
         chat=ChatTemplate(tokenizer, mode=spec.chat_template),
         dtype=dtype,
-        device=str(device),
+        device=device,
         processes=options.processes,
         parallel=options.parallel,
+        accept_licences=options.accept_licences,
     )
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,6 +100,9 @@ class HeldOutOutputs(Stage[Outputs]):
         train = None if self.train is None else self.train.key
         return self.context.model_key, train, self.held.prompts, self.held.budget
 
+    def needs(self) -> Sequence[Stage[Any]]:
+        return tuple(one for one in (self.train, self.base) if one is not None)
+
     def tokens(self) -> int:
         return sum(map(len, self.held.prompts)) + len(self.held.prompts) * self.held.budget
 
@@ -148,6 +151,9 @@ class MeasureDrift(Stage[Drift]):
 
     def parts(self) -> Sequence[object]:
         return self.outputs.key, self.base.key
+
+    def needs(self) -> Sequence[Stage[Any]]:
+        return self.outputs, self.base
 
     def tokens(self) -> int:
         return self.outputs.tokens()

@@ -63,6 +63,9 @@ class Evaluate(Stage[Evaluation]):
             self.context.spec.chat_template,
         )
 
+    def needs(self) -> Sequence[Stage[Any]]:
+        return () if self.train is None else (self.train,)
+
     def tokens(self) -> int:
         budget = self.data.task.max_new_tokens or 0
         return sum(text_tokens(example.prompt) + budget // 2 for example in self.data.test)

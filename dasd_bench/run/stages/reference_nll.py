@@ -61,6 +61,9 @@ class NllOfReferences(Stage[ReferenceNll]):
             self.base.key,
         )
 
+    def needs(self) -> Sequence[Stage[Any]]:
+        return (self.base, *self.evaluated.needs())
+
     def tokens(self) -> int:
         return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.evaluated.data.test)
 

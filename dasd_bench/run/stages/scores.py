@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
@@ -37,6 +38,9 @@ class Scores(Stage[list[WeightedTarget]]):
 
     def parts(self) -> Sequence[object]:
         return self.targets.key, self.context.model_key
+
+    def needs(self) -> Sequence[Stage[Any]]:
+        return (self.targets,)
 
     def tokens(self) -> int:
         return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.targets.examples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
@@ -66,6 +67,9 @@ class Train(Stage[Trained]):
             arm.training,
             self.seed,
         )
+
+    def needs(self) -> Sequence[Stage[Any]]:
+        return (self.scores,)
 
     def tokens(self) -> int:
         examples = self.scores.targets.examples
