@@ -56,6 +56,18 @@ def prepare(
     """
     run_dir = options.output or Path("runs") / run_name(spec)
     check_run_dir(run_dir, spec)
+    return prepare_in(run_dir, spec, registry, options, console, data)
+
+
+def prepare_in(
+    run_dir: Path,
+    spec: RunSpec,
+    registry: Registry,
+    options: RunOptions,
+    console: Console,
+    data: list[TaskData] | None = None,
+) -> PreparedRun:
+    """:func:`prepare` for a run directory that is the run's own, or that will not be written."""
     if data is None:
         data = load(spec, registry, console)
     context = build_context(spec, registry, console, run_dir, options)

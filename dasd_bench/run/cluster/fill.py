@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from dasd_bench.config.spec import to_yaml
 from dasd_bench.errors import UsageError
 from dasd_bench.results.schema import StageTime
 from dasd_bench.run.cluster.board import Board
@@ -38,6 +39,7 @@ def fill(context: RunContext, graph: Graph, options: RunOptions) -> None:
     units = unfinished_units(graph)
     if not units:
         return
+    write_text(context.directory.spec, to_yaml(context.spec))
     orders = work_orders(context, units)
     with Board(context.console, len(units)) as board:
         if options.launcher == "ray":

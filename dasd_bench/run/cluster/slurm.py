@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,9 @@ TIMEOUTS = 20
 """How often a job that reached its time limit is requeued."""
 
 POLL_SECONDS = 2.0
+
+GONE = 15
+"""Looks at the queue without a job before it counts as crashed: its result may reach this machine late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +108,12 @@ def run_arrays(
                 raise UsageError(f"--launcher slurm: sbatch refused the job: {_last_line(error)}") from None
             after = {"dependency": f"afterany:{jobs[0].job_id.split('_')[0]}"}
             waiting += zip(layer, jobs, strict=True)
+        gone: dict[str, int] = {}
         while waiting:
+            queued = _queued()
             for unit, job in list(waiting):
-                if job.done():
+                gone[unit.id] = 0 if job.job_id in queued else gone.get(unit.id, 0) + 1
+                if job.paths.result_pickle.exists() or gone[unit.id] > GONE:
                     waiting.remove((unit, job))
                     outcomes[unit.id] = _outcome(unit, job, outcomes)
                     board.finished(unit.title, outcomes[unit.id])
@@ -159,6 +166,12 @@ def minutes(text: str) -> int:
     if total <= 0 or len(rest.split(":")) > 3:
         raise UsageError(f"--slurm time={text}: give minutes, H:MM:SS or D-HH:MM:SS, for instance time=4:00:00.")
     return total
+
+
+def _queued() -> frozenset[str]:
+    """Ids of the user's jobs that wait or run. submitit itself asks sacct, which needs Slurm's accounting."""
+    found = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=False)
+    return frozenset(found.stdout.split())
 
 
 def _outcome(unit: Unit, job: Job[Outcome], outcomes: Mapping[str, Outcome]) -> Outcome:

@@ -26,7 +26,7 @@ from dasd_bench.registry import discover
 from dasd_bench.run.cluster.units import Unit
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.options import RunOptions
-from dasd_bench.run.prepare import PreparedRun, prepare
+from dasd_bench.run.prepare import PreparedRun, prepare_in
 from dasd_bench.run.recorder import cpu_seconds, peak_memory_gib
 
 MARK = ".shared-store"
@@ -132,7 +132,6 @@ def order(context: RunContext, unit: Unit, mark: str) -> WorkOrder:
 
 def work(given: WorkOrder, tell: Tell) -> Outcome:
     """Computes one unit on this node; an error of the project's own comes back as :class:`Failed`."""
-    started, cpu = time.monotonic(), cpu_seconds()
     try:
         check_node(given)
         with contextlib.suppress(OSError):
@@ -149,6 +148,7 @@ def work(given: WorkOrder, tell: Tell) -> Outcome:
         missing = [need.name for need in stage.needs() if need.entry.finished() is None]
         if missing:
             raise DasdError(f"{missing[0]} has no result.")
+        started, cpu = time.monotonic(), cpu_seconds()
         stage.obtain()
     except EngineError as error:
         return Failed("DasdError", str(error))
@@ -196,11 +196,11 @@ def _prepared(given: WorkOrder) -> tuple[PreparedRun, _NodeConsole]:
     """The run as this node prepares it; kept, since a node's next unit mostly belongs to the same run."""
     spec = resolve(layer("the run", parse_yaml(given.spec, "spec.yaml")))
     options = RunOptions(
-        output=Path(given.run_dir),
         store=Path(given.store),
         processes=given.processes,
         parallel=given.parallel,
         accept_licences=given.accept_licences,
     )
     console = _NodeConsole()
-    return prepare(spec, discover(plugin_folders(spec)), options, console), console
+    prepared = prepare_in(Path(given.run_dir), spec, discover(plugin_folders(spec)), options, console)
+    return prepared, console
