@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ from dasd_bench.run.options import RayOptions
 
 RETRIES = 5
 """How often a unit is started again after its node or its process died."""
+
+CONNECT_SECONDS = 10.0
 
 NEWS_SECONDS = 1.0
 """Time between two looks at finished units and progress."""
@@ -137,13 +141,20 @@ def _connected(address: str) -> Iterator[None]:
     """A connection to the cluster; ``local`` starts one on this machine."""
     import ray
 
+    host, colon, port = address.rpartition(":")
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
+        if colon and port.isdigit():
+            # Ray itself would wait for minutes.
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"There is no Ray cluster at '{address}' ({' '.join(str(error).split())[:160]}); start one with ray start "
             "--head, name it with --ray address=HOST:PORT, or use --ray address=local."
         ) from None
+    # Ray's own handler would end the process before the run says what is saved.
+    signal.signal(signal.SIGTERM, on_term)
     try:
         yield
     finally:
