@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.engine.allocator import return_free_memory
-from dasd_bench.errors import ModelError
+from dasd_bench.errors import DasdError, ModelError
 from dasd_bench.models.files import config_number, read_model_config, safetensors_parameters, stop_token_ids
 from dasd_bench.registry import Registry
 from dasd_bench.resources.shapes import ModelShape, shape_of_config
@@ -37,8 +37,9 @@ class RunContext:
     """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter.
 
     ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
-    True once a file of the run directory holds something newly computed. ``chat`` is the student's template;
-    ``teacher_chat`` and ``evaluation_chat`` differ from it where thinking is on for one and not for another.
+    True once a file of the run directory holds something newly computed; ``failed`` holds, by ``<kind>/<key>``, the
+    errors of stages that ran on a cluster. ``chat`` is the student's template; ``teacher_chat`` and ``evaluation_chat``
+    differ from it where thinking is on for one and not for another.
     """
 
     spec: RunSpec
@@ -58,6 +59,8 @@ class RunContext:
     device: str
     processes: int = 1
     parallel: str = "data"
+    accept_licences: tuple[str, ...] = ()
+    failed: dict[str, DasdError] = field(default_factory=dict)
     _engine: InferenceEngine | None = field(default=None, repr=False)
     _merged: TemporaryDirectory[str] | None = field(default=None, repr=False)
     _adapter: Path | None = field(default=None, repr=False)

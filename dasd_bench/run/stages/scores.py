@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.errors import DasdError, TrainingError
@@ -46,6 +47,9 @@ class Scores(Stage[list[WeightedTarget]]):
 
     def work(self) -> Work:
         return score_work(self.targets.examples)
+
+    def needs(self) -> Sequence[Stage[Any]]:
+        return (self.targets, *self.among)
 
     def make(self, entry: Entry) -> Row:
         started = time.monotonic()
