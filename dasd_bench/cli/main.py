@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "grade": ("dasd_bench.cli.grade_cmd:grade_command", "Grade your own answers and show how they are read."),
     "diagnose": ("dasd_bench.cli.diagnose_cmd:diagnose_command", "Show training targets and what training changed."),
     "plot": ("dasd_bench.cli.plot_cmd:plot_command", "Draw plots of runs as PDF, SVG and PNG."),
+    "view": ("dasd_bench.cli.view_cmd:view_command", "View runs in the browser, live."),
     "report": ("dasd_bench.cli.report_cmd:report_command", "Write one HTML page: tables, plots, token viewer."),
     "export": ("dasd_bench.cli.export_cmd:export_command", "Write a model card for a run's adapters."),
     "list": ("dasd_bench.cli.list_cmd:list_group", "List methods, models, tasks or runs."),

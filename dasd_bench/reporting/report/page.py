@@ -38,11 +38,15 @@ class RunFacts:
 
 
 def report_page(
-    sources: Sequence[Source], baseline: str = "base", online_methods: Collection[str] = frozenset()
+    sources: Sequence[Source],
+    baseline: str = "base",
+    online_methods: Collection[str] = frozenset(),
+    home: str = "",
 ) -> str:
     """The whole page as text; the same run directories give the same text.
 
     ``online_methods`` are methods that decide weights on the live model, for runs that do not say so themselves.
+    ``home`` is the address of the list that a page shown by a server goes back to.
 
     Raises :class:`DasdError` for runs that cannot be shown and :class:`StoreError` for a damaged file.
     """
@@ -53,7 +57,7 @@ def report_page(
     answers, more = answer_sets(sources, blocks)
     page = Page(
         title=_title(sources),
-        runs=[_facts(source) for source in sources],
+        runs=[run_facts(source) for source in sources],
         tables=run_tables(results, baseline),
         groupings=_groupings(sources),
         figures=[plot for plot in drawn if not isinstance(plot, Nothing)],
@@ -62,6 +66,7 @@ def report_page(
         notes=[note for one in results for note in (*one.warnings, *one.notes)],
         tokens=tokens,
         answers=answers,
+        home=home,
     )
     return render_page(page, blocks)
 
@@ -80,6 +85,7 @@ class Page:
     answers: list[dict[str, Any]] = field(default_factory=list)
     groupings: list[Table] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    home: str = ""
 
 
 def render_page(page: Page, blocks: Blocks) -> str:
@@ -97,6 +103,7 @@ def render_page(page: Page, blocks: Blocks) -> str:
     )
     return environment.get_template("page.html.j2").render(
         title=page.title,
+        home=page.home,
         version=__version__,
         runs=page.runs,
         tables=page.tables,
@@ -132,7 +139,8 @@ def _groupings(sources: Sequence[Source]) -> list[Table]:
     return found
 
 
-def _facts(source: Source) -> RunFacts:
+def run_facts(source: Source) -> RunFacts:
+    """What the head of a page says of a run; raises :class:`StoreError` for a damaged manifest."""
     run = source.results
     manifest = read_manifest(source.path)
     computed = sum(stage.seconds for stage in run.stages if not stage.reused)
