@@ -18,7 +18,7 @@ from urllib.parse import quote
 from dasd_bench import __version__
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import DasdError
-from dasd_bench.reporting.compare import compare_sides, pick_sides
+from dasd_bench.reporting.compare import compare_sides, pair_sides
 from dasd_bench.reporting.entries import entries
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.question import question_start
@@ -126,12 +126,8 @@ class Pages:
         rows = [query.get("row_a", ""), query.get("row_b", "")]
         problem, found = "", []
         try:
-            # By absolute path: a name would be looked up in the working folder.
-            names = [
-                f"{side.path.resolve()}{f':{row}' if row else ''}"
-                for side, row in zip((sides[0], sides[1]), rows, strict=True)
-            ]
-            found = [compare_sides(a, b, CHANGED_ITEMS) for a, b in pick_sides(*names, Path())]
+            pairs = pair_sides((sides[0].path, rows[0]), (sides[1].path, rows[1]))
+            found = [compare_sides(a, b, CHANGED_ITEMS) for a, b in pairs]
         except DasdError as error:
             problem = str(error)
         return self._html(
