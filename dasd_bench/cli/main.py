@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plot": ("dasd_bench.cli.plot_cmd:plot_command", "Draw plots of runs as PDF, SVG and PNG."),
     "view": ("dasd_bench.cli.view_cmd:view_command", "View runs in the browser, live."),
     "report": ("dasd_bench.cli.report_cmd:report_command", "Write one HTML page: tables, plots, token viewer."),
+    "check-results": ("dasd_bench.cli.results_cmd:check_results_command", "Check the entries of a results folder."),
+    "leaderboard": ("dasd_bench.cli.results_cmd:leaderboard_command", "Write one page of all entries of results."),
     "export": ("dasd_bench.cli.export_cmd:export_command", "Write a model card for a run's adapters."),
     "list": ("dasd_bench.cli.list_cmd:list_group", "List methods, models, tasks or runs."),
     "show": ("dasd_bench.cli.list_cmd:show", "Show a method, task, model or run."),
