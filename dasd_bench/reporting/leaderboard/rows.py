@@ -22,8 +22,8 @@ class LeaderRow:
     """One row. ``score`` is the mean over seeds, ``text``, ``interval`` and ``spread`` are as a table prints them.
 
     ``cost`` and ``seconds`` are per seed, for making the targets and training, ``tokens`` those trained on; None and
-    empty for the base. ``apart`` says why the row is not comparable with the others of its task, empty where it is. ``best`` marks the best
-    comparable score of a model on a task.
+    empty for the base. ``apart`` says why the row is not comparable with the others of its task, empty where it is.
+    ``best`` marks the best comparable score of a model on a task.
     """
 
     entry: str
