@@ -52,7 +52,8 @@ def check_results_command(context: click.Context, folder: Path, update_tables: b
         for text in [] if quiet else one.notes:
             console.result(f"  {text}")
     bad = sum(not one.ok for one in found)
-    console.result(f"{len(found)} entries, {bad} with problems." if bad else f"All {len(found)} entries are in order.")
+    checked = f"{len(found)} entr{'y' if len(found) == 1 else 'ies'} checked"
+    console.result(f"{checked}, {bad} with problems." if bad else f"{checked}, no problems.")
     return 1 if bad else 0
 
 
@@ -85,7 +86,7 @@ def leaderboard_command(context: click.Context, folder: Path, output: Path, show
     bad = [one.entry.name for one in found if not one.ok]
     if bad:
         console.warn(f"Not ranked, see 'dasd-bench check-results {folder}': {', '.join(bad)}.")
-    console.result(f"Wrote {output} ({len(found)} entries).", path=str(output))
+    console.result(f"Wrote {output} ({len(found)} entr{'y' if len(found) == 1 else 'ies'}).", path=str(output))
     if show:
         click.launch(output.resolve().as_uri())
     return 0

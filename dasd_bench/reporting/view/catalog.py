@@ -60,13 +60,15 @@ class Catalog:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def runs(self) -> list[Listed]:
-        """All runs: those at work first, then the latest first."""
+        """All runs: those at work by name, then the others, the latest first."""
         found: dict[Path, Listed] = {}
         for root in self.roots:
+            outer = root.resolve()
             for group, path in _runs_in(root):
-                if path not in found and _inside(path, root):
-                    found[path] = self._listed(group, path)
-        return sorted(found.values(), key=lambda run: (run.status != WORKING, -run.changed, run.name))
+                real = path.resolve()
+                if real not in found and real.is_relative_to(outer):
+                    found[real] = self._listed(group, path)
+        return sorted(found.values(), key=_place)
 
     def find(self, key: str) -> Listed | None:
         """The run with this key, None where it is not among the runs (any more)."""
@@ -81,6 +83,11 @@ class Catalog:
             with self._lock:
                 self._cache[path] = known
         return _with_progress(known[1])
+
+
+def _place(run: Listed) -> tuple[bool, float, str]:
+    # Runs at work change all the time, and their places must not.
+    return run.status != WORKING, 0.0 if run.status == WORKING else -run.changed, run.name
 
 
 def file_stamp(run: Path) -> Stamp:
@@ -99,13 +106,15 @@ def _runs_in(root: Path) -> list[tuple[str, Path]]:
     """The runs of a root with the name of the folder that they stand in, sweeps one level deeper."""
     if is_run(root):
         return [(root.resolve().parent.name, root)]
+    if (root / "points").is_dir():
+        return _sweep(root)
     found = []
     for path in _folders(root):
         if is_run(path):
             found.append((str(root), path))
         elif (path / "points").is_dir():
             found += _sweep(path)
-    return found or _sweep(root)
+    return found
 
 
 def _sweep(folder: Path) -> list[tuple[str, Path]]:
@@ -117,10 +126,6 @@ def _folders(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
         return []
-
-
-def _inside(path: Path, root: Path) -> bool:
-    return path.resolve().is_relative_to(root.resolve())
 
 
 def _summary(group: str, path: Path, stamp: Stamp) -> Listed:

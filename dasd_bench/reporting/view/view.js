@@ -136,19 +136,21 @@ async function swapList() {
 
 /** Asks the server how the runs are, and shows what changed: every 2 s while one is at work, else every 10 s. */
 function startWatching() {
-  const page = document.body.dataset.page;
-  let signature = "";
+  const isList = document.body.dataset.page === "list";
+  const line = (key, status, changed) => `${key} ${status} ${status === WORKING ? "" : changed}`;
   async function look() {
     let wait = 10000;
     try {
       const runs = await (await fetch("/runs.json")).json();
       $("gone").hidden = true;
-      const now = runs.map((run) => `${run.key} ${run.status}${run.status === WORKING ? "" : run.changed}`).join("\n");
-      if (signature && now !== signature) {
-        if (page === "list") await swapList();
-        else if (document.querySelector("[data-progress]")) location.reload();
+      if (isList) {
+        const now = runs.map((run) => line(run.key, run.status, run.changed)).join("\n");
+        const here = rows().map((row) => line(row.dataset.key, row.dataset.status, row.querySelector(".time").textContent));
+        if (now !== here.join("\n")) await swapList();
+      } else {
+        const shown = document.querySelector("[data-progress]")?.dataset.progress;
+        if (shown && !runs.some((run) => run.key === shown && run.status === WORKING)) location.reload();
       }
-      signature = now;
       for (const run of runs.filter((one) => one.status === WORKING)) {
         wait = 2000;
         const box = document.querySelector(`[data-progress="${run.key}"]`);
