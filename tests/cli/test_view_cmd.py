@@ -62,7 +62,7 @@ def test_a_real_run_says_how_far_it_is(
         event(console, kind, **fields)
 
     monkeypatch.setattr(Console, "event", watched)
-    few = ["--limit", "2", "--train-limit", "2", "--tasks", "mini_arc"]
+    few = ["--limit", "2", "--train-limit", "2"]
     done = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *few, methods="sft"))
     assert done.code == 0, done.err
     stages = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))["stages"]
