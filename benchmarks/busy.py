@@ -1,7 +1,7 @@
 """What a busy neighbour costs: tokens per second alone, and beside a process that keeps one core busy.
 
-``python -m benchmarks.busy [--spins 300000,2000,0] [--prompts 16]`` measures each setting of GOMP_SPINCOUNT in a process
-of its own, alone and with the neighbour in turn, and prints the share of its own quiet speed that each keeps.
+``python -m benchmarks.busy [--spins 300000,2000,0] [--prompts 16]`` measures each setting of GOMP_SPINCOUNT in a
+process of its own, alone and with the neighbour in turn, and prints the share of its own quiet speed that each keeps.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ GRACE_SECONDS = 5.0
 def launch(job: TrainJob, data: TrainingSet, count: int, console: Console) -> TrainResult:
     """Trains ``job`` in ``count`` processes on this machine; their news goes to ``console``.
 
-    Processes get torchrun's environment variables, and an equal share of the cores where OMP_NUM_THREADS does not say otherwise.
+    Processes get torchrun's environment variables, and an equal share of the cores unless OMP_NUM_THREADS says
+    otherwise.
     Raises the error of the first process that fails; the others are ended then, as they are when this is interrupted.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -53,8 +54,8 @@ class _Workers:
         self.folder = folder
         given = os.environ.get("OMP_NUM_THREADS")
         # All cores is what one process gets by itself; several share them.
-        alone = given is None or given == str(usable_cores())
-        threads = str(max(1, torch.get_num_threads() // count)) if alone else given
+        share = str(max(1, torch.get_num_threads() // count))
+        threads = share if given is None or given == str(usable_cores()) else given
         shared = {
             **os.environ,
             "WORLD_SIZE": str(count),
