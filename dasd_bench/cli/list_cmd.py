@@ -11,8 +11,7 @@ import click
 
 from dasd_bench.cli.shared import show_table
 from dasd_bench.cli.spec_options import settings_rows
-from dasd_bench.config.spec import PRESETS, EngineConfig, RunSpec
-from dasd_bench.config.training import TrainingConfig
+from dasd_bench.config.spec import PRESETS, SECTIONS, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
 from dasd_bench.methods.base import Method, build_method, has_token_loss
@@ -93,7 +92,7 @@ def _broken(registry: Registry, console: Console, with_traceback: bool) -> None:
 def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
     """Show the method, task, model or run called NAME (a run by its folder).
 
-    NAME may be run, training or engine: every setting with its default, allowed values and meaning.
+    NAME may be run, training, engine or warmup: every setting with its default, allowed values and meaning.
     """
     console = Console(json_events=json_events)
     if name in SETTINGS:
@@ -119,7 +118,7 @@ def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
             console.result(f"{f.name}: {getattr(aliases[name], f.name)}")
 
 
-SETTINGS: dict[str, type[Any]] = {"run": RunSpec, "training": TrainingConfig, "engine": EngineConfig}
+SETTINGS: dict[str, type[Any]] = {"run": RunSpec, **SECTIONS}
 
 
 def _show_settings(name: str, console: Console) -> None:
@@ -161,4 +160,6 @@ def _show_task(plugin: Plugin[Task], console: Console) -> None:
     console.result(f"prompt and scoring: {kind}; metric {task.metric}, filter {task.filter}")
     console.result(f"comparable with stock lm-eval: {'yes' if task.comparable else 'no'}")
     hub = f"{task.data.hub_path} {task.data.hub_name or ''}".strip() if task.data.hub_path else "built in"
+    if task.reference_styles:
+        console.result(f"reference styles: {', '.join(task.reference_styles)}")
     console.result(f"data: folder {task.data.folder}, hub {hub}, splits {', '.join(task.data.splits)}")

@@ -13,7 +13,7 @@ from dasd_bench.cli.run_cmd import run_and_print
 from dasd_bench.cli.shared import show_table
 from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
 from dasd_bench.config.resolve import build_spec
-from dasd_bench.config.spec import RunSpec
+from dasd_bench.config.spec import SECTIONS, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.registry import Registry
 
@@ -125,7 +125,7 @@ def run_command(spec: RunSpec) -> list[str]:
         value = getattr(spec, f.name)
         if f.name == "training_given" or (value == getattr(standard, f.name) and f.name != "training"):
             continue
-        if f.name in ("training", "engine"):
+        if f.name in SECTIONS:
             usual = asdict(getattr(standard, f.name))
             given = spec.training_given if f.name == "training" else ()
             changed = {k: v for k, v in asdict(value).items() if v != usual[k] or k in given}

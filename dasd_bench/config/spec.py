@@ -17,6 +17,7 @@ import yaml
 
 from dasd_bench.config.renamed import new_name, with_new_names
 from dasd_bench.config.training import TrainingConfig
+from dasd_bench.config.warmup import WarmupConfig
 from dasd_bench.errors import PluginError, UsageError, unknown_name
 from dasd_bench.files.text import shown
 from dasd_bench.files.yaml_file import read_mapping
@@ -87,18 +88,25 @@ class RunSpec:
         (), help="Measure forgetting on these benchmarks (no value: all available).", bare="all"
     )
     retention_limit: int = option(100, help="Rows per retention benchmark, evenly spaced; 0 for all.", minimum=0)
+    reference_style: str = option(
+        "", help="Style of the reference answers, for tasks that have several (see: dasd-bench show TASK)."
+    )
     confirm_run_unsafe_code: bool = option(False, help="Allow tasks that run model-written code (in the sandbox).")
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     training_given: tuple[str, ...] = ()
     """Training options that win over the methods' cards, whatever their values; kept under ``budget`` = card only."""
     engine: EngineConfig = field(default_factory=EngineConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
 
     @property
     def trains(self) -> bool:
         """Whether there is anything to train: the base alone is only evaluated."""
         return self.methods != (BASE,)
 
+
+SECTIONS: dict[str, type[Any]] = {"training": TrainingConfig, "engine": EngineConfig, "warmup": WarmupConfig}
+"""The nested groups of options, as ``--set`` and the file name them."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
@@ -174,7 +182,7 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
             raise unknown_name(f"key in {name}", shown(key), known)
         if key in out:
             raise UsageError(f"{name}: '{key}' is given twice, once written with a dash.")
-        if key in ("training", "engine", "method_options"):
+        if key in SECTIONS or key == "method_options":
             if not isinstance(value, Mapping):
                 raise UsageError(f"{name}: '{key}' must be a mapping of names to values.")
             if key == "method_options" and not all(isinstance(v, Mapping) for v in value.values()):
@@ -204,7 +212,7 @@ def parse_set(items: Sequence[str]) -> dict[str, Any]:
             raise UsageError(
                 f"--set {shown(item)}: write SECTION.NAME=VALUE, for instance method.tau=0.9 or training.lr=1e-4."
             )
-        own = section in ("training", "engine")
+        own = section in SECTIONS
         key = new_name(section, key)
         values = out.setdefault(section, {}) if own else out.setdefault("method_options", {}).setdefault(section, {})
         values[key] = value
@@ -232,10 +240,8 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
         if f.name not in values or f.name == "training_given":
             continue
         value = values[f.name]
-        if f.name == "training":
-            built["training"] = build_options(TrainingConfig, value, "training option", "training.")
-        elif f.name == "engine":
-            built["engine"] = build_options(EngineConfig, value, "engine option", "engine.")
+        if f.name in SECTIONS:
+            built[f.name] = build_options(SECTIONS[f.name], value, f"{f.name} option", f"{f.name}.")
         elif f.name == "method_options":
             built["method_options"] = {k: dict(v) for k, v in value.items()}
         elif f.name == "seeds":
@@ -341,7 +347,7 @@ def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
         if section != "method" and section not in chosen:
             if section in registry.methods:
                 raise UsageError(f"Options are set for method '{section}', which this run does not use.")
-            raise unknown_name("section of --set", section, [*chosen, "method", "training", "engine"])
+            raise unknown_name("section of --set", section, [*chosen, "method", *SECTIONS])
     for key in shared:
         if not any(key in option_rules(plugin.item) for plugin, _, _ in named):
             known = {name for plugin, _, _ in named for name in option_rules(plugin.item)}
@@ -411,6 +417,11 @@ def to_yaml(spec: RunSpec) -> str:
     plain = dataclasses.asdict(spec)
     if spec.budget != "card":
         del plain["training_given"]
+    # Off, they are not there: a run of an earlier version keeps its name and its specification.
+    if not spec.warmup.tasks:
+        del plain["warmup"]
+    if not spec.reference_style:
+        del plain["reference_style"]
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
     header = "# Repeat this run: dasd-bench run -c spec.yaml\n"
     return header + str(yaml.safe_dump(listed, sort_keys=False, allow_unicode=True))

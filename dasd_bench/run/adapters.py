@@ -54,7 +54,7 @@ def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[T
     run.release()
     weighing = arm.weighing
     job = TrainJob(
-        model=str(run.model.path),
+        model=str(run.weights),
         dtype=run.dtype,
         device=run.device,
         method=weighing.plugin.name,

@@ -13,14 +13,14 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DataError, UsageError
 from dasd_bench.evaluation.evaluator import fewshot_rows
 from dasd_bench.evaluation.retention import RETENTION_SETS, spread
-from dasd_bench.files.text import expand_user
+from dasd_bench.files.text import expand_user, shown
 from dasd_bench.registry import Registry
 from dasd_bench.store.atomic import digest
 from dasd_bench.tasks import derive
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows, rows_sha256
 from dasd_bench.tasks.overlap import Overlap, overlap
-from dasd_bench.tasks.plugin_calls import contained
+from dasd_bench.tasks.plugin_calls import contained, restyle
 from dasd_bench.types import Example
 
 
@@ -50,6 +50,8 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
     """Rows and examples of every task of a run, in the order named; raises for unknown names and bad rows."""
     train_names = train_tasks(spec, registry) if spec.trains or spec.train_tasks else ()
     retention = retention_sets(spec, registry, train_names, console)
+    if spec.reference_style:
+        check_style(spec, registry, train_names, spec.reference_style)
     names = [*spec.tasks, *(name for name in train_names if name not in spec.tasks), *retention]
     data_dir = data_folder(spec)
     loaded = []
@@ -65,12 +67,12 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
         test_rows: list[Row] = []
         train_key = test_key = source = ""
         if name in train_names:
-            rows = load_rows(task, "train", data_dir=data_dir, offline=spec.offline, limit=spec.train_limit or None)
-            train = examples_of(task, rows, "train")
+            rows = train_rows(spec, task, spec.train_limit or None)
+            train = styled(task, examples_of(task, rows, "train"), spec.reference_style)
             train_key, source = rows.sha256, rows.source
         if name in spec.tasks or name in retention:
             rows = test_rows_of(spec, task, retention=name in retention)
-            test, test_rows = examples_of(task, rows, "test"), rows.rows
+            test, test_rows = styled(task, examples_of(task, rows, "test"), spec.reference_style), rows.rows
             test_key, source = rows.sha256, rows.source
         loaded.append(
             TaskData(
@@ -90,6 +92,60 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
         )
         console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}")
     return report_overlap(loaded, console)
+
+
+def train_rows(spec: RunSpec, task: Task, limit: int | None = None) -> LoadedRows:
+    """The first ``limit`` rows (None = all) of a train split that the warm-up leaves to the methods."""
+    if not spec.warmup.rows or task.name not in spec.warmup.tasks:
+        return load_rows(task, "train", data_dir=data_folder(spec), offline=spec.offline, limit=limit)
+    rows = load_rows(task, "train", data_dir=data_folder(spec), offline=spec.offline)
+    kept = rows.rows[: len(rows.rows) - _warmup_count(spec, task, len(rows.rows))][:limit]
+    return LoadedRows(kept, rows.source, rows_sha256(kept))
+
+
+def _warmup_count(spec: RunSpec, task: Task, total: int) -> int:
+    """How many rows at the end of a train split are the warm-up's alone. Raises :class:`UsageError` for all of them."""
+    count = spec.warmup.rows if task.name in spec.warmup.tasks else 0
+    if count and count >= total:
+        raise UsageError(
+            f"warmup.rows={count}: task '{task.name}' has {total} training rows, so none would be left to the methods; "
+            "use fewer."
+        )
+    return count
+
+
+def warmup_examples(spec: RunSpec, registry: Registry) -> tuple[list[Example], str]:
+    """What the warm-up trains on, task by task, and the hash of it and of the code that made it."""
+    if spec.warmup.style:
+        check_style(spec, registry, spec.warmup.tasks, spec.warmup.style)
+    examples: list[Example] = []
+    key: list[object] = []
+    for name in spec.warmup.tasks:
+        plugin = registry.task(name)
+        task = plugin.item
+        if "train" not in task.data.splits:
+            raise UsageError(f"warmup.tasks: task '{name}' has no train split; name another task.")
+        rows = load_rows(task, "train", data_dir=data_folder(spec), offline=spec.offline)
+        own = examples_of(task, rows, "train")[-_warmup_count(spec, task, len(rows.rows)) :]
+        own = styled(task, own, spec.warmup.style)
+        examples += own
+        key.append((name, plugin.sha256, examples_key(task, own)))
+    return examples, digest(key)
+
+
+def check_style(spec: RunSpec, registry: Registry, names: Sequence[str], style: str) -> None:
+    """Raises :class:`UsageError` for a reference style that none of the tasks ``names`` has."""
+    known = {one for name in names for one in registry.task(name).item.reference_styles}
+    if style not in known:
+        have = f"they have {', '.join(sorted(known))}" if known else "they have none"
+        raise UsageError(f"Reference style {shown(style)} is not one of the tasks {', '.join(names)}: {have}.")
+
+
+def styled(task: Task, examples: list[Example], style: str) -> list[Example]:
+    """The examples with references in a style; those of a task without that style as they are."""
+    if style not in task.reference_styles:
+        return examples
+    return [replace(one, reference=restyle(task, one, style)) for one in examples]
 
 
 def report_overlap(data: Sequence[TaskData], console: Console) -> list[TaskData]:

@@ -16,6 +16,7 @@ from dasd_bench.run.stages.reference_nll import NllOfReferences
 from dasd_bench.run.stages.scores import Scores
 from dasd_bench.run.stages.targets import Targets, with_room
 from dasd_bench.run.stages.train import Train
+from dasd_bench.run.stages.warmup import WarmUp
 from dasd_bench.store.atomic import digest
 
 
@@ -73,15 +74,19 @@ class ArmStages:
 class Graph:
     """All stages of a run.
 
-    The base model works first (targets, scores, its own evaluation), then each arm trains and is evaluated, and at
-    last the base meets what the arms wrote: one model is in memory at a time.
+    The warm-up, where there is one, makes the base model. The base model works first (targets, scores, its own
+    evaluation), then each arm trains and is evaluated, and at last the base meets what the arms wrote: one model is in
+    memory at a time.
     """
 
     base: ModelStages
     arms: list[ArmStages]
+    warmup: WarmUp | None = None
 
     def walk(self) -> Iterator[Stage[Any]]:
         """Every stage in the order of a run."""
+        if self.warmup is not None:
+            yield self.warmup
         for one in self.arms:
             yield from one.prepared()
         yield from self.base.measured()
@@ -128,4 +133,4 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
                 model.outputs = HeldOutOutputs(context, seed, held, train, base.outputs)
                 model.drift = MeasureDrift(context, seed, model.outputs, base.outputs)
             arms.append(ArmStages(arm, seed, targets, scores, train, model))
-    return Graph(base, arms)
+    return Graph(base, arms, context.warmup)

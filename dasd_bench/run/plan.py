@@ -15,6 +15,7 @@ from dasd_bench.run.graph import Graph
 from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
 DEFAULT_RATES = {
+    "warmup": 200.0,
     "targets": 120.0,
     "scores": 1500.0,
     "train": 200.0,

@@ -27,6 +27,7 @@ from dasd_bench.run.graph import Graph, build_graph
 from dasd_bench.run.options import RunOptions
 from dasd_bench.run.plan import PlanRow, make_plan
 from dasd_bench.run.recorder import Recorder
+from dasd_bench.run.stages.warmup import warmed
 from dasd_bench.run.validation import load_validation
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.journal import RunJournal
@@ -58,7 +59,7 @@ def prepare(
     check_run_dir(run_dir, spec)
     if data is None:
         data = load(spec, registry, console)
-    context = build_context(spec, registry, console, run_dir, options)
+    context = warmed(build_context(spec, registry, console, run_dir, options))
     check_training(context)
     check_methods(context, data)
     graph = build_graph(context, data)
