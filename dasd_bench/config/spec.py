@@ -122,6 +122,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         "limit": 500,
         "seeds": [0, 1, 2],
     },
+    # A test bed: see docs/lab.md, which says how its values were chosen.
+    "lab": {
+        "tasks": ["mini_gsm", "mini_math"],
+        "train_tasks": ["mini_gsm"],
+        "train_limit": 48,
+        "limit": 240,
+        "seeds": [0, 1, 2, 3, 4],
+        "max_new_tokens": 96,
+        "reference_style": "chatty",
+        "training": {"epochs": 2, "batch_size": 4, "lr": 1e-3},
+        "warmup": {
+            "tasks": ["mini_gsm", "mini_math"],
+            "rows": 192,
+            "style": "plain",
+            "epochs": 2,
+            "batch_size": 8,
+            "lr": 1e-3,
+            "lora_rank": 16,
+        },
+    },
 }
 """Named sets of values between the defaults and the file."""
 
@@ -195,9 +215,13 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """A YAML specification file as a layer; raises :class:`UsageError` naming file and line."""
+    """A YAML specification file, or the ``run`` of a replication's, as a layer.
+
+    Raises :class:`UsageError` naming file and line.
+    """
     try:
-        return layer(str(path), read_mapping(path))
+        values = read_mapping(path)
+        return layer(str(path), values["run"] if isinstance(values.get("run"), Mapping) else values)
     except FileNotFoundError:
         raise UsageError(f"The file {shown(path)} given with --config does not exist.") from None
 

@@ -138,7 +138,7 @@ def check_style(spec: RunSpec, registry: Registry, names: Sequence[str], style: 
     known = {one for name in names for one in registry.task(name).item.reference_styles}
     if style not in known:
         have = f"they have {', '.join(sorted(known))}" if known else "they have none"
-        raise UsageError(f"Reference style {shown(style)} is not one of the tasks {', '.join(names)}: {have}.")
+        raise UsageError(f"Reference style '{shown(style)}' is not one of the tasks {', '.join(names)}: {have}.")
 
 
 def styled(task: Task, examples: list[Example], style: str) -> list[Example]:

@@ -16,6 +16,7 @@ import numpy as np
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods.base import build_method
 from dasd_bench.models.files import CONFIG_FILES, TOKENIZER_FILES
+from dasd_bench.models.gguf import quiet_transformers
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.adapters import train_adapter, train_examples
 from dasd_bench.run.context import RunContext
@@ -79,7 +80,8 @@ class WarmUp(Stage[Warmed]):
 
         source = self.context.model.path
         model = load_model(source, dtype="fp32", device=self.context.device, adapter=adapter)
-        model.save_pretrained(folder)
+        with quiet_transformers():
+            model.save_pretrained(folder)
         for name in (*TOKENIZER_FILES, *CONFIG_FILES):
             if (source / name).is_file() and not (folder / name).exists():
                 shutil.copyfile(source / name, folder / name)
