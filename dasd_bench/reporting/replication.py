@@ -28,6 +28,12 @@ from dasd_bench.stats.paired import Paired, compare
 RULES = ("higher", "lower", "not-lower", "not-higher")
 FOLDER = Path("results") / "replications"
 
+DECISIVE = (
+    *("model", "methods", "tasks", "train_tasks", "train_limit", "limit", "seeds", "num_fewshot", "budget"),
+    *("chat_template", "max_new_tokens", "validation", "method_options", "reference_style", "warmup"),
+)
+"""The options that a run must share with a replication, beside those of training."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -93,7 +99,10 @@ class Finding:
 
 
 def find_replication(name: str) -> Path:
-    """The file of a replication: a path, or a name in ``results/replications`` of the checkout or the working folder."""
+    """The file of a replication: a path, or a name in ``results/replications`` of the working folder or the checkout.
+
+    Raises :class:`UsageError` with the known names.
+    """
     shipped = Path(__file__).resolve().parents[1] / "plugins" / "replications"
     folders = (FOLDER, Path(__file__).resolve().parents[2] / FOLDER, shipped)
     for path in (Path(name), *(folder / f"{name}.yaml" for folder in folders)):
@@ -159,13 +168,11 @@ def _finding(run: RunResults, claim: Claim) -> Finding:
 
 
 def deviations(run: RunSpec, replication: Replication) -> list[str]:
-    """Where a run's specification departs from the replication's, one clause each; what changes no score is left out."""
+    """Where a run departs from the replication's specification, one clause each; what changes no score is left out."""
     wanted = replication.spec
-    fields = ("model", "methods", "tasks", "train_tasks", "train_limit", "limit", "seeds", "num_fewshot", "budget")
-    fields += ("chat_template", "max_new_tokens", "validation", "method_options", "reference_style", "warmup")
     found = [
         f"{name} is {_text(getattr(run, name))} instead of {_text(getattr(wanted, name))}"
-        for name in fields
+        for name in DECISIVE
         if getattr(run, name) != getattr(wanted, name)
     ]
     if run.training != wanted.training:
