@@ -137,8 +137,8 @@ def check_style(spec: RunSpec, registry: Registry, names: Sequence[str], style: 
     """Raises :class:`UsageError` for a reference style that none of the tasks ``names`` has."""
     known = {one for name in names for one in registry.task(name).item.reference_styles}
     if style not in known:
-        have = f"they have {', '.join(sorted(known))}" if known else "they have none"
-        raise UsageError(f"Reference style '{shown(style)}' is not one of the tasks {', '.join(names)}: {have}.")
+        have = f"choose from {', '.join(sorted(known))}" if known else "omit it, because they have none"
+        raise UsageError(f"Unknown reference style '{shown(style)}' of the tasks {', '.join(names)}: {have}.")
 
 
 def styled(task: Task, examples: list[Example], style: str) -> list[Example]:
