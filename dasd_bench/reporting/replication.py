@@ -200,7 +200,7 @@ def check_table(replication: Replication, findings: Sequence[Finding]) -> Table:
     rows = [Row(f"{number}", _cells(finding)) for number, finding in enumerate(findings, 1)]
     reasons = [f"Claim {n}: {one.reason}" for n, one in enumerate(findings, 1) if one.reason]
     caption = [f"Source: {replication.source}", *replication.notes, *reasons]
-    return Table("check", replication.title, columns, rows, caption=caption)
+    return Table("check", replication.title, columns, rows, caption=caption, row_title="claim")
 
 
 def _cells(finding: Finding) -> dict[str, Cell]:

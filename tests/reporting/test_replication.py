@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dasd_bench.cli.main import run_cli
-from dasd_bench.config.spec import read_file, resolve
+from dasd_bench.config.spec import PRESETS, read_file, resolve
 from dasd_bench.errors import UsageError
 from dasd_bench.reporting.replication import FOLDER, Claim, check, find_replication, read_replication
 from dasd_bench.results.schema import RunResults
@@ -142,5 +142,16 @@ def test_the_shipped_replications_are_runs_and_claims(path: Path) -> None:
     assert "arXiv" in replication.source
 
 
-def test_three_replications_are_shipped() -> None:
-    assert [path.stem for path in SHIPPED] == ["sdft-llama2-7b", "stm-gemma2-2b", "stm-llama3-8b"]
+def test_what_is_shipped() -> None:
+    assert [path.stem for path in SHIPPED] == ["lab", "sdft-llama2-7b", "stm-gemma2-2b", "stm-llama3-8b"]
+
+
+def test_the_lab_s_known_effects_are_claims_about_the_preset() -> None:
+    spec = read_replication(find_replication("lab")).spec
+    assert spec == resolve(PRESETS["lab"], {"methods": spec.methods})
+
+
+def test_the_committed_lab_run_shows_the_known_effects() -> None:
+    findings = check(RunResults.load(ROOT / "results" / "lab"), read_replication(find_replication("lab")))
+    assert [one.verdict for one in findings] == ["pass"] * 4
+    assert all(one.paired is not None and one.paired.p < 0.01 for one in findings)

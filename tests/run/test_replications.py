@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ def code_row(n: int) -> dict[str, Any]:
         "task_id": n,
         "text": f"Write a function to add {n} to a number.",
         "code": f"def add_{n}(a):\n    return a + {n}",
-        "test_list": [f"assert add_{n}(1) == {n + 1}"],
+        "test_list": [f"assert add_{n}({k}) == {n + k}" for k in range(3)],
         "test_setup_code": "",
         "challenge_test_list": [],
     }
@@ -82,12 +83,21 @@ def small(replication: Replication, model: Path, data: Path) -> Replication:
     return replace(replication, spec=replace(spec, confirm_run_unsafe_code=True, training=training, engine=engine))
 
 
+def with_context(model: Path, folder: Path, length: int) -> Path:
+    """A copy of a model whose context has room for HumanEval's budget of 1024 tokens."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["max_position_embeddings"] = length
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
 @pytest.mark.parametrize("name", STAND_INS)
 def test_a_replication_goes_through_every_stage(
     name: str, data: Path, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     replication = read_replication(find_replication(name))
-    tiny = small(replication, tiny_folder(STAND_INS[name]), data)
+    tiny = small(replication, with_context(tiny_folder(STAND_INS[name]), tmp_path / "model", 2048), data)
     options = RunOptions(output=tmp_path / "run", store=tmp_path / "store")
     planned = plan(tiny.spec, options)
     results = run(tiny.spec, options)
