@@ -14,7 +14,14 @@ from dasd_bench.config.resolve import make_spec, plugin_folders
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.methods.acceptance import Acceptance, check_rewrites
-from dasd_bench.methods.base import BASE, Method, keep_option
+from dasd_bench.methods.base import (
+    BASE,
+    Method,
+    divergence_option,
+    keep_option,
+    teacher_option,
+    temperature_option,
+)
 from dasd_bench.methods.context import (
     GREEDY,
     Choice,
@@ -176,6 +183,7 @@ __all__ = [
     "Verdict",
     "answer_target",
     "check_rewrites",
+    "divergence_option",
     "evaluate",
     "forward_kl",
     "generalized_jsd",
@@ -192,5 +200,7 @@ __all__ = [
     "sampled_reverse_kl",
     "sweep",
     "target_rows",
+    "teacher_option",
+    "temperature_option",
     "verdict_of",
 ]

@@ -23,8 +23,10 @@ from dasd_bench.api import (
     RolloutContext,
     Sampling,
     TrainExample,
+    divergence_option,
     generalized_jsd,
     option,
+    temperature_option,
 )
 
 if TYPE_CHECKING:
@@ -54,14 +56,10 @@ class Opsd(Method):
         "grad_clip": 0.1,
     }
 
-    beta: float = option(
-        0.0, help="0 KL(teacher || model), 1 KL(model || teacher), else JSD.", minimum=0.0, maximum=1.0
-    )
+    beta: float = divergence_option(0.0)
     clip: float = option(0.05, help="Most that one vocabulary entry adds, in nats; 0 for no limit.", minimum=0.0)
     loss_top_k: int = option(0, help="Teacher's likeliest tokens that the loss sees; 0 for all.", minimum=0)
-    temperature: float = option(
-        1.1, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0
-    )
+    temperature: float = temperature_option(1.1)
     top_p: float = option(0.95, help="Nucleus truncation while sampling.", minimum=0.01, maximum=1.0)
     top_k: int = option(20, help="Top-k truncation while sampling; 0 is off.", minimum=0)
     new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)

@@ -29,8 +29,11 @@ from dasd_bench.api import (
     RolloutContext,
     Sampling,
     TrainExample,
+    divergence_option,
     generalized_jsd,
     option,
+    teacher_option,
+    temperature_option,
 )
 
 if TYPE_CHECKING:
@@ -54,20 +57,12 @@ class SdftOnPolicy(Method):
     # Full fine-tuning of a 7B model.
     card: ClassVar[dict[str, Any]] = {"lora_rank": 0, "lr": 2e-5, "batch_size": 32, "epochs": 1.0, "warmup": 0.1}
 
-    teacher: str = option(
-        "ema",
-        help="Weights of the teacher: average of the trained, current, untrained.",
-        choices=("ema", "live", "base"),
-    )
+    teacher: str = teacher_option()
     teacher_decay: float = option(0.99, help="What the average keeps at an update.", minimum=0.0, maximum=1.0)
     teacher_every: int = option(1, help="Optimiser steps between two updates of the average.", minimum=1)
-    alpha: float = option(
-        0.0, help="0 KL(teacher || model), 1 KL(model || teacher), else JSD.", minimum=0.0, maximum=1.0
-    )
+    alpha: float = divergence_option(0.0)
     skip: int = option(3, help="First tokens of an answer that have no loss.", minimum=0)
-    temperature: float = option(
-        1.0, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0
-    )
+    temperature: float = temperature_option(1.0)
     new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
 
     def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:

@@ -28,8 +28,11 @@ from dasd_bench.api import (
     RolloutContext,
     Sampling,
     TrainExample,
+    divergence_option,
     generalized_jsd,
     option,
+    teacher_option,
+    temperature_option,
 )
 
 if TYPE_CHECKING:
@@ -64,31 +67,22 @@ class UniSd(Method):
     gamma: float = option(0.01, help="Strength of the agreement weights.", minimum=0.0, maximum=1000.0)
     contexts: int = option(3, help="Further teachers (K).", minimum=2, maximum=16)
     demonstrations: int = option(3, help="Other examples in the prompt of each.", minimum=1, maximum=16)
-    teacher: str = option(
-        "ema",
-        help="Weights of the teachers: average of the trained, current, untrained.",
-        choices=("ema", "live", "base"),
-    )
+    teacher: str = teacher_option()
     teacher_decay: float = option(0.9, help="What the average keeps at an update.", minimum=0.0, maximum=1.0)
     teacher_every: int = option(10, help="Optimiser steps between two updates of the average.", minimum=1)
-    alpha: float = option(
-        0.0, help="0 KL(teacher || model), 1 KL(model || teacher), else JSD.", minimum=0.0, maximum=1.0
-    )
-    temperature: float = option(
-        0.7, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0
-    )
+    alpha: float = divergence_option(0.0)
+    temperature: float = temperature_option(0.7)
     new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
 
     def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
+        shown = [OTHER.format(prompt=one.prompt, reference=one.reference) for one in examples]
         found = []
         for place, one in enumerate(examples):
             texts = [OWN.format(prompt=one.prompt, reference=one.reference)]
-            others = [*examples[:place], *examples[place + 1 :]]
             for k in range(0 if self.agreement == "none" else self.contexts):
-                count = min(self.demonstrations, len(others))
-                chosen = context.rng("contexts", one.id, k).choice(len(others), count, replace=False) if others else []
-                shown = [OTHER.format(prompt=others[i].prompt, reference=others[i].reference) for i in chosen]
-                texts.append("".join(shown) + QUESTION.format(prompt=one.prompt))
+                order = context.rng("contexts", one.id, k).permutation(len(examples))
+                others = [shown[i] for i in order[: self.demonstrations + 1] if i != place][: self.demonstrations]
+                texts.append("".join(others) + QUESTION.format(prompt=one.prompt))
             found.append([[Message("user", text)] for text in texts])
         return found
 
@@ -101,20 +95,15 @@ class UniSd(Method):
         if self.agreement == "none":
             return live.static.new_ones(live.static.shape)
         logp = live.teacher_logp[1:]
-        rows = int(live.row.max()) + 1
-
-        def by_row(values: Tensor) -> Tensor:
-            return values.new_zeros(*values.shape[:-1], rows).index_add_(-1, live.row, values)
-
-        length = by_row(live.static.new_ones(live.static.shape)).clamp(min=1.0)
+        length = live.row_sums(live.static.new_ones(live.static.shape)).clamp(min=1.0)
         if self.agreement == "sequence":
-            variance = (by_row(logp) / length).var(0, correction=0)
+            variance = (live.row_sums(logp) / length).var(0, correction=0)
             return (-self.gamma * variance).exp().clamp(min=1e-6)[live.row]
         variance = logp.var(0)
         spread = (variance / variance.quantile(0.95).clamp(min=1e-6)).clamp(max=10.0)
         weights = (1.0 / (1.0 + self.gamma * spread)).clamp(min=0.01)
         # The trainer divides a row by its number of tokens; the weighted mean is divided by the sum of the weights.
-        return weights * (length / by_row(weights).clamp(min=1.0))[live.row]
+        return weights * (length / live.row_sums(weights).clamp(min=1.0))[live.row]
 
     def token_loss(self, live: LiveLogits) -> Tensor:
         return generalized_jsd(live.teacher_logits[0], live.logits, self.alpha, temperature=self.temperature)

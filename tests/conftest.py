@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before any Hugging Face library is imported: no test asks the hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,6 +21,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError
 from dasd_bench.models.resolve import ResolvedModel, resolve_model
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # A shell that starts the tests in the background has SIGINT ignored; the tests of Ctrl-C need it as it usually is.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -40,6 +40,23 @@ class EngineConfig:
     accelerate: str = option("auto", help="Packed linears and attention: auto or off.", choices=("auto", "off"))
 
 
+THINKING_CHOICES = ("auto", "on", "off")
+
+
+def _thinking_option(prompts: str) -> Any:
+    return option("auto", help=f"{prompts}: on, off, or auto (off where there is a switch).", choices=THINKING_CHOICES)
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingConfig:
+    """Whether a model whose chat template has a switch for it (Qwen3) thinks before it answers."""
+
+    teacher: str = _thinking_option("In prompts that targets are generated from, and those of teachers")
+    student: str = _thinking_option("In prompts that are trained on, scored and answered during training")
+    evaluation: str = _thinking_option("In prompts of the evaluation")
+    tokens: int = option(2048, help="Budget of thinking, in addition to the answer's.", minimum=1)
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """Everything that decides a run's results. Field help is the command line's help."""
@@ -58,8 +75,13 @@ class RunSpec:
         flags=("-t", "--task"),
     )
     train_tasks: tuple[str, ...] = option((), help="Tasks to train on; default: those of --tasks with a train split.")
-    train_limit: int = option(0, help="Number of training rows per task (the first N); 0 for all.", minimum=0)
-    limit: int = option(0, help="Number of test rows per task (the first N); 0 for all.", minimum=0, flags=("-L",))
+    train_limit: int = option(0, help="Number of training rows per task, taken by --sample; 0 for all.", minimum=0)
+    limit: int = option(0, help="Number of test rows per task, taken by --sample; 0 for all.", minimum=0, flags=("-L",))
+    sample: str = option(
+        "stratified",
+        help="Rows that the limits take: stratified (at random, by level and subject) or first (as lm-eval does).",
+        choices=("stratified", "first"),
+    )
     seeds: tuple[int, ...] = option((0,), help="Seeds; every method is trained once with each.", flags=("--seed",))
     num_fewshot: int = option(
         -1,
@@ -98,6 +120,7 @@ class RunSpec:
     """Training options that win over the methods' cards, whatever their values; kept under ``budget`` = card only."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
 
     @property
     def trains(self) -> bool:
@@ -105,8 +128,13 @@ class RunSpec:
         return self.methods != (BASE,)
 
 
-SECTIONS: dict[str, type[Any]] = {"training": TrainingConfig, "engine": EngineConfig, "warmup": WarmupConfig}
-"""The nested groups of options, as ``--set`` and the file name them."""
+SECTIONS: dict[str, type[Any]] = {
+    "training": TrainingConfig,
+    "engine": EngineConfig,
+    "thinking": ThinkingConfig,
+    "warmup": WarmupConfig,
+}
+"""The fields of a specification that hold options of their own: ``--set SECTION.NAME=VALUE``."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
@@ -128,6 +156,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train_tasks": ["mini_gsm"],
         "train_limit": 48,
         "limit": 240,
+        "sample": "first",
         "seeds": [0, 1, 2, 3, 4],
         "max_new_tokens": 96,
         "reference_style": "chatty",
@@ -202,7 +231,7 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
             raise unknown_name(f"key in {name}", shown(key), known)
         if key in out:
             raise UsageError(f"{name}: '{key}' is given twice, once written with a dash.")
-        if key in SECTIONS or key == "method_options":
+        if key in (*SECTIONS, "method_options"):
             if not isinstance(value, Mapping):
                 raise UsageError(f"{name}: '{key}' must be a mapping of names to values.")
             if key == "method_options" and not all(isinstance(v, Mapping) for v in value.values()):
@@ -214,14 +243,22 @@ def layer(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+SAVED_ALWAYS = {"model", "methods", "tasks", "seeds", "plugins", "offline", "method_options", "training", "engine"}
+"""Fields that a specification saved by any version holds, and hardly one written by hand."""
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """A YAML specification file, or the ``run`` of a replication's, as a layer.
 
     Raises :class:`UsageError` naming file and line.
     """
     try:
-        values = read_mapping(path)
-        return layer(str(path), values["run"] if isinstance(values.get("run"), Mapping) else values)
+        found = read_mapping(path)
+        values = layer(str(path), found["run"] if isinstance(found.get("run"), Mapping) else found)
+        if "sample" not in values and values.keys() >= SAVED_ALWAYS:
+            # Saved by a run of a version that had no other way.
+            values["sample"] = "first"
+        return values
     except FileNotFoundError:
         raise UsageError(f"The file {shown(path)} given with --config does not exist.") from None
 

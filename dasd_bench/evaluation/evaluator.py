@@ -71,6 +71,7 @@ def evaluate(
             label=f"evaluate {task.name}",
             chat=chat if settings.chat_template else None,
             truncate=settings.truncate,
+            thinking_tokens=settings.thinking_tokens,
             on_texts=functools.partial(plugin_calls.grade_ahead, task),
         )
         try:

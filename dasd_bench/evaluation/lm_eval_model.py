@@ -62,6 +62,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         label: str,
         chat: Any = None,
         truncate: bool = False,
+        thinking_tokens: int = 0,
         seed: int = 0,
         on_texts: Callable[[list[Row], list[str]], None] | None = None,
     ) -> None:
@@ -76,6 +77,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self.label = label
         self.chat = chat
         self.truncate = truncate
+        self.thinking_tokens = thinking_tokens
         self.seed = seed
         self.truncated = 0
         self.answers: dict[tuple[int, int], Row] = {}
@@ -142,19 +144,22 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self.truncated += 1
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """The text of each completion, cut at its stop strings."""
+        """The text of each completion behind its think block, cut at its stop strings."""
         eos = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
+        thinks = self.thinking_tokens > 0
         asked: list[GenerateRequest] = []
         stops: list[list[str]] = []
         for request in requests:
             context, options = request.args
             kwargs: dict[str, Any] = dict(normalize_gen_kwargs(options, GEN_DEFAULT))
             until = handle_stop_sequences(kwargs["until"], eos=eos)
-            room = self.max_length - kwargs["max_gen_toks"]
+            budget = kwargs["max_gen_toks"] + self.thinking_tokens
+            room = self.max_length - budget
             if room <= 0:
                 raise EngineError(
-                    f"A budget of {kwargs['max_gen_toks']} tokens leaves no room for a prompt in a context of "
-                    f"{self.max_length}; lower max_gen_toks in the task's YAML."
+                    f"A budget of {budget} tokens leaves no room for a prompt in a context of "
+                    f"{self.max_length}; lower max_gen_toks in the task's YAML"
+                    f"{', or thinking.tokens' if self.thinking_tokens else ''}."
                 )
             ids = self._context_ids(context)
             self._one_bos(ids, request.doc_id)
@@ -165,9 +170,10 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             asked.append(
                 GenerateRequest(
                     prompt_ids=ids,
-                    max_new_tokens=kwargs["max_gen_toks"],
+                    max_new_tokens=budget,
                     stop_ids=self.stop_ids | {int(mark) for mark in marks if mark is not None},
-                    stop_strings=tuple(text for text in until if text and text != eos),
+                    # A thought may hold what ends an answer.
+                    stop_strings=() if thinks else tuple(text for text in until if text and text != eos),
                     sampling=_sampling(kwargs),
                     seed=_seed(self.seed, request.doc_id, request.idx, len(asked)),
                     name=f"{self.label} item {request.doc_id}",
@@ -194,7 +200,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         sampled: dict[tuple[int, int], Row] = {}
         for request, row, until in zip(requests, rows, stops, strict=True):
             whole = self.tokenizer.decode(row["token_ids"], skip_special_tokens=True)
-            texts.append(postprocess_generated_text(whole, until, None))
+            answer = whole if self.chat is None else self.chat.answer_text(whole)
+            texts.append(postprocess_generated_text(answer, until, None))
             row["tokens"] = len(row["token_ids"])
             first = sampled.setdefault((request.doc_id, request.idx), row)
             if first is not row:

@@ -19,6 +19,8 @@ class EvalSettings:
     ``fewshot_seed`` is lm-eval's default. ``data_dir`` and ``offline`` say where few-shot rows may come from.
     ``validation`` says that the scored rows come from the split that shots are drawn from: then they are no shots.
     ``truncate`` allows prompts longer than the context to lose their beginning, as lm-eval does with a warning only.
+    ``thinking_tokens`` are added to the budget of a generation, for a think block before the answer; stop strings then
+    count behind the block alone.
     """
 
     num_fewshot: int | None = None
@@ -30,6 +32,7 @@ class EvalSettings:
     offline: bool = False
     truncate: bool = False
     validation: bool = False
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,25 @@ def keep_option(default: str = "end") -> Any:
     )
 
 
+def teacher_option(default: str = "ema") -> Any:
+    """The option by which a method leaves the weights of its teachers to the user."""
+    return option(
+        default,
+        help="Weights of the teacher: average of the trained, current, untrained.",
+        choices=("ema", "live", "base"),
+    )
+
+
+def divergence_option(default: float) -> Any:
+    """The direction of :func:`dasd_bench.methods.divergences.generalized_jsd`."""
+    return option(default, help="0 KL(teacher || model), 1 KL(model || teacher), else JSD.", minimum=0.0, maximum=1.0)
+
+
+def temperature_option(default: float) -> Any:
+    """The temperature of a method that compares distributions on completions drawn from the model."""
+    return option(default, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0)
+
+
 def validate_method(method: type[Method], where: str) -> None:
     """Checks a plugin class when it is registered; raises :class:`PluginError` naming the file."""
     for attribute, kind in (("name", str), ("summary", str), ("paper", str), ("card", Mapping), ("online", bool)):

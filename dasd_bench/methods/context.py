@@ -68,6 +68,11 @@ class LiveTokens:
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     teacher_logp: Tensor | None = None
 
+    def row_sums(self, values: Tensor) -> Tensor:
+        """Sums of ``values`` [..., N] over the tokens of each target, [..., R]; R is the highest row plus 1."""
+        rows = int(self.row.max()) + 1
+        return values.new_zeros(*values.shape[:-1], rows).index_add_(-1, self.row, values)
+
 
 @dataclass(frozen=True, slots=True)
 class LiveLogits:
@@ -214,10 +219,16 @@ class MethodContext(Protocol):
         """
 
     def train(
-        self, targets: Sequence[Target], weights: Sequence[Floats] | None = None, *, label: str = "round"
+        self,
+        targets: Sequence[Target],
+        weights: Sequence[Floats] | None = None,
+        *,
+        label: str = "round",
+        init: ModelRef | None = None,
     ) -> ModelRef:
         """Trains the base on targets with the arm's training settings and seed; only where the method sets ``trains``.
 
+        ``init`` is a model that this method trained, which training goes on from with a new optimiser and schedule.
         ``weights`` float32 [T] per target are 1 by default. Equal calls of one arm train once.
         """
 

@@ -1,12 +1,14 @@
 """The chat template of a model, made the same at training and at evaluation, and hashed.
 
 What differs between templates is settled once here: the beginning-of-sequence token, the token that ends an
-assistant turn, a system role that is refused or dropped, contents as lists of parts, a thinking mode (always off), and
-dates (fixed). A template that cannot be trained on as it renders is refused when it is loaded (``template_form``).
+assistant turn, a system role that is refused or dropped, contents as lists of parts, a thinking mode (off unless asked
+for), and dates (fixed). A template that cannot be trained on as it renders is refused when it is loaded
+(``template_form``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dasd_bench.errors import ModelError, UsageError
 from dasd_bench.models.template_form import MARK, TemplateForm, answer_ids, find_form, has_two_bos
+from dasd_bench.models.thinking import SWITCHES, THINK, THINK_END, THOUGHTS, answer_start, answer_text
 from dasd_bench.types import Message
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ FIXED_DATE = datetime.datetime(2024, 7, 26)
 """The date every template is told. It is the one Llama 3.1's own template falls back to."""
 _DATE_STRING = FIXED_DATE.strftime("%d %b %Y")
 _CLOCK = re.compile(r"""\bstrftime_now\s*\(\s*(['"])(?P<format>[^'"]*)\1\s*\)""")
-_THINKING_SWITCHES = ("enable_thinking", "thinking")
 
 
 def _without_clock(template: str) -> str:
@@ -47,31 +49,45 @@ class ChatTemplate:
     an answer following its question after a space as in lm-eval's few-shot examples, and the next question after a
     blank line. The end token of ``plain`` and ``off`` is the end-of-sequence token.
 
+    ``thinking`` ``on`` asks a template with a switch for it to let the model think before it answers; ``auto`` and
+    ``off`` ask it not to. ``on`` and ``off`` raise :class:`ModelError` where there is no switch. ``writes_thoughts`` is
+    True where the template knows think blocks: completions then count without them.
+
     ``end_token_id`` closes an assistant turn; ``form`` says how the template is asked; ``supports_system`` is False
     where a system message is folded into the first user turn; ``hash`` (64 hex digits) covers everything that decides
     the rendered tokens besides the vocabulary.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, mode: str = "auto") -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, mode: str = "auto", thinking: str = "auto") -> None:
         if mode not in ("auto", "plain", "off"):
             raise UsageError(f"Unknown chat template mode '{mode}'; use auto, plain or off.")
         self.tokenizer = tokenizer
         self.mode = mode
         self._template = _own_template(tokenizer) if mode == "auto" else ""
-        self._arguments: dict[str, Any] = {
-            switch: False for switch in _THINKING_SWITCHES if re.search(rf"\b{switch}\b", self._template)
-        }
+        switches = [switch for switch in SWITCHES if re.search(rf"\b{switch}\b", self._template)]
+        if thinking != "auto" and not switches:
+            raise ModelError(
+                f"The chat template has no switch for thinking ({SWITCHES[0]}), so it cannot be {thinking}."
+            )
+        self.thinking = thinking == "on"
+        self.has_switch = bool(switches)
+        self.writes_thoughts = THINK_END in self._template
+        self._arguments: dict[str, Any] = dict.fromkeys(switches, self.thinking)
         if "date_string" in self._template:
             self._arguments["date_string"] = _DATE_STRING
         self.adds_bos = _adds_bos(tokenizer)
         self.form = TemplateForm()
+        self._thought = ""
         if mode == "auto":
-            self.form, self.end_token_id = find_form(tokenizer, self._apply, self.adds_bos)
+            self.form, self.end_token_id = self._find_form()
         elif tokenizer.eos_token_id is None:
             raise ModelError("The tokenizer has no end-of-sequence token to end an answer with; set its eos_token.")
         else:
             self.end_token_id = int(tokenizer.eos_token_id)
         self.supports_system = mode != "auto" or self._keeps_system()
+        question = Message("user", MARK)
+        self._opens = mode == "auto" and self.render([question]).rstrip().endswith(THINK)
+        self._no_thought = self._before_answer([question]) if self.thinking else ""
 
     @property
     def hash(self) -> str:
@@ -89,6 +105,8 @@ class ChatTemplate:
         if self.form != TemplateForm():
             form = self.form
             facts["form"] = [sorted(form.part_roles), form.cut, form.lead, form.context]
+        if self.thinking:
+            facts["thinking"] = True
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def render(
@@ -121,13 +139,43 @@ class ChatTemplate:
         return ids
 
     def encode_answer(self, text: str) -> list[int]:
-        """Token ids of what an assistant says, without special tokens and without the end token."""
+        """Token ids of what an assistant says, without special tokens and without the end token.
+
+        With thinking on, an answer that has no think block gets what the template writes in its place.
+        """
+        if self._no_thought and THINK_END not in text:
+            text = self._no_thought + text
         return answer_ids(self.tokenizer, text, self.form)
+
+    def answer_text(self, text: str) -> str:
+        """A completion without its think block, as it is graded; see :func:`dasd_bench.models.thinking.answer_text`."""
+        return answer_text(text, opened=self._opens) if self.writes_thoughts else text
+
+    def answer_start(self, token_ids: Sequence[int]) -> int:
+        """The index of a completion's first token behind its think block, its length where that is not closed."""
+        return answer_start(self.tokenizer, token_ids, opened=self._opens) if self.writes_thoughts else 0
+
+    def _find_form(self) -> tuple[TemplateForm, int]:
+        for thought in THOUGHTS[:-1] if self.thinking else ():
+            with contextlib.suppress(ModelError):
+                return self._form_with(thought)
+        return self._form_with(THOUGHTS[-1] if self.thinking else "")
+
+    def _form_with(self, thought: str) -> tuple[TemplateForm, int]:
+        self._thought = thought
+        return find_form(self.tokenizer, self._apply, self.adds_bos, thought)
+
+    def _before_answer(self, chat: Sequence[Message]) -> str:
+        """What the template writes between the prompt and an answer that has no think block."""
+        whole = self._apply([*chat, Message("assistant", f"A{MARK}")], False, self.form, {})
+        prompt, before = self.render(chat), whole.partition(f"A{MARK}")[0]
+        return before[len(prompt) :] if before.startswith(prompt) else ""
 
     def _render_own(self, messages: Sequence[Message], add_generation_prompt: bool, continue_final: bool) -> str:
         if add_generation_prompt and self.form.cut:
-            answered = [*messages, Message("assistant", MARK)]
-            return self._apply(answered, False, self.form, {}).rpartition(MARK)[0]
+            answer = self._thought + MARK
+            answered = [*messages, Message("assistant", answer)]
+            return self._apply(answered, False, self.form, {}).rpartition(answer)[0]
         return self._apply(messages, add_generation_prompt, self.form, {"continue_final_message": continue_final})
 
     def _apply(

@@ -56,15 +56,15 @@ class TemplateForm:
     context: str = ""
 
 
-def find_form(tokenizer: Any, render: Render, adds_bos: bool) -> tuple[TemplateForm, int]:
-    """The form of a template and the id of the token that ends an answer.
+def find_form(tokenizer: Any, render: Render, adds_bos: bool, thought: str = "") -> tuple[TemplateForm, int]:
+    """The form of a template and the id of the token that ends an answer; answers begin with ``thought``.
 
     Raises :class:`ModelError`, one sentence, for a template that cannot be trained on as it would render the chat.
     """
     first: ModelError | None = None
     for part_roles in _PART_ROLES:
         try:
-            return _Probe(tokenizer, render, part_roles).find(adds_bos)
+            return _Probe(tokenizer, render, part_roles, thought).find(adds_bos)
         except ModelError as error:
             first = first or error
     assert first is not None
@@ -94,17 +94,20 @@ def has_two_bos(tokenizer: Any, ids: Sequence[int]) -> bool:
 class _Probe:
     """One way of passing contents, tried."""
 
-    def __init__(self, tokenizer: Any, render: Render, part_roles: frozenset[str]) -> None:
+    def __init__(self, tokenizer: Any, render: Render, part_roles: frozenset[str], thought: str) -> None:
         self._tokenizer = tokenizer
+        self._thought = thought
+        self._answer = thought + ANSWER
         self._call = render
         self._form = TemplateForm(part_roles)
 
     def find(self, adds_bos: bool) -> tuple[TemplateForm, int]:
-        question, answer = Message("user", QUESTION), Message("assistant", ANSWER)
+        question, answer = Message("user", QUESTION), Message("assistant", self._answer)
         self._expect(self._render([question], True), [QUESTION], "a question")
         whole = self._render([question, answer], False)
-        self._expect(whole, [QUESTION, ANSWER], "an answer")
-        longer = self._longer([question, answer, Message("user", SECOND_QUESTION)])
+        self._expect(whole, [QUESTION, self._answer], "an answer")
+        # Templates leave thoughts out of earlier answers.
+        longer = self._longer([question, Message("assistant", ANSWER), Message("user", SECOND_QUESTION)])
         self._check_bos(question, adds_bos)
         end = self._end_token(whole, longer)
         return self._choose(end), end
@@ -169,7 +172,7 @@ class _Probe:
         """The first form whose tokens of prompt, answer and end are those of the rendered chat."""
         question = Message("user", MARK)
         prompt = self._render([question], True)
-        before = self._render([question, Message("assistant", ANSWER)], False).rpartition(ANSWER)[0]
+        before = self._render([question, Message("assistant", self._answer)], False).rpartition(self._answer)[0]
         roles = self._form.part_roles
         candidates = [(before, TemplateForm(roles, cut=True))]
         if before.startswith(prompt) and not before[len(prompt) :].strip():
@@ -179,7 +182,7 @@ class _Probe:
             (text, TemplateForm(roles, form.cut, form.lead, context=text[-1:])) for text, form in candidates if text
         ]
         for text, form in candidates:
-            if all(self._equals(text, form, answer, end) for answer in _SHORT_ANSWERS):
+            if all(self._equals(text, form, self._thought + answer, end) for answer in _SHORT_ANSWERS):
                 return form
         # Some tokenizers join the end of the prompt and the beginning of an answer: then the texts are equal at least.
         return next(form for text, form in candidates if text + form.lead == before)

@@ -153,8 +153,13 @@ def conditions_differ(a: RunResults, b: RunResults, leave_out: Sequence[str] = (
     tasks = [{task.name for task in run.tasks} for run in (a, b)]
     lone = tasks[0] ^ tasks[1]
     for name in sorted((a.conditions.keys() | b.conditions.keys()) - set(leave_out)):
-        left, right = a.conditions.get(name), b.conditions.get(name)
+        # Thinking is recorded where it is on.
+        unsaid = "off" if name.startswith("thinking of ") else None
+        left, right = a.conditions.get(name, unsaid), b.conditions.get(name, unsaid)
         if left == right or name.rpartition(" ")[2] in lone:
+            continue
+        if name.startswith("sampling ") and None in (left, right):
+            # Not recorded by earlier versions; the hash of the rows tells.
             continue
         if name == "training" and (named := runs_differ(a, b)):
             reasons += named

@@ -30,7 +30,16 @@ FOLDER = Path("results") / "replications"
 
 DECISIVE = (
     *("model", "methods", "tasks", "train_tasks", "train_limit", "limit", "seeds", "num_fewshot", "budget"),
-    *("chat_template", "max_new_tokens", "validation", "method_options", "reference_style", "warmup"),
+    *(
+        "sample",
+        "thinking",
+        "chat_template",
+        "max_new_tokens",
+        "validation",
+        "method_options",
+        "reference_style",
+        "warmup",
+    ),
 )
 """The options that a run must share with a replication, beside those of training."""
 

@@ -37,14 +37,24 @@ def train_examples(
             weights=own,
             keep=plugin_calls.keeps(arm.weighing.method, target),
             columns={name: target.columns[name] for name in sorted(shared)},
-            teacher_prompts=tuple(np.array(run.chat.encode(chat), dtype=np.int32) for chat in chats),
+            teacher_prompts=tuple(np.array(run.teacher_chat.encode(chat), dtype=np.int32) for chat in chats),
         )
         for name, target, example, own, chats in zip(names, targets, examples, weights, teacher_prompts, strict=True)
     ]
 
 
-def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[TrainExample], out_dir: Path) -> Row:
-    """Trains into ``out_dir`` (``adapter/`` and ``metrics.jsonl``) and gives what the entry keeps of it."""
+def train_adapter(
+    run: RunContext,
+    arm: ArmSpec,
+    seed: int,
+    examples: Sequence[TrainExample],
+    out_dir: Path,
+    init: Path | None = None,
+) -> Row:
+    """Trains into ``out_dir`` (``adapter/`` and ``metrics.jsonl``) and gives what the entry keeps of it.
+
+    Training begins with the base, or with what was trained into the folder ``init`` by the same settings.
+    """
     import torch
 
     from dasd_bench.training.distributed import Processes
@@ -53,8 +63,9 @@ def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[T
 
     run.release()
     weighing = arm.weighing
+    whole = init is not None and arm.training.lora_rank == 0
     job = TrainJob(
-        model=str(run.weights),
+        model=str(init if whole else run.weights),
         dtype=run.dtype,
         device=run.device,
         method=weighing.plugin.name,
@@ -66,6 +77,7 @@ def train_adapter(run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[T
         base_model_name=run.spec.model,
         sharded=run.parallel == "fsdp",
         stop_ids=tuple(sorted(run.stop_ids)),
+        init="" if init is None or whole else str(init),
     )
     if run.processes > 1:
         result = launch(job, examples, run.processes, run.console)

@@ -36,7 +36,8 @@ class RunContext:
 
     With a warm-up, ``model`` has the folder of the model as it was (configuration and tokenizer) and the warm-up's key.
     ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
-    True once a file of the run directory holds something newly computed.
+    True once a file of the run directory holds something newly computed. ``chat`` is the student's template;
+    ``teacher_chat`` and ``evaluation_chat`` differ from it where thinking is on for one and not for another.
     """
 
     spec: RunSpec
@@ -49,6 +50,8 @@ class RunContext:
     model: ResolvedModel
     tokenizer: Any
     chat: ChatTemplate
+    teacher_chat: ChatTemplate
+    evaluation_chat: ChatTemplate
     dtype: str
     device: str
     processes: int = 1
@@ -94,6 +97,14 @@ class RunContext:
         vLLM gives no prompt log-probabilities with an adapter beside the weights, so there it always is.
         """
         return self.dtype == "fp32" or self.spec.engine.backend == "vllm"
+
+    @property
+    def thinking(self) -> dict[str, str]:
+        """Whether student, teacher and evaluation think: ``on``, ``off``, or ``no switch``."""
+        chats = {"student": self.chat, "teacher": self.teacher_chat, "evaluation": self.evaluation_chat}
+        return {
+            role: ("on" if chat.thinking else "off") if chat.has_switch else "no switch" for role, chat in chats.items()
+        }
 
     @property
     def adapter_at_evaluation(self) -> str:

@@ -21,6 +21,7 @@ from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows, rows_sha256
 from dasd_bench.tasks.overlap import Overlap, overlap
 from dasd_bench.tasks.plugin_calls import contained, restyle
+from dasd_bench.tasks.sampling import sample_positions
 from dasd_bench.types import Example
 
 
@@ -42,6 +43,8 @@ class TaskData:
     """Hash of what decides the prompts besides the test rows: lm-eval's version, the YAML, the few-shot rows."""
     overlap: Overlap | None = None
     """What the run's training rows, of all tasks, give away of the test rows; None where nothing is tested."""
+    sampling: str = ""
+    """How ``--limit`` and ``--train-limit`` took the rows: ``stratified`` or ``first``; ``all rows`` where none did."""
     retention: bool = False
     """True for a set that is evaluated for forgetting: its own number of shots, rows at even distances."""
 
@@ -66,13 +69,13 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
         test: list[Example] = []
         test_rows: list[Row] = []
         train_key = test_key = source = ""
+        limited = False
         if name in train_names:
-            rows = train_rows(spec, task, spec.train_limit or None)
-            train = styled(task, examples_of(task, rows, "train"), spec.reference_style)
+            rows, train, limited = limited_rows(spec, task, "train", spec.train_limit)
             train_key, source = rows.sha256, rows.source
         if name in spec.tasks or name in retention:
-            rows = test_rows_of(spec, task, retention=name in retention)
-            test, test_rows = styled(task, examples_of(task, rows, "test"), spec.reference_style), rows.rows
+            rows, test, fewer = evaluated_rows(spec, task, retention=name in retention)
+            test_rows, limited = rows.rows, limited or fewer
             test_key, source = rows.sha256, rows.source
         loaded.append(
             TaskData(
@@ -87,31 +90,39 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
                 digest(train_key, examples_key(task, train)),
                 digest(test_key, examples_key(task, test)),
                 prompt_key(task, spec, data_dir, test_rows, retention=name in retention) if test else "",
+                sampling=spec.sample if limited else "all rows",
                 retention=name in retention,
             )
         )
-        console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}")
+        how = f" ({spec.sample})" if limited else ""
+        console.say(f"[load] {name}: {len(train)} training rows, {len(test)} test rows from {source}{how}")
     return report_overlap(loaded, console)
 
 
-def train_rows(spec: RunSpec, task: Task, limit: int | None = None) -> LoadedRows:
-    """The first ``limit`` rows (None = all) of a train split that the warm-up leaves to the methods."""
-    if not spec.warmup.rows or task.name not in spec.warmup.tasks:
-        return load_rows(task, "train", data_dir=data_folder(spec), offline=spec.offline, limit=limit)
+def train_rows(spec: RunSpec, task: Task) -> LoadedRows:
+    """The rows of a train split that the warm-up leaves to the methods."""
     rows = load_rows(task, "train", data_dir=data_folder(spec), offline=spec.offline)
-    kept = rows.rows[: len(rows.rows) - _warmup_count(spec, task, len(rows.rows))][:limit]
+    count = _warmup_count(spec, task, len(rows.rows))
+    if not count:
+        return rows
+    kept = rows.rows[:-count]
     return LoadedRows(kept, rows.source, rows_sha256(kept))
 
 
 def _warmup_count(spec: RunSpec, task: Task, total: int) -> int:
     """How many rows at the end of a train split are the warm-up's alone. Raises :class:`UsageError` for all of them."""
-    count = spec.warmup.rows if task.name in spec.warmup.tasks else 0
+    count = spec.warmup.rows if _warms_up(spec, task) else 0
     if count and count >= total:
         raise UsageError(
             f"warmup.rows={count}: task '{task.name}' has {total} training rows, so none would be left to the methods; "
             "use fewer."
         )
     return count
+
+
+def _warms_up(spec: RunSpec, task: Task) -> bool:
+    """Whether the warm-up trains on the task, whatever its number of shots (``NAME@K``)."""
+    return task.name.partition("@")[0] in {name.partition("@")[0] for name in spec.warmup.tasks}
 
 
 def warmup_examples(spec: RunSpec, registry: Registry) -> tuple[list[Example], str]:
@@ -173,14 +184,37 @@ def data_folder(spec: RunSpec) -> Path | None:
     return expand_user(spec.data_dir, "--data-dir") if spec.data_dir else None
 
 
-def test_rows_of(spec: RunSpec, task: Task, *, retention: bool) -> LoadedRows:
-    """The evaluated rows of a task: the first ones, or for a retention set rows at even distances."""
-    limit = None if retention else spec.limit or None
-    rows = load_rows(task, "test", data_dir=data_folder(spec), offline=spec.offline, limit=limit)
+def limited_rows(spec: RunSpec, task: Task, split: str, limit: int) -> tuple[LoadedRows, list[Example], bool]:
+    """The rows of a split that ``limit`` takes (0: all), as examples too, and whether it left any out.
+
+    An example's id has the place of its row among all rows, however many are taken.
+    """
+    # The first rows are taken before they are made into examples, so that a fault behind them does not matter.
+    first = spec.sample == "first" and limit
+    if split == "train" and spec.warmup.rows and _warms_up(spec, task):
+        rows = train_rows(spec, task)
+    else:
+        read = limit + 1 if first else None
+        rows = load_rows(task, split, data_dir=data_folder(spec), offline=spec.offline, limit=read)
+    more = 0 < limit < len(rows.rows)
+    if first and more:
+        rows = LoadedRows(rows.rows[:limit], rows.source, rows_sha256(rows.rows[:limit]))
+    examples = styled(task, examples_of(task, rows, split), spec.reference_style)
+    if first or not more:
+        return rows, examples, more
+    positions = sample_positions(examples, limit)
+    taken = [rows.rows[i] for i in positions]
+    return LoadedRows(taken, rows.source, rows_sha256(taken)), [examples[i] for i in positions], True
+
+
+def evaluated_rows(spec: RunSpec, task: Task, *, retention: bool) -> tuple[LoadedRows, list[Example], bool]:
+    """The rows a task is scored on, as :func:`limited_rows` gives them; of a retention set rows at even distances."""
     if not retention:
-        return rows
+        return limited_rows(spec, task, "test", spec.limit)
+    rows = load_rows(task, "test", data_dir=data_folder(spec), offline=spec.offline)
     chosen = spread(rows.rows, spec.retention_limit)
-    return LoadedRows(chosen, rows.source, rows_sha256(chosen))
+    rows = LoadedRows(chosen, rows.source, rows_sha256(chosen))
+    return rows, examples_of(task, rows, "test"), False
 
 
 def retention_sets(spec: RunSpec, registry: Registry, trained: Sequence[str], console: Console) -> list[str]:

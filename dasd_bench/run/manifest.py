@@ -35,9 +35,13 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
         "target tokens": str(context.spec.max_new_tokens or "each task's own"),
         "prompt form": context.spec.chat_template,
     }
+    for role, how in context.thinking.items():
+        if how == "on":
+            found[f"thinking of {role}"] = f"on, {context.spec.thinking.tokens} tokens"
     for one in data:
         found[f"data {one.name}"] = digest(one.train_key, one.test_key)
         found[f"task code {one.name}"] = one.plugin_sha256
+        found[f"sampling {one.name}"] = one.sampling
     return found
 
 
@@ -75,6 +79,7 @@ def write_manifest(
         "warmup": None if context.warmup is None else context.warmup.describe(),
         "reference_style": spec.reference_style or None,
         "chat_template": {"mode": spec.chat_template, "sha256": context.chat.hash},
+        "thinking": context.thinking | {"tokens": spec.thinking.tokens},
         "engine": context.engine_path or "not loaded: everything was reused",
         "adapter_at_evaluation": context.adapter_at_evaluation,
         "seeds": list(spec.seeds),
@@ -109,6 +114,7 @@ def write_manifest(
                 "train_sha256": one.train_key,
                 "test_rows": len(one.test),
                 "test_sha256": one.test_key,
+                "sampling": one.sampling,
                 "overlap": None if one.overlap is None else one.overlap.summary(),
                 "evaluation": context.evaluation.get(one.name),
             }

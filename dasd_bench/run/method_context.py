@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 VERSIONS = {"generate": 2, "dual": 2, "score": 2, "round": 1, "remember": 1}
 """The form of each kind of stored engine work; raising one makes its old entries unreachable."""
+
+Answer = TypeVar("Answer", Generation, DualGeneration)
 
 _NO_IDS, _NO_NUMBERS, _NO_BYTES = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8)
 REMEMBERED = "arrays.safetensors"
@@ -63,6 +65,7 @@ class EngineMethodContext:
         self._seed = seed
         self._source = arm.plugin.sha256
         self._prompts = Prompts(run)
+        self._asked = Prompts(run, teacher=True)
         self._drawn: Counter[tuple[object, ...]] = Counter()
         self._examples = {example.id: example for example in examples}
         self.end_token_id = run.chat.end_token_id
@@ -75,7 +78,8 @@ class EngineMethodContext:
         return self._prompts.rewrite(example, style)
 
     def new_tokens(self, example: Example) -> int:
-        return self._run.spec.max_new_tokens or self._prompts.task(example).train_new_tokens
+        thinking = self._run.spec.thinking.tokens if self._run.teacher_chat.thinking else 0
+        return thinking + (self._run.spec.max_new_tokens or self._prompts.task(example).train_new_tokens)
 
     def generate(
         self,
@@ -88,7 +92,7 @@ class EngineMethodContext:
     ) -> list[Generation]:
         from dasd_bench.engine.requests import GenerateRequest
 
-        encoded = [self._prompts.encode(prompt) for prompt in prompts]
+        encoded = [self._asked.encode(prompt) for prompt in prompts]
         seeds = self._sample_seeds(encoded, label, drawn=sampling.temperature > 0)
         requests = [
             GenerateRequest(ids, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
@@ -119,7 +123,7 @@ class EngineMethodContext:
             shard_size=self._run.shard_size,
             label=label,
         )
-        return results
+        return [self._without_thought(one) for one in results]
 
     def dual_decode(
         self,
@@ -136,8 +140,8 @@ class EngineMethodContext:
         from dasd_bench.engine.requests import DualRequest
 
         decided_by = rule_key(rule, self._source)
-        base_ids = [self._prompts.encode(prompt) for prompt in base]
-        reference_ids = [self._prompts.encode(prompt) for prompt in reference]
+        base_ids = [self._asked.encode(prompt) for prompt in base]
+        reference_ids = [self._asked.encode(prompt) for prompt in reference]
         pairs = list(zip(base_ids, reference_ids, strict=True))
         markers = self._keep_texts(examples, keep, len(pairs))
         seeds = self._sample_seeds(pairs, label, drawn=rule.uses_draws or sampling.temperature > 0)
@@ -191,7 +195,7 @@ class EngineMethodContext:
             shard_size=self._run.shard_size,
             label=label,
         )
-        return results
+        return [self._without_thought(one) for one in results]
 
     def score(
         self,
@@ -218,7 +222,12 @@ class EngineMethodContext:
         return [_from_second(found.get(index)) if bare[index] else found[index] for index in range(len(requests))]
 
     def train(
-        self, targets: Sequence[Target], weights: Sequence[Floats] | None = None, *, label: str = "round"
+        self,
+        targets: Sequence[Target],
+        weights: Sequence[Floats] | None = None,
+        *,
+        label: str = "round",
+        init: ModelRef | None = None,
     ) -> ModelRef:
         from dasd_bench.training.batching import examples_digest
 
@@ -236,11 +245,12 @@ class EngineMethodContext:
         key = work_key(
             *("round", self._source, arm.method.name, dataclasses.asdict(arm.method)),
             *(run.model_key, arm.training, self._seed, examples_digest(examples)),
+            *_trained(init),
         )
 
         def make(entry: Entry) -> Row:
             run.console.say(f"[{label} {arm.label} seed {self._seed}] training on {len(examples)} targets")
-            return train_adapter(run, arm, self._seed, examples, entry.path)
+            return train_adapter(run, arm, self._seed, examples, entry.path, _adapter(init))
 
         entry, _ = run.get_or_make("round", key, make)
         return ModelRef(label, entry.path / "adapter")
@@ -268,9 +278,8 @@ class EngineMethodContext:
         for name in dict.fromkeys(example.task for example in examples):
             where = [index for index, example in enumerate(examples) if example.task == name]
             task = self._run.registry.task(name).item
-            graded = plugin_calls.grade_all(
-                task, [examples[index] for index in where], [texts[index] for index in where]
-            )
+            answers = [self._run.teacher_chat.answer_text(texts[index]) for index in where]
+            graded = plugin_calls.grade_all(task, [examples[index] for index in where], answers)
             verdicts.update(zip(where, graded, strict=True))
         return [verdicts[index] for index in range(len(examples))]
 
@@ -326,6 +335,16 @@ class EngineMethodContext:
                 proposals = np.append(proposals, np.int32(self.end_token_id))
             columns = {name: np.append(column, np.float32(0)) for name, column in columns.items()}
         return self._build(example, ids, origin, reason, accepted, notes, proposals, prompt, columns)
+
+    def _without_thought(self, made: Answer) -> Answer:
+        """What a student that does not think is shown: the answer without the think block before it."""
+        start = 0 if self._run.chat.thinking else self._run.teacher_chat.answer_start(made.token_ids.tolist())
+        if not start:
+            return made
+        whole = len(made.token_ids)
+        fields = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
+        cut: dict[str, Any] = {k: v[start:] for k, v in fields.items() if isinstance(v, np.ndarray) and len(v) == whole}
+        return dataclasses.replace(made, **cut, text=self._run.teacher_chat.answer_text(made.text))
 
     def _build(
         self,

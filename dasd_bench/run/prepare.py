@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dasd_bench.config.spec import RunSpec, Weighing, arms, layer, read_file, to_yaml
+from dasd_bench.config.spec import RunSpec, Weighing, arms, layer, read_file, resolve, to_yaml
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError
 from dasd_bench.files.text import shown
@@ -126,6 +126,7 @@ def build_context(
     device = resolve_device(spec.device)
     dtype = "bf16" if str(resolve_dtype(spec.dtype, device, console)).endswith("bfloat16") else "fp32"
     tokenizer = load_tokenizer(model.path)
+    student, teacher, evaluation = chat_templates(spec, tokenizer)
     return RunContext(
         spec=spec,
         registry=registry,
@@ -136,12 +137,36 @@ def build_context(
         run_dir=run_dir,
         model=model,
         tokenizer=tokenizer,
-        chat=ChatTemplate(tokenizer, mode=spec.chat_template),
+        chat=student,
+        teacher_chat=teacher,
+        evaluation_chat=evaluation,
         dtype=dtype,
         device=str(device),
         processes=options.processes,
         parallel=options.parallel,
     )
+
+
+def chat_templates(spec: RunSpec, tokenizer: Any) -> list[ChatTemplate]:
+    """The template as student, teacher and evaluation use it; one object where they think alike.
+
+    Raises :class:`UsageError` for a wish about thinking that the template has no switch for.
+    """
+    auto = ChatTemplate(tokenizer, mode=spec.chat_template)
+    found = {"auto": auto}
+    chosen = []
+    for role in ("student", "teacher", "evaluation"):
+        thinking = getattr(spec.thinking, role)
+        if thinking != "auto" and not auto.has_switch:
+            raise UsageError(
+                f"thinking.{role}={thinking}: the chat template of '{spec.model}' has no switch for thinking "
+                "(enable_thinking); leave it at auto."
+            )
+        name = "on" if thinking == "on" else "auto"
+        if name not in found:
+            found[name] = ChatTemplate(tokenizer, mode=spec.chat_template, thinking=name)
+        chosen.append(found[name])
+    return chosen
 
 
 def run_name(spec: RunSpec) -> str:
@@ -163,7 +188,7 @@ def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
     if there and not run_dir.is_dir():
         raise UsageError(f"--output {run_dir} is a file; name a folder.")
     if directory.spec.is_file():
-        if read_file(directory.spec) != read_spec_text(to_yaml(spec)):
+        if resolve(read_file(directory.spec)) != resolve(read_spec_text(to_yaml(spec))):
             raise UsageError(f"{run_dir} contains a run with other settings; choose another folder with --output.")
     elif run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
         raise UsageError(f"--output {run_dir} is not empty and contains no run; name an empty or a new folder.")

@@ -21,6 +21,8 @@ class Prompts:
     """The prompts of one run's examples."""
 
     run: RunContext
+    teacher: bool = False
+    """Whether chats are put as the teacher sees them."""
 
     def task(self, example: Example) -> Task:
         """The example's task."""
@@ -46,7 +48,7 @@ class Prompts:
         A last turn of the assistant is left open, to be continued. No turn at all is what the tokenizer begins every
         text with: its beginning-of-sequence token, or nothing.
         """
-        template = self.run.chat
+        template = self.run.teacher_chat if self.teacher else self.run.chat
         if not chat:
             return [int(self.run.tokenizer.bos_token_id)] if template.adds_bos else []
         if chat[-1].role == "assistant":

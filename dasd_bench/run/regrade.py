@@ -20,7 +20,7 @@ from dasd_bench.results.runs import read_manifest
 from dasd_bench.results.samples import Sample, read_samples, write_samples
 from dasd_bench.results.schema import RunResults, TaskScore
 from dasd_bench.run.collect import task_score
-from dasd_bench.run.data import test_rows_of
+from dasd_bench.run.data import evaluated_rows
 from dasd_bench.store.atomic import write_json
 from dasd_bench.tasks.base import Row
 
@@ -128,7 +128,7 @@ def rows_of_run(run: Path, spec: RunSpec, registry: Registry, name: str, allow_c
     task = registry.task(name).item
     if task.unsafe_code and not allow_code:
         raise UsageError(f"Task '{name}' executes model-written code; allow it with --confirm-run-unsafe-code.")
-    loaded = test_rows_of(spec, task, retention=name not in spec.tasks)
+    loaded, *_ = evaluated_rows(spec, task, retention=name not in spec.tasks)
     noted = [one for one in read_manifest(run).get("tasks", []) if one.get("name") == name]
     wanted = (noted[0].get("evaluation") or {}).get("rows_sha256") if noted else None
     if wanted is not None and wanted != loaded.sha256:

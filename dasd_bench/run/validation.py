@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -31,9 +32,9 @@ SEED = 0x5EED
 def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
     """The tasks of a run with ``spec.validation`` rows of each train split as their evaluated rows.
 
-    They come from behind ``--train-limit`` where enough rows lie there: then training data, and every target and score
-    made of it, are those of the final run. Else they are taken out of the training rows. Rows whose prompt is also a
-    training prompt are passed over.
+    They are rows that ``--train-limit`` leaves out where those are enough: then training data, and every target and
+    score made of it, are those of the final run. Else they are taken out of the training rows. Rows whose prompt is
+    also a training prompt are passed over.
     """
     names = train_tasks(spec, registry)
     data = load_data(replace(spec, tasks=(), train_tasks=names), registry, console)
@@ -47,7 +48,9 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
             continue
         loaded = train_rows(spec, one.task)
         every = styled(one.task, examples_of(one.task, loaded, "train"), spec.reference_style)
-        chosen = choose(every, len(one.train), spec.validation, one.name)
+        used = {example.id for example in one.train}
+        trained = [i for i, example in enumerate(every) if example.id in used]
+        chosen = choose(every, trained, spec.validation, one.name)
         taken = {every[i].id for i in chosen}
         train = [example for example in one.train if example.id not in taken]
         test = [every[i] for i in chosen]
@@ -63,31 +66,27 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
                 prompt_key=prompt_key(one.task, spec, data_dir, [loaded.rows[i] for i in chosen]),
             )
         )
-        where = "after the training rows" if same else "taken out of the training rows"
+        where = "none of them a training row" if same else "taken out of the training rows"
         console.say(f"[load] {one.name}: {len(test)} rows of the train split for validation, {where}")
     return found
 
 
-def choose(every: list[Example], used: int, count: int, name: str) -> list[int]:
-    """Indices of ``count`` validation rows in order, at random from behind the first ``used`` rows or from among them.
+def choose(every: list[Example], trained: list[int], count: int, name: str) -> list[int]:
+    """Indices of ``count`` validation rows in order, drawn from those that are not ``trained``, else from among them.
 
     Raises :class:`UsageError` where training would be left with nothing.
     """
     rng = np.random.default_rng(SEED)
-    prompts = {example.prompt for example in every[:used]}
-    behind = [i for i in range(used, len(every)) if every[i].prompt not in prompts]
-    if len(behind) >= count:
-        return sorted(int(i) for i in rng.choice(behind, size=count, replace=False))
-    if count >= used:
+    prompts = Counter(every[i].prompt for i in trained)
+    spare = [i for i, example in enumerate(every) if example.prompt not in prompts]
+    if len(spare) >= count:
+        return sorted(int(i) for i in rng.choice(spare, size=count, replace=False))
+    if count >= len(trained):
         raise UsageError(
             f"Task '{name}': {count} validation rows cannot be taken from {len(every)} training rows, of which "
-            f"{used} are used for training; lower --validation or --train-limit."
+            f"{len(trained)} are used for training; lower --validation or --train-limit."
         )
-    order = [int(i) for i in rng.permutation(used)]
-    times: dict[str, int] = {}
-    for example in every[:used]:
-        times[example.prompt] = times.get(example.prompt, 0) + 1
-    single = [i for i in order if times[every[i].prompt] == 1]
+    single = [i for i in map(int, rng.permutation(trained)) if prompts[every[i].prompt] == 1]
     if len(single) < count:
         raise DataError(
             f"Task '{name}': too many training rows share a prompt to hold out {count} for validation; "

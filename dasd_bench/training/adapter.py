@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers.pytorch_utils import Conv1D
@@ -28,8 +28,10 @@ from dasd_bench.training.targets import lora_targets, transposed
 ADAPTER = "default"
 
 
-def attach(model: Any, config: TrainingConfig, base_model_name: str) -> Any:
+def attach(model: Any, config: TrainingConfig, base_model_name: str, init: Path | None = None) -> Any:
     """Makes what is trained trainable, and only that; gives the peft model, or ``model`` itself where rank is 0.
+
+    The adapter begins with the weights of the one in the folder ``init``, else as one that changes nothing.
 
     Adapters are float32 whatever the base. Full fine-tuning turns the whole model to float32: bfloat16 weights
     would swallow most updates. Raises :class:`TrainingError` for a LoRA target that no layer has.
@@ -60,6 +62,8 @@ def attach(model: Any, config: TrainingConfig, base_model_name: str) -> Any:
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
         adapted = get_peft_model(model, lora)
     adapted.peft_config[ADAPTER].base_model_name_or_path = base_model_name
+    if init is not None:
+        set_peft_model_state_dict(adapted, load_file(init / "adapter_model.safetensors"), adapter_name=ADAPTER)
     return adapted
 
 

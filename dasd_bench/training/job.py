@@ -54,6 +54,8 @@ class TrainJob:
     base_model_name: str
     sharded: bool = False
     stop_ids: tuple[int, ...] = ()
+    init: str = ""
+    """Folder of an adapter of the same settings whose weights training begins with."""
 
 
 def do_job(
@@ -85,6 +87,7 @@ def do_job(
         sharded=job.sharded,
         memory=memory,
         decoding=decoding,
+        init=Path(job.init) if job.init else None,
     )
     if job.training.lora_rank == 0 and processes.first:
         # All weights were trained: with the tokenizer the result is a model folder like any other.

@@ -106,6 +106,7 @@ def train(
     sharded: bool = False,
     memory: Memory | None = None,
     decoding: Decoding | None = None,
+    init: Path | None = None,
 ) -> TrainResult:
     """Trains ``model`` (a plain base, freshly loaded, on its device) and writes ``out_dir/adapter`` last.
 
@@ -117,6 +118,8 @@ def train(
     left with the adapter attached.
 
     ``decoding`` is for methods that draw targets from the live model; the examples' own serve early stopping then.
+
+    The adapter begins with the weights of the one in the folder ``init``, where it is given.
 
     ``memory`` was made before the model was loaded, so that the model counts in the peak; without it, it does not.
 
@@ -137,11 +140,14 @@ def train(
         {k: v for k, v in asdict(config).items() if k not in ("checkpoint_steps", "keep_checkpoints")},
         [method.name, method.denominator, method.scope, method.teacher, asdict(method)],
         [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), processes.device.type],
+        *([] if init is None else [init.parent.name]),
     )
     devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), PackedModel(model) as packed:
         torch.manual_seed(seed)
-        job = _Job(config, method, seed, out_dir, console, base_model_name, fingerprint, processes, sharded, memory)
+        job = _Job(
+            config, method, seed, out_dir, console, base_model_name, fingerprint, processes, sharded, memory, init
+        )
         run = _Run(packed, rows, job)
         if method.rollouts:
             assert decoding is not None
@@ -183,6 +189,7 @@ class _Job:
     processes: Processes
     sharded: bool
     memory: Memory
+    init: Path | None = None
 
 
 class _Run:
@@ -196,7 +203,7 @@ class _Run:
         aside = set(held_out(len(rows), config.held_out, seed) if config.early_stop_patience else ())
         self.rows = [row for i, row in enumerate(rows) if i not in aside]
         self.held_out = [row for i, row in enumerate(rows) if i in aside]
-        self.model = adapter.attach(packed.model, config, job.base_model_name)
+        self.model = adapter.attach(packed.model, config, job.base_model_name, job.init)
         if config.lora_rank and config.lora_targets.strip() == ALL_LINEAR and (left := untrained_sentence(self.model)):
             console.warn(left)
         if config.gradient_checkpointing:

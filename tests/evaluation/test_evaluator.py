@@ -122,6 +122,30 @@ def test_the_prompt_is_the_training_prompt(chat: bool) -> None:
     assert list(engine.asked[0].prompt_ids) == wanted
 
 
+def test_a_thought_is_not_graded_and_its_stop_strings_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer counts behind ``</think>``; a thought that is not closed has none."""
+    from tests.models.test_thinking import QWEN3, template
+
+    chat = template(QWEN3, "on")
+    monkeypatch.setattr("tests.evaluation.test_evaluator.TOKENIZER", chat.tokenizer)
+    rows = gold(3)
+    final = rows[0]["answer"].rpartition("####")[2].strip()
+    answers = {
+        rows[0]["question"]: f"<think>\nQuestion: 1? #### 987654\n</think>\n\n#### {final}\nQuestion: 5",
+        rows[1]["question"]: "<think>\n#### " + rows[1]["answer"].rpartition("####")[2].strip() + " or so" * 300,
+        rows[2]["question"]: "I cannot say",
+    }
+    engine = Scripted(lambda prompt: next(text for question, text in answers.items() if question in prompt))
+    settings = EvalSettings(num_fewshot=0, thinking_tokens=32)
+    result = run(engine, limit=3, settings=settings, chat=chat)
+    assert {request.stop_strings for request in engine.asked} == {()}
+    assert {request.max_new_tokens for request in engine.asked} == {
+        discover().task("mini_gsm").item.max_new_tokens + 32
+    }
+    assert [r.completion for r in result.records] == [f"#### {final}\n", "", "I cannot say"]
+    assert [r.reason for r in result.records] == [Reason.CORRECT, Reason.TRUNCATED, Reason.NO_ANSWER]
+
+
 def test_a_killed_evaluation_repeats_only_its_unfinished_shard() -> None:
     whole = Scripted(lambda prompt: f" {len(prompt)}")
     undisturbed = run(whole, limit=300)

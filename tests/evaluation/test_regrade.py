@@ -85,9 +85,10 @@ def test_samples_reads_them(run: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert [(row["task"], row["method"], row["seed"]) for row in rows] == [("mini_gsm", "sft", 0)] * 2
     assert {"prompt", "completion", "extracted", "reason", "tokens", "seconds", "answer"} <= rows[0].keys()
     assert rows[0]["seconds"] > 0
-    text = command(capsys, "samples", str(run), "--item", "0", "--method", "base").out
-    assert "mini_gsm/test/0 · base" in text
-    assert "2 of 2 records shown" in text
+    item = rows[0]["id"]
+    text = command(capsys, "samples", str(run), "--item", item, "--method", "base").out
+    assert f"{item} · base" in text
+    assert "1 of 1 records shown" in text
     assert "expected '" in text
 
 

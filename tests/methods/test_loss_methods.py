@@ -220,6 +220,22 @@ def test_unisd_weighs_by_agreement(mode: str, gamma: float, registry: Registry) 
         assert abs(wanted / (sum(float(losses[one].mean()) for one in rows) / len(rows)) - 1) > 1e-3
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+def test_rho_1_takes_the_highest_excess_loss_of_the_batch(share: float, registry: Registry) -> None:
+    """By a naive loop: learned is a token that fewer than ``share`` of the batch's tokens exceed."""
+    draw = torch.Generator().manual_seed(3)
+    logp, reference = -torch.rand(2, N, generator=draw) * 5
+    keep = torch.arange(N) == N - 1
+    live = live_tokens(logp, keep=keep, columns={"reference_logp": reference})
+    weights = make(registry, "rho-1-batch", share=share).online_weights(live)
+    excess = [float(-logp[n]) - float(-reference[n]) for n in range(N)]
+    for n in range(N):
+        above = sum(other > excess[n] for other in excess)
+        assert float(weights[n]) == float(above < round(share * N) or bool(keep[n]))
+    plain = make(registry, "rho-1-batch", share=share).online_weights(live_tokens(logp))
+    assert plain.tolist() == [1.0] * N
+
+
 class Draws:
     """A context of one step whose every draw is tokens 1, 2, 3, ... up to the length asked for."""
 

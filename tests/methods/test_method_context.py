@@ -111,6 +111,20 @@ def test_an_empty_prompt_is_the_beginning_of_sequence_token_or_nothing(
         assert scores.logp[1:].tolist() == pytest.approx(made.logp(ids[:1], ids[1:]), abs=1e-4)
 
 
+def test_training_goes_on_from_a_trained_model(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """The loss before the first update is the nll under the model that it begins with; equal calls train once."""
+    made = Made(tiny_folder("llama"), tmp_path, method="rho-1")
+    gold = [made.context.reference_target(example) for example in made.examples]
+    first = made.context.train(gold)
+    again = made.context.train(gold, label="again", init=first)
+    assert again.adapter != first.adapter
+    assert made.context.train(gold, label="again", init=first).adapter == again.adapter
+    for model, begun in ((first, None), (again, first)):
+        line = json.loads((model.adapter.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[0])
+        logp = np.concatenate([one.logp for one in made.context.score(gold, made.examples, model=begun)])
+        assert line["loss"] == pytest.approx(float(-logp.mean()), abs=1e-4)
+
+
 def test_a_begun_answer_is_continued(made: Made) -> None:
     """The tokens are those that greedy decoding gives behind the open turn, by hand."""
     chat = [*made.context.plain_prompt(made.examples[0]), Message("assistant", "First,")]

@@ -349,7 +349,9 @@ def solve(x): return R()
         17,
         "deep_json",
         "no_result",
-        "import os, struct\nb = b'[' * 900000 + b']' * 900000\nos.write(3, struct.pack('>I', len(b)) + b)\ndef solve(x): return 4",
+        # Few enough bytes for the socket's buffer: each further fill waits for two processes to be scheduled in turn,
+        # and on a busy machine that adds up to the wall limit.
+        "import os, struct\nb = b'[' * 90000 + b']' * 90000\nos.write(3, struct.pack('>I', len(b)) + b)\ndef solve(x): return 4",
     ),
     _h(
         17,

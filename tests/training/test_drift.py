@@ -20,7 +20,7 @@ from tests.training.helpers import RULES, make_examples, metrics, run, soft_mode
 
 FROZEN = Path(__file__).with_name("drift.json")
 STEPS = (0, 9, 24, 49)
-COLUMNS = {"external", "rho-1"}
+COLUMNS = {"external", "rho-1", "rho-1-batch"}
 """Methods whose weights come with their own targets."""
 SHIPPED = sorted(
     name for name, plugin in discover().methods.items() if name not in COLUMNS and not plugin.item.rollouts

@@ -54,13 +54,14 @@ class Evaluate(Stage[Evaluation]):
     def parts(self) -> Sequence[object]:
         data = self.data
         return (
-            self.context.model_key,
+            self.context.model_key | {"template": self.context.evaluation_chat.hash},
             None if self.train is None else self.train.key,
             data.name,
             data.plugin_sha256,
             data.test_key,
             data.prompt_key,
             self.context.spec.chat_template,
+            *([self.context.spec.thinking.tokens] if self.context.evaluation_chat.thinking else ()),
         )
 
     def tokens(self) -> int:
@@ -77,7 +78,7 @@ class Evaluate(Stage[Evaluation]):
             context.tokenizer,
             rows=data.test_rows,
             settings=eval_settings(context, data),
-            chat=context.chat,
+            chat=context.evaluation_chat,
             stop_ids=context.stop_ids,
             shards=EntryShards(entry),
             console=context.console,
@@ -129,4 +130,5 @@ def eval_settings(context: RunContext, data: TaskData) -> EvalSettings:
         chat_template=spec.chat_template != "off",
         data_dir=data_folder(spec),
         offline=spec.offline,
+        thinking_tokens=spec.thinking.tokens if context.evaluation_chat.thinking else 0,
     )

@@ -63,6 +63,7 @@ class Targets(Stage[list[Target]]):
             self.data_key,
             self.drawn_with,
             *([arm.training] if arm.method.trains else ()),
+            *([teacher_facts(context)] if context.teacher_chat is not context.chat or context.chat.thinking else ()),
             *([self._read()] if arm.method.files() or arm.method.other_tasks() else ()),
         )
 
@@ -107,6 +108,11 @@ class Targets(Stage[list[Target]]):
                 f"prompt fills the context of {self.context.context_length} tokens."
             )
         return fitting
+
+
+def teacher_facts(context: RunContext) -> list[object]:
+    """What targets depend on beside the student's template where someone thinks."""
+    return [context.teacher_chat.hash, context.spec.thinking.tokens]
 
 
 COLUMN = "column."

@@ -35,6 +35,8 @@ _ESCAPE = re.compile(rb"\\.")
 _STRING = re.compile(rb'"[^"]*"')
 _NO_MARKS = bytes(set(range(256)) - set(b'[]"'))
 _PIECE = 1 << 20
+#: Brackets whose depths are worked out at once: few, so that a body that is too deep is refused early.
+_MARKS = 1 << 16
 _STEP = {ord("["): 1, ord("]"): -1}
 _TABLE_ROWS, _TABLE_LEAST, _TABLE_CELLS = 1000, 500_000, 200_000_000
 _DTYPE = re.compile("[<>|=][biuf][0-9]{1,2}")
@@ -79,8 +81,8 @@ def check_body(body: bytes) -> None:
     if b'"' in marks:
         raise WireError("a text without its end")
     depth = 0
-    for start in range(0, len(marks), _PIECE):
-        depths = list(accumulate(map(_STEP.__getitem__, marks[start : start + _PIECE]), initial=depth))
+    for start in range(0, len(marks), _MARKS):
+        depths = list(accumulate(map(_STEP.__getitem__, marks[start : start + _MARKS]), initial=depth))
         if max(depths) > _MAX_LISTS:
             raise WireError(f"a value nested deeper than {MAX_DEPTH} levels")
         depth = depths[-1]
