@@ -32,8 +32,9 @@ import yaml
 from dasd_bench.console import Console
 from dasd_bench.engine.engine import Engine
 from dasd_bench.evaluation import EvalSettings, TaskResult, evaluate
+from dasd_bench.files.shipped import shipped_folder
 from dasd_bench.models.chat import ChatTemplate
-from dasd_bench.registry import discover, shipped_folder
+from dasd_bench.registry import discover
 from dasd_bench.tasks.base import Task
 from dasd_bench.tasks.derive import evaluation_split, fewshot_split, read_config, yaml_path
 from dasd_bench.tasks.loading import load_rows

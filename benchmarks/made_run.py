@@ -17,6 +17,7 @@ from dasd_bench.results.directory import ModelDirectory, RunDirectory
 from dasd_bench.results.samples import Sample, write_samples
 from dasd_bench.results.schema import (
     Arm,
+    PointScores,
     ReferenceNll,
     RunResults,
     SeedArm,
@@ -160,7 +161,10 @@ def _arm(folder: Path, label: str, place: int, size: Size, tasks: list[str], sta
             scores[name] = _evaluate(where, name, size, rng, 0.3 + gain)
         _metrics(where.metrics, size, rng, 0.6 if method == "low-ppl" else 1.0)
         stats = target_stats(targets, n_examples=size.examples, notes=notes)
-        arm.seeds.append(SeedArm(seed, scores, stats, TrainStats(size.steps, 6400, 6000, 60.0 + place, 0.8, 1.5)))
+        trained = TrainStats(size.steps, 6400, 6000, 60.0 + place, 0.8, 1.5)
+        half = {name: _evaluate(where.point("0.5"), name, size, rng, 0.35) for name in tasks}
+        points = [PointScores(0.5, size.steps // 2, 3200, 3000, half)]
+        arm.seeds.append(SeedArm(seed, scores, stats, trained, points=points))
         shared = seed != size.seeds[0]
         stages.append(StageTime("targets", 0.1 if shared else 30.0 * (place + 1), shared, arm=label, seed=seed))
         stages.append(StageTime("score", 0.1 if shared else 5.0, shared, arm=label, seed=seed))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dasd_bench.config.resolve import make_spec, plugin_folders
+from dasd_bench.config.resolve import make_spec, registry_of
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.methods.acceptance import Acceptance, check_rewrites
@@ -42,7 +42,7 @@ from dasd_bench.methods.notes import Note
 from dasd_bench.methods.samples import NO_TURNS, Sample, answer_target, nothing_kept, sample_answers
 from dasd_bench.methods.target_rows import TargetRow, target_rows
 from dasd_bench.options import option
-from dasd_bench.registry import Registry, discover
+from dasd_bench.registry import Registry
 from dasd_bench.results.schema import RunResults
 from dasd_bench.run.options import RunOptions
 from dasd_bench.tasks.base import DataSource, Row, Task, verdict_of
@@ -63,6 +63,7 @@ from dasd_bench.types import (
 )
 
 if TYPE_CHECKING:
+    from dasd_bench.reporting.notebook import Results
     from dasd_bench.run.plan import PlanRow
     from dasd_bench.run.sweep import Surface
 
@@ -73,7 +74,7 @@ def run(
     *,
     registry: Registry | None = None,
     console: Console | None = None,
-) -> RunResults:
+) -> Results:
     """Runs a specification and gives its results, which are in the run directory too.
 
     ``dasd-bench run`` is this call: stages that the store has are not repeated. ``registry`` holds the plugins
@@ -85,7 +86,9 @@ def run(
     """
     from dasd_bench.run.session import run_session
 
-    return run_session(spec, options or RunOptions(), registry or _registry(spec), console or Console(quiet=True))
+    options = options or RunOptions()
+    found = run_session(spec, options, registry or registry_of(spec), console or Console(quiet=True))
+    return _results(found, options.output or Path("runs") / found.run_id)
 
 
 def plan(
@@ -99,10 +102,10 @@ def plan(
     from dasd_bench.run.prepare import prepare
 
     console = console or Console(quiet=True)
-    return prepare(spec, registry or _registry(spec), options or RunOptions(), console).plan
+    return prepare(spec, registry or registry_of(spec), options or RunOptions(), console).plan
 
 
-def evaluate(spec: RunSpec, options: RunOptions | None = None, *, console: Console | None = None) -> RunResults:
+def evaluate(spec: RunSpec, options: RunOptions | None = None, *, console: Console | None = None) -> Results:
     """Scores the model of ``spec`` as it is on ``spec.tasks``; nothing is trained."""
     return run(replace(spec, methods=(BASE,)), options, console=console)
 
@@ -124,21 +127,23 @@ def sweep(
     return run_sweep(
         spec,
         grid_points({name: list(map(str, values)) for name, values in grid.items()}),
-        registry or _registry(spec),
+        registry or registry_of(spec),
         options or RunOptions(),
         console or Console(quiet=True),
     )
 
 
-def load_results(run_dir: str | Path) -> RunResults:
+def load_results(run_dir: str | Path) -> Results:
     """The results of a run directory; raises :class:`~dasd_bench.errors.StoreError` where there are none."""
     from dasd_bench.results.runs import load_run
 
-    return load_run(Path(run_dir))
+    return _results(load_run(Path(run_dir)), Path(run_dir))
 
 
-def _registry(spec: RunSpec) -> Registry:
-    return discover(plugin_folders(spec))
+def _results(found: RunResults, run_dir: Path) -> Results:
+    from dasd_bench.reporting.notebook import Results
+
+    return Results.of(found, run_dir)
 
 
 __all__ = [

@@ -107,6 +107,8 @@ class Console:
         self.quiet = quiet
         self.rich = rich.console.Console(file=self._stream, soft_wrap=True, highlight=False)
         self.warnings: list[str] = []
+        self.about = ""
+        """For whom the running stage works and which one it is, set by a run: ``[3/22] dasd seed 0``."""
 
     def branch(self) -> Console:
         """The same console for one run of several: it has the warnings so far, and what it adds is not the others'."""
@@ -153,7 +155,7 @@ class Console:
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str = "items") -> Iterator[Meter]:
         """A :class:`Meter` shown while the block runs, with rate and time left."""
-        meter = Meter(self, label, total, unit)
+        meter = Meter(self, f"{self.about} {label}".strip(), total, unit)
         if not self.is_terminal:
             yield meter
             return

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -21,15 +21,14 @@ from types import ModuleType
 from typing import Generic, TypeVar
 
 from dasd_bench.errors import DasdError, PluginError, UsageError, unknown_name
+from dasd_bench.files.shipped import METHODS_GROUP, TASKS_GROUP, shipped_files
 from dasd_bench.methods.base import BASE, Method, validate_method
 from dasd_bench.methods.plugin_calls import call
 from dasd_bench.methods.plugin_source import fresh_package, import_plugin, source_files, source_hash
 from dasd_bench.tasks.base import Task, validate_task
+from dasd_bench.tasks.train_file import TrainFile, file_task_name
 
 T = TypeVar("T")
-
-METHODS_GROUP = "dasd_bench.methods"
-TASKS_GROUP = "dasd_bench.tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,8 @@ class Registry:
     broken: list[BrokenPlugin] = field(default_factory=list)
     variants: dict[str, Plugin[Task]] = field(default_factory=dict)
     """Tasks asked for with another number of shots, by their full name (``arc_challenge@25``)."""
+    train_files: list[str] = field(default_factory=list)
+    """The names of the tasks that stand for files of training rows (``--train-file``)."""
 
     def method(self, name: str) -> Plugin[type[Method]]:
         """The method of that name; :class:`~dasd_bench.errors.UsageError` with a suggestion otherwise."""
@@ -83,6 +84,13 @@ class Registry:
         if name not in self.variants:
             self.variants[name] = _with_shots(self.tasks[base], name, int(shots))
         return self.variants[name]
+
+    def add_train_file(self, path: Path) -> None:
+        """Adds the task that stands for a file of training rows."""
+        name = file_task_name(path, list(self.tasks))
+        form = Path(str(inspect.getsourcefile(TrainFile)))
+        self.tasks[name] = Plugin(name, TrainFile(path, name), "--train-file", path, source_hash(form))
+        self.train_files.append(name)
 
     def _add(self, module: ModuleType, path: Path, origin: str) -> None:
         classes = [c for _, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__]
@@ -194,19 +202,6 @@ def _entry_module(entry: EntryPoint) -> ModuleType:
 def _origin_of(entry: EntryPoint) -> str:
     dist = entry.dist
     return f"{dist.name} {dist.version} ({entry.value})" if dist is not None else entry.value
-
-
-def shipped_folder(kind: str) -> Path:
-    """The shipped plugin folder ``methods``, ``tasks`` or ``benchmarks``: inside the wheel, or in the checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "plugins" / kind
-    return installed if installed.is_dir() else package.parent / kind
-
-
-def shipped_files() -> Iterator[Path]:
-    """The shipped plugin files in name order."""
-    yield from sorted(p for p in shipped_folder("methods").glob("*.py") if not p.name.startswith("_"))
-    yield from sorted(shipped_folder("tasks").glob("*/task.py"))
 
 
 def _plugin_files(folder: Path) -> list[Path]:

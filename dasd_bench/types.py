@@ -35,7 +35,8 @@ class Example:
 
     ``prompt`` is the text of the user's turn, the same words at training and at evaluation.
     ``reference`` is the gold worked answer; ``answer`` the final answer where the task has one;
-    ``tests`` the asserts of a code task. ``id`` is ``<task>/<split>/<row>``.
+    ``tests`` the asserts of a code task. ``id`` is ``<task>/<split>/<row>``. ``chat`` holds the turns before the answer
+    where they are more than the prompt (a system prompt, earlier turns); its last user turn is the prompt.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Example:
     level: str | None = None
     subject: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    chat: tuple[Message, ...] = ()
 
 
 class Origin(IntEnum):
@@ -152,6 +154,14 @@ class TrainExample:
     keep: Bools
     columns: Mapping[str, Floats] = field(default_factory=dict)
     teacher_prompts: tuple[Ints, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """What one adapter is trained on, and the ``held_out`` references that early stopping measures."""
+
+    examples: Sequence[TrainExample]
+    held_out: Sequence[TrainExample] = ()
 
 
 class Reason(StrEnum):

@@ -26,11 +26,19 @@ options = RunOptions(output=folder / "first", store=folder / "store")
 for row in plan(spec, options):
     print(f"{row.stage:24} {row.who:16} {row.state:9} {row.tokens:>7}")
 
-# %% Run it; a second call takes every stage from the store
+# %% Run it; a second call takes every stage from the store. In a notebook the last line shows the run's tables.
 results = run(spec, options)
-for arm in results.arms:
-    scores = {name: score.mean for name, score in arm.seeds[0].scores.items()}
-    print(arm.label, scores, f"{arm.seeds[0].target_stats.ppl:.2f} target perplexity")
+results
+
+# %% Frames in long form, one row per observation: scores, answers, and every token of the training targets
+print(results.scores.pivot_table(index="method", columns="task", values="score"))
+print(results.items.groupby(["method", "reason"]).size())
+tokens = results.tokens
+print(tokens[tokens.weight > 0].groupby(["method", "origin"]).logp.mean())
+
+# %% The figures of `dasd-bench plot`, as matplotlib figures
+figure = results.figure("scores")
+figure.savefig(folder / "scores.png")
 
 # %% The untrained model alone, and a run read back later
 base = evaluate(spec, RunOptions(output=folder / "base", store=folder / "store"))

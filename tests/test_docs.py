@@ -130,7 +130,7 @@ def test_the_presets_table_has_the_values_of_the_code() -> None:
     from dasd_bench.config.spec import PRESETS, resolve
 
     page = (ROOT / "docs/running.md").read_text(encoding="utf-8")
-    section = page[page.index("### Presets") : page.index("## Forgetting")]
+    section = page[page.index("### Presets") : page.index("### Names")]
     cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in section.splitlines() if "|" in line]
     header, rows = cells[0], {row[0].strip("`"): row[1:] for row in cells[2:]}
     assert header == ["option", "default", *(f"`{name}`" for name in PRESETS)]

@@ -12,7 +12,7 @@ import click
 from dasd_bench.cli.shared import console_of, show_table
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, unknown_name
-from dasd_bench.registry import shipped_folder
+from dasd_bench.files.shipped import shipped_folder
 
 HEADER = ("benchmark", "dtype", "peer", "ours", "unit", "ratio", "limit share", "max abs diff", "identical")
 

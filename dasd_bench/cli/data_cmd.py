@@ -32,10 +32,15 @@ def data_group() -> None:
 def check(folder: Path, tasks: str, plugins: tuple[Path, ...], json_events: bool) -> None:
     """Read every split of every task that has a folder in FOLDER and report the file and line of each problem.
 
+    FOLDER may also be a file of your own training rows, as --train-file reads it.
+
     Checks the columns, that each task can use each row, the checksums if there is a SHA256SUMS file, and the overlap
     of train and test split. The exit code is 1 if there is a problem.
     """
     console = Console(json_events=json_events)
+    if folder.is_file():
+        _check_train_file(folder, console)
+        return
     if not folder.is_dir():
         raise DataError(f"The data folder {folder} does not exist.")
     registry = discover(plugins)
@@ -61,6 +66,29 @@ def check(folder: Path, tasks: str, plugins: tuple[Path, ...], json_events: bool
     if not found:
         raise DataError(f"{folder} has no folder of a known task; known: {', '.join(sorted(known))}.")
     console.result(f"{folder}: {found} tasks checked, no problems found.", tasks=found)
+
+
+def _check_train_file(path: Path, console: Console) -> None:
+    """Reads a file of training rows and says what is in it."""
+    from dasd_bench.tasks.loading import examples_of, load_rows
+    from dasd_bench.tasks.train_file import TrainFile, file_task_name
+
+    task = TrainFile(path, file_task_name(path, ()))
+    loaded = load_rows(task, "train")
+    examples = examples_of(task, loaded, "train")
+    prompts = [(example.prompt, example.chat) for example in examples]
+    counts = {
+        "rows": len(examples),
+        "chats": sum(bool(example.chat) for example in examples),
+        "with_answer": sum(example.answer is not None for example in examples),
+        "repeated_prompts": len(prompts) - len(set(prompts)),
+    }
+    console.result(
+        f"{path}: {counts['rows']} training rows, {counts['chats']} with a system prompt or earlier turns, "
+        f"{counts['with_answer']} with a final answer, {counts['repeated_prompts']} with the prompt of an earlier row; "
+        "no problems found.",
+        **counts,
+    )
 
 
 def _chosen(registry: Registry, tasks: str) -> list[Task]:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import FORMATS, runs_dir_option
 from dasd_bench.console import Console
 
 
 @click.command("diagnose")
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", shell_complete=run_names, nargs=-1, metavar="[RUN]...")
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
 @click.option("--table", "which", help="Only this table: targets, classes, outcomes, histogram, nll or retention.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import console_of, runs_dir_option
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("export")
-@click.argument("run", required=False)
+@click.argument("run", shell_complete=run_names, required=False)
 @click.option(
     "--to", "form", type=click.Choice(("hf-card", "jsonl")), default="hf-card", show_default=True, help="What to write."
 )

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dasd_bench.cli.shared import show_table
-from dasd_bench.cli.spec_options import settings_rows
-from dasd_bench.config.spec import PRESETS, SECTIONS, RunSpec
+from dasd_bench.cli.complete import shown_names
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
-from dasd_bench.methods.base import Method, build_method, has_token_loss
-from dasd_bench.options import option_rules
-from dasd_bench.registry import Plugin, Registry, discover
-from dasd_bench.tasks.base import Task
+from dasd_bench.files.shipped import named_methods, named_tasks, others_installed
+
+if TYPE_CHECKING:
+    from dasd_bench.methods.base import Method
+    from dasd_bench.registry import Plugin, Registry
+    from dasd_bench.tasks.base import Task
 
 _plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
 _json = click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
@@ -35,11 +36,12 @@ def list_group() -> None:
 def list_methods(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bool) -> None:
     """List the methods."""
     console = Console(json_events=json_events)
-    registry = discover(plugins)
-    width = max(len(name) for name in registry.methods)
-    for name, plugin in sorted(registry.methods.items()):
-        origin = "" if plugin.origin == "shipped" else f"  ({plugin.origin})"
-        console.result(f"{name:<{width}}  {plugin.item.summary}{origin}", name=name, origin=plugin.origin)
+    if not plugins and not others_installed():
+        _print_names(console, [(one.name, one.summary, "shipped") for one in named_methods()])
+        return
+    registry = _registry(plugins)
+    found = sorted(registry.methods.items())
+    _print_names(console, [(name, plugin.item.summary, plugin.origin) for name, plugin in found])
     _broken(registry, console, debug_plugins)
 
 
@@ -50,12 +52,34 @@ def list_methods(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bo
 def list_tasks(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bool) -> None:
     """List the tasks."""
     console = Console(json_events=json_events)
-    registry = discover(plugins)
-    width = max(len(name) for name in registry.tasks)
-    for name, plugin in sorted(registry.tasks.items()):
-        kind = "as in lm-eval" if plugin.item.comparable else "own"
-        console.result(f"{name:<{width}}  {plugin.item.summary}  [{kind}]", name=name, origin=plugin.origin)
+    if not plugins and not others_installed():
+        _print_names(console, [(one.name, _task_text(one.summary, one.comparable), "shipped") for one in named_tasks()])
+        return
+    registry = _registry(plugins)
+    found = sorted(registry.tasks.items())
+    _print_names(
+        console,
+        [(name, _task_text(plugin.item.summary, plugin.item.comparable), plugin.origin) for name, plugin in found],
+    )
     _broken(registry, console, debug_plugins)
+
+
+def _task_text(summary: str, comparable: bool) -> str:
+    return f"{summary}  [{'as in lm-eval' if comparable else 'own'}]"
+
+
+def _print_names(console: Console, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Name, text and origin of each plugin."""
+    width = max(len(name) for name, _, _ in rows)
+    for name, text, origin in rows:
+        where = "" if origin == "shipped" else f"  ({origin})"
+        console.result(f"{name:<{width}}  {text}{where}", name=name, origin=origin)
+
+
+def _registry(plugins: tuple[Path, ...]) -> Registry:
+    from dasd_bench.registry import discover
+
+    return discover(plugins)
 
 
 @list_group.command("models")
@@ -86,13 +110,13 @@ def _broken(registry: Registry, console: Console, with_traceback: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=shown_names)
 @_plugins
 @_json
 def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
     """Show the method, task, model or run called NAME (a run by its folder).
 
-    NAME may be run, training, engine or warmup: every setting with its default, allowed values and meaning.
+    NAME may be run, training, engine, thinking or warmup: every setting with its default, range and meaning.
     """
     console = Console(json_events=json_events)
     if name in SETTINGS:
@@ -103,7 +127,7 @@ def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
 
         show_run(console, Path(name) if (Path(name) / "spec.yaml").is_file() else Path("runs") / name)
         return
-    registry = discover(plugins)
+    registry = _registry(plugins)
     if name in registry.methods:
         _show_method(registry.methods[name], console)
     elif name in registry.tasks:
@@ -118,11 +142,16 @@ def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
             console.result(f"{f.name}: {getattr(aliases[name], f.name)}")
 
 
-SETTINGS: dict[str, type[Any]] = {"run": RunSpec, **SECTIONS}
+SETTINGS = ("run", "training", "engine", "thinking")
 
 
 def _show_settings(name: str, console: Console) -> None:
-    rows = list(settings_rows(SETTINGS[name]))
+    from dasd_bench.cli.shared import show_table
+    from dasd_bench.cli.spec_options import settings_rows
+    from dasd_bench.config.spec import PRESETS, SECTIONS, RunSpec
+
+    kinds: dict[str, type[Any]] = {"run": RunSpec, **SECTIONS}
+    rows = list(settings_rows(kinds[name]))
     how = "as an option or in a file" if name == "run" else f"with --set {name}.NAME=VALUE or in a file"
     console.result(f"Settings of {name}, {how}:")
     show_table(console, ("name", "default", "allowed", "meaning"), rows)
@@ -132,6 +161,9 @@ def _show_settings(name: str, console: Console) -> None:
 
 
 def _show_method(plugin: Plugin[type[Method]], console: Console) -> None:
+    from dasd_bench.methods.base import build_method, has_token_loss
+    from dasd_bench.options import option_rules
+
     method = plugin.item
     console.result(f"{method.name}: {method.summary}")
     if method.paper:

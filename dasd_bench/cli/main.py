@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from dasd_bench import __version__
 from dasd_bench.cli.streams import ReaderGone, complain, guarded_output
 from dasd_bench.errors import DasdError, UsageError, did_you_mean
 from dasd_bench.files.text import shown
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("dasd_bench.cli.run_cmd:run", "Make targets, train, evaluate and print the table."),
@@ -39,6 +42,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "exec": ("dasd_bench.cli.exec_cmd:exec_command", "Execute code samples in the sandbox and score them."),
     "bench": ("dasd_bench.cli.bench_cmd:bench", "Compare the speed with common alternatives."),
     "doctor": ("dasd_bench.cli.doctor:doctor", "Report what this machine provides."),
+    "task": ("dasd_bench.cli.task_cmd:task_group", "Write a template for a new task."),
+    "completion": ("dasd_bench.cli.completion_cmd:completion_command", "Print or install shell completion."),
     "new-method": ("dasd_bench.cli.new_method:new_method", "Write a template for a new method."),
 }
 
@@ -75,6 +80,15 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
+        # The base class would import every command for its summary.
+        found = [(name, summary) for name, (_, summary) in COMMANDS.items() if name.startswith(incomplete)]
+        return [CompletionItem(name, help=summary) for name, summary in found]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

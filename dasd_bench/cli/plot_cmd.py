@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import console_of, runs_dir_option
 from dasd_bench.errors import DasdError
 
-KINDS = ("scores", "difficulty", "ppl", "notes", "pareto", "training", "cost", "all")
+KINDS = ("scores", "difficulty", "ppl", "notes", "pareto", "training", "along", "cost", "all")
 
 
 @click.command("plot")
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", shell_complete=run_names, nargs=-1, metavar="[RUN]...")
 @click.option(
     "-k",
     "--kind",
@@ -43,7 +44,8 @@ def plot_command(
     ppl         perplexity of the training targets' tokens by method
     notes       what methods count against an option, such as replaced tokens against tau
     pareto      accuracy against forgetting, where the run has retention tasks
-    training    training curves
+    training    training curves: weighted loss, unweighted NLL, share of tokens learned from
+    along       scores at fractions of training (training.evaluate_at)
     cost        seconds for one seed against accuracy
     """
     from dasd_bench.reporting.plots import Nothing, Source, draw, save

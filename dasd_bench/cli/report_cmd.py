@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import console_of, runs_dir_option
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("report")
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", shell_complete=run_names, nargs=-1, metavar="[RUN]...")
 @click.option(
     "-o",
     "--output",

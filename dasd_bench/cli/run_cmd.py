@@ -8,10 +8,18 @@ from typing import Any
 
 import click
 
-from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
+from dasd_bench.cli.spec_options import (
+    given_run_options,
+    given_spec,
+    name_adapter,
+    run_folder,
+    run_options,
+    spec_options,
+)
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
+from dasd_bench.errors import PluginError
 from dasd_bench.registry import Registry
 from dasd_bench.run.options import RunOptions
 
@@ -21,6 +29,7 @@ from dasd_bench.run.options import RunOptions
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Run directory  [default: runs/<name of the run>]"
 )
+@click.option("--name", help="Name of the run: its directory is then runs/NAME.")
 @run_options
 @click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
 @click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
@@ -29,6 +38,7 @@ def run(
     preset: str | None,
     config: Path | None,
     output: Path | None,
+    name: str | None,
     dry_run: bool,
     json_events: bool,
     quiet: bool,
@@ -37,10 +47,13 @@ def run(
     """Make targets, train one adapter per method and seed, evaluate, and print the table."""
     console = Console(json_events=json_events, quiet=quiet)
     given, settings = given_spec(values)
-    options = given_run_options(values, output)
+    options = given_run_options(values, run_folder(output, name))
+    if name is not None:
+        name_adapter(given, name)
     spec, registry = build_spec(preset, config, settings, given, console)
     for broken in registry.broken:
         console.warn(f"Plugin {broken.origin} could not be loaded: {broken.error}")
+    console.say(f"{spec.model}: {', '.join(spec.rows)} on {', '.join(spec.tasks)}")
     if dry_run:
         return print_plan(spec, registry, options, console)
     return run_and_print(spec, registry, options, console)
@@ -61,6 +74,11 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
     context = prepared.context
     console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
     console.result("\n".join(plan_lines(prepared.plan)), plan=prepared.plan)
+    for one in prepared.graph.matchings:
+        try:
+            console.result(one.line())
+        except PluginError as error:
+            console.warn(str(error))
     return 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import runs_dir_option
 from dasd_bench.console import Console
 
@@ -15,7 +16,7 @@ def _parts(values: tuple[str, ...]) -> list[str]:
 
 
 @click.command("samples")
-@click.argument("run", required=False)
+@click.argument("run", shell_complete=run_names, required=False)
 @click.option("-t", "--task", "--tasks", "tasks", multiple=True, help="Only these tasks.")
 @click.option(
     "--reason",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import runs_dir_option
 from dasd_bench.config.resolve import plugin_folders
 from dasd_bench.console import Console
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("score")
-@click.argument("run")
+@click.argument("run", shell_complete=run_names)
 @click.option("-t", "--task", "--tasks", "tasks", multiple=True, help="Only these tasks, comma-separated.")
 @click.option("--data-dir", help="Folder with the data rows  [default: as in the run].")
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
@@ -90,6 +91,7 @@ def print_regraded(console: Console, run: Path, done: list[Regraded], limit: int
             )
     for change in changes if console.json_events else changes[:limit]:
         who = change.row if change.seed is None else f"{change.row} seed {change.seed}"
+        who += f" at {change.point}" if change.point else ""
         console.result(
             f"  {change.item} ({who}): {change.reason_before} -> {change.reason_after}, "
             f"answer {_shown(change.extracted_before)} -> {_shown(change.extracted_after)}",

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from dasd_bench.cli.complete import OF_SETTINGS, preset_names
 from dasd_bench.config.spec import PRESETS, RunSpec, split_commas
 from dasd_bench.errors import UsageError
 from dasd_bench.files.text import shown
 from dasd_bench.options import OptionRule, option_rules
+from dasd_bench.results.directory import LONGEST_FOLDER, folder_name
 from dasd_bench.run.options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+FOLDERS = {"plugins": "FOLDER", "train_files": "FILE.jsonl", "adapters": "[NAME=]FOLDER"}
+"""Options that hold paths, which may contain commas, with what help calls their values."""
 
 
 def comma_separated(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> list[str] | None:
@@ -66,7 +74,11 @@ def spec_options(command: F) -> F:
         click.option(
             "-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line."
         ),
-        click.option("--preset", help=f"Named settings: {', '.join(PRESETS)} (see: dasd-bench show run)."),
+        click.option(
+            "--preset",
+            shell_complete=preset_names,
+            help=f"Named settings: {', '.join(PRESETS)} (see: dasd-bench show run).",
+        ),
     ):
         command = extra(command)
     return command
@@ -78,19 +90,33 @@ def _option(name: str, rule: OptionRule, default: object) -> Callable[[F], F]:
     text = rule.help + (f"  [default: {shown}]" if shown else "")
     if isinstance(default, bool):
         return click.option(*flags, name, is_flag=True, default=None, help=text)
+    complete = OF_SETTINGS.get(name)
     if isinstance(default, tuple):
         bare: dict[str, Any] = {} if rule.bare is None else {"is_flag": False, "flag_value": rule.bare}
-        folders = name == "plugins"
+        folders = name in FOLDERS
         return click.option(
             *flags,
             name,
             multiple=True,
             callback=None if folders else comma_separated,
-            metavar="FOLDER" if folders else "A,B,...",
+            metavar=FOLDERS.get(name, "A,B,..."),
             help=text,
+            shell_complete=complete,
             **bare,
         )
-    return click.option(*flags, name, type=int if isinstance(default, int) else str, help=text)
+    return click.option(
+        *flags,
+        name,
+        type=int if isinstance(default, int) else str,
+        help=text,
+        shell_complete=complete or partial(_choices, rule.choices),
+    )
+
+
+def _choices(
+    choices: Sequence[str], _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
 
 
 def run_options(command: F) -> F:
@@ -144,6 +170,27 @@ def external_arm(file: Path) -> str:
     if any(sign in str(file) for sign in "+*"):
         raise UsageError(f"--targets {shown(str(file))}: rename the file; an arm's options cannot hold + or *.")
     return f"external+file={file}"
+
+
+def name_adapter(given: dict[str, Any], name: str) -> None:
+    """Gives the row of a run that only evaluates one unnamed adapter the run's name."""
+    adapters = given.get("adapters", ())
+    if len(adapters) == 1 and "=" not in adapters[0] and "methods" not in given:
+        given["adapters"] = (f"{name}={adapters[0]}",)
+
+
+def run_folder(output: Path | None, name: str | None) -> Path | None:
+    """The run directory of ``--output`` or ``--name``; None for neither. Raises :class:`UsageError` for both."""
+    if name is None:
+        return output
+    if output is not None:
+        raise UsageError("--name and --output both say where the run goes; give one of them.")
+    if folder_name(name) != name:
+        raise UsageError(
+            f"--name {shown(name)} is not a valid run name; use up to {LONGEST_FOLDER} letters, digits, dots, dashes "
+            "and underscores, or give a path to --output."
+        )
+    return Path("runs") / name
 
 
 def given_run_options(values: dict[str, Any], output: Path | None) -> RunOptions:

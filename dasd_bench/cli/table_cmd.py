@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import FORMATS, console_of, runs_dir_option
 from dasd_bench.console import Console
 
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
     from dasd_bench.reporting.table import Table
     from dasd_bench.results.schema import RunResults
 
-TABLES = ("scores", "retention", "failures", "targets", "cost", "all")
+TABLES = ("scores", "along", "retention", "answers", "failures", "targets", "cost", "all")
 
 
 @click.command("table")
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", shell_complete=run_names, nargs=-1, metavar="[RUN]...")
 @click.option("-f", "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
 @click.option(
     "--table", "which", type=click.Choice(TABLES), help="Which table; default: all, scores alone for CSV and --paper."
@@ -42,6 +43,7 @@ TABLES = ("scores", "retention", "failures", "targets", "cost", "all")
     help="One table of scores by difficulty level, subject, quartile of the base's confidence, or seed.",
 )
 @click.option("--retention", is_flag=True, help="Only the retention table; same as --table retention.")
+@click.option("--along", is_flag=True, help="Only the scores along training; same as --table along.")
 @click.option("--baseline", default="base", show_default=True, help="Row that differences and tests compare with.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 @runs_dir_option
@@ -58,6 +60,7 @@ def table_command(
     sort: str | None,
     group_by: str | None,
     retention: bool,
+    along: bool,
     baseline: str,
     output: Path | None,
     runs_dir: Path,
@@ -78,7 +81,7 @@ def table_command(
     console = console_of(context)
     if output is not None:
         check_destination(output, run_inputs(_paths(runs, runs_dir)))
-    which = "retention" if retention else which
+    which = "retention" if retention else "along" if along else which
     default = "scores" if paper or form == "csv" else "all"
     tables = _tables(_load(runs, runs_dir), group_by, which, default, baseline)
     if sort:
@@ -157,8 +160,8 @@ def _scores_alone(table: Table) -> Table:
 
 
 @click.command("compare")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=run_names)
+@click.argument("second", metavar="B", shell_complete=run_names)
 @click.option("--items", default=10, show_default=True, type=click.IntRange(0), help="Number of changed items to show.")
 @click.option(
     "-f", "--format", "form", type=click.Choice(("terminal", "md", "json")), default="terminal", show_default=True

@@ -42,10 +42,18 @@ def build_spec(
     spec = resolve(environment, from_preset, from_file, layer("the command line", options), parse_set(settings))
     if spec.engine.backend == "vllm" and spec.retention:
         raise UsageError("--retention compares whole distributions, which vLLM does not return; omit --engine vllm.")
-    registry = discover(plugin_folders(spec))
+    registry = registry_of(spec)
     if spec.tasks == ("auto",):
         spec = replace(spec, tasks=auto_tasks(spec, registry, console))
     return spec, registry
+
+
+def registry_of(spec: RunSpec) -> Registry:
+    """The plugins that a run can name, and the tasks that stand for its files of training rows."""
+    registry = discover(plugin_folders(spec))
+    for file in spec.train_files:
+        registry.add_train_file(expand_user(file, "--train-file"))
+    return registry
 
 
 def plugin_folders(spec: RunSpec) -> tuple[Path, ...]:

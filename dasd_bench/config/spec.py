@@ -82,6 +82,16 @@ class RunSpec:
         help="Rows that the limits take: stratified (at random, by level and subject) or first (as lm-eval does).",
         choices=("stratified", "first"),
     )
+    train_files: tuple[str, ...] = option(
+        (),
+        help="Train on the rows of your own files (prompt and completion, or messages) in place of the tasks' rows.",
+        flags=("--train-file",),
+    )
+    adapters: tuple[str, ...] = option(
+        (),
+        help="LoRA adapters trained elsewhere, each evaluated as a row of its own: a PEFT folder, or NAME=FOLDER.",
+        flags=("--evaluate-adapter",),
+    )
     seeds: tuple[int, ...] = option((0,), help="Seeds; every method is trained once with each.", flags=("--seed",))
     num_fewshot: int = option(
         -1,
@@ -101,8 +111,10 @@ class RunSpec:
     )
     budget: str = option(
         "equal",
-        help="equal: the same training settings for all methods; card: those of each method's authors.",
-        choices=("equal", "card"),
+        help="equal: the same training settings for all methods; card: those of each method's authors; tokens: every "
+        "method trains until it has used as many active tokens as the one that uses the most in its epochs; "
+        "compute: the same for generated and trained tokens together.",
+        choices=("equal", "card", "tokens", "compute"),
     )
     offline: bool = option(False, help="Never contact the hub.")
     plugins: tuple[str, ...] = option((), help="Folders with additional methods and tasks.")
@@ -126,6 +138,21 @@ class RunSpec:
     def trains(self) -> bool:
         """Whether there is anything to train: the base alone is only evaluated."""
         return self.methods != (BASE,)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The names of the table's rows: the methods and the given adapters."""
+        return (*self.methods, *(split_adapter(one)[0] for one in self.adapters))
+
+
+def split_adapter(text: str) -> tuple[str, str]:
+    """``NAME=FOLDER`` or ``FOLDER`` as name and folder; the name is the folder's own where none is given."""
+    name, sep, folder = text.partition("=")
+    if sep and "/" not in name:
+        if not name or not folder:
+            raise UsageError(f"--evaluate-adapter {shown(text)}: write FOLDER or NAME=FOLDER.")
+        return name, folder
+    return Path(text).expanduser().resolve().name, text
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -312,6 +339,8 @@ def resolve(*layers: Mapping[str, Any]) -> RunSpec:
             built[f.name] = convert(value, tuple, f.name)
         else:
             built |= convert_options(RunSpec, {f.name: value}, "option", "")
+    if built.get("adapters") and "methods" not in built:
+        built["methods"] = (BASE,)
     given = set[str]().union(*map(_training_given, layers))
     spec = RunSpec(**built, training_given=tuple(sorted(given)) if built.get("budget") == "card" else ())
     for name in ("methods", "tasks", "seeds"):

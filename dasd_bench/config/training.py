@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from dasd_bench.errors import UsageError
+from dasd_bench.files.text import shown
 from dasd_bench.options import option
 
 
@@ -41,15 +43,38 @@ class TrainingConfig:
     keep_checkpoints: int = option(1, help="Checkpoints kept on disk.", minimum=1)
     early_stop_patience: int = option(
         0,
-        help="Stop after this many held-out losses without improvement and keep the best adapter; 0 disables it.",
+        help="Stop after this many held-out NLLs without improvement and keep the best adapter; 0 disables it.",
         minimum=0,
     )
-    early_stop_steps: int = option(0, help="Steps between held-out losses; 0 for once per epoch.", minimum=0)
+    early_stop_steps: int = option(0, help="Steps between held-out NLLs; 0 for once per epoch.", minimum=0)
     held_out: float = option(
         0.1, help="Fraction of the training examples held out for early stopping.", minimum=0.0, maximum=0.9
+    )
+    evaluate_at: tuple[str, ...] = option(
+        (), help="Also evaluate the adapter at these fractions of training, such as 0.25,0.5,1 (1: the final one)."
     )
     max_loss: float = option(50.0, help="A loss above this stops the run as diverged.", minimum=0.0, maximum=math.inf)
 
     def warmup_steps(self, total: int) -> int:
         """Steps of ``total`` spent warming up; the first of them has learning rate 0."""
         return math.ceil(self.warmup * total) if self.warmup <= 1 else min(math.ceil(self.warmup), total)
+
+    @property
+    def points(self) -> dict[float, str]:
+        """The fractions below 1 of ``evaluate_at`` in rising order, each with its name; 1 is the final adapter.
+
+        Raises :class:`UsageError` for what is no fraction.
+        """
+        found: dict[float, str] = {}
+        for text in self.evaluate_at:
+            try:
+                fraction = float(text)
+            except ValueError:
+                fraction = math.nan
+            if not 0 < fraction <= 1:
+                raise UsageError(
+                    f"training.evaluate_at={shown(text)} is not a fraction of training; use numbers above 0 and up to "
+                    "1, such as 0.25,0.5,1."
+                )
+            found[fraction] = repr(fraction)
+        return {fraction: found[fraction] for fraction in sorted(found) if fraction < 1}

@@ -114,7 +114,7 @@ def load_model(
 
     with quiet_transformers():
         try:
-            model, report = _auto_class(path).from_pretrained(
+            model, report = auto_class(path).from_pretrained(
                 path,
                 dtype=kind,
                 use_safetensors=True,
@@ -127,7 +127,7 @@ def load_model(
         except Exception as error:  # a configuration can make transformers fail in any way
             raise ModelError(
                 f"'{path}' cannot be loaded, because its config.json and weights do not fit transformers' model: "
-                f"{_reason(error)}"
+                f"{reason(error)}"
             ) from error
     absent = sorted(report["missing_keys"])
     if absent:
@@ -143,14 +143,14 @@ def load_model(
     return result
 
 
-def _auto_class(path: Path) -> Any:
+def auto_class(path: Path) -> Any:
     """The class that loads a folder's model: a causal language model, or a wrapper of one that sees images, too.
 
     Raises :class:`ModelError` for an architecture that is neither.
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    config = _config_class(path)
+    config = config_of(path)
     if not config.is_encoder_decoder:
         for auto in (AutoModelForCausalLM, AutoModelForImageTextToText):
             if type(config) in auto._model_mapping:
@@ -159,7 +159,7 @@ def _auto_class(path: Path) -> Any:
     raise ModelError(f"'{path}' is a {architecture}, which is not a causal language model; use a decoder-only one.")
 
 
-def _config_class(path: Path) -> Any:
+def config_of(path: Path) -> Any:
     """The configuration of a folder as transformers reads it. Raises :class:`ModelError` where it cannot."""
     from transformers import AutoConfig
 
@@ -169,7 +169,7 @@ def _config_class(path: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # a configuration can make transformers fail in any way
-        raise ModelError(f"'{path / 'config.json'}' is not usable: {_reason(error)}") from error
+        raise ModelError(f"'{path / 'config.json'}' is not usable: {reason(error)}") from error
 
 
 def _check_memory(path: Path, shapes: dict[str, list[int]], itemsize: int, device: torch.device) -> None:
@@ -198,15 +198,17 @@ def adapter_config(adapter: Path) -> dict[str, Any]:
     return read_json_object(path)
 
 
-def check_adapter(adapter: Path, model: PreTrainedModel) -> None:
+def check_adapter(adapter: Path, model: PreTrainedModel, name: str = "") -> None:
     """Checks that every LoRA factor fits a layer of the base, by name and width.
 
-    The layers decide and not the recorded base name, because a base may have moved. Raises :class:`ModelError`.
+    The layers decide and not the recorded base name, because a base may have moved. ``name`` is what messages call the
+    model (default: its path). Raises :class:`ModelError`.
     """
+    name = name or str(model.name_or_path)
     recorded = adapter_config(adapter).get("base_model_name_or_path") or "an unnamed base"
     layers = dict(model.named_modules())
-    for name, entry in read_safetensors_header(adapter / "adapter_model.safetensors").items():
-        layer_name, _, factor = name.removeprefix("base_model.model.").partition(".lora_")
+    for key, entry in read_safetensors_header(adapter / "adapter_model.safetensors").items():
+        layer_name, _, factor = key.removeprefix("base_model.model.").partition(".lora_")
         # A block of experts has one adapter inside another, one for each of its parameters.
         layer_name = layer_name.replace(".base_layer", "")
         if not factor.startswith(("A.", "B.")):
@@ -215,10 +217,10 @@ def check_adapter(adapter: Path, model: PreTrainedModel) -> None:
         if layer is None:
             raise ModelError(
                 f"Adapter '{adapter}' was made for another model ({recorded}): it changes '{layer_name}', which "
-                f"'{model.name_or_path}' does not have."
+                f"'{name}' does not have."
             )
         if len(entry["shape"]) != 2:
-            raise ModelError(f"Adapter '{adapter}': '{name}' must be a matrix; copy the adapter again.")
+            raise ModelError(f"Adapter '{adapter}': '{key}' must be a matrix; copy the adapter again.")
         rows, columns = entry["shape"]
         # transformers' Conv1D (GPT-2) keeps its sizes as nx and nf.
         width, own = (
@@ -229,7 +231,7 @@ def check_adapter(adapter: Path, model: PreTrainedModel) -> None:
         if width != own:
             raise ModelError(
                 f"Adapter '{adapter}' was made for another model ({recorded}): '{layer_name}' has width {width} there "
-                f"and {own} in '{model.name_or_path}'."
+                f"and {own} in '{name}'."
             )
 
 
@@ -246,7 +248,7 @@ def _with_adapter(model: Any, adapter: Path, merge: bool) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # an adapter's configuration can make peft fail in any way
-        raise ModelError(f"Adapter '{adapter}' cannot be used: {_reason(error)}") from error
+        raise ModelError(f"Adapter '{adapter}' cannot be used: {reason(error)}") from error
 
 
 def _untie_head(tuned: Any) -> None:
@@ -285,11 +287,11 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     except BaseException as error:  # a panic of the tokenizers library is no Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
-        _config_class(path)
+        config_of(path)
         for name in TOKENIZER_FILES:
             if name.endswith(".json") and (path / name).is_file():
                 read_json_object(path / name)
-        raise ModelError(f"'{path}' has no usable tokenizer: {_reason(error)}") from error
+        raise ModelError(f"'{path}' has no usable tokenizer: {reason(error)}") from error
     added = set(tokenizer.added_tokens_decoder)
     beyond = [] if rows is None else [token for token in vocabulary.values() if token >= rows and token not in added]
     if len(beyond) > MOST_BEYOND:
@@ -303,6 +305,6 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     return result
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """What a library said, on one line and not too long; its kind where it said nothing."""
     return " ".join(str(error).split())[:300] or type(error).__name__

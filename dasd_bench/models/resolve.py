@@ -171,6 +171,11 @@ def _checked_path(path: Path, what: str) -> Path:
     if path.is_file() and path.suffix != ".gguf":
         raise UsageError(f"{what}: '{path}' is neither a model folder nor a .gguf file.")
     if path.is_dir():
+        if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+            raise ModelError(
+                f"'{path}' is an adapter, not a model: give --model its base, and evaluate it with "
+                f"--evaluate-adapter {path}."
+            )
         lacking = missing_parts(path)
         if lacking == "weights as safetensors" and any(path.glob("*.bin")):
             raise ModelError(
@@ -203,6 +208,11 @@ def _find_local(alias: ModelAlias | None, target: Path | None, cache_dir: Path, 
 
 def _hub_snapshot(hub_id: str) -> Path | None:
     """The snapshot of a repository in the hub cache, if it is whole. No network."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    # The hub's library takes a while to import; most models of a list are not here.
+    if not (Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}").exists():
+        return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

@@ -163,6 +163,12 @@ def training_lines(run: RunResults, *, named: bool) -> list[str]:
         lines = [
             f"{f'Run {run.run_id}: training' if named else 'Training'} settings differ, {run.train.budget}: {each}."
         ]
+    lines += [
+        f"{arm.label}: an adapter trained elsewhere ({arm.adapter.line}; sha256 {arm.adapter.sha256[:12]}), whose "
+        "training data and budget are unknown here."
+        for arm in run.arms
+        if arm.adapter is not None
+    ]
     kinds: dict[str, list[str]] = {}
     for arm in run.arms:
         if arm.denominator:

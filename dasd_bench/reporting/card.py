@@ -66,7 +66,7 @@ def adapters(source: Source, row: str | None = None, seed: int | None = None) ->
     Raises :class:`DasdError` for a cancelled or empty run, :class:`UsageError` for an unknown row or seed.
     """
     usable([source.results])
-    arms = source.results.arms
+    arms = [arm for arm in source.results.arms if arm.adapter is None]
     if not arms:
         raise UsageError(f"Run {source.results.run_id} has no trained row; a model card describes an adapter.")
     if row is not None and row not in {arm.label for arm in arms}:

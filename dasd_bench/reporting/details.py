@@ -10,7 +10,6 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError, did_you_mean
 from dasd_bench.methods.base import BASE
 from dasd_bench.reporting.entries import Entry, entries, group_names, pairable, task_infos, usable
@@ -18,7 +17,7 @@ from dasd_bench.reporting.format import bracket, count, number, percent, score
 from dasd_bench.reporting.notes import declared_notes, note_column, note_help, note_text, note_values, remarks
 from dasd_bench.reporting.scores import PARTIAL_MARK, baseline_entry, run_warnings
 from dasd_bench.reporting.table import EMPTY, Cell, Column, Note, Row, Table, ranked
-from dasd_bench.results.schema import RunResults, StageTime, TargetStats, TaskInfo, TaskScore
+from dasd_bench.results.schema import RunResults, TargetStats, TaskInfo, TaskScore
 from dasd_bench.stats.intervals import bootstrap, wilson
 from dasd_bench.stats.multiple import holm, stars
 from dasd_bench.stats.paired import compare
@@ -121,44 +120,6 @@ def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def cost_table(results: Sequence[RunResults]) -> Table:
-    """Tokens, steps and memory of each method, and the seconds of every stage, summed over seeds."""
-    usable(results)
-    stages = list(dict.fromkeys(stage.name for run in results for stage in _folded(run)))
-    rows = []
-    for group, run in zip(group_names(results), results, strict=True):
-        shared = [stage for stage in _folded(run) if not stage.arm]
-        if shared:
-            rows.append(Row("shared", _stage_cells(shared), group))
-        for entry in entries(run):
-            own = [stage for stage in _folded(run) if stage.arm == entry.label]
-            cells = _stage_cells(own) | _train_cells(entry)
-            if cells:
-                rows.append(Row(entry.label, cells, group))
-    columns = [
-        Column("target_tokens", "trained\ntokens"),
-        Column("kept_tokens", "with\nweight"),
-        Column("steps", "steps"),
-        Column("loss", "last\nloss"),
-        Column("peak", "peak\nGiB"),
-        *(Column(f"stage:{name}", name.replace(" ", "\n"), block="stages") for name in stages),
-    ]
-    caption = [
-        "Tokens and steps: per seed, all epochs. Stage times: wall time, summed over seeds; 'reused' stages were found "
-        "in the store."
-    ]
-    total = sum(stage.seconds for run in results for stage in run.stages if not stage.reused)
-    if stages:
-        caption.append(f"Total compute time in this run: {format_seconds(total)}.")
-    return Table("cost", "Cost", columns, rows, caption)
-
-
-def _folded(run: RunResults) -> list[StageTime]:
-    """The stages with those of all retention sets under one name: ten columns say no more than one."""
-    kept = {f"evaluate {task.name}" for task in run.tasks if task.retention}
-    return [replace(stage, name="retention") if stage.name in kept else stage for stage in run.stages]
-
-
 def reason_table(results: Sequence[RunResults]) -> Table:
     """Answers that failed otherwise than by being wrong, summed over seeds; only reasons that occur are columns."""
     usable(results)
@@ -186,37 +147,6 @@ def reason_table(results: Sequence[RunResults]) -> Table:
     order = [f"{task.name}:{reason}" for task in task_infos(results) for reason in FAILURES]
     ordered = [columns[key] for key in order if key in columns]
     return Table("failures", "Unscored and truncated answers", ordered, rows if ordered else [], caption)
-
-
-def _train_cells(entry: Entry) -> dict[str, Cell]:
-    stats = [one.train_stats for one in entry.seed_arms() if one.train_stats is not None]
-    if not stats:
-        return {}
-    cells = {
-        "target_tokens": fmean(one.target_tokens for one in stats),
-        "kept_tokens": fmean(one.kept_tokens for one in stats),
-        "steps": fmean(one.steps for one in stats),
-    }
-    peak = max(one.peak_memory_gib for one in stats)
-    loss = fmean(math.nan if one.final_loss is None else one.final_loss for one in stats)
-    return {key: Cell(count(value), value) for key, value in cells.items()} | {
-        "loss": Cell(number(loss, 3), _finite(loss)),
-        "peak": Cell(number(peak), _finite(peak)),
-    }
-
-
-def _stage_cells(stages: list[StageTime]) -> dict[str, Cell]:
-    cells = {}
-    for name in dict.fromkeys(stage.name for stage in stages):
-        mine = [stage for stage in stages if stage.name == name]
-        seconds = sum(stage.seconds for stage in mine if not stage.reused)
-        reused = sum(stage.reused for stage in mine)
-        if reused == len(mine):
-            text = "reused"
-        else:
-            text = format_seconds(seconds) + (f", {reused} reused" if reused else "")
-        cells[f"stage:{name}"] = Cell(text, seconds, n=len(mine))
-    return cells
 
 
 def group_table(results: Sequence[RunResults], by: str, *, baseline: str = BASE) -> Table:

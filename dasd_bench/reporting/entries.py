@@ -54,7 +54,7 @@ class Entry:
         short = [score.n for score in scores if score.n != info.n_items]
         if short:
             return f"{min(short)} of {info.n_items} items"
-        expected = 1 if self.is_base else len(expected_seeds(self.run))
+        expected = 1 if self.arm is None or self.arm.adapter is not None else len(expected_seeds(self.run))
         return f"{len(scores)} of {expected} seeds" if len(scores) < expected else ""
 
     def seed_arms(self) -> list[SeedArm]:

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dasd_bench.console import Console
+from dasd_bench.reporting.along import along_table
 from dasd_bench.reporting.compare import Change, Comparison
-from dasd_bench.reporting.details import cost_table, reason_table, target_table
+from dasd_bench.reporting.cost import cost_table
+from dasd_bench.reporting.details import reason_table, target_table
+from dasd_bench.reporting.lengths import answer_table
 from dasd_bench.reporting.question import question_start
 from dasd_bench.reporting.render.machine import table_object
 from dasd_bench.reporting.render.terminal import renderables, terminal_text
@@ -31,10 +34,13 @@ TABLES_FILE = "tables.md"
 
 
 def run_tables(results: Sequence[RunResults], baseline: str = "base") -> list[Table]:
-    """The tables of one run or several: scores, retention, failures, training targets, cost; those without rows not."""
+    """The tables of one run or several that have rows: scores, along training, retention, answer lengths, failures,
+    training targets, cost."""
     tables = [
         run_table(results, baseline=baseline),
+        along_table(results),
         *retention_tables(results),
+        answer_table(results),
         reason_table(results),
         target_table(results),
         cost_table(results),

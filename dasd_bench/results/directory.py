@@ -62,6 +62,14 @@ class ModelDirectory:
         """One JSON line per optimiser step."""
         return self.path / "train" / "metrics.jsonl"
 
+    def point(self, name: str) -> ModelDirectory:
+        """What an adapter saved during training left; ``name`` is its fraction of training."""
+        return ModelDirectory(self.path / "points" / name)
+
+    def points(self) -> list[str]:
+        """The names of the adapters saved during training, by fraction."""
+        return sorted((path.name for path in self.path.glob("points/*") if path.is_dir()), key=float)
+
     def samples(self, task: str) -> Path:
         """One JSON line per evaluated item of ``task``."""
         return self.path / "eval" / task / SAMPLES_FILE

@@ -109,12 +109,19 @@ def load_run(run: Path) -> RunResults:
     return results
 
 
+_ONE_SEED = {0}
+"""The seeds of a row whose adapter was trained elsewhere."""
+
+
 def _complete(results: RunResults) -> bool:
     """True where the base and every method, with every seed, have a score on every task."""
     tasks = {task.name for task in results.tasks}
     seeds = {arm.label: {one.seed for one in arm.seeds if tasks <= one.scores.keys()} for arm in results.arms}
+    given = {arm.label for arm in results.arms if arm.adapter is not None}
     wanted = set(results.seeds)
-    return tasks <= results.base.keys() and all(wanted <= seeds.get(name, set()) for name in results.methods)
+    return tasks <= results.base.keys() and all(
+        (_ONE_SEED if name in given else wanted) <= seeds.get(name, set()) for name in results.methods
+    )
 
 
 def summarize(run: Path) -> RunSummary:

@@ -90,7 +90,7 @@ class TaskScore:
     (see :func:`hash_items`) stands for. Where an item was sampled several times its value is the mean of its samples.
     ``confidence`` is the model's own in each answer (see :mod:`dasd_bench.evaluation.confidence`), empty where unknown.
     ``reasons`` counts the values of :class:`dasd_bench.types.Reason`. ``groups`` holds for a name such as
-    ``level`` or ``subject`` the group of every item.
+    ``level`` or ``subject`` the group of every item. ``answers`` is None for multiple choice.
     """
 
     mean: float
@@ -106,6 +106,7 @@ class TaskScore:
     tokens: int = 0
     seconds: float = 0.0
     other_metrics: dict[str, float | None] = field(default_factory=dict)
+    answers: AnswerStats | None = None
 
     def values(self) -> list[float]:
         """The per-item values as floats, pass/fail or not."""
@@ -221,7 +222,8 @@ class TrainStats:
 
     ``nll`` is the unweighted mean over all steps' tokens with a static weight, ``clipped_steps`` counts those whose
     gradient norm was above the limit, ``generated_tokens`` were drawn while training; None in runs made before they
-    were kept.
+    were kept. ``budget_tokens`` is the total of ``--budget tokens`` or ``compute`` and ``missed_tokens`` what was left
+    of it at the end. ``best_step`` and ``best_held_out_nll`` (nats per token) belong to early stopping.
     """
 
     steps: int
@@ -234,6 +236,49 @@ class TrainStats:
     nll: float | None = None
     clipped_steps: int | None = None
     generated_tokens: int | None = None
+    budget_tokens: int | None = None
+    missed_tokens: int = 0
+    best_step: int | None = None
+    best_held_out_nll: float | None = None
+
+
+@dataclass(slots=True)
+class TargetCost:
+    """What making one arm's targets took: tokens that models generated (each token of dual-context decoding counts
+    twice, since it runs two contexts), target tokens trained on in rounds inside the method, and seconds.
+
+    Tokens are counted whether or not the store had them; ``seconds`` are those that were really spent.
+    """
+
+    generated_tokens: int
+    round_tokens: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class AnswerStats:
+    """The length of one model's written answers to a task: ``n`` answers of ``mean_tokens`` tokens each, ``cut_share``
+    of which ended at the token limit, whether or not they were right."""
+
+    n: int
+    mean_tokens: float
+    cut_share: float
+
+
+@dataclass(slots=True)
+class PointScores:
+    """An arm's scores during training: after ``step`` steps, at ``fraction`` of training, by task."""
+
+    fraction: float
+    step: int
+    target_tokens: int
+    kept_tokens: int
+    scores: dict[str, TaskScore]
+
+    @property
+    def name(self) -> str:
+        """Its folder under ``points/``."""
+        return repr(self.fraction)
 
 
 @dataclass(slots=True)
@@ -256,13 +301,26 @@ class Drift:
 
 @dataclass(slots=True)
 class SeedArm:
-    """One method trained with one seed."""
+    """One method trained with one seed. ``points`` are its scores at ``training.evaluate_at``, in order."""
 
     seed: int
     scores: dict[str, TaskScore]
     target_stats: TargetStats | None = None
     train_stats: TrainStats | None = None
     drift: Drift | None = None
+    target_cost: TargetCost | None = None
+    points: list[PointScores] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class GivenAdapter:
+    """An adapter that was trained elsewhere. ``sha256`` is over its configuration and weights, ``base`` what it names
+    as its base model, ``line`` its rank and target modules in words."""
+
+    path: str
+    sha256: str
+    base: str
+    line: str
 
 
 @dataclass(slots=True)
@@ -271,7 +329,8 @@ class Arm:
 
     ``training`` holds the arm's own resolved training settings, empty in runs made before they were kept; ``online``
     says whether weights are decided on the live model while training, None where the run does not say. ``remark`` is
-    what the method says of its own notes (see :meth:`dasd_bench.methods.base.Method.remark`), or empty.
+    what the method says of its own notes (see :meth:`dasd_bench.methods.base.Method.remark`), or empty. ``adapter`` is
+    set for an adapter that was trained elsewhere: such a row has one seed, 0, and neither targets nor training.
     """
 
     method: str
@@ -283,6 +342,7 @@ class Arm:
     training: dict[str, Any] = field(default_factory=dict)
     online: bool | None = None
     remark: str = ""
+    adapter: GivenAdapter | None = None
 
     @property
     def directory(self) -> str:
@@ -398,6 +458,12 @@ def _check(results: RunResults, where: str) -> None:
         raise StoreError(f"{where}: status '{results.status}' is not one of {', '.join(STATUSES)}; rerun the command.")
     named = [("base", results.base)]
     named += [(f"{arm.label} seed {one.seed}", one.scores) for arm in results.arms for one in arm.seeds]
+    named += [
+        (f"{arm.label} seed {one.seed} at {point.fraction:g}", point.scores)
+        for arm in results.arms
+        for one in arm.seeds
+        for point in one.points
+    ]
     tasks = {task.name for task in results.tasks}
     for label, scores in named:
         for task, score in scores.items():

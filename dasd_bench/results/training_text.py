@@ -17,11 +17,15 @@ def training_settings(run: RunResults, arm: Arm) -> dict[str, Any]:
     """
     if arm.training:
         return arm.training
+    if arm.adapter is not None:
+        return {}
     return {} if run.train.arms else run.train.config
 
 
 def training_line(run: RunResults, arm: Arm) -> str:
     """How the arm was trained in a few words; empty where that was not recorded."""
+    if arm.adapter is not None:
+        return f"trained elsewhere: {arm.adapter.line}"
     line = run.train.arms.get(arm.label, run.train.line)
     return line or ", ".join(f"{name} {value}" for name, value in arm.training.items())
 
@@ -40,11 +44,12 @@ def run_training_line(run: RunResults) -> str:
 def settings_differ(a: dict[str, Any], b: dict[str, Any], absent: tuple[str, str] = (UNKNOWN, UNKNOWN)) -> list[str]:
     """The training settings that differ, by name; empty where a side knows none.
 
-    ``absent`` says for each side what stands for a setting that it lacks.
+    ``absent`` says for each side what stands for a setting that it lacks. Where adapters are evaluated during training
+    (``evaluate_at``) changes none of them and is no difference.
     """
     return [
         f"training.{name} differs ({a.get(name, absent[0])} and {b.get(name, absent[1])})"
-        for name in sorted(a.keys() | b.keys())
+        for name in sorted((a.keys() | b.keys()) - {"evaluate_at"})
         if a and b and (name not in a or name not in b or a[name] != b[name])
     ]
 

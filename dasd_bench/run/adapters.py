@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,42 @@ from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.store.store import Row
-from dasd_bench.types import Example, Floats, Message, Target, TrainExample, target_names
+from dasd_bench.training.batching import held_out
+from dasd_bench.types import Example, Floats, Message, Target, TrainExample, TrainingSet, target_names
+
+if TYPE_CHECKING:
+    from dasd_bench.training.pace import TokenBudget
+
+POINTS = "points"
+"""The folder of the adapters saved during training."""
+
+
+def held_out_ids(arm: ArmSpec, seed: int, examples: Sequence[Example]) -> frozenset[str]:
+    """Ids of the examples that early stopping holds out; empty where it is off.
+
+    ``examples`` are all that the run trains on, so every arm of a seed holds out the same ones, whatever it drops.
+    """
+    if not arm.training.early_stop_patience:
+        return frozenset()
+    return frozenset(examples[i].id for i in held_out(len(examples), arm.training.held_out, seed))
+
+
+def references(run: RunContext, examples: Sequence[Example], held: frozenset[str]) -> list[TrainExample]:
+    """The reference answers of the held-out examples, each token with weight 1."""
+    prompts = Prompts(run)
+    found = []
+    for example in (one for one in examples if one.id in held):
+        ids = np.array(prompts.reference_ids(example), dtype=np.int32)
+        found.append(
+            TrainExample(
+                example_id=example.id,
+                prompt_ids=np.array(prompts.ids(example), dtype=np.int32),
+                target_ids=ids,
+                weights=np.ones(len(ids), dtype=np.float32),
+                keep=np.zeros(len(ids), dtype=np.bool_),
+            )
+        )
+    return found
 
 
 def train_examples(
@@ -47,11 +83,12 @@ def train_adapter(
     run: RunContext,
     arm: ArmSpec,
     seed: int,
-    examples: Sequence[TrainExample],
+    data: TrainingSet,
     out_dir: Path,
+    budget: TokenBudget | None = None,
     init: Path | None = None,
 ) -> Row:
-    """Trains into ``out_dir`` (``adapter/`` and ``metrics.jsonl``) and gives what the entry keeps of it.
+    """Trains into ``out_dir`` (``adapter/``, ``metrics.jsonl``, ``points/``) and gives what the entry keeps of it.
 
     Training begins with the base, or with what was trained into the folder ``init`` by the same settings.
     """
@@ -78,11 +115,12 @@ def train_adapter(
         sharded=run.parallel == "fsdp",
         stop_ids=tuple(sorted(run.stop_ids)),
         init="" if init is None or whole else str(init),
+        budget=budget,
     )
     if run.processes > 1:
-        result = launch(job, examples, run.processes, run.console)
+        result = launch(job, data, run.processes, run.console)
     else:
-        result = do_job(job, examples, Processes(device=torch.device(run.device)), run.console, weighing.method)
+        result = do_job(job, data, Processes(device=torch.device(run.device)), run.console, weighing.method)
     stats = TrainStats(
         steps=result.steps,
         target_tokens=result.target_tokens,
@@ -93,12 +131,15 @@ def train_adapter(
         nll=result.nll,
         clipped_steps=result.clipped_steps,
         generated_tokens=result.generated_tokens,
+        budget_tokens=None if budget is None else budget.total,
+        missed_tokens=result.missed,
+        best_step=result.best_step,
+        best_held_out_nll=result.best_loss,
     )
     return {
         "stats": asdict(stats),
         "skipped": list(result.skipped),
         "truncated": list(result.truncated),
         "held_out": list(result.held_out),
-        "best_step": result.best_step,
-        "best_loss": result.best_loss,
+        "points": [asdict(point) for point in result.points],
     }

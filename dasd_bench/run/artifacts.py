@@ -62,7 +62,11 @@ def missing_files(directory: RunDirectory, results: RunResults) -> list[Path]:
         for one in arm.seeds:
             model = directory.arm(arm.directory, one.seed)
             models.append(model)
-            wanted += [model.targets, model.tokens, model.pieces, model.adapter, model.metrics]
+            for point in one.points:
+                saved = model.point(point.name)
+                wanted += [saved.adapter, *(saved.samples(task) for task in point.scores)]
+            if arm.adapter is None:
+                wanted += [model.targets, model.tokens, model.pieces, model.adapter, model.metrics]
     wanted += [model.samples(task.name) for model in models for task in results.tasks]
     return [path for path in wanted if not path.exists()]
 

@@ -1,4 +1,4 @@
-"""What training cost each arm was given: the same for all (``--budget equal``) or each method's own (``card``)."""
+"""How long each arm is trained, in the words of captions and the manifest: what ``--budget`` says."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from dasd_bench.run.context import RunContext
 
 EQUAL = "budget equal: the same adapter settings, examples, steps and schedule"
 CARD = "budget card: each method as its authors trained it, so budgets differ"
+MATCHED = {
+    "tokens": "budget tokens: every method trained until it had used as many active tokens as the one that uses "
+    "the most in its epochs",
+    "compute": "budget compute: every method trained until it had used as many tokens, generated for its targets and "
+    "trained on together, as the one that uses the most with its epochs",
+}
 TUNED = "each arm with its own settings"
 
 
@@ -29,9 +35,9 @@ def training_line(training: TrainingConfig, dtype: str) -> str:
 
 
 def budget_name(context: RunContext) -> str:
-    """``equal``, ``card``, or ``own`` where arms were given settings of their own."""
-    if context.spec.budget == "card":
-        return "card"
+    """What ``--budget`` says; ``own`` for ``equal`` where arms were given settings of their own."""
+    if context.spec.budget != "equal":
+        return context.spec.budget
     return "equal" if len({arm.training for arm in context.arms}) <= 1 else "own"
 
 
@@ -50,6 +56,10 @@ def train_summary(context: RunContext, rows: Sequence[Arm] = ()) -> TrainSummary
     by_arm = {arm.label: training_line(arm.training, context.dtype) for arm in context.arms}
     name = budget_name(context)
     config = shared_training(context)
+    alike = len(set(by_arm.values())) == 1
+    if name in MATCHED:
+        line = next(iter(by_arm.values())) if alike else ""
+        return TrainSummary(line, MATCHED[name], config, {} if alike else by_arm)
     if name != "equal":
         return TrainSummary("", CARD if name == "card" else TUNED, config, by_arm)
     steps = {seed.train_stats.steps for row in rows for seed in row.seeds if seed.train_stats is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from statistics import fmean
 
@@ -13,11 +13,12 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method
 from dasd_bench.results.samples import Sample
-from dasd_bench.results.schema import Arm, ReferenceNll, SeedArm, TaskScore
+from dasd_bench.results.schema import AnswerStats, Arm, PointScores, ReferenceNll, SeedArm, TaskScore
 from dasd_bench.results.target_stats import target_stats
 from dasd_bench.results.targets_file import piece_text
 from dasd_bench.results.token_classes import TokenClasses
-from dasd_bench.run.graph import ArmStages, ModelStages
+from dasd_bench.run.given_adapter import ADAPTER, GivenAdapter
+from dasd_bench.run.graph import AdapterStages, ArmStages, ModelStages
 from dasd_bench.run.prompts import Prompts
 
 
@@ -56,11 +57,25 @@ def task_score(records: Sequence[Sample], metrics: dict[str, float], reference_n
     score.seconds = sum(record.seconds for record in records)
     score.tokens = sum(record.tokens for record in records)
     score.other_metrics = dict(metrics)
+    score.answers = answer_stats(records)
     return score
 
 
-def seed_arm(stages: ArmStages) -> SeedArm:
+def answer_stats(records: Sequence[Sample]) -> AnswerStats | None:
+    """Lengths of written answers; None where answers are choices. Of several samples of an item the first one's end is
+    known, and the mean length."""
+    written = [record for record in records if record.finish is not None]
+    if not written or len(written) < len(records):
+        return None
+    lengths = [record.tokens / len(record.completions or [record.completion]) for record in written]
+    cut = sum(record.finish == "length" for record in written)
+    return AnswerStats(len(written), fmean(lengths), cut / len(written))
+
+
+def seed_arm(stages: ArmStages | AdapterStages) -> SeedArm:
     """One finished arm and seed."""
+    if isinstance(stages, AdapterStages):
+        return SeedArm(stages.seed, model_scores(stages.model))
     targets, context = stages.scores.value, stages.scores.context
     prompts = Prompts(context)
     stats = target_stats(
@@ -70,11 +85,31 @@ def seed_arm(stages: ArmStages) -> SeedArm:
         references=[np.array(prompts.reference_ids(one.example), dtype=np.int32) for one in targets],
         notes=stages.arm.method.notes,
     )
-    return SeedArm(stages.seed, model_scores(stages.model), stats, stages.train.value.stats)
+    cost = stages.targets.cost
+    return SeedArm(
+        stages.seed,
+        model_scores(stages.model),
+        stats,
+        stages.train.value.stats,
+        target_cost=replace(cost, seconds=cost.seconds + stages.scores.seconds),
+        points=points(stages),
+    )
 
 
-def arm_row(arm: ArmSpec) -> Arm:
+def points(stages: ArmStages) -> list[PointScores]:
+    """The scores of the adapters saved during training, in order."""
+    found = []
+    for name, point in stages.train.value.points.items():
+        evaluated = [(one.data.name, one.value) for one in stages.points[name]]
+        scores = {task: task_score(one.records, one.summary.get("metrics", {}), None) for task, one in evaluated}
+        found.append(PointScores(point.fraction, point.step, point.target_tokens, point.kept_tokens, scores))
+    return found
+
+
+def arm_row(arm: ArmSpec | GivenAdapter) -> Arm:
     """The table row of an arm, without its seeds."""
+    if isinstance(arm, GivenAdapter):
+        return Arm(ADAPTER, {}, arm.label, [], folder=arm.folder, adapter=arm.summary())
     return Arm(
         method=arm.name,
         options=arm.options,

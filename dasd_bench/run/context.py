@@ -16,6 +16,7 @@ from dasd_bench.engine.allocator import return_free_memory
 from dasd_bench.models.files import config_number, read_model_config, stop_token_ids
 from dasd_bench.registry import Registry
 from dasd_bench.results.directory import RunDirectory
+from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.recorder import Recorder
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.store import Entry, Finished, Row, Store
@@ -43,6 +44,7 @@ class RunContext:
     spec: RunSpec
     registry: Registry
     arms: list[ArmSpec]
+    adapters: list[GivenAdapter]
     console: Console
     store: Store
     recorder: Recorder

@@ -175,7 +175,8 @@ def report_overlap(data: Sequence[TaskData], console: Console) -> list[TaskData]
 
 def examples_key(task: Task, examples: Sequence[Example]) -> str:
     """Hash of what methods see: the examples' texts, and the task's rewrite request, markers and token budget."""
-    texts = [(e.id, e.prompt, e.reference, e.answer, e.tests) for e in examples]
+    # Keys of examples without a chat of their own stay what they were before there were any.
+    texts = [(e.id, e.prompt, e.reference, e.answer, e.tests, *([e.chat] if e.chat else [])) for e in examples]
     return digest(texts, task.rewrite_instruction, task.answer_markers, task.train_new_tokens)
 
 
@@ -278,12 +279,12 @@ def prompt_key(
 
 
 def train_tasks(spec: RunSpec, registry: Registry) -> tuple[str, ...]:
-    """The tasks trained on: those asked for, else all evaluated ones that have a train split."""
-    if spec.train_tasks:
+    """The tasks trained on: files of rows and the tasks asked for, else all evaluated ones that have a train split."""
+    if spec.train_tasks or spec.train_files:
         for name in spec.train_tasks:
             if "train" not in registry.task(name).item.data.splits:
                 raise UsageError(f"Task '{name}' has no train split; omit it from --train-tasks.")
-        return spec.train_tasks
+        return (*registry.train_files, *spec.train_tasks)
     # A task evaluated with several numbers of shots (NAME, NAME@K) is trained on once.
     trainable = [name for name in spec.tasks if "train" in registry.task(name).item.data.splits]
     names = tuple({name.partition("@")[0]: name for name in reversed(trainable)}.values())[::-1]

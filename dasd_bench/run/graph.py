@@ -9,6 +9,8 @@ from typing import Any
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, all_train
+from dasd_bench.run.given_adapter import GivenAdapter
+from dasd_bench.run.matching import UNITS, Matching
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.drift import HeldOutOutputs, MeasureDrift, held_out
 from dasd_bench.run.stages.evaluate import Evaluate
@@ -49,6 +51,8 @@ class ArmStages:
     scores: Scores
     train: Train
     model: ModelStages
+    points: dict[str, list[Evaluate]] = field(default_factory=dict)
+    """The evaluations of each adapter saved during training, by its name."""
 
     @property
     def who(self) -> str:
@@ -60,13 +64,45 @@ class ArmStages:
         return self.targets, self.scores
 
     def trained(self) -> Iterator[Stage[Any]]:
-        """Training, and all that is measured with its adapter loaded."""
+        """Training, all that is measured with its adapter loaded, and the adapters saved during training."""
         yield self.train
         yield from self.model.measured()
+        yield from self._intermediate()
+
+    def _intermediate(self) -> Iterator[Evaluate]:
+        for evaluations in self.points.values():
+            yield from evaluations
 
     def release(self) -> None:
         """Lets the arm's targets, scores and answers go from memory; drift still needs the outputs."""
-        for stage in (*self.prepared(), self.train, *self.model.evaluations.values()):
+        for stage in (*self.prepared(), self.train, *self.model.evaluations.values(), *self._intermediate()):
+            stage.release()
+
+
+@dataclass(slots=True)
+class AdapterStages:
+    """One adapter that was trained elsewhere: it is only measured."""
+
+    arm: GivenAdapter
+    model: ModelStages
+    seed: int = 0
+
+    @property
+    def who(self) -> str:
+        """Its name."""
+        return self.arm.label
+
+    def prepared(self) -> tuple[Stage[Any], ...]:
+        """Nothing: it needs no targets."""
+        return ()
+
+    def trained(self) -> Iterator[Stage[Any]]:
+        """All that is measured with the adapter loaded."""
+        yield from self.model.measured()
+
+    def release(self) -> None:
+        """Lets its answers go from memory."""
+        for stage in self.model.evaluations.values():
             stage.release()
 
 
@@ -80,7 +116,9 @@ class Graph:
     """
 
     base: ModelStages
-    arms: list[ArmStages]
+    arms: list[ArmStages | AdapterStages]
+    matchings: list[Matching] = field(default_factory=list)
+    """One for each seed where the budget is matched."""
     warmup: WarmUp | None = None
 
     def walk(self) -> Iterator[Stage[Any]]:
@@ -118,19 +156,32 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
         base.drift = MeasureDrift(context, None, base.outputs, base.outputs)
     examples, no_room = with_room(context, all_train(data)) if context.arms else ([], [])
     data_key = digest([(one.name, one.plugin_sha256, one.train_key) for one in data if one.train])
-    arms = []
+
+    def measured(train: Train | GivenAdapter, seed: int | None) -> ModelStages:
+        model = ModelStages()
+        for one in tested:
+            evaluation = model.evaluations[one.name] = Evaluate(context, seed, one, train)
+            if not one.retention:
+                model.nlls[one.name] = NllOfReferences(context, seed, evaluation, base.evaluations[one.name])
+        if held is not None and base.outputs is not None:
+            model.outputs = HeldOutOutputs(context, seed, held, train, base.outputs)
+            model.drift = MeasureDrift(context, seed, model.outputs, base.outputs)
+        return model
+
+    arms: list[ArmStages | AdapterStages] = []
+    matched = context.spec.budget in UNITS
+    matchings = {seed: Matching(context, seed, context.spec.budget) for seed in context.spec.seeds if matched}
     for arm in context.arms:
         for seed in context.spec.seeds:
             targets = Targets(context, seed, arm, examples, data_key, no_room)
             scores = Scores(context, seed, targets)
-            train = Train(context, seed, scores)
-            model = ModelStages()
-            for one in tested:
-                evaluation = model.evaluations[one.name] = Evaluate(context, seed, one, train)
-                if not one.retention:
-                    model.nlls[one.name] = NllOfReferences(context, seed, evaluation, base.evaluations[one.name])
-            if held is not None and base.outputs is not None:
-                model.outputs = HeldOutOutputs(context, seed, held, train, base.outputs)
-                model.drift = MeasureDrift(context, seed, model.outputs, base.outputs)
-            arms.append(ArmStages(arm, seed, targets, scores, train, model))
-    return Graph(base, arms, context.warmup)
+            train = Train(context, seed, scores, matchings.get(seed))
+            if matched:
+                matchings[seed].arms.append(scores)
+            points = {
+                name: [Evaluate(context, seed, one, train, name) for one in tested if not one.retention]
+                for name in arm.training.points.values()
+            }
+            arms.append(ArmStages(arm, seed, targets, scores, train, measured(train, seed), points))
+    arms += [AdapterStages(adapter, measured(adapter, None)) for adapter in context.adapters]
+    return Graph(base, arms, list(matchings.values()), context.warmup)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.recorder import GIB, peak_memory_gib
 from dasd_bench.store.atomic import digest, is_plain_file, remove, write_bytes, write_json
+from dasd_bench.types import Reason
 
 
 def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
@@ -30,7 +32,8 @@ def conditions(context: RunContext, data: list[TaskData]) -> dict[str, str]:
         "dtype": context.dtype,
         "chat template": context.chat.hash,
         "model weights": context.model.sha256,
-        "training": digest(sorted({digest(arm.training) for arm in context.arms})),
+        # Where an adapter is evaluated during training is no part of how it is trained.
+        "training": digest(sorted({digest(replace(arm.training, evaluate_at=())) for arm in context.arms})),
         "budget": budget_name(context),
         "target tokens": str(context.spec.max_new_tokens or "each task's own"),
         "prompt form": context.spec.chat_template,
@@ -104,6 +107,7 @@ def write_manifest(
             }
             for arm in context.arms
         ],
+        "adapters": [{"label": one.label, **asdict(one.summary())} for one in context.adapters],
         "tasks": [
             {
                 "name": one.name,
@@ -205,5 +209,43 @@ def closing_lines(results: RunResults, run_dir: Path, seconds: float) -> list[st
         f"Stages: {computed} computed, {reused} reused from the store. "
         f"{format_seconds(seconds)} in all, peak memory {peak_memory_gib():.2f} GiB of "
         f"{psutil.virtual_memory().total / GIB:.0f} GiB.",
-        f"Results saved to {run_dir}  (show the table: dasd-bench table {run_dir})",
+        f"Results saved to {run_dir}",
+        f"Next: {next_command(results, run_dir)}",
     ]
+
+
+def next_command(results: RunResults, run_dir: Path) -> str:
+    """The one most useful thing to do with a finished run, as a command and what it is for.
+
+    What failed comes first; then the answers that were cut off or not found, where they are many; then more seeds,
+    without which no claim about training holds; then the report.
+    """
+    place = shlex.quote(str(run_dir))
+    if results.status == "partial":
+        return f"{command_line()}  (repeat what failed; finished work is kept)"
+    if unread := most_unread(results):
+        return f"dasd-bench samples {place} --task {unread[0]} --reason {unread[1]}  (why so many have no score)"
+    trained = [arm for arm in results.arms if arm.adapter is None]
+    if trained and len(results.seeds) == 1:
+        return f"dasd-bench run -c {place}/spec.yaml --seeds 0,1,2 --output {place}-3seeds  (variance over seeds)"
+    return f"dasd-bench report {place}  (one page: tables, figures, token viewer, answers)"
+
+
+UNREAD = (Reason.NO_ANSWER.value, Reason.TRUNCATED.value)
+"""Reasons for which an answer was not read."""
+
+MANY = 0.5
+"""The share of a task's items from which on unread answers are the first thing to look at."""
+
+
+def most_unread(results: RunResults) -> tuple[str, str] | None:
+    """The task and reason of most unread answers of a trained row, where they are many; None where nowhere."""
+    counts = [
+        (score.reasons.get(reason, 0) / max(score.n, 1), name, reason)
+        for arm in results.arms
+        for seed in arm.seeds
+        for name, score in seed.scores.items()
+        for reason in UNREAD
+    ]
+    share, name, reason = max(counts, default=(0.0, "", ""))
+    return (name, reason) if share >= MANY else None

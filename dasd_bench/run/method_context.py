@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
+from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import PluginError, TrainingError, unknown_name
 from dasd_bench.methods import plugin_calls as method_calls
 from dasd_bench.methods.base import KEEP_CHOICES
 from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, ModelRef, Rule, Sampling
 from dasd_bench.methods.plugin_calls import step_rule
 from dasd_bench.methods.plugin_source import source_hash
-from dasd_bench.run.adapters import train_adapter, train_examples
+from dasd_bench.run.adapters import held_out_ids, references, train_adapter, train_examples
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import data_folder
 from dasd_bench.run.prompts import Prompts
@@ -28,12 +29,24 @@ from dasd_bench.store.atomic import digest
 from dasd_bench.store.store import Entry, Row, stage_key
 from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.loading import examples_of, load_rows
-from dasd_bench.types import Bytes, Example, Floats, Ints, Mark, Message, Origin, Target, TokenScores, Verdict
+from dasd_bench.types import (
+    Bytes,
+    Example,
+    Floats,
+    Ints,
+    Mark,
+    Message,
+    Origin,
+    Target,
+    TokenScores,
+    TrainingSet,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from dasd_bench.engine.requests import ScoreRequest
 
-VERSIONS = {"generate": 2, "dual": 2, "score": 2, "round": 1, "remember": 1}
+VERSIONS = {"generate": 2, "dual": 2, "score": 2, "round": 2, "remember": 1}
 """The form of each kind of stored engine work; raising one makes its old entries unreachable."""
 
 Answer = TypeVar("Answer", Generation, DualGeneration)
@@ -57,6 +70,9 @@ class EngineMethodContext:
 
     ``seed`` is used where something is drawn or trained; ``examples`` are those it is called with. The hash of the
     plugin's source is part of the key of all that the plugin's own code decides.
+
+    ``generated_tokens`` and ``round_tokens`` count what was asked for, whether or not the store had it: tokens that
+    models wrote (twice those of dual-context decoding, which runs two contexts), and tokens trained on in rounds.
     """
 
     def __init__(self, run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[Example] = ()) -> None:
@@ -70,6 +86,7 @@ class EngineMethodContext:
         self._examples = {example.id: example for example in examples}
         self.end_token_id = run.chat.end_token_id
         self._stop_ids = run.stop_ids
+        self.generated_tokens = self.round_tokens = 0
 
     def plain_prompt(self, example: Example) -> list[Message]:
         return self._prompts.plain(example)
@@ -123,6 +140,7 @@ class EngineMethodContext:
             shard_size=self._run.shard_size,
             label=label,
         )
+        self.generated_tokens += sum(len(one.token_ids) for one in results)
         return [self._without_thought(one) for one in results]
 
     def dual_decode(
@@ -195,6 +213,7 @@ class EngineMethodContext:
             shard_size=self._run.shard_size,
             label=label,
         )
+        self.generated_tokens += 2 * sum(len(one.token_ids) for one in results)
         return [self._without_thought(one) for one in results]
 
     def score(
@@ -232,27 +251,36 @@ class EngineMethodContext:
         from dasd_bench.training.batching import examples_digest
 
         # Rounds are trained by the method's own loss, whatever weights the arm's targets get in the end.
-        run, arm = self._run, dataclasses.replace(self._arm, second=None)
+        run, arm = self._run, dataclasses.replace(self._arm, second=None, training=round_training(self._arm))
         if not arm.method.trains:
             raise PluginError(f"{arm.plugin.path}: method '{arm.plugin.name}' trains, so its class sets trains = True.")
         if not targets:
             raise TrainingError(f"{arm.label}: {label} has no target to train on.")
         own = weights if weights is not None else [np.ones(len(one.token_ids), dtype=np.float32) for one in targets]
+        held = held_out_ids(arm, self._seed, list(self._examples.values()))
+        if held:
+            kept = [index for index, one in enumerate(targets) if one.example_id not in held]
+            targets, own = [targets[i] for i in kept], [own[i] for i in kept]
         behind = [self._examples[one.example_id] for one in targets]
         taught = arm.method.teacher != "none"
         chats = method_calls.teacher_prompts(arm.method, behind, self) if taught else [[]] * len(targets)
-        examples = train_examples(run, arm, targets, behind, own, chats)
+        data = TrainingSet(
+            train_examples(run, arm, targets, behind, own, chats), references(run, list(self._examples.values()), held)
+        )
         key = work_key(
             *("round", self._source, arm.method.name, dataclasses.asdict(arm.method)),
-            *(run.model_key, arm.training, self._seed, examples_digest(examples)),
+            *(run.model_key, arm.training, self._seed, examples_digest(data.examples), examples_digest(data.held_out)),
             *_trained(init),
         )
 
         def make(entry: Entry) -> Row:
-            run.console.say(f"[{label} {arm.label} seed {self._seed}] training on {len(examples)} targets")
-            return train_adapter(run, arm, self._seed, examples, entry.path, _adapter(init))
+            run.console.say(f"[{label} {arm.label} seed {self._seed}] training on {len(data.examples)} targets")
+            return train_adapter(run, arm, self._seed, data, entry.path, init=_adapter(init))
 
         entry, _ = run.get_or_make("round", key, make)
+        stats = entry.meta["stats"]
+        self.generated_tokens += stats["generated_tokens"]
+        self.round_tokens += stats["target_tokens"]
         return ModelRef(label, entry.path / "adapter")
 
     def remember(self, kind: str, key: object, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -427,6 +455,11 @@ class EngineMethodContext:
             self._drawn[place] += 1
             seeds.append(self._seed_of(label, index, again) if again else self._seed_of(label, index))
         return seeds
+
+
+def round_training(arm: ArmSpec) -> TrainingConfig:
+    """How rounds inside a method are trained: as the arm, without adapters saved during training."""
+    return dataclasses.replace(arm.training, evaluate_at=())
 
 
 def train_split(run: RunContext, name: str) -> tuple[list[Example], str]:

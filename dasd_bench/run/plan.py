@@ -12,6 +12,7 @@ from dasd_bench.errors import PluginError
 from dasd_bench.results.schema import StageTime
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.graph import Graph
+from dasd_bench.run.matching import UnknownBudgetError
 from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
 DEFAULT_RATES = {
@@ -53,6 +54,11 @@ def make_plan(context: RunContext, graph: Graph) -> list[PlanRow]:
     for stage in graph.walk():
         try:
             stored = stage.entry.finished()
+        except UnknownBudgetError:
+            # A key that follows from targets which are not made yet: no such result can be in the store.
+            due = stage.tokens()
+            rows.append(PlanRow(stage.kind, stage.name, stage.label, stage.seed, "to do", due, due / rates[stage.kind]))
+            continue
         except PluginError:
             # The arm's plugin fails where keys are made: the run reports it, and there is nothing to plan.
             continue

@@ -23,6 +23,7 @@ from dasd_bench.registry import Registry
 from dasd_bench.results.directory import RunDirectory
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, load_data
+from dasd_bench.run.given_adapter import given_adapters
 from dasd_bench.run.graph import Graph, build_graph
 from dasd_bench.run.options import RunOptions
 from dasd_bench.run.plan import PlanRow, make_plan
@@ -32,6 +33,7 @@ from dasd_bench.run.validation import load_validation
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.journal import RunJournal
 from dasd_bench.store.store import Store
+from dasd_bench.training.checks import check_count, check_quantization, check_rollouts, check_teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,8 @@ def load(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
 
 def check_training(context: RunContext) -> None:
     """Raises :class:`UsageError` where this machine cannot train as asked, before anything is computed."""
-    from dasd_bench.training.launch import check_count
-    from dasd_bench.training.quantize import check_quantization
-    from dasd_bench.training.rollouts import check_rollouts
-    from dasd_bench.training.teacher import check_teacher
-
     for arm in context.arms:
+        _ = arm.training.points  # Raises for what is no fraction.
         check_quantization(arm.training)
         check_teacher(arm.method, arm.training)
         check_rollouts(arm.method, sharded=context.parallel == "fsdp")
@@ -127,10 +125,12 @@ def build_context(
     dtype = "bf16" if str(resolve_dtype(spec.dtype, device, console)).endswith("bfloat16") else "fp32"
     tokenizer = load_tokenizer(model.path)
     student, teacher, evaluation = chat_templates(spec, tokenizer)
+    adapters = given_adapters(spec, [arm.label for arm in chosen], model, console)
     return RunContext(
         spec=spec,
         registry=registry,
         arms=chosen,
+        adapters=adapters,
         console=console,
         store=Store(root, RunJournal(root, run_dir.resolve())),
         recorder=Recorder(console),
@@ -174,7 +174,7 @@ def run_name(spec: RunSpec) -> str:
     plain = re.sub(r"^# .*\n", "", to_yaml(spec))
     plain = re.sub(r"(?m)^(data_dir|offline): .*\n", "", plain)
     model = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec.model).name).strip("-")
-    methods = "-".join(re.sub(r"[^A-Za-z0-9._=-]+", "-", method) for method in spec.methods)
+    methods = "-".join(re.sub(r"[^A-Za-z0-9._=-]+", "-", row) for row in spec.rows)
     return f"{model}-{methods[:48]}-{digest(plain)[:8]}"
 
 
@@ -189,7 +189,7 @@ def check_run_dir(run_dir: Path, spec: RunSpec) -> None:
         raise UsageError(f"--output {run_dir} is a file; name a folder.")
     if directory.spec.is_file():
         if resolve(read_file(directory.spec)) != resolve(read_spec_text(to_yaml(spec))):
-            raise UsageError(f"{run_dir} contains a run with other settings; choose another folder with --output.")
+            raise UsageError(f"{run_dir} contains a run with other settings; choose another --name or --output.")
     elif run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
         raise UsageError(f"--output {run_dir} is not empty and contains no run; name an empty or a new folder.")
 

@@ -29,15 +29,16 @@ class Prompts:
         return self.run.registry.task(example.task).item
 
     def plain(self, example: Example) -> list[Message]:
-        """The chat that the trained model will see: the question alone."""
-        return [Message("user", example.prompt)]
+        """The chat that the trained model will see: the question alone, or the turns that lead to it."""
+        return list(example.chat) or [Message("user", example.prompt)]
 
     def rewrite(self, example: Example, style: str) -> list[Message]:
         """The answer-aware chat; see :meth:`dasd_bench.methods.context.MethodContext.rewrite_prompt`."""
         if style == "guide":
-            return [Message("user", GUIDE.format(prompt=example.prompt, reference=example.reference))]
+            asked = GUIDE.format(prompt=example.prompt, reference=example.reference)
+            return [*self.plain(example)[:-1], Message("user", asked)]
         return [
-            Message("user", example.prompt),
+            *self.plain(example),
             Message("assistant", example.reference),
             Message("user", self.task(example).rewrite_instruction),
         ]

@@ -38,11 +38,33 @@ class Recorder:
 
     console: Console
     stages: list[StageTime] = field(default_factory=list)
+    planned: list[float] = field(default_factory=list)
+    """The estimated seconds of every stage of the plan, in the order in which they run; 0 for one in the store."""
+
+    @property
+    def place(self) -> str:
+        """``[3/22]``: the stage that runs or has just ended; empty without a plan."""
+        return f"[{min(len(self.stages) + 1, len(self.planned))}/{len(self.planned)}] " if self.planned else ""
+
+    def seconds_left(self) -> float | None:
+        """What the plan's remaining stages take, at the pace of the finished ones; None without a plan.
+
+        The estimates are off by the same factor on a machine, so what is left is scaled by what the finished ones took.
+        """
+        if not self.planned:
+            return None
+        done = len(self.stages)
+        pairs = [(spent.seconds, due) for spent, due in zip(self.stages, self.planned, strict=False) if due]
+        spent, due = sum(one for one, _ in pairs), sum(one for _, one in pairs)
+        return sum(self.planned[done:]) * (spent / due if due and spent > 1.0 else 1.0)
 
     @contextlib.contextmanager
     def stage(self, name: str, arm: str = "", seed: int | None = None) -> Iterator[Stage]:
         """Times a block; says a line when it ends: what was done, reused or computed, in what time."""
         stage = Stage()
+        place = self.place
+        who = " ".join(part for part in (arm, "" if seed is None else f"seed {seed}") if part)
+        self.console.about = f"{place}{who}".strip()
         wall, cpu = time.monotonic(), cpu_seconds()
         yield stage
         spent = StageTime(
@@ -55,11 +77,16 @@ class Recorder:
             seed=seed,
         )
         self.stages.append(spent)
-        who = " ".join(part for part in (arm, "" if seed is None else f"seed {seed}") if part)
+        self.console.about = ""
         what = "reused from the store" if stage.reused else f"computed in {format_seconds(spent.seconds)}"
+        left = self.seconds_left()
+        rest = f", about {format_seconds(left)} left in all" if left and not stage.reused else ""
         self.console.event(
             "stage",
-            text=f"[{name}{' ' + who if who else ''}] {what}",
+            text=f"{place}[{name}{' ' + who if who else ''}] {what}{rest}",
+            number=len(self.stages),
+            of=len(self.planned) or None,
+            seconds_left=None if left is None else round(left, 1),
             stage=name,
             arm=arm,
             seed=seed,

@@ -27,17 +27,20 @@ from dasd_bench.tasks.base import Row
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One ``samples.jsonl``: whose answers they are, to which task. ``seed`` is None for the base."""
+    """One ``samples.jsonl``: whose answers they are, to which task. ``seed`` is None for the base; ``point`` names an
+    adapter saved during training."""
 
     path: Path
     task: str
     row: str
     seed: int | None
+    point: str = ""
 
     @property
     def who(self) -> str:
-        """``base``, or ``dasd seed 0``."""
-        return self.row if self.seed is None else f"{self.row} seed {self.seed}"
+        """``base``, ``dasd seed 0``, or ``dasd seed 0 at 0.5``."""
+        who = self.row if self.seed is None else f"{self.row} seed {self.seed}"
+        return f"{who} at {self.point}" if self.point else who
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class VerdictChange:
     reason_after: str
     extracted_before: str | None
     extracted_after: str | None
+    point: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,9 @@ def find_answers(run: Path) -> list[Answers]:
     found = [Answers(directory.base.samples(task), task, BASE, None) for task in directory.base.evaluated()]
     for folder, seed, one in directory.arms():
         found += [Answers(one.samples(task), task, folder, seed) for task in one.evaluated()]
+        for name in one.points():
+            saved = one.point(name)
+            found += [Answers(saved.samples(task), task, folder, seed, name) for task in saved.evaluated()]
     if not found:
         raise StoreError(f"{run} has no completions; rerun its command to generate them.")
     return found
@@ -152,6 +159,7 @@ def _difference(answers: Answers, before: Sequence[Sample], after: Sequence[Samp
             new.reason.value,
             old.extracted,
             new.extracted,
+            answers.point,
         )
         for old, new in zip(before, after, strict=True)
         if (old.score, old.reason, old.extracted) != (new.score, new.reason, new.extracted)
@@ -169,7 +177,8 @@ def _put(results: RunResults, answers: Answers, graded: Graded) -> None:
     for arm in results.arms:
         for one in arm.seeds:
             if arm.directory == answers.row and one.seed == answers.seed:
-                scores = one.scores
+                saved = {point.name: point.scores for point in one.points}
+                scores = saved.get(answers.point) if answers.point else one.scores
     if scores is None or answers.task not in scores:
         return
     scores[answers.task] = task_score(graded.records, graded.metrics, scores[answers.task].reference_nll)

@@ -14,7 +14,7 @@ from dasd_bench.run.budget import train_summary
 from dasd_bench.run.collect import arm_row, model_scores, remark, seed_arm
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
-from dasd_bench.run.graph import ArmStages, Graph
+from dasd_bench.run.graph import AdapterStages, ArmStages, Graph
 from dasd_bench.run.manifest import Earlier, LeftOut, conditions, take_manifest, write_cancelled, write_manifest
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.store.atomic import remove_leftovers, write_text
@@ -103,7 +103,7 @@ class _Execution:
             arms=[],
             base={},
             seeds=list(spec.seeds),
-            methods=[arm.label for arm in context.arms],
+            methods=[*(arm.label for arm in context.arms), *(one.label for one in context.adapters)],
             train=train_summary(context),
         )
 
@@ -117,13 +117,16 @@ class _Execution:
         prepared = [one for one in self.graph.arms if self._succeeds(one, one.prepared())]
         if self.graph.arms and not prepared:
             raise DasdError(f"No arm could be prepared: {self.failures[0]}")
+        for matching in self.graph.matchings:
+            matching.settle([one.scores for one in prepared if isinstance(one, ArmStages)])
+            context.console.say(matching.line())
         for stage in self.graph.base.measured():
             stage.run()
         results.base = model_scores(self.graph.base)
         results.tasks = [one.info() for one in self.graph.base.evaluations.values()]
         context.evaluation = {name: one.value.summary["config"] for name, one in self.graph.base.evaluations.items()}
         results.conditions = conditions(context, self.data)
-        finished = []
+        finished: list[ArmStages | AdapterStages] = []
         for one in prepared:
             check_owned(context, self.owned)
             if self._succeeds(one, one.trained()):
@@ -146,7 +149,7 @@ class _Execution:
         check_owned(context, self.owned)
         return results
 
-    def _succeeds(self, arm: ArmStages, stages: Iterable[Stage[Any]]) -> bool:
+    def _succeeds(self, arm: ArmStages | AdapterStages, stages: Iterable[Stage[Any]]) -> bool:
         """Runs stages of one arm; an error of the arm's own ends the arm and not the run, a task's ends the run."""
         try:
             for stage in stages:
@@ -159,7 +162,7 @@ class _Execution:
             return False
         return True
 
-    def _add(self, stages: ArmStages) -> tuple[Arm, SeedArm]:
+    def _add(self, stages: ArmStages | AdapterStages) -> tuple[Arm, SeedArm]:
         """Puts a finished arm and seed into the results."""
         results = self.results
         row = next((arm for arm in results.arms if arm.label == stages.arm.label), None)
@@ -168,6 +171,8 @@ class _Execution:
             results.arms.append(row)
         seed = seed_arm(stages)
         row.seeds.append(seed)
+        if isinstance(stages, AdapterStages):
+            return row, seed
         try:
             row.remark = remark(stages.arm.method, row)
         except PluginError as error:
@@ -177,7 +182,7 @@ class _Execution:
         results.train = train_summary(self.context, results.arms)
         return row, seed
 
-    def _measure_drift(self, finished: list[ArmStages]) -> None:
+    def _measure_drift(self, finished: list[ArmStages | AdapterStages]) -> None:
         base = self.graph.base.drift
         if base is None:
             return

@@ -32,6 +32,7 @@ def run_session(
     trackers = check_trackers(options.track)
     prepared = prepare(spec, registry, options, console, data)
     context = prepared.context
+    context.recorder.planned = [row.seconds for row in prepared.plan]
     console.say(plan_lines(prepared.plan)[-1])
     tracking = Tracking(trackers, context.run_dir, console)
     with FileLock(context.directory.lock, on_wait=console.notice) as lock:

@@ -36,6 +36,11 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
     score made of it, are those of the final run. Else they are taken out of the training rows. Rows whose prompt is
     also a training prompt are passed over.
     """
+    if spec.train_files:
+        raise UsageError(
+            "--validation (and a sweep) scores held-out rows of the tasks' train split, and rows of --train-file "
+            "cannot be scored; give --train-tasks instead."
+        )
     names = train_tasks(spec, registry)
     data = load_data(replace(spec, tasks=(), train_tasks=names), registry, console)
     data_dir = data_folder(spec)

@@ -61,6 +61,8 @@ class Task:
     unsafe_code: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
     """Import names of optional packages that the task's metric needs."""
+    rows_from: ClassVar[str] = "built-in rows"
+    """What messages call the source of :meth:`builtin_rows`."""
     rewrite_instruction: ClassVar[str] = (
         "Write this solution again in your own words, step by step, and finish with the final answer."
     )

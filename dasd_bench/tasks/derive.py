@@ -6,6 +6,7 @@ scores are comparable with stock lm-eval by construction. Imports lm-eval (about
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -56,31 +57,58 @@ def yaml_path(task: Task) -> Path:
     return path
 
 
+def _files_behind(path: Path) -> list[Path]:
+    """A task's YAML, every YAML it includes, and the modules beside them that they name."""
+    found = []
+    todo = [path]
+    while todo:
+        one = todo.pop(0)
+        found.append(one)
+        text = one.read_text(encoding="utf-8")
+        included = re.findall(r"^[\"']?include[\"']?:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
+        todo += [one.parent / name for name in included]
+        modules = {spec.rpartition(".")[0] for spec in re.findall(r"!function\s+(\S+)", text)}
+        beside = sorted(one.parent / f"{module.replace('.', '/')}.py" for module in modules)
+        todo += [module for module in beside if module.is_file()]
+    return found
+
+
 def yaml_sha256(task: Task) -> str:
     """Hash of the task's YAML, of every YAML it includes and of the modules beside them that they name."""
     digest = hashlib.sha256()
-    todo = [yaml_path(task)]
-    while todo:
-        path = todo.pop(0)
-        text = path.read_text(encoding="utf-8")
-        digest.update(text.encode() + b"\0")
-        included = re.findall(r"^[\"']?include[\"']?:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
-        todo += [path.parent / name for name in included]
-        modules = {spec.rpartition(".")[0] for spec in re.findall(r"!function\s+(\S+)", text)}
-        beside = sorted(path.parent / f"{module.replace('.', '/')}.py" for module in modules)
-        todo += [module for module in beside if module.is_file()]
+    for path in _files_behind(yaml_path(task)):
+        digest.update(path.read_text(encoding="utf-8").encode() + b"\0")
     return digest.hexdigest()
+
+
+@functools.cache
+def _load_yaml() -> Callable[[Path], dict[str, Any]]:
+    """lm-eval's own reader of task files.
+
+    Its module is loaded by itself, since the package around it imports ``datasets`` and torch, which take seconds.
+    """
+    found = importlib.util.find_spec("lm_eval")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    place = Path(found.submodule_search_locations[0]) / "tasks" / "_yaml_loader.py"
+    spec = importlib.util.spec_from_file_location("dasd_bench_lm_eval_yaml_loader", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    load: Callable[[Path], dict[str, Any]] = module.load_yaml
+    return load
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """A task YAML as a dictionary, functions resolved, structural keys left out; every fault names file and key."""
     import yaml
     from lm_eval.config.task import TaskConfig
-    from lm_eval.tasks._yaml_loader import load_yaml
 
     try:
-        with no_hub_metrics(), any_antlr():
-            config: dict[str, Any] = load_yaml(path)
+        asks = any("evaluate" in one.read_text("utf-8") for one in _files_behind(path) if one.suffix == ".py")
+        with no_hub_metrics() if asks else contextlib.nullcontext(), any_antlr():
+            config: dict[str, Any] = _load_yaml()(path)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""

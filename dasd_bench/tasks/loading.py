@@ -56,7 +56,7 @@ def load_rows(
         return LoadedRows(rows, f"{folder.name}/{split_file(folder, split).name}", rows_sha256(rows))
     rows = plugin_calls.contained(task, "builtin_rows()", task.builtin_rows, split)
     if rows:
-        source = "built-in rows"
+        source = task.rows_from
     else:
         rows, source = _hub_rows(task, split, folder, offline), f"{task.data.hub_path} (hub)"
         check_columns(rows, task.data.columns, f"{task.data.hub_path}, split {split}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import TrainingError
 from dasd_bench.types import Bools, Floats, Ints, TrainExample
 
@@ -148,27 +148,20 @@ def step_count(examples: int, batch_size: int, epochs: float) -> int:
     return max(1, math.ceil(epochs * math.ceil(examples / batch_size)))
 
 
-def planned_steps(examples: int, config: TrainingConfig, seed: int) -> int:
-    """Optimiser steps of a run on so many examples, those held out for early stopping among them."""
-    aside = len(held_out(examples, config.held_out, seed)) if config.early_stop_patience else 0
-    return step_count(examples - aside, config.batch_size, config.epochs)
-
-
-def batches(examples: int, batch_size: int, epochs: float, seed: int) -> Iterator[list[int]]:
-    """Indices of every step's examples: one permutation per epoch, a function of ``seed`` and the count alone.
+def batch_order(examples: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Indices of every step's examples without end: one permutation per epoch, a function of ``seed`` and the count.
 
     Weights play no part, so every arm of a comparison sees the same examples in the same steps.
     """
-    left = step_count(examples, batch_size, epochs)
-    epoch = 0
-    while left:
+    for epoch in itertools.count():
         order = np.random.default_rng([seed, epoch]).permutation(examples)
         for start in range(0, examples, batch_size):
-            if not left:
-                return
             yield [int(i) for i in order[start : start + batch_size]]
-            left -= 1
-        epoch += 1
+
+
+def batches(examples: int, batch_size: int, epochs: float, seed: int) -> Iterator[list[int]]:
+    """The part of :func:`batch_order` that training for so many epochs takes."""
+    return itertools.islice(batch_order(examples, batch_size, seed), step_count(examples, batch_size, epochs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ from dasd_bench.training.loss import TokenLoss
 class Position:
     """How far a run has come; everything but the tensors. ``step`` updates are done.
 
-    ``nll`` is summed over ``nll_tokens``; ``loss`` is that of the last step.
+    ``nll`` is summed over ``nll_tokens``; ``loss`` is that of the last step. ``points`` are the adapters saved on the
+    way: fraction of training, step, target tokens and kept tokens until then.
     The last three belong to early stopping: the least held-out loss, its step, and how often none was less since.
     """
 
@@ -48,6 +49,7 @@ class Position:
     nll_tokens: int = 0
     clipped_steps: int = 0
     generated_tokens: int = 0
+    points: list[tuple[float, int, int, int]] = field(default_factory=list)
     best_loss: float = math.inf
     best_step: int = 0
     rounds_without_gain: int = 0

@@ -22,10 +22,11 @@ from dasd_bench.store.store import load_ragged, save_ragged
 from dasd_bench.training.batching import check_alike
 from dasd_bench.training.distributed import Processes
 from dasd_bench.training.memory import Memory
+from dasd_bench.training.pace import TokenBudget
 from dasd_bench.training.quantize import quantize
 from dasd_bench.training.rollouts import Decoding
-from dasd_bench.training.trainer import TrainResult, train
-from dasd_bench.types import TrainExample
+from dasd_bench.training.trainer import Point, TrainResult, train
+from dasd_bench.types import TrainExample, TrainingSet
 
 ARRAYS = ("prompt_ids", "target_ids", "weights", "keep")
 COLUMN = "column:"
@@ -39,7 +40,7 @@ class TrainJob:
 
     ``model`` is a folder; ``device`` ``cpu`` or ``cuda``; ``method`` and ``options`` name a plugin that ``plugins``
     folders (and those installed) hold. ``sharded`` cuts the layers over the processes. ``stop_ids``
-    end a completion, for methods that draw their own.
+    end a completion, for methods that draw their own. ``budget`` stands in the place of the epochs.
     """
 
     model: str
@@ -56,11 +57,10 @@ class TrainJob:
     stop_ids: tuple[int, ...] = ()
     init: str = ""
     """Folder of an adapter of the same settings whose weights training begins with."""
+    budget: TokenBudget | None = None
 
 
-def do_job(
-    job: TrainJob, examples: Sequence[TrainExample], processes: Processes, console: Console, method: Method
-) -> TrainResult:
+def do_job(job: TrainJob, data: TrainingSet, processes: Processes, console: Console, method: Method) -> TrainResult:
     """Loads the model and trains it, as one of ``processes``."""
     memory = Memory(processes.device)
     # What is cut over processes or packed into 4 bits goes to its device piece by piece.
@@ -73,7 +73,7 @@ def do_job(
         decoding = Decoding(load_tokenizer(Path(job.model)), frozenset(job.stop_ids))
     result = train(
         model,
-        examples,
+        data.examples,
         job.training,
         method=method,
         seed=job.seed,
@@ -88,12 +88,16 @@ def do_job(
         memory=memory,
         decoding=decoding,
         init=Path(job.init) if job.init else None,
+        held_out=data.held_out,
+        budget=job.budget,
     )
     if job.training.lora_rank == 0 and processes.first:
         # All weights were trained: with the tokenizer the result is a model folder like any other.
+        folders = [result.adapter_dir, *(Path(job.out_dir) / "points" / point.name for point in result.points)]
         for name in TOKENIZER_FILES:
             if (Path(job.model) / name).is_file():
-                shutil.copyfile(Path(job.model) / name, result.adapter_dir / name)
+                for folder in folders:
+                    shutil.copyfile(Path(job.model) / name, folder / name)
     return result
 
 
@@ -103,28 +107,40 @@ def build_job_method(job: TrainJob) -> Method:
     return build_method(registry.method(job.method).item, job.options)
 
 
-def write_job(folder: Path, job: TrainJob, examples: Sequence[TrainExample]) -> None:
-    """Writes a job and its examples to ``folder``."""
+def write_job(folder: Path, job: TrainJob, data: TrainingSet) -> None:
+    """Writes a job and its data to ``folder``."""
     write_json(folder / "job.json", asdict(job))
+    _write_examples(folder / "examples.safetensors", data.examples)
+    _write_examples(folder / "held_out.safetensors", data.held_out)
+
+
+def _write_examples(path: Path, examples: Sequence[TrainExample]) -> None:
     arrays = {name: [getattr(example, name) for example in examples] for name in ARRAYS}
     check_alike(examples)
     for name in examples[0].columns if examples else ():
         arrays[COLUMN + name] = [np.asarray(example.columns[name], dtype=np.float32) for example in examples]
     for k in range(len(examples[0].teacher_prompts) if examples else 0):
         arrays[f"{TEACHER}{k}"] = [example.teacher_prompts[k] for example in examples]
-    save_ragged(folder / "examples.safetensors", arrays, [{"id": example.example_id} for example in examples])
+    save_ragged(path, arrays, [{"id": example.example_id} for example in examples])
 
 
-def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
-    """The job and the examples that :func:`write_job` wrote."""
+def read_job(folder: Path) -> tuple[TrainJob, TrainingSet]:
+    """The job and the data that :func:`write_job` wrote."""
     fields = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    fields["training"] = TrainingConfig(**fields["training"])
+    training = fields["training"]
+    fields["training"] = TrainingConfig(**training | {"evaluate_at": tuple(training["evaluate_at"])})
+    fields["budget"] = None if fields["budget"] is None else TokenBudget(**fields["budget"])
     fields["plugins"] = tuple(fields["plugins"])
     fields["stop_ids"] = tuple(fields["stop_ids"])
-    arrays, rows = load_ragged(folder / "examples.safetensors")
+    data = TrainingSet(_read_examples(folder / "examples.safetensors"), _read_examples(folder / "held_out.safetensors"))
+    return TrainJob(**fields), data
+
+
+def _read_examples(path: Path) -> list[TrainExample]:
+    arrays, rows = load_ragged(path)
     columns = [name for name in arrays if name.startswith(COLUMN)]
     teachers = [f"{TEACHER}{k}" for k in range(sum(name.startswith(TEACHER) for name in arrays))]
-    examples = [
+    return [
         TrainExample(
             row["id"],
             arrays["prompt_ids"][i],
@@ -136,7 +152,6 @@ def read_job(folder: Path) -> tuple[TrainJob, list[TrainExample]]:
         )
         for i, row in enumerate(rows)
     ]
-    return TrainJob(**fields), examples
 
 
 def write_result(folder: Path, result: TrainResult) -> None:
@@ -150,4 +165,5 @@ def read_result(folder: Path) -> TrainResult:
     fields["adapter_dir"] = Path(fields["adapter_dir"])
     for name in ("skipped", "truncated", "held_out"):
         fields[name] = tuple(fields[name])
+    fields["points"] = tuple(Point(**point) for point in fields["points"])
     return TrainResult(**fields)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -17,19 +16,18 @@ import torch
 from torch._C._distributed_c10d import TCPStore
 
 from dasd_bench import errors
-from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console, Meter
-from dasd_bench.errors import DasdError, TrainingError, UsageError
-from dasd_bench.training.batching import planned_steps
+from dasd_bench.errors import DasdError, TrainingError
+from dasd_bench.training.batching import step_count
 from dasd_bench.training.job import TrainJob, read_result, write_job
 from dasd_bench.training.trainer import TrainResult
-from dasd_bench.types import TrainExample
+from dasd_bench.types import TrainingSet
 
 GRACE_SECONDS = 5.0
 """Time a process gets to end by itself before it is killed."""
 
 
-def launch(job: TrainJob, examples: Sequence[TrainExample], count: int, console: Console) -> TrainResult:
+def launch(job: TrainJob, data: TrainingSet, count: int, console: Console) -> TrainResult:
     """Trains ``job`` in ``count`` processes on this machine; their news goes to ``console``.
 
     Processes get torchrun's environment variables, and an equal share of the cores where OMP_NUM_THREADS is not set.
@@ -38,26 +36,13 @@ def launch(job: TrainJob, examples: Sequence[TrainExample], count: int, console:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory(prefix="dasd-bench-") as name:
         folder = Path(name)
-        write_job(folder, job, examples)
+        write_job(folder, job, data)
         workers = _Workers(folder, count, store.port)
         try:
-            workers.watch(console, planned_steps(len(examples), job.training, job.seed))
+            workers.watch(console, step_count(len(data.examples), job.training.batch_size, job.training.epochs))
         finally:
             workers.end()
         return read_result(folder)
-
-
-def check_count(device: str, count: int, training: TrainingConfig, *, sharded: bool) -> None:
-    """Refuses what this machine cannot do."""
-    if sharded and count == 1:
-        raise UsageError("--parallel fsdp shards a model over several processes; use --processes 2 or more.")
-    if sharded and training.qlora:
-        raise UsageError("A 4-bit base cannot be sharded; use --parallel data with training.qlora.")
-    if device.startswith("cuda") and torch.cuda.device_count() < count:
-        raise UsageError(
-            f"--processes {count} needs {count} GPUs and this machine has {torch.cuda.device_count()}; "
-            "use fewer processes."
-        )
 
 
 class _Workers:

@@ -85,7 +85,7 @@ class Passes:
 
     @torch.no_grad()
     def held_out(self, packs: Sequence[Pack]) -> tuple[float, float]:
-        """Summed nll of the packs' tokens under their static weights, and the sum of those weights."""
+        """Summed nll of the packs' tokens in nats, each times its weight, and the sum of those weights."""
         self.model.eval()
         loss = weight = 0.0
         for pack in packs:

@@ -6,24 +6,10 @@ and base output and LoRA term are added inside one rounding as everywhere.
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from dasd_bench.config.training import TrainingConfig
-from dasd_bench.errors import UsageError
-
-
-def check_quantization(config: TrainingConfig) -> None:
-    """Raises :class:`UsageError` where QLoRA is asked for and cannot be had here."""
-    if not config.qlora:
-        return
-    if config.lora_rank == 0:
-        raise UsageError("training.qlora trains an adapter on a 4-bit base; set training.lora_rank above 0.")
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise UsageError("training.qlora needs bitsandbytes; install it with: pip install 'dasd-bench[qlora]'.")
 
 
 def is_quantized(layer: nn.Module) -> bool:

@@ -14,7 +14,6 @@ import numpy as np
 
 from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.requests import EngineSettings, GenerateRequest
-from dasd_bench.errors import UsageError
 from dasd_bench.methods.base import Method
 from dasd_bench.methods.context import GREEDY, Generation, Sampling
 from dasd_bench.methods.plugin_calls import rollout
@@ -30,15 +29,6 @@ class Decoding:
 
     tokenizer: Any
     stop_ids: frozenset[int]
-
-
-def check_rollouts(method: Method, *, sharded: bool) -> None:
-    """Raises :class:`UsageError` where rollouts cannot be had."""
-    if method.rollouts and sharded:
-        raise UsageError(
-            f"Method '{method.name}' draws completions during training, which sharded layers do not support; "
-            "use --parallel data."
-        )
 
 
 class Rollouts:

@@ -15,27 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dasd_bench.config.training import TrainingConfig
-from dasd_bench.errors import UsageError
 from dasd_bench.methods.base import Method
 from dasd_bench.training import adapter
 from dasd_bench.training.batching import Pack
 from dasd_bench.training.fsdp import Weights
 from dasd_bench.training.loss import Head, TeacherStates
 from dasd_bench.training.model import PackedModel
-
-
-def check_teacher(method: Method, config: TrainingConfig) -> None:
-    """Raises :class:`UsageError` for a teacher that this way of training cannot give."""
-    if method.teacher == "base" and config.lora_rank == 0:
-        raise UsageError(
-            f"Method '{method.name}' has the untrained model as its teacher, which training.lora_rank=0 overwrites; "
-            "set a rank above 0, so that the adapter can be disabled."
-        )
-    if method.teacher == "ema" and not 0.0 <= method.teacher_decay <= 1.0:
-        raise UsageError(f"{method.name}.teacher_decay={method.teacher_decay} is out of range; use 0 to 1.")
-    if method.teacher == "ema" and method.teacher_every < 1:
-        raise UsageError(f"{method.name}.teacher_every={method.teacher_every} is out of range; use 1 or more.")
 
 
 def make_teacher(method: Method, packed: PackedModel, model: nn.Module, weights: Weights) -> Teacher | None:

@@ -24,41 +24,53 @@ from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
     Pack,
     Row,
-    batches,
+    batch_order,
     build_row,
     check_alike,
     check_tokens,
     empty_pack,
     examples_digest,
-    held_out,
     make_packs,
     numbered,
     share,
-    step_count,
 )
 from dasd_bench.training.checkpoint import Checkpoints, Position, truncate_metrics
+from dasd_bench.training.checks import check_rollouts, check_teacher
 from dasd_bench.training.distributed import Processes
 from dasd_bench.training.fsdp import Weights, shard
 from dasd_bench.training.loss import TokenLoss, divisor
 from dasd_bench.training.memory import Memory
 from dasd_bench.training.model import PackedModel, set_checkpointing
+from dasd_bench.training.pace import TOKENS, Amount, Pace, TokenBudget
 from dasd_bench.training.passes import Passes
-from dasd_bench.training.rollouts import Decoding, Rollouts, check_rollouts
+from dasd_bench.training.rollouts import Decoding, Rollouts
 from dasd_bench.training.schedule import learning_rate, make_optimizer
 from dasd_bench.training.targets import ALL_LINEAR, untrained_sentence
-from dasd_bench.training.teacher import check_teacher, make_teacher
+from dasd_bench.training.teacher import make_teacher
 from dasd_bench.types import TrainExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["TIMING_FIELDS", "TrainExample", "TrainResult", "train"]
+__all__ = ["TIMING_FIELDS", "Point", "TrainExample", "TrainResult", "train"]
 
 TIMING_FIELDS = ("tokens_per_second", "memory_gib", "seconds")
 """Fields of a line of ``metrics.jsonl`` that differ from one undisturbed run to the next."""
 
 NAMED_EXAMPLES = 8
 """Example ids named in an error at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """An adapter saved during training, in ``points/<name>`` of the output folder: after ``step`` steps, the first at
+    which ``fraction`` of training was done. Both counts are those of :class:`TrainResult` until then."""
+
+    name: str
+    fraction: float
+    step: int
+    target_tokens: int
+    kept_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +82,9 @@ class TrainResult:
     norm was above the limit; ``generated_tokens`` drawn while training; ``seconds`` of training, over all sittings;
     ``final_loss`` of the last step; ``peak_memory_gib`` that training took (see :class:`Memory`), in the largest
     process where there are several; ``skipped`` ids of examples without any weight within ``max_length``;
-    ``truncated`` ids of examples whose target was cut there. With early stopping ``held_out`` are the ids never
-    trained on, ``best_step`` the step whose weights were kept and ``best_loss`` its held-out loss.
+    ``truncated`` ids of examples whose target was cut there. With early stopping ``held_out`` are the ids of the
+    held-out references, ``best_step`` the step whose weights were kept and ``best_loss`` its held-out nll. ``missed``
+    tokens were left of the budget; ``points`` are the adapters saved during training.
     """
 
     adapter_dir: Path
@@ -89,6 +102,8 @@ class TrainResult:
     held_out: tuple[str, ...] = ()
     best_step: int | None = None
     best_loss: float | None = None
+    missed: int = 0
+    points: tuple[Point, ...] = ()
 
 
 def train(
@@ -107,6 +122,8 @@ def train(
     memory: Memory | None = None,
     decoding: Decoding | None = None,
     init: Path | None = None,
+    held_out: Sequence[TrainExample] = (),
+    budget: TokenBudget | None = None,
 ) -> TrainResult:
     """Trains ``model`` (a plain base, freshly loaded, on its device) and writes ``out_dir/adapter`` last.
 
@@ -117,7 +134,10 @@ def train(
     undisturbed run on the same machine. The model's weights are changed where ``config.lora_rank`` is 0; else it is
     left with the adapter attached.
 
-    ``decoding`` is for methods that draw targets from the live model; the examples' own serve early stopping then.
+    ``decoding`` is for methods that draw targets from the live model.
+
+    ``held_out`` serves early stopping: the mean nll of its targets, times their weights, is what must fall. It is the
+    caller's to see that nothing of it is among ``examples``. ``budget`` stands in the place of the epochs.
 
     The adapter begins with the weights of the one in the folder ``init``, where it is given.
 
@@ -141,14 +161,26 @@ def train(
         [method.name, method.denominator, method.scope, method.teacher, asdict(method)],
         [examples_digest(examples), seed, max_length, base_model_name, str(model.dtype), processes.device.type],
         *([] if init is None else [init.parent.name]),
+        [examples_digest(held_out), budget],
     )
     devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), PackedModel(model) as packed:
         torch.manual_seed(seed)
         job = _Job(
-            config, method, seed, out_dir, console, base_model_name, fingerprint, processes, sharded, memory, init
+            config,
+            method,
+            seed,
+            out_dir,
+            console,
+            base_model_name,
+            fingerprint,
+            processes,
+            sharded,
+            memory,
+            budget,
+            init,
         )
-        run = _Run(packed, rows, job)
+        run = _Run(packed, rows, _held_out_rows(held_out, config, max_length, vocabulary), job)
         if method.rollouts:
             assert decoding is not None
             run.rollouts = Rollouts(method, run.model, decoding, processes, seed, max_length)
@@ -175,6 +207,22 @@ def _rows(examples: Sequence[TrainExample], max_length: int, vocabulary: int, *,
     return rows
 
 
+def _held_out_rows(
+    examples: Sequence[TrainExample], config: TrainingConfig, max_length: int, vocabulary: int
+) -> list[Row]:
+    """The rows that early stopping measures; none where it is off."""
+    if not config.early_stop_patience:
+        return []
+    check_tokens(examples, vocabulary)
+    rows = [build_row(example, max_length) for example in examples]
+    if not any(len(row.input_ids) for row in rows):
+        raise TrainingError(
+            f"Early stopping needs held-out examples, but none of {len(rows)} fits into {max_length} tokens; "
+            "disable it, or raise training.held_out."
+        )
+    return rows
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What a training run is asked for; ``fingerprint`` tells its checkpoints from those of other settings."""
@@ -189,20 +237,19 @@ class _Job:
     processes: Processes
     sharded: bool
     memory: Memory
+    budget: TokenBudget | None
     init: Path | None = None
 
 
 class _Run:
     """One run's state and its loop."""
 
-    def __init__(self, packed: PackedModel, rows: list[Row], job: _Job) -> None:
+    def __init__(self, packed: PackedModel, rows: list[Row], held_out: list[Row], job: _Job) -> None:
         config, method, seed, console, processes = job.config, job.method, job.seed, job.console, job.processes
         self.packed, self.config, self.method = packed, config, method
         self.seed, self.out_dir, self.console = seed, job.out_dir, console
         self.processes, self.sharded = processes, job.sharded
-        aside = set(held_out(len(rows), config.held_out, seed) if config.early_stop_patience else ())
-        self.rows = [row for i, row in enumerate(rows) if i not in aside]
-        self.held_out = [row for i, row in enumerate(rows) if i in aside]
+        self.rows, self.held_out = rows, held_out
         self.model = adapter.attach(packed.model, config, job.base_model_name, job.init)
         if config.lora_rank and config.lora_targets.strip() == ALL_LINEAR and (left := untrained_sentence(self.model)):
             console.warn(left)
@@ -219,7 +266,9 @@ class _Run:
         self.checkpoints = Checkpoints(
             job.out_dir / "checkpoints", job.out_dir / "metrics.jsonl", job.fingerprint, config.keep_checkpoints
         )
-        self.total = step_count(len(self.rows), config.batch_size, config.epochs)
+        by_rule = job.budget is not None and job.budget.kind == TOKENS and method.online
+        amounts = [Amount(len(row.labels), row.target_tokens) for row in rows]
+        self.pace = Pace(amounts, config, seed, job.budget, live=method.rollouts or by_rule)
         self.memory = job.memory
         self.position = Position()
         self.best: dict[str, Tensor] = {}
@@ -239,12 +288,14 @@ class _Run:
         """All steps from where the newest checkpoint left off; then the adapter."""
         self._resume()
         earlier, started = self.position.seconds, time.perf_counter()
-        order = batches(len(self.rows), self.config.batch_size, self.config.epochs, self.seed)
-        with self._log() as log, self.console.progress("train", self.total, "steps") as meter:
+        order = batch_order(len(self.rows), self.config.batch_size, self.seed)
+        with self._log() as log, self.console.progress("train", self._total, "steps") as meter:
             meter.go_on(self.position.step)
             for step, indices in enumerate(order):
                 if step < self.position.step:
                     continue
+                if self.pace.done(self.position):
+                    break
                 began = time.perf_counter()
                 line, tokens = self.step(step, numbered([self.rows[i] for i in indices]))
                 now = time.perf_counter()
@@ -255,7 +306,9 @@ class _Run:
                 stop = self._check_early_stop(line)
                 log.write(dump_rows([line]))
                 log.flush()
+                meter.total = self._total
                 meter.advance(1, tokens)
+                self._save_points()
                 if stop:
                     break
                 self._checkpoint(log)
@@ -280,7 +333,7 @@ class _Run:
             self.best = {name: self.weights.part(name, whole) for name, whole in state["best"].items()}
             if self.teacher:
                 self.teacher.load(state["teacher"])
-            self.console.say(f"Training resumes after step {self.position.step} of {self.total}.")
+            self.console.say(f"Training resumes after step {self.position.step} of {self._total}.")
         self.processes.wait()
         if self.processes.first:
             if self.checkpoints.foreign and found is None:
@@ -291,6 +344,24 @@ class _Run:
     def _log(self) -> IO[bytes]:
         """The metrics' file, which the first process writes."""
         return (self.out_dir / "metrics.jsonl" if self.processes.first else Path(os.devnull)).open("ab")
+
+    @property
+    def _total(self) -> int:
+        return self.pace.total(self.position)
+
+    def _save_points(self) -> None:
+        """Writes the adapters that are due, as they are now."""
+        taken = {fraction for fraction, *_ in self.position.points}
+        fraction = self.pace.fraction(self.position)
+        for due, name in self.config.points.items():
+            if due not in taken and fraction >= due - 1e-9:
+                state = adapter.whole_state(self.model, keep=self.processes.first)
+                if self.processes.first:
+                    folder = self.out_dir / "points" / name
+                    folder.parent.mkdir(exist_ok=True)
+                    adapter.save(self.model, state, folder)
+                counts = self.position
+                counts.points.append((due, counts.step, counts.target_tokens, counts.kept_tokens))
 
     def _finish(self) -> TrainResult:
         """The weights that are kept, written by the first process."""
@@ -304,7 +375,6 @@ class _Run:
             adapter.save(self.model, state, target)
             self.checkpoints.clear()
         self.processes.wait()
-        every = self.rows + self.held_out
         return TrainResult(
             adapter_dir=target,
             steps=self.position.step,
@@ -313,14 +383,19 @@ class _Run:
             seconds=self.position.seconds,
             final_loss=self.position.loss,
             peak_memory_gib=self.position.peak_memory_gib,
-            skipped=tuple(row.example_id for row in every if not len(row.input_ids)),
-            truncated=tuple(row.example_id for row in every if row.truncated),
+            skipped=tuple(row.example_id for row in self.rows if not len(row.input_ids)),
+            truncated=tuple(row.example_id for row in self.rows if row.truncated),
             nll=self.position.nll / max(1, self.position.nll_tokens),
             clipped_steps=self.position.clipped_steps,
             generated_tokens=self.position.generated_tokens,
             held_out=tuple(row.example_id for row in self.held_out),
             best_step=self.position.best_step if self.held_out else None,
             best_loss=self.position.best_loss if self.held_out else None,
+            missed=self.pace.short(self.position),
+            points=tuple(
+                Point(self.config.points[fraction], fraction, *map(int, counts))
+                for fraction, *counts in self.position.points
+            ),
         )
 
     def packs(self, rows: list[Row]) -> list[Pack]:
@@ -337,7 +412,8 @@ class _Run:
         """One update on ``rows``; gives its line of metrics and the tokens that went through the model."""
         # Each step has a seed of its own: a continued run needs no stored random state, whatever its processes.
         torch.manual_seed(int(digest(self.seed, step, self.processes.rank)[:15], 16))
-        progress = step / self.total
+        total = self._total
+        progress = step / total
         generated = 0
         if self.rollouts:
             rows, generated = self.rollouts.rows([self.examples[row.source] for row in rows], step, progress)
@@ -361,7 +437,7 @@ class _Run:
         mean = summed.loss / divided_by if divided_by else 0.0
         if mean > self.config.max_loss:
             raise self._diverged(step, mean, tuple(row.example_id for row in rows))
-        rate = learning_rate(self.config, step, self.total)
+        rate = learning_rate(self.config, step, total)
         norm = self._update(rate, divided_by, step, rows) if summed.kept else 0.0
         if self.teacher:
             self.teacher.after_step(step + 1)
@@ -385,18 +461,18 @@ class _Run:
         """Adds the gradient of the pack's summed loss to the parameters."""
         return self.passes.backward(pack, progress)
 
-    def held_out_loss(self) -> float:
-        """Mean nll of the held-out targets under their static weights: the arm's own targets and weights."""
+    def held_out_nll(self) -> float:
+        """Mean nll of the held-out references in nats per token: the same tokens for every arm."""
         sums = self.processes.gather(self.passes.held_out(self.packs(self.held_out)))
         total = sum(s[1] for s in sums)
         return sum(s[0] for s in sums) / total if total else math.inf
 
     def _check_early_stop(self, line: dict[str, Any]) -> bool:
-        """Measures the held-out loss where one is due, keeps the best weights, and says whether to stop."""
+        """Measures the held-out nll where one is due, keeps the best weights, and says whether to stop."""
         every = self.config.early_stop_steps or math.ceil(len(self.rows) / self.config.batch_size)
-        if not self.held_out or (self.position.step % every and self.position.step < self.total):
+        if not self.held_out or (self.position.step % every and not self.pace.done(self.position)):
             return False
-        loss = line["held_out_loss"] = self.held_out_loss()
+        loss = line["held_out_nll"] = self.held_out_nll()
         if loss < self.position.best_loss:
             self.position.best_loss, self.position.best_step = loss, self.position.step
             self.position.rounds_without_gain = 0
@@ -421,7 +497,7 @@ class _Run:
 
     def _checkpoint(self, log: IO[bytes]) -> None:
         every, done = self.config.checkpoint_steps, self.position.step
-        if not every or done % every or done >= self.total:
+        if not every or done % every or self.pace.done(self.position):
             return
         state = {
             "parameters": self.weights.state(),

@@ -24,10 +24,10 @@ def main(folder: Path) -> int:
     rank = int(os.environ.get("RANK", "0"))
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(json_events=True, stream=sys.stdout if rank == 0 else nowhere)
-        job, examples = read_job(folder)
+        job, data = read_job(folder)
         try:
             with joined(job.device.split(":")[0]) as processes:
-                result = do_job(job, examples, processes, console, build_job_method(job))
+                result = do_job(job, data, processes, console, build_job_method(job))
         except DasdError as error:
             write_json(folder / f"failed-{rank}.json", {"kind": type(error).__name__, "text": str(error)})
             return 1

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from dasd_bench.errors import UsageError
-from dasd_bench.reporting.details import cost_table, group_table, reason_table, target_table
+from dasd_bench.reporting.cost import cost_table
+from dasd_bench.reporting.details import group_table, reason_table, target_table
 from dasd_bench.reporting.scores import run_table
 from dasd_bench.reporting.table import MISSING
 from dasd_bench.stats.intervals import wilson

@@ -344,3 +344,15 @@ def test_a_figure_with_one_point_is_not_drawn(kind: str, words: str, build: Simp
     (found,) = draw([source(path)], [kind])
     assert isinstance(found, Nothing)
     assert words in found.why
+
+
+def test_two_methods_with_one_point_each_make_no_curve(build: SimpleNamespace, tmp_path: Path) -> None:
+    arms = []
+    for method, tau in (("dasd", 0.7), ("other", 0.9)):
+        arm = build.arm(method, {0: {"gsm8k": build.score("10" * 10)}}, options={"tau": tau})
+        arm.seeds[0].target_stats = build.targets(notes=[build.note("gated_replaced", 0.2, how="share", against="tau")])
+        arms.append(arm)
+    path = build.write(tmp_path, build.run(arms=arms, methods=["dasd", "other"]))
+    (found,) = draw([source(path)], ["notes"])
+    assert isinstance(found, Nothing)
+    assert "one value of tau (0.7, 0.9), which makes no curve" in found.why

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 import rich.console
 
-from dasd_bench.reporting.details import cost_table, target_table
+from dasd_bench.reporting.cost import cost_table
+from dasd_bench.reporting.details import target_table
 from dasd_bench.reporting.render import FORMATS, csv_text, html, json_text, latex, markdown, paper, render
 from dasd_bench.reporting.render.latex import escape
 from dasd_bench.reporting.render.terminal import renderables, terminal_text

@@ -145,12 +145,16 @@ def test_damage_in_version_1_is_named_or_harmless(place: str, value: object) -> 
 VERSION_2 = {
     "RunResults": "run_id status model tasks arms base base_drift seeds methods train stages conditions warnings notes "
     "schema_version",
-    "Arm": "method options label seeds denominator folder training online remark",
-    "SeedArm": "seed scores target_stats train_stats drift",
+    "Arm": "method options label seeds denominator folder training online remark adapter",
+    "GivenAdapter": "path sha256 base line",
+    "SeedArm": "seed scores target_stats train_stats drift target_cost points",
+    "TargetCost": "generated_tokens round_tokens seconds",
+    "AnswerStats": "n mean_tokens cut_share",
+    "PointScores": "fraction step target_tokens kept_tokens scores",
     "TaskInfo": "name metric filter higher_is_better comparable num_fewshot n_items n_train version note percent "
     "retention max_new_tokens",
     "TaskScore": "mean n item_hash correct scores reasons reference_nll groups confidence stderr tokens seconds "
-    "other_metrics",
+    "other_metrics answers",
     "ReferenceNll": "all_tokens_mean numeric_tokens_mean per_item numeric_per_item tokens_per_item "
     "numeric_tokens_per_item own",
     "OwnNll": "mean items per_item tokens_per_item",
@@ -160,7 +164,7 @@ VERSION_2 = {
     "NoteStats": "name title how value n help against shown",
     "ClassStats": "tokens mean_nll high_ppl weight_zero proposed replaced",
     "TrainStats": "steps target_tokens kept_tokens seconds final_loss peak_memory_gib parameters nll clipped_steps "
-    "generated_tokens",
+    "generated_tokens budget_tokens missed_tokens best_step best_held_out_nll",
     "Drift": "tasks output_nll output_tokens js_distance js_divergence base_tokens",
     "TrainSummary": "line budget config arms",
     "StageTime": "name seconds reused cpu_seconds peak_memory_gib arm seed",

@@ -75,7 +75,7 @@ def test_a_killed_run_takes_its_processes_along(tiny_folder: Callable[[str], Pat
         (["--parallel", "fsdp"], "use --processes 2 or more"),
         (["--processes", "2", "--parallel", "fsdp", "--set", "training.qlora=true"], "bitsandbytes|cannot be sharded"),
         (["--set", "training.qlora=true", "--set", "training.lora_rank=0"], "set training.lora_rank above 0"),
-        (["--budget", "fair"], "Known: card, equal"),
+        (["--budget", "fair"], "Known: card, compute, equal, tokens"),
         (["--method", "sft+training.rank=8"], "Did you mean 'lora_rank'"),
     ],
 )

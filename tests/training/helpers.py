@@ -21,6 +21,7 @@ from dasd_bench.console import Console
 from dasd_bench.methods.base import Method
 from dasd_bench.methods.context import LiveTokens
 from dasd_bench.training.batching import batches, step_count
+from dasd_bench.training.pace import TokenBudget
 from dasd_bench.training.trainer import TrainExample, TrainResult, train
 from tests.tiny_models import Kind, tiny_model
 
@@ -142,6 +143,8 @@ def run(
     seed: int = 0,
     max_length: int = 512,
     console: Console | None = None,
+    held_out: Sequence[TrainExample] = (),
+    budget: TokenBudget | None = None,
     **changes: Any,
 ) -> TrainResult:
     return train(
@@ -154,6 +157,8 @@ def run(
         console=console or quiet(),
         max_length=max_length,
         base_model_name="org/base",
+        held_out=held_out,
+        budget=budget,
     )
 
 

@@ -16,7 +16,7 @@ from dasd_bench.methods.base import Method
 from dasd_bench.methods.context import LiveTokens
 from dasd_bench.training.batching import batches, examples_digest
 from dasd_bench.training.job import TrainJob, read_job, write_job
-from dasd_bench.types import TrainExample
+from dasd_bench.types import TrainExample, TrainingSet
 from tests.training.helpers import Sft, make_examples, metrics, run, soft_model
 
 
@@ -78,8 +78,8 @@ def job(folder: Path) -> TrainJob:
 
 def test_columns_travel_with_a_job(tmp_path: Path) -> None:
     examples = with_columns(make_examples(5))
-    write_job(tmp_path, job(tmp_path), examples)
-    _, got = read_job(tmp_path)
+    write_job(tmp_path, job(tmp_path), TrainingSet(examples))
+    got = read_job(tmp_path)[1].examples
     for one, other in zip(examples, got, strict=True):
         assert one.columns.keys() == other.columns.keys()
         for name, values in one.columns.items():
@@ -114,7 +114,7 @@ def test_malformed_columns_are_named(tmp_path: Path) -> None:
     ):
         run(soft_model("llama"), missing, tmp_path)
     with pytest.raises(TrainingError, match=r"t/train/2 has the columns \(none\)"):
-        write_job(tmp_path, job(tmp_path), missing)
+        write_job(tmp_path, job(tmp_path), TrainingSet(missing))
     bad = [replace(e, columns={"a.length": e.weights}) for e in examples]
     with pytest.raises(TrainingError, match=r"'a.length' is not a valid column name"):
-        write_job(tmp_path, job(tmp_path), bad)
+        write_job(tmp_path, job(tmp_path), TrainingSet(bad))

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -15,85 +16,90 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import TrainingError, UsageError
 from dasd_bench.training import quantize as module
 from dasd_bench.training.batching import held_out
-from dasd_bench.training.quantize import check_quantization, is_quantized, plain_weight, quantize
+from dasd_bench.training.checks import check_quantization
+from dasd_bench.training.quantize import is_quantized, plain_weight, quantize
+from dasd_bench.types import TrainExample
 from tests.training.helpers import RULES, make_examples, metrics, run, soft_model
 from tests.training.test_resume import adapter_bytes, stopped
 
-STOP = {"early_stop_patience": 2, "early_stop_steps": 1, "held_out": 0.25, "epochs": 20, "lr": 3e-2}
+STOP = {"early_stop_patience": 2, "early_stop_steps": 1, "epochs": 20, "lr": 3e-2}
+
+
+def two_sets() -> tuple[list[TrainExample], list[TrainExample]]:
+    """Twelve examples to train on and four held out."""
+    examples = make_examples(16, seed=3)
+    return examples[:12], [replace(e, weights=np.ones_like(e.weights)) for e in examples[12:]]
 
 
 def test_early_stopping_keeps_the_best_adapter(tmp_path: Path) -> None:
-    """Random rows cannot be learned for others: the held-out loss soon rises."""
-    examples = make_examples(16, seed=3)
-    model = soft_model("llama")
-    result = run(model, examples, tmp_path, **STOP)
+    """Random rows cannot be learned for others: the held-out nll soon rises."""
+    examples, held = two_sets()
+    result = run(soft_model("llama"), examples, tmp_path, held_out=held, **STOP)
     lines = metrics(tmp_path)
-    seen = [line["held_out_loss"] for line in lines]
+    seen = [line["held_out_nll"] for line in lines]
     assert result.best_loss == min(seen)
     assert result.best_step == 1 + seen.index(min(seen))
     assert result.steps == len(lines) == result.best_step + 2 < 60
-    assert len(result.held_out) == 4
-    assert set(result.held_out) == {f"t/train/{i}" for i in held_out(16, 0.25, 0)}
-    # The saved adapter is that of the best step: its loss on the held-out rows, by hand.
+    assert list(result.held_out) == [e.example_id for e in held]
+    # The saved adapter is that of the best step: its nll on the held-out references, by hand.
     loaded = PeftModel.from_pretrained(soft_model("llama"), str(result.adapter_dir)).eval()
-    total = weight = 0.0
-    for e in (examples[i] for i in held_out(16, 0.25, 0)):
+    total = tokens = 0.0
+    for e in held:
         ids = torch.tensor([*e.prompt_ids, *e.target_ids])
         with torch.no_grad():
             logp = torch.log_softmax(loaded(input_ids=ids[None]).logits[0].double(), dim=-1)
         for t, label in enumerate(e.target_ids):
-            total -= float(e.weights[t] * logp[len(e.prompt_ids) + t - 1, int(label)])
-            weight += float(e.weights[t])
-    assert total / weight == pytest.approx(result.best_loss, rel=1e-5)
+            total -= float(logp[len(e.prompt_ids) + t - 1, int(label)])
+            tokens += 1
+    assert total / tokens == pytest.approx(result.best_loss, rel=1e-5)
 
 
-def test_held_out_examples_have_no_part_in_training(tmp_path: Path) -> None:
-    """Other targets there, the same training losses."""
-    examples = make_examples(16, seed=3)
-    changed = [
-        replace(e, target_ids=e.target_ids[::-1].copy()) if i in held_out(16, 0.25, 0) else e
-        for i, e in enumerate(examples)
-    ]
-    for name, rows in (("a", examples), ("b", changed)):
-        run(soft_model("llama"), rows, tmp_path / name, **STOP | {"early_stop_patience": 100, "epochs": 2})
+def test_held_out_references_have_no_part_in_training(tmp_path: Path) -> None:
+    """Other references, the same training losses."""
+    examples, held = two_sets()
+    changed = [replace(e, target_ids=e.target_ids[::-1].copy()) for e in held]
+    for name, rows in (("a", held), ("b", changed)):
+        more = STOP | {"early_stop_patience": 100, "epochs": 2}
+        run(soft_model("llama"), examples, tmp_path / name, held_out=rows, **more)
     a, b = metrics(tmp_path / "a"), metrics(tmp_path / "b")
     assert [line["loss"] for line in a] == [line["loss"] for line in b]
-    assert [line["held_out_loss"] for line in a] != [line["held_out_loss"] for line in b]
-    assert sum(line["all_tokens"] for line in a) == 2 * sum(
-        len(e.target_ids) for i, e in enumerate(examples) if i not in held_out(16, 0.25, 0)
-    )
+    assert [line["held_out_nll"] for line in a] != [line["held_out_nll"] for line in b]
+    assert sum(line["all_tokens"] for line in a) == 2 * sum(len(e.target_ids) for e in examples)
 
 
-def test_an_online_rule_is_stopped_by_the_same_measure(tmp_path: Path) -> None:
-    run(soft_model("llama"), make_examples(16, seed=3), tmp_path / "sft", **STOP | {"lr": 0.0, "epochs": 1})
-    run(
-        soft_model("llama"),
-        make_examples(16, seed=3),
-        tmp_path / "dft",
-        RULES["dft"],
-        **STOP | {"lr": 0.0, "epochs": 1},
-    )
-    first = [metrics(tmp_path / name)[0]["held_out_loss"] for name in ("sft", "dft")]
-    assert first[0] == first[1]
+def test_every_arm_is_stopped_by_the_same_measure(tmp_path: Path) -> None:
+    """An online rule, other targets, other weights: the same nll of the same references."""
+    examples, held = two_sets()
+    other = [replace(e, target_ids=e.target_ids[::-1].copy(), weights=e.weights * 0.3) for e in examples]
+    arms = {"sft": (examples, None), "dft": (examples, RULES["dft"]), "other": (other, None)}
+    for name, (rows, method) in arms.items():
+        more = STOP | {"lr": 0.0, "epochs": 1}
+        run(soft_model("llama"), rows, tmp_path / name, method, held_out=held, **more)
+    first = [metrics(tmp_path / name)[0]["held_out_nll"] for name in arms]
+    assert len(set(first)) == 1
 
 
 def test_a_stopped_early_run_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    examples = make_examples(16, seed=3)
-    changes = STOP | {"checkpoint_steps": 2}
-    whole = run(soft_model("llama"), examples, tmp_path / "whole", **changes)
+    examples, held = two_sets()
+    # Some that are trained on, so that the nll falls for a while.
+    held = [*examples[:2], *held]
+    changes = STOP | {"checkpoint_steps": 2, "lr": 1e-2}
+    whole = run(soft_model("llama"), examples, tmp_path / "whole", held_out=held, **changes)
     assert whole.best_step is not None
     assert whole.best_step >= 2
     # Stopped after the best step: the best weights come from the checkpoint.
     with stopped(whole.best_step + 1, monkeypatch):
-        run(soft_model("llama"), examples, tmp_path / "cut", **changes)
-    again = run(soft_model("llama"), examples, tmp_path / "cut", **changes)
+        run(soft_model("llama"), examples, tmp_path / "cut", held_out=held, **changes)
+    again = run(soft_model("llama"), examples, tmp_path / "cut", held_out=held, **changes)
     assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
     assert (again.best_step, again.best_loss, again.steps) == (whole.best_step, whole.best_loss, whole.steps)
 
 
 def test_early_stopping_needs_two_examples(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="there is only one"):
-        run(soft_model("llama"), make_examples(1), tmp_path, early_stop_patience=1)
+        held_out(1, 0.1, 0)
+    with pytest.raises(TrainingError, match="none of 0 fits"):
+        run(soft_model("llama"), make_examples(2), tmp_path, early_stop_patience=1)
     assert len(held_out(2, 0.9, 0)) == 1
     assert len(held_out(10, 0.0, 0)) == 1
 

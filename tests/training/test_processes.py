@@ -32,7 +32,7 @@ BEFORE: dict[str, dict[str, Any]] = {"one-data": {"stop_at": 3}, "one-fsdp": {"s
 TOGETHER: dict[str, dict[str, Any]] = {
     "data": {"rule": "profit-all"},
     "fsdp": {"rule": "idft", "sharded": True},
-    "early": {"changes": {"early_stop_patience": 2, "early_stop_steps": 1, "held_out": 0.3}},
+    "early": {"changes": {"early_stop_patience": 2, "early_stop_steps": 1, "evaluate_at": ["0.5"]}},
     "full": {"kind": "gemma2", "changes": FULL, "sharded": True},
     "one-data": {},
     "one-fsdp": {"sharded": True},
@@ -108,7 +108,7 @@ def test_two_processes_have_the_loss_curve_of_one(name: str, folder: Path, tmp_p
     wish = {k: v for k, v in TOGETHER[name].items() if k != "sharded"}
     one = alone(tmp_path / "one", **wish)
     assert_same_curve(one, folder / name)
-    held_out = [[line.get("held_out_loss") for line in metrics(out)] for out in (one, folder / name)]
+    held_out = [[line.get("held_out_nll") for line in metrics(out)] for out in (one, folder / name)]
     assert held_out[1] == (pytest.approx(held_out[0], rel=1e-5) if name == "early" else held_out[0])
 
 

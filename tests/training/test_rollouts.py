@@ -18,8 +18,9 @@ from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.methods.base import Method, validate_method
 from dasd_bench.methods.context import LiveLogits
 from dasd_bench.training.batching import batches
+from dasd_bench.training.checks import check_rollouts
 from dasd_bench.training.distributed import Processes
-from dasd_bench.training.rollouts import Decoding, check_rollouts
+from dasd_bench.training.rollouts import Decoding
 from dasd_bench.training.trainer import TrainResult, train
 from dasd_bench.types import TrainExample
 from tests.tiny_models import tiny_tokenizer

@@ -24,7 +24,7 @@ from dasd_bench.methods.context import LiveLogits, LiveTokens
 from dasd_bench.training import live_loss
 from dasd_bench.training.batching import batches, build_row, examples_digest
 from dasd_bench.training.job import read_job, write_job
-from dasd_bench.types import TrainExample
+from dasd_bench.types import TrainExample, TrainingSet
 from tests.training.helpers import RULES, Sft, make_examples, metrics, run, soft_model
 from tests.training.test_columns import job
 from tests.training.test_resume import adapter_bytes, stopped, untimed
@@ -313,8 +313,8 @@ def test_the_models_forward_is_whole_again_after_a_base_teacher(tmp_path: Path) 
 
 def test_teacher_prompts_travel_with_a_job_and_count_in_its_digest(tmp_path: Path) -> None:
     examples = taught(4, 1, 2)
-    write_job(tmp_path, job(tmp_path), examples)
-    _, got = read_job(tmp_path)
+    write_job(tmp_path, job(tmp_path), TrainingSet(examples))
+    got = read_job(tmp_path)[1].examples
     for one, other in zip(examples, got, strict=True):
         assert len(other.teacher_prompts) == 2
         for a, b in zip(one.teacher_prompts, other.teacher_prompts, strict=True):

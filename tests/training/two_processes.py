@@ -68,6 +68,7 @@ def train_as(processes: Processes, out: Path, wish: dict[str, Any]) -> None:
             base_model_name="org/base",
             processes=processes,
             sharded=bool(wish.get("sharded")),
+            held_out=make_examples(4, seed=5, masked=0.0),
             decoding=Decoding(tiny_tokenizer(wish.get("kind", "qwen3")), frozenset({3})),
         )
     except StopError:

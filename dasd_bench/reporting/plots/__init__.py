@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dasd_bench.reporting.entries import usable
+from dasd_bench.reporting.plots.along import along
 from dasd_bench.reporting.plots.save import FORMATS, inline_svg, save
 from dasd_bench.reporting.plots.scores import cost, difficulty, pareto, scores
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source
@@ -19,6 +20,7 @@ KINDS: dict[str, Callable[[Sequence[Source]], Plot | Nothing]] = {
     "notes": notes,
     "pareto": pareto,
     "training": training,
+    "along": along,
     "cost": cost,
 }
 """Every kind of plot in the order in which they are shown."""

@@ -85,7 +85,9 @@ def difficulty(sources: Sequence[Source]) -> Plot | Nothing:
     tasks = list(dict.fromkeys(column.block for column in table.columns if column.key in sound))
     if not tasks:
         return Nothing(kind, f"No row of these runs finished a task that has a {by} for its items.")
-    if all(sum(column.block == task for column in table.columns) < 2 for task in tasks):
+    # A task whose items are all of one group has a single place on its axis.
+    tasks = [task for task in tasks if sum(column.block == task for column in table.columns) > 1]
+    if not tasks:
         return Nothing(kind, f"All items of these runs have the same {by}.")
     short = any(not cell.sound for row in table.rows for cell in row.cells.values())
     most = max(sum(column.block == task for column in table.columns) for task in tasks)

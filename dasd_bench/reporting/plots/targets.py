@@ -43,6 +43,8 @@ def ppl(sources: Sequence[Source]) -> Plot | Nothing:
             about.setdefault(shares, stats[0])
     if not found:
         return Nothing(kind, "These runs have no histogram of their targets.")
+    if len(found) == 1 and sum(share > 0 for share in next(iter(found))) == 1:
+        return Nothing(kind, "All tokens of these runs' targets have about the same perplexity, which makes no curve.")
     names = {shares: " = ".join(labels) for shares, labels in found.items()}
     look = styles(names.values())
     # Bins beyond the last one with a token are left out; the open bin ends one step further.
@@ -128,15 +130,15 @@ def notes(sources: Sequence[Source]) -> Plot | Nothing:
     if not every:
         return Nothing(kind, "No row of these runs counts anything against an option; add one with --method dasd.")
     lines = {note.name: _lines(sources, note) for note in every}
-    single = [note for note in every if len({p.x for line in lines[note.name].values() for p in line}) < 2]
+    single = [note for note in every if all(len({p.x for p in line}) < 2 for line in lines[note.name].values())]
     drawn = [note for note in every if note not in single]
     if not drawn:
         option = single[0].against
-        (x,) = {point.x for line in lines[single[0].name].values() for point in line}
+        values = ", ".join(f"{x:g}" for x in sorted({p.x for line in lines[single[0].name].values() for p in line}))
         return Nothing(
             kind,
-            f"These runs have one value of {option} ({x:g}), which makes no curve; name the method several times, "
-            f"each with another +{option}=VALUE.",
+            f"Each row of these runs has one value of {option} ({values}), which makes no curve; name the method "
+            f"several times, each with another +{option}=VALUE.",
         )
     look = styles(dict.fromkeys(name for note in drawn for name in lines[note.name]))
     options = list(dict.fromkeys(note.against for note in drawn))

@@ -18,25 +18,30 @@ SMOOTH_FROM = 60
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One seed: ``steps``, the loss in nats per token, and the share of target tokens with a weight."""
+    """One seed: ``steps``, the loss and the unweighted nll in nats per token (NaN where it was not recorded), the share
+    of target tokens with a weight, and whether the gradient was clipped (1 or 0)."""
 
     steps: list[int]
     loss: list[float]
+    nll: list[float]
     kept: list[float]
+    clipped: list[float]
 
 
 def read_curve(path: Path) -> Curve | None:
     """The curve in a ``metrics.jsonl``; None where there is no whole line. A cut-off last line is left out."""
-    curve = Curve([], [], [])
+    curve = Curve([], [], [], [], [])
     for step in read_steps(path):
         curve.steps.append(step.step)
         curve.loss.append(step.values.get("loss", math.nan))
+        curve.nll.append(step.values.get("nll", math.nan))
         curve.kept.append(step.kept_share or 0.0)
+        curve.clipped.append(step.values.get("clipped", 0.0))
     return curve if curve.steps else None
 
 
 def training(sources: Sequence[Source]) -> Plot | Nothing:
-    """Loss and share of tokens learned from, by step: thin lines are seeds, bold lines their mean."""
+    """Loss, unweighted nll and share of tokens learned from, by step: thin lines are seeds, bold lines their mean."""
     kind = "training"
     found: dict[str, list[Curve]] = {}
     for source in sources:
@@ -52,7 +57,10 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
     from matplotlib.ticker import MaxNLocator
 
     look = styles(found)
-    figure, (left, right) = panels(2, width=3.7, height=2.8)
+    # Runs of earlier releases did not record the nll.
+    with_nll = all(math.isfinite(value) for curves in found.values() for curve in curves for value in curve.nll)
+    figure, axes = panels(3 if with_nll else 2, width=3.7, height=2.8)
+    left, right = axes[0], axes[-1]
     words = []
     unlike = smoothed = False
     for name, curves in found.items():
@@ -61,7 +69,10 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
         steps = sorted(set(curves[0].steps).intersection(*(curve.steps for curve in curves)))
         unlike = unlike or any(set(curve.steps) != set(steps) for curve in curves)
         smoothed = smoothed or len(steps) >= SMOOTH_FROM
-        for axis, series in ((left, [c.loss for c in curves]), (right, [[100 * k for k in c.kept] for c in curves])):
+        drawn = [(left, [c.loss for c in curves]), (right, [[100 * k for k in c.kept] for c in curves])]
+        if with_nll:
+            drawn.insert(1, (axes[1], [c.nll for c in curves]))
+        for axis, series in drawn:
             if len(curves) > 1 or len(steps) >= SMOOTH_FROM:
                 for curve, values in zip(curves, series, strict=True):
                     axis.plot(curve.steps, values, color=style.colour, linewidth=0.7, alpha=0.45)
@@ -77,17 +88,26 @@ def training(sources: Sequence[Source]) -> Plot | Nothing:
                 label=name,
             )
         first, last = fmean(curve.loss[0] for curve in curves), fmean(curve.loss[-1] for curve in curves)
-        words.append(f"{name}: loss {first:.2f} at the first step, {last:.2f} at the last")
-    left.set_title("loss, nats per token")
+        told = f"{name}: loss {first:.2f} at the first step, {last:.2f} at the last"
+        if with_nll:
+            first, last = fmean(curve.nll[0] for curve in curves), fmean(curve.nll[-1] for curve in curves)
+            clipped = fmean(fmean(curve.clipped) for curve in curves)
+            told += f"; unweighted NLL {first:.2f} and {last:.2f}; {100 * clipped:.0f} % of the steps clipped"
+        words.append(told)
+    left.set_title("weighted loss, nats per token")
+    if with_nll:
+        axes[1].set_title("unweighted NLL, nats per token")
     right.set_title("target tokens learned from, %")
     right.set_ylim(0, 104)
-    for axis in (left, right):
+    for axis in axes:
         axis.set_xlabel("step")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, left)
     seeds = max(len(curves) for curves in found.values())
     caption = (
-        "Training loss (weighted, over the stated denominator) and the share of target tokens with a weight above 0. "
+        "Training loss (weighted, over the stated denominator), "
+        + ("the unweighted NLL of the same tokens " if with_nll else "")
+        + "and the share of target tokens with a weight above 0. "
         "Methods train on different targets, so losses are not comparable across methods."
         + _lines_told(seeds > 1, unlike, smoothed)
     )

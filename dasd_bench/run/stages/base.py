@@ -13,6 +13,7 @@ from dasd_bench.engine.errors import EngineError
 from dasd_bench.errors import DasdError
 from dasd_bench.methods.base import BASE
 from dasd_bench.run.context import RunContext
+from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.store.store import Entry, Finished, Row, stage_key
 
 T = TypeVar("T")
@@ -26,7 +27,8 @@ class Stage(ABC, Generic[T]):
 
     ``kind`` names the stage in the store and ``version`` the form of its stored result: raising it makes old results
     unreachable. ``seed`` is None for the base's stages. The key follows from the specification, the data and the keys
-    of other stages alone, so a plan needs no weights, and the plan and the runner walk the very same objects.
+    of other stages alone (with a matched budget also from the finished targets), so a plan needs no weights, and the
+    plan and the runner walk the very same objects.
     """
 
     context: RunContext
@@ -42,8 +44,8 @@ class Stage(ABC, Generic[T]):
         """What progress, plan and results call it: ``targets``, ``evaluate gsm8k``."""
 
     @property
-    def arm(self) -> ArmSpec | None:
-        """The arm it works for; None for the base."""
+    def arm(self) -> ArmSpec | GivenAdapter | None:
+        """The arm or given adapter it works for; None for the base."""
         return None
 
     @property

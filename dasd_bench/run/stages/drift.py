@@ -19,6 +19,7 @@ from dasd_bench.evaluation.retention import spread
 from dasd_bench.results.schema import Drift
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
+from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.method_context import score_requests
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.stages.base import Stage
@@ -79,7 +80,7 @@ class HeldOutOutputs(Stage[Outputs]):
     """Greedy outputs of one model, and for an adapter its hidden states along the outputs of ``base``."""
 
     held: HeldOut
-    train: Train | None
+    train: Train | GivenAdapter | None
     base: HeldOutOutputs | None
 
     kind = "outputs"
@@ -87,7 +88,7 @@ class HeldOutOutputs(Stage[Outputs]):
     name = "held-out outputs"
 
     @property
-    def arm(self) -> ArmSpec | None:
+    def arm(self) -> ArmSpec | GivenAdapter | None:
         return None if self.train is None else self.train.arm
 
     @property
@@ -143,7 +144,7 @@ class MeasureDrift(Stage[Drift]):
     name = "drift"
 
     @property
-    def arm(self) -> ArmSpec | None:
+    def arm(self) -> ArmSpec | GivenAdapter | None:
         return self.outputs.arm
 
     def parts(self) -> Sequence[object]:

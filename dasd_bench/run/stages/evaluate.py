@@ -14,6 +14,7 @@ from dasd_bench.results.samples import Sample, parse_samples, samples_bytes, wri
 from dasd_bench.results.schema import TaskInfo
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, data_folder
+from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.train import Train
 from dasd_bench.store.atomic import remove
@@ -30,26 +31,41 @@ class Evaluation:
 
 @dataclass(eq=False)
 class Evaluate(Stage[Evaluation]):
-    """The base (``train`` None) or an arm's adapter on one task."""
+    """The base (``train`` None), an arm's adapter or one from elsewhere, on one task; with ``point`` the adapter of
+    that name saved during training."""
 
     data: TaskData
-    train: Train | None
+    train: Train | GivenAdapter | None
+    point: str = ""
 
     kind = "evaluate"
     version = 4
 
     @property
     def name(self) -> str:
-        return f"evaluate {self.data.name}"
+        return f"evaluate {self.data.name}" + (f" at {self.point}" if self.point else "")
 
     @property
-    def arm(self) -> ArmSpec | None:
+    def arm(self) -> ArmSpec | GivenAdapter | None:
         return None if self.train is None else self.train.arm
 
     @property
     def adapter(self) -> Path | None:
         """The adapter that is evaluated; None for the base."""
-        return None if self.train is None else self.train.adapter
+        if self.train is None:
+            return None
+        if isinstance(self.train, Train) and self.point:
+            return self.train.value.points[self.point].adapter
+        return self.train.adapter
+
+    @property
+    def reached(self) -> bool:
+        """False where training was stopped before the point."""
+        return not (isinstance(self.train, Train) and self.point) or self.point in self.train.value.points
+
+    def run(self) -> None:
+        if self.reached:
+            super().run()
 
     def parts(self) -> Sequence[object]:
         data = self.data
@@ -62,6 +78,7 @@ class Evaluate(Stage[Evaluation]):
             data.prompt_key,
             self.context.spec.chat_template,
             *([self.context.spec.thinking.tokens] if self.context.evaluation_chat.thinking else ()),
+            *([self.point] if self.point else []),
         )
 
     def tokens(self) -> int:
@@ -97,6 +114,7 @@ class Evaluate(Stage[Evaluation]):
     def publish(self) -> None:
         directory = self.context.directory
         folder = directory.base if self.arm is None else directory.arm(self.arm.folder, int(self.seed or 0))
+        folder = folder.point(self.point) if self.point else folder
         write_samples(folder.samples(self.data.name), self.value.records)
 
     def info(self) -> TaskInfo:

@@ -16,6 +16,7 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import OwnNll, ReferenceNll
 from dasd_bench.run.context import RunContext
+from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.evaluate import Evaluate
@@ -46,7 +47,7 @@ class NllOfReferences(Stage[ReferenceNll]):
         return f"reference nll {self.evaluated.data.name}"
 
     @property
-    def arm(self) -> ArmSpec | None:
+    def arm(self) -> ArmSpec | GivenAdapter | None:
         return self.evaluated.arm
 
     def parts(self) -> Sequence[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,7 @@ class Scores(Stage[list[WeightedTarget]]):
     targets: Targets
 
     kind = "scores"
-    version = 1
+    version = 2
     name = "score"
 
     @property
@@ -42,7 +43,8 @@ class Scores(Stage[list[WeightedTarget]]):
         return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.targets.examples)
 
     def make(self, entry: Entry) -> Row:
-        return {"targets": len(self._scores())}
+        started = time.monotonic()
+        return {"targets": len(self._scores()), "seconds": time.monotonic() - started}
 
     def read(self, entry: Finished) -> list[WeightedTarget]:
         examples = {example.id: example for example in self.targets.examples}
@@ -53,6 +55,11 @@ class Scores(Stage[list[WeightedTarget]]):
                 for target, scores in zip(self._cut()[0], self._scores(), strict=True)
             )
         ]
+
+    @property
+    def seconds(self) -> float:
+        """What scoring the targets took; 0 where another arm's scores of the same targets were there."""
+        return float(self.context.store.finished(self.kind, self.key).meta["seconds"])
 
     @property
     def cut(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.errors import DataError, TrainingError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.methods.base import Method
+from dasd_bench.results.schema import TargetCost
 from dasd_bench.run.context import RunContext
-from dasd_bench.run.method_context import EngineMethodContext, train_split
+from dasd_bench.run.method_context import EngineMethodContext, round_training, train_split
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.sharded import pack, unpack
 from dasd_bench.run.stages.base import Stage, text_tokens
@@ -36,7 +38,7 @@ class Targets(Stage[list[Target]]):
     """Ids of the examples whose prompt leaves no room for an answer: no arm is trained on them."""
 
     kind = "targets"
-    version = 3
+    version = 4
     name = "targets"
 
     @property
@@ -62,7 +64,7 @@ class Targets(Stage[list[Target]]):
             context.spec.max_new_tokens,
             self.data_key,
             self.drawn_with,
-            *([arm.training] if arm.method.trains else ()),
+            *([round_training(arm)] if arm.method.trains else ()),
             *([teacher_facts(context)] if context.teacher_chat is not context.chat or context.chat.thinking else ()),
             *([self._read()] if arm.method.files() or arm.method.other_tasks() else ()),
         )
@@ -78,8 +80,13 @@ class Targets(Stage[list[Target]]):
             return 0
         return 2 * sum(text_tokens(example.reference) for example in self.examples)
 
+    @property
+    def cost(self) -> TargetCost:
+        """What making the finished targets took."""
+        return TargetCost(**self.context.store.finished(self.kind, self.key).meta["cost"])
+
     def make(self, entry: Entry) -> Row:
-        console = self.context.console
+        console, started = self.context.console, time.monotonic()
         before = len(console.warnings)
         own = EngineMethodContext(self.context, self.own_arm, self.drawn_with, self.examples)
         targets = plugin_calls.targets(self.own_arm.method, self.examples, own, self.context.vocabulary_size)
@@ -90,7 +97,12 @@ class Targets(Stage[list[Target]]):
                 "store."
             )
         entry.put(TARGETS, ragged_bytes(*pack_targets(targets)))
-        return {"method": self.label, "targets": len(targets), "warnings": console.warnings[before:]}
+        return {
+            "method": self.label,
+            "targets": len(targets),
+            "warnings": console.warnings[before:],
+            "cost": asdict(TargetCost(own.generated_tokens, own.round_tokens, time.monotonic() - started)),
+        }
 
     def read(self, entry: Finished) -> list[Target]:
         for warning in entry.meta["warnings"]:

@@ -4,41 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 from dasd_bench.config.spec import ArmSpec
+from dasd_bench.errors import TrainingError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.results.schema import TrainStats
-from dasd_bench.run.adapters import train_adapter, train_examples
+from dasd_bench.run.adapters import POINTS, held_out_ids, references, train_adapter, train_examples
 from dasd_bench.run.artifacts import link_tree
+from dasd_bench.run.matching import UNITS, Matching
 from dasd_bench.run.method_context import EngineMethodContext
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.run.stages.scores import Scores
 from dasd_bench.store.atomic import write_bytes
 from dasd_bench.store.store import Entry, Finished, Row
-from dasd_bench.training.batching import planned_steps
-from dasd_bench.types import Message, WeightedTarget, target_names
+from dasd_bench.training.batching import step_count
+from dasd_bench.training.pace import MOST_TIMES
+from dasd_bench.types import Message, TrainingSet, WeightedTarget, target_names
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPoint:
+    """An adapter in the store saved during training, when ``fraction`` of training was done."""
+
+    name: str
+    fraction: float
+    adapter: Path
+    step: int
+    target_tokens: int
+    kept_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained adapter in the store; ``skipped`` and ``truncated`` are ids of examples."""
+    """A trained adapter in the store; ``skipped`` and ``truncated`` are ids of examples. ``points`` by name are the
+    adapters saved during training, without those that a run which was stopped early did not reach."""
 
     adapter: Path
     metrics: Path
     stats: TrainStats
     skipped: list[str]
     truncated: list[str]
+    points: dict[str, SavedPoint]
 
 
 @dataclass(eq=False)
 class Train(Stage[Trained]):
-    """The adapter of one arm and seed."""
+    """The adapter of one arm and seed. ``matching`` gives its budget where arms are matched."""
 
     scores: Scores
+    matching: Matching | None = None
 
     kind = "train"
-    version = 2
+    version = 3
     name = "train"
 
     @property
@@ -65,23 +84,50 @@ class Train(Stage[Trained]):
             context.model_key,
             arm.training,
             self.seed,
+            *([] if self.matching is None else [self.matching.budget(self.scores)]),
         )
 
     def tokens(self) -> int:
         examples = self.scores.targets.examples
         each = sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in examples)
-        return int(each * self.arm.training.epochs)
+        if self.matching is None or not self.matching.known():
+            return int(each * self.arm.training.epochs)
+        return each * self._steps() * self.arm.training.batch_size // max(1, len(examples))
+
+    @cached_property
+    def held_out(self) -> frozenset[str]:
+        """Ids of the examples that early stopping holds out."""
+        return held_out_ids(self.arm, int(self.seed or 0), self.scores.targets.examples)
+
+    def _trained(self) -> list[WeightedTarget]:
+        return [item for item in self.scores.value if item.example.id not in self.held_out]
+
+    def _steps(self) -> int:
+        """The steps it will take, as far as they can be known before."""
+        if self.matching is not None:
+            return self.matching.steps(self.scores)
+        training = self.arm.training
+        return step_count(len(self._trained()), training.batch_size, training.epochs)
 
     def make(self, entry: Entry) -> Row:
-        scored, arm = self.scores.value, self.arm
+        scored, arm, seed = self._trained(), self.arm, int(self.seed or 0)
+        if not scored:
+            raise TrainingError(
+                f"All {len(self.scores.value)} targets belong to examples that early stopping holds out; lower "
+                "training.held_out."
+            )
         own = [item.example for item in scored]
         chats: Sequence[Sequence[Sequence[Message]]] = [[]] * len(scored)
         if arm.weighing.method.teacher != "none":
-            asked = EngineMethodContext(self.context, arm, int(self.seed or 0), own)
+            asked = EngineMethodContext(self.context, arm, seed, own)
             chats = plugin_calls.teacher_prompts(arm.weighing.method, own, asked)
         targets, weights = [item.target for item in scored], [item.weights for item in scored]
-        examples = train_examples(self.context, arm, targets, own, weights, chats)
-        return train_adapter(self.context, arm, int(self.seed or 0), examples, entry.path)
+        data = TrainingSet(
+            train_examples(self.context, arm, targets, own, weights, chats),
+            references(self.context, self.scores.targets.examples, self.held_out),
+        )
+        budget = None if self.matching is None else self.matching.budget(self.scores)
+        return train_adapter(self.context, arm, seed, data, entry.path, budget)
 
     def read(self, entry: Finished) -> Trained:
         meta = entry.meta
@@ -91,12 +137,19 @@ class Train(Stage[Trained]):
             TrainStats(**meta["stats"]),
             meta["skipped"],
             meta["truncated"],
+            {
+                point["name"]: SavedPoint(adapter=entry.path / POINTS / point["name"], **point)
+                for point in meta["points"]
+            },
         )
 
     def publish(self) -> None:
         folder = self.context.directory.arm(self.arm.folder, int(self.seed or 0))
         link_tree(self.value.adapter, folder.adapter)
         write_bytes(folder.metrics, self.value.metrics.read_bytes())
+        for point in self.value.points.values():
+            link_tree(point.adapter, folder.point(point.name).adapter)
+        self._warn_of_missed_budget()
         count = max(len(self.scores.targets.examples), len(self.scores.value)) + len(self.scores.targets.no_room)
         for reason, ids in self.left_out().items():
             self.context.console.warn(
@@ -113,14 +166,22 @@ class Train(Stage[Trained]):
 
     def _warn_of_warmup(self) -> None:
         """Warns where most steps are warm-up, the first of which changes nothing."""
-        training = self.arm.training
-        steps = planned_steps(len(self.scores.value), training, int(self.seed or 0))
-        warm = training.warmup_steps(steps)
+        steps = self._steps()
+        warm = self.arm.training.warmup_steps(steps)
         if 2 * warm > steps:
             effect = "so nothing is learned" if steps == 1 else "so little is learned"
             self.context.console.warn(
                 f"{self.label} seed {self.seed}: {warm} of {steps} training steps are warm-up, the first one at "
                 f"learning rate 0, {effect}; lower training.warmup or train for more steps."
+            )
+
+    def _warn_of_missed_budget(self) -> None:
+        stats = self.value.stats
+        if self.matching is not None and stats.missed_tokens:
+            why = f"after {MOST_TIMES} times its epochs" if stats.best_step is None else "when it was stopped early"
+            self.context.console.warn(
+                f"{self.label} seed {self.seed}: not matched, {stats.missed_tokens:,} of {stats.budget_tokens:,} "
+                f"{UNITS[self.matching.kind]} were left {why}."
             )
 
 

@@ -25,7 +25,7 @@ from dasd_bench.run.method_context import EngineMethodContext
 from dasd_bench.run.stages.base import Stage, text_tokens
 from dasd_bench.store.atomic import remove
 from dasd_bench.store.store import Entry, Finished, Row
-from dasd_bench.types import Example
+from dasd_bench.types import Example, TrainingSet
 
 MODEL = "model"
 
@@ -64,7 +64,7 @@ class WarmUp(Stage[Warmed]):
         targets = [own.reference_target(example) for example in self.examples]
         weights = [np.ones(len(target.token_ids), dtype=np.float32) for target in targets]
         examples = train_examples(context, arm, targets, self.examples, weights, [[]] * len(targets))
-        meta = train_adapter(context, arm, warmup.seed, examples, entry.path)
+        meta = train_adapter(context, arm, warmup.seed, TrainingSet(examples), entry.path)
         trained = entry.path / "adapter"
         remove(entry.path / MODEL)
         if warmup.lora_rank:
