@@ -54,10 +54,17 @@ class Finding:
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.option("--model", "model", metavar="NAME", help="Report what this model (alias or folder) needs here instead.")
+@click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16"]))
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda; with --model.")
 @click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
-    """Report what this machine provides: versions, device, number formats, memory, disk, sandbox, offline readiness."""
-    findings = examine()
+def doctor(context: click.Context, as_json: bool, model: str | None, dtype: str, device: str) -> None:
+    """Report what this machine provides: versions, device, number formats, memory, disk, sandbox, offline readiness.
+
+    With --model: what a model needs on this machine per stage (weights, KV cache, training, disk), whether it fits, and
+    what to change where it does not. The model need not be downloaded.
+    """
+    findings = examine() if model is None else _needs(model, dtype, device)
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
@@ -72,6 +79,12 @@ def doctor(context: click.Context, as_json: bool) -> None:
 def examine() -> list[Finding]:
     """All findings, in the order shown."""
     return [*_versions(), *_machine(), *_compute(), *_sandbox(), *_offline()]
+
+
+def _needs(model: str, dtype: str, device: str) -> list[Finding]:
+    from dasd_bench.run.survey import survey
+
+    return [Finding(model, row.stage, row.needs, row.advice) for row in survey(model, dtype, device)]
 
 
 def _versions() -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def run(
 
 def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: Console) -> int:
     """Prints what a run would do."""
+    from dasd_bench.run.outline import outline
     from dasd_bench.run.plan import plan_lines
     from dasd_bench.run.prepare import load, plan_unfetched, prepare
 
@@ -68,17 +70,25 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
     data = load(spec, registry, console)
     unfetched = plan_unfetched(spec)
     if unfetched:
+        planner = outline(spec, registry, data, options.processes)
+        rows, notes = (planner.rows, planner.notes()) if planner else ([], [])
         console.result(unfetched)
-        return 0
-    prepared = prepare(spec, registry, options, console, data)
-    context = prepared.context
-    console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({context.dtype} on {context.device})")
-    console.result("\n".join(plan_lines(prepared.plan)), plan=prepared.plan)
-    for one in prepared.graph.matchings:
-        try:
-            console.result(one.line())
-        except PluginError as error:
-            console.warn(str(error))
+    else:
+        prepared = prepare(spec, registry, options, console, data)
+        context, rows, notes = prepared.context, prepared.plan, prepared.notes
+        where = f"{context.dtype} on {context.device}"
+        console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({where})")
+    if rows:
+        plan = [asdict(row) for row in rows]
+        console.result("\n".join(plan_lines(rows)), plan=plan, model_missing=bool(unfetched))
+    for note in notes:
+        console.result(note)
+    if not unfetched:
+        for one in prepared.graph.matchings:
+            try:
+                console.result(one.line())
+            except PluginError as error:
+                console.warn(str(error))
     return 0
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from dasd_bench.engine.linears import PackedLinear, can_pack
+from dasd_bench.engine.linears import PackedLinear, can_pack, room_to_pack
 
 
 class OnceRounded(nn.Module):
@@ -62,16 +62,17 @@ class Adapters:
 
     def __init__(self, root: nn.Module, *, packed: bool) -> None:
         self._places: list[tuple[nn.Module, str, nn.Module, nn.Module]] = []
-        self.bases: set[int] = set()
-        for parent in root.modules():
-            for name, child in parent.named_children():
-                found = _plain_adapters(child)
-                if found is None:
-                    continue
-                base, adapters = found
-                self.bases.add(id(base))
-                pack = packed and can_pack(base.weight)
-                self._places.append((parent, name, child, OnceRounded(base, adapters, pack)))
+        found = [
+            (parent, name, child, *adapted)
+            for parent in root.modules()
+            for name, child in parent.named_children()
+            if (adapted := _plain_adapters(child)) is not None
+        ]
+        self.bases = {id(base) for _, _, _, base, _ in found}
+        packed = packed and room_to_pack(base for _, _, _, base, _ in found)
+        for parent, name, child, base, adapters in found:
+            pack = packed and can_pack(base.weight)
+            self._places.append((parent, name, child, OnceRounded(base, adapters, pack)))
 
     @contextmanager
     def active(self) -> Iterator[None]:

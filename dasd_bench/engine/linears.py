@@ -9,16 +9,20 @@ engine must be made after the weights last changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dasd_bench.engine.kernels.linear import Activation, LinearKernel, pack, pack_gated
+from dasd_bench.engine.limits import available_bytes
 
 ROWS = 64
 """The number of rows the packing is tuned for; measured the same at 8 to 2048 rows."""
 
+MEMORY_SHARE = 0.5
+"""The share of the free memory that the packed copies may take; a model that needs more runs on torch's own."""
 
 ACTIVATIONS: dict[str, tuple[tuple[str, str], Activation]] = {
     "SiLU": (("swish", ""), Activation.SWISH),
@@ -119,6 +123,13 @@ class Packer:
             return lambda hidden: kernel(hidden, panels, number)
         first, second = PackedLinear(gate), PackedLinear(up)
         return lambda hidden: second.times(hidden, first.activated(hidden, *names))
+
+
+def room_to_pack(linears: Iterable[Any]) -> bool:
+    """True where packed copies of all these layers fit into their share of the free memory."""
+    weights: dict[int, Tensor] = {id(linear.weight): linear.weight for linear in linears}
+    device = next((weight.device for weight in weights.values()), torch.device("cpu"))
+    return sum(weight.nbytes for weight in weights.values()) <= available_bytes(device) * MEMORY_SHARE
 
 
 def can_pack(weight: Tensor) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 
-import psutil
 import torch
+
+from dasd_bench.engine.limits import available_bytes
 
 SHARE = 0.5
 """The share of the free memory that the cache may take."""
@@ -17,7 +18,7 @@ def budget_bytes(device: torch.device, asked_gib: float | None) -> int:
         return int(asked_gib * 2**30)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * SHARE)
-    return int(psutil.virtual_memory().available * SHARE)
+    return int(available_bytes(device) * SHARE)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

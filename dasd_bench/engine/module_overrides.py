@@ -12,16 +12,12 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 
 from dasd_bench.engine.kernels.linear import LinearKernel
 from dasd_bench.engine.kernels.rows import RowKernels
-from dasd_bench.engine.linears import ACTIVATIONS, GatedBlock, Packer
-
-MEMORY_SHARE = 0.5
-"""The share of the free memory that the packed copies may take; a model that needs more runs on torch's own."""
+from dasd_bench.engine.linears import ACTIVATIONS, GatedBlock, Packer, room_to_pack
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """The largest difference to the module, in shares of its largest output, that counts as rounding."""
@@ -121,8 +117,7 @@ class ModuleOverrides:
 def _packable(root: nn.Module, packer: Packer) -> dict[int, nn.Linear]:
     """The linear layers to pack, by ``id``: none where the copies would take too much memory."""
     linears = [module for module in root.modules() if type(module) is nn.Linear]
-    weights = {id(linear.weight): linear.weight for linear in linears}
-    if sum(weight.nbytes for weight in weights.values()) > psutil.virtual_memory().available * MEMORY_SHARE:
+    if not room_to_pack(linears):
         return {}
     return {id(linear): linear for linear in linears if packer.fits(linear)}
 

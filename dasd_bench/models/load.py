@@ -6,8 +6,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
-
 from dasd_bench.console import Console
 from dasd_bench.errors import ModelError, UsageError
 from dasd_bench.models.files import (
@@ -173,13 +171,10 @@ def config_of(path: Path) -> Any:
 
 
 def _check_memory(path: Path, shapes: dict[str, list[int]], itemsize: int, device: torch.device) -> None:
-    needed = sum(math.prod(shape) for shape in shapes.values()) * itemsize
-    if device.type == "cuda":
-        import torch
+    from dasd_bench.engine.limits import available_bytes
 
-        free, _ = torch.cuda.mem_get_info(device)
-    else:
-        free = psutil.virtual_memory().available
+    needed = sum(math.prod(shape) for shape in shapes.values()) * itemsize
+    free = available_bytes(device)
     if needed > free:
         shrink = "--dtype bf16, " if itemsize > 2 else ""
         raise ModelError(

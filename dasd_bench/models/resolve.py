@@ -126,6 +126,14 @@ def plan_model(
     return _plan_fetch(alias, offline)
 
 
+def local_folder(name: str) -> tuple[ModelAlias | None, Path | None]:
+    """The alias called ``name``, if it is one, and the model's folder where it is on disk; raises as
+    :func:`resolve_model` does for an unknown name."""
+    alias, target = _interpret(name)
+    local = _find_local(alias, target, user_cache_dir(), Console(quiet=True))
+    return alias, None if local is None else local.path
+
+
 def plan_alias(alias: ModelAlias, cache_dir: Path) -> ModelPlan:
     """The plan of one row of the alias table; a row whose own path is wrong is planned as absent."""
     if alias.path is not None:

@@ -13,6 +13,7 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.context import RunContext
+from dasd_bench.run.memory import FIT_FILE, fit_adapter
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.store.store import Row
 from dasd_bench.training.batching import held_out
@@ -99,6 +100,8 @@ def train_adapter(
     from dasd_bench.training.launch import launch
 
     run.release()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    fit = fit_adapter(run, arm, seed, data.examples, out_dir)
     weighing = arm.weighing
     whole = init is not None and arm.training.lora_rank == 0
     job = TrainJob(
@@ -116,11 +119,13 @@ def train_adapter(
         stop_ids=tuple(sorted(run.stop_ids)),
         init="" if init is None or whole else str(init),
         budget=budget,
+        fit=fit,
     )
     if run.processes > 1:
         result = launch(job, data, run.processes, run.console)
     else:
         result = do_job(job, data, Processes(device=torch.device(run.device)), run.console, weighing.method)
+    (out_dir / FIT_FILE).unlink(missing_ok=True)
     stats = TrainStats(
         steps=result.steps,
         target_tokens=result.target_tokens,

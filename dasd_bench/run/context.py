@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.engine.allocator import return_free_memory
-from dasd_bench.models.files import config_number, read_model_config, stop_token_ids
+from dasd_bench.errors import ModelError
+from dasd_bench.models.files import config_number, read_model_config, safetensors_parameters, stop_token_ids
 from dasd_bench.registry import Registry
+from dasd_bench.resources.shapes import ModelShape, shape_of_config
 from dasd_bench.results.directory import RunDirectory
 from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.recorder import Recorder
@@ -157,6 +159,24 @@ class RunContext:
             return load_model(adapter, dtype=self.dtype, device=self.device)
         merge = self.merges_adapters
         return load_model(self.weights, dtype=self.dtype, device=self.device, adapter=adapter, merge=merge)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a weight in the run's dtype."""
+        return 2 if self.dtype == "bf16" else 4
+
+    @property
+    def holds_model(self) -> bool:
+        """True while a model is in memory."""
+        return self._engine is not None
+
+    @cached_property
+    def shape(self) -> ModelShape | None:
+        """The model's sizes, from its configuration and the headers of its weights; None where they do not tell."""
+        try:
+            return shape_of_config(read_model_config(self.model.path), safetensors_parameters(self.model.path))
+        except ModelError:
+            return None
 
     @cached_property
     def context_length(self) -> int | None:

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import PluginError
+from dasd_bench.resources.fit import gib
+from dasd_bench.resources.work import Work
 from dasd_bench.results.schema import StageTime
 from dasd_bench.run.context import RunContext
+from dasd_bench.run.estimate import Estimate, Estimator
 from dasd_bench.run.graph import Graph
 from dasd_bench.run.matching import UnknownBudgetError
+from dasd_bench.run.memory import available
 from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
-DEFAULT_RATES = {
-    "warmup": 200.0,
-    "targets": 120.0,
-    "scores": 1500.0,
-    "train": 200.0,
-    "evaluate": 300.0,
-    "nll": 1500.0,
-    "outputs": 300.0,
-    "drift": 1500.0,
-}
-"""Tokens per second of a 135M model on two CPU cores, by kind of stage; used until this machine's own are known."""
+KINDS = ("warmup", "targets", "scores", "train", "evaluate", "nll", "outputs", "drift")
+"""The kinds of stages whose tokens per second are remembered."""
+
+FALLBACK_RATE = 200.0
+"""Tokens per second where nothing is known of the model's shape."""
+
+NOTHING = "nothing"
+"""In place of a train stage's key: no model is in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One stage of the plan. ``state`` is ``in store``, ``shared`` (an earlier row makes it) or ``to do``."""
+    """One stage of the plan. ``state`` is ``in store``, ``shared`` (an earlier row makes it) or ``to do``.
+
+    ``memory_gib`` is the process's peak (or the GPU's), ``disk_gib`` what the stage writes, both 0 where that is not
+    known or nothing is to do. ``advice`` says why it does not fit and what to change, ``changes`` how training fits.
+    """
 
     kind: str
     stage: str
@@ -39,6 +44,10 @@ class PlanRow:
     state: str
     tokens: int
     seconds: float
+    memory_gib: float = 0.0
+    disk_gib: float = 0.0
+    advice: str = ""
+    changes: tuple[str, ...] = ()
 
     @property
     def who(self) -> str:
@@ -46,18 +55,17 @@ class PlanRow:
         return self.arm if self.seed is None else f"{self.arm} seed {self.seed}"
 
 
-def make_plan(context: RunContext, graph: Graph) -> list[PlanRow]:
+def make_plan(context: RunContext, graph: Graph) -> Planner:
     """A row for every stage of the graph, in order."""
-    rates = read_rates(context)
-    rows: list[PlanRow] = []
+    planner = Planner(estimator_of(context), read_rates(context))
     planned: set[tuple[str, str]] = set()
     for stage in graph.walk():
         try:
             stored = stage.entry.finished()
         except UnknownBudgetError:
             # A key that follows from targets which are not made yet: no such result can be in the store.
-            due = stage.tokens()
-            rows.append(PlanRow(stage.kind, stage.name, stage.label, stage.seed, "to do", due, due / rates[stage.kind]))
+            trained = None if stage.kind == "train" else f"{stage.label} seed {stage.seed}"
+            planner.add(stage.kind, stage.name, stage.label, stage.seed, "to do", stage.work(), trained)
             continue
         except PluginError:
             # The arm's plugin fails where keys are made: the run reports it, and there is nothing to plan.
@@ -69,20 +77,87 @@ def make_plan(context: RunContext, graph: Graph) -> list[PlanRow]:
         else:
             state = "to do"
         planned.add((stage.kind, stage.key))
-        due = stage.tokens() if state == "to do" else 0
-        rows.append(PlanRow(stage.kind, stage.name, stage.label, stage.seed, state, due, due / rates[stage.kind]))
-    return rows
+        planner.add(stage.kind, stage.name, stage.label, stage.seed, state, stage.work(), stage.trained)
+    return planner
+
+
+class Planner:
+    """Rows of a plan in the order of a run: which model is in memory decides when weights are read again.
+
+    ``rates`` are tokens per second by kind of stage where they were measured; other times follow from arithmetic.
+    """
+
+    def __init__(self, estimator: Estimator | None, rates: Mapping[str, float]) -> None:
+        self.estimator, self.rates = estimator, rates
+        self.rows: list[PlanRow] = []
+        self._computed = False
+        self._loaded: str | None = NOTHING
+
+    def add(
+        self, kind: str, name: str, arm: str, seed: int | None, state: str, work: Work, trained: str | None
+    ) -> None:
+        """The row of one stage; ``trained`` names the adapter it needs, None the base."""
+        if state != "to do":
+            self.rows.append(PlanRow(kind, name, arm, seed, state, 0, 0.0))
+            return
+        found = Estimate() if self.estimator is None else self.estimator.estimate(work, f"Stage '{name}' of {arm}")
+        row = PlanRow(kind, name, arm, seed, state, work.tokens, self._seconds(kind, work, trained))
+        memory, disk = found.memory_bytes / 2**30, found.disk_bytes / 2**30
+        self.rows.append(replace(row, memory_gib=memory, disk_gib=disk, advice=found.advice, changes=found.changes))
+
+    def _seconds(self, kind: str, work: Work, trained: str | None) -> float:
+        if work.kind == "none":
+            return 0.0
+        if kind in self.rates:
+            return work.tokens / self.rates[kind]
+        if self.estimator is None:
+            return work.tokens / FALLBACK_RATE
+        self._computed = True
+        loads = work.kind == "train" or trained != self._loaded
+        self._loaded = NOTHING if work.kind == "train" else trained
+        return self.estimator.seconds(work) + (self.estimator.load_seconds() if loads else 0.0)
+
+    def notes(self) -> list[str]:
+        """Sentences below the plan: what the times assume, how training fits, and what does not fit."""
+        lines = [self.estimator.speed.sentence()] if self._computed and self.estimator is not None else []
+        changes = dict.fromkeys(change for row in self.rows for change in row.changes)
+        if changes:
+            lines.append(f"To fit into memory, training will use {', '.join(changes)}.")
+        return lines + self._lacking()
+
+    def _lacking(self) -> list[str]:
+        """One sentence for training and one for the rest, on the stage that needs most."""
+        lines = []
+        for trains in (False, True):
+            rows = [row for row in self.rows if row.advice and (row.kind == "train") is trains]
+            if rows:
+                most = max(rows, key=lambda row: row.memory_gib)
+                others = f" {len(rows) - 1} more stages do not fit either." if len(rows) > 1 else ""
+                lines.append(most.advice + others)
+        return lines
+
+
+def estimator_of(context: RunContext) -> Estimator | None:
+    """What estimates are made with; None where the model's shape is not known."""
+    if context.shape is None:
+        return None
+    return Estimator(context.shape, context.dtype, context.device, available(context), context.spec.engine.max_num_seqs)
 
 
 def plan_lines(rows: Sequence[PlanRow]) -> list[str]:
     """The plan as aligned text lines, totals last."""
     width = max([len(row.who) for row in rows] + [3])
     wide = max([len(row.stage) for row in rows] + [5])
-    lines = [f"{'stage':<{wide}}  {'arm':<{width}}  {'state':<9}  {'tokens':>9}  estimate"]
+    lines = [
+        f"{'stage':<{wide}}  {'arm':<{width}}  {'state':<9}  {'tokens':>9}  {'time':>8}  {'memory':>9}  {'disk':>9}"
+    ]
     for row in rows:
-        estimate = format_seconds(row.seconds) if row.state == "to do" else "-"
-        tokens = f"~{row.tokens:,}" if row.state == "to do" else "-"
-        lines.append(f"{row.stage:<{wide}}  {row.who:<{width}}  {row.state:<9}  {tokens:>9}  {estimate}")
+        cells = ["-"] * 4
+        if row.state == "to do":
+            cells = [f"~{row.tokens:,}", format_seconds(row.seconds), _gib(row.memory_gib), _gib(row.disk_gib)]
+        tokens, seconds, memory, disk = cells
+        start = f"{row.stage:<{wide}}  {row.who:<{width}}  {row.state:<9}"
+        lines.append(f"{start}  {tokens:>9}  {seconds:>8}  {memory:>9}  {disk:>9}")
     due = [row for row in rows if row.state == "to do"]
     total = sum(row.seconds for row in due)
     shared = sum(row.state == "shared" for row in rows)
@@ -94,6 +169,10 @@ def plan_lines(rows: Sequence[PlanRow]) -> list[str]:
     return lines
 
 
+def _gib(amount: float) -> str:
+    return gib(amount * 2**30) if amount else "-"
+
+
 def _rates_file(context: RunContext) -> Path:
     return context.store.root / "rates.json"
 
@@ -103,8 +182,8 @@ def _rate_key(context: RunContext) -> str:
 
 
 def read_rates(context: RunContext) -> dict[str, float]:
-    """Planned tokens per second by stage: measured on this machine with this model where known."""
-    return DEFAULT_RATES | _known_rates(context).get(_rate_key(context), {})
+    """Planned tokens per second by stage, of those that were measured on this machine with this model."""
+    return _known_rates(context).get(_rate_key(context), {})
 
 
 def _known_rates(context: RunContext) -> dict[str, dict[str, float]]:
@@ -113,7 +192,7 @@ def _known_rates(context: RunContext) -> dict[str, dict[str, float]]:
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if is_plain_file(path) else {}
         return {
-            key: {kind: float(rate) for kind, rate in rates.items() if kind in DEFAULT_RATES and float(rate) > 0}
+            key: {kind: float(rate) for kind, rate in rates.items() if kind in KINDS and float(rate) > 0}
             for key, rates in known.items()
         }
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):

@@ -44,6 +44,7 @@ class PreparedRun:
     data: list[TaskData]
     graph: Graph
     plan: list[PlanRow]
+    notes: list[str]
 
 
 def prepare(
@@ -65,7 +66,8 @@ def prepare(
     check_training(context)
     check_methods(context, data)
     graph = build_graph(context, data)
-    return PreparedRun(context, data, graph, make_plan(context, graph))
+    planner = make_plan(context, graph)
+    return PreparedRun(context, data, graph, planner.rows, planner.notes())
 
 
 def load(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:

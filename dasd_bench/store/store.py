@@ -326,16 +326,23 @@ class EntryShards:
         self._entry.put(f"{self.FOLDER}/{key}.jsonl", dump_rows(rows))
 
 
+ROWS = "rows"
+"""The array that holds the JSON lines of a ragged file; files of earlier releases have them in the header."""
+
+
 def ragged_bytes(fields: Mapping[str, Sequence[npt.NDArray[Any]]], rows: Sequence[Row]) -> bytes:
     """Arrays of unlike lengths, one per item and field, and one JSON row per item, as a safetensors file.
 
-    Equal input gives equal bytes.
+    The rows are JSON lines in an array of bytes: a file's header has one size, however many items there are. Equal
+    input gives equal bytes.
     """
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, items in fields.items():
         arrays[name] = np.concatenate(items) if items else np.zeros(0, dtype=np.int32)
         arrays[f"{name}.length"] = np.array([len(item) for item in items], dtype=np.int64)
-    data: bytes = save(arrays, metadata={"rows": json.dumps(list(rows), ensure_ascii=False, sort_keys=True)})
+    lines = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+    arrays[ROWS] = np.frombuffer(lines.encode("utf-8"), dtype=np.uint8)
+    data: bytes = save(arrays)
     return data
 
 
@@ -348,8 +355,12 @@ def parse_ragged(data: bytes, where: Path) -> tuple[dict[str, list[npt.NDArray[A
     """What :func:`ragged_bytes` was given; raises :class:`StoreError` naming ``where`` for other bytes."""
     try:
         arrays = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        rows = json.loads(header["__metadata__"]["rows"])
+        if ROWS in arrays:
+            # Not splitlines: a string may hold other line ends.
+            rows = [json.loads(line) for line in arrays.pop(ROWS).tobytes().split(b"\n")[:-1]]
+        else:
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            rows = json.loads(header["__metadata__"]["rows"])
         fields = {}
         for name in (n for n in arrays if not n.endswith(".length")):
             cuts = np.cumsum(arrays[f"{name}.length"])[:-1]

@@ -67,18 +67,19 @@ def attach(model: Any, config: TrainingConfig, base_model_name: str, init: Path 
     return adapted
 
 
-def accelerate(model: nn.Module, *, dora: bool) -> list[nn.Module]:
+def accelerate(model: nn.Module, *, dora: bool, pack: bool = True) -> list[nn.Module]:
     """Gives frozen linear layers and plain LoRA layers the faster, once-rounded forward of ``training.linear``.
 
-    DoRA layers keep peft's own forward. Returns the layers changed, for :func:`restore`.
+    Without ``pack`` no weight is copied, and frozen layers without LoRA keep their own. DoRA layers keep peft's own.
+    Returns the layers changed, for :func:`restore`.
     """
     changed: list[nn.Module] = []
     inside = {id(m.base_layer) for m in model.modules() if isinstance(m, LoraLayer)}
     for module in model.modules():
         replacement: Any = None
         if isinstance(module, LoraLayer) and not dora and _plain_linear(module.base_layer):
-            replacement = lora_forward(module, ADAPTER)
-        elif _frozen_linear(module) and (dora or id(module) not in inside):
+            replacement = lora_forward(module, ADAPTER, pack=pack)
+        elif _frozen_linear(module, pack=pack) and (dora or id(module) not in inside):
             replacement = frozen_forward(cast(nn.Linear, module))
         if replacement is not None:
             module.forward = replacement
@@ -97,10 +98,10 @@ def _plain_linear(layer: nn.Module) -> bool:
     return type(layer) in (nn.Linear, Conv1D) or is_quantized(layer)
 
 
-def _frozen_linear(module: nn.Module) -> bool:
+def _frozen_linear(module: nn.Module, *, pack: bool) -> bool:
     if is_quantized(module):
         return True
-    return type(module) is nn.Linear and not module.weight.requires_grad and can_pack(module.weight)
+    return pack and type(module) is nn.Linear and not module.weight.requires_grad and can_pack(module.weight)
 
 
 @contextmanager

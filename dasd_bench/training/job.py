@@ -17,6 +17,7 @@ from dasd_bench.methods.base import Method, build_method
 from dasd_bench.models.files import TOKENIZER_FILES
 from dasd_bench.models.load import load_model, load_tokenizer
 from dasd_bench.registry import discover
+from dasd_bench.resources.fit import TrainingFit
 from dasd_bench.store.atomic import write_json
 from dasd_bench.store.store import load_ragged, save_ragged
 from dasd_bench.training.batching import check_alike
@@ -40,7 +41,8 @@ class TrainJob:
 
     ``model`` is a folder; ``device`` ``cpu`` or ``cuda``; ``method`` and ``options`` name a plugin that ``plugins``
     folders (and those installed) hold. ``sharded`` cuts the layers over the processes. ``stop_ids``
-    end a completion, for methods that draw their own. ``budget`` stands in the place of the epochs.
+    end a completion, for methods that draw their own. ``budget`` stands in the place of the epochs; ``fit`` is how it
+    was made to fit into memory.
     """
 
     model: str
@@ -58,6 +60,7 @@ class TrainJob:
     init: str = ""
     """Folder of an adapter of the same settings whose weights training begins with."""
     budget: TokenBudget | None = None
+    fit: TrainingFit | None = None
 
 
 def do_job(job: TrainJob, data: TrainingSet, processes: Processes, console: Console, method: Method) -> TrainResult:
@@ -90,6 +93,7 @@ def do_job(job: TrainJob, data: TrainingSet, processes: Processes, console: Cons
         init=Path(job.init) if job.init else None,
         held_out=data.held_out,
         budget=job.budget,
+        fit=job.fit,
     )
     if job.training.lora_rank == 0 and processes.first:
         # All weights were trained: with the tokenizer the result is a model folder like any other.
@@ -132,6 +136,7 @@ def read_job(folder: Path) -> tuple[TrainJob, TrainingSet]:
     fields["budget"] = None if fields["budget"] is None else TokenBudget(**fields["budget"])
     fields["plugins"] = tuple(fields["plugins"])
     fields["stop_ids"] = tuple(fields["stop_ids"])
+    fields["fit"] = None if fields["fit"] is None else TrainingFit(**fields["fit"])
     data = TrainingSet(_read_examples(folder / "examples.safetensors"), _read_examples(folder / "held_out.safetensors"))
     return TrainJob(**fields), data
 

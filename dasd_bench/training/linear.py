@@ -27,14 +27,14 @@ class FrozenWeight:
     """A weight [out, in] that is never trained, ready to be applied in both directions.
 
     It is read from its layer at every call: a layer that is cut over processes has its whole weight only while it runs,
-    and one in 4 bits makes it plain for one product.
+    and one in 4 bits makes it plain for one product. Without ``pack`` there are no copies of it.
     """
 
-    def __init__(self, linear: nn.Linear | Conv1D) -> None:
+    def __init__(self, linear: nn.Linear | Conv1D, *, pack: bool = True) -> None:
         self._linear: Any = linear
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
-        self.packed = can_pack(linear.weight)
+        self.packed = pack and can_pack(linear.weight)
         if self.packed:
             self._forward = _pack(self.weight.contiguous())
             self._backward = _pack(self.weight.t().contiguous())
@@ -161,9 +161,9 @@ def frozen_forward(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def lora_forward(layer: Any, adapter: str) -> Callable[[Tensor], Tensor]:
+def lora_forward(layer: Any, adapter: str, *, pack: bool = True) -> Callable[[Tensor], Tensor]:
     """A drop-in ``forward`` for a plain LoRA layer of peft: same parameters, one rounding."""
-    frozen = FrozenWeight(layer.base_layer)
+    frozen = FrozenWeight(layer.base_layer, pack=pack)
     lora_a, lora_b = layer.lora_A[adapter], layer.lora_B[adapter]
     dropout, scale = layer.lora_dropout[adapter], float(layer.scaling[adapter])
 

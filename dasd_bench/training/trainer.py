@@ -19,6 +19,7 @@ from dasd_bench.engine.allocator import keep_freed_memory
 from dasd_bench.errors import TrainingError
 from dasd_bench.files.jsonl import dump_rows
 from dasd_bench.methods.base import Method
+from dasd_bench.resources.fit import TrainingFit
 from dasd_bench.store.atomic import digest
 from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
@@ -124,6 +125,7 @@ def train(
     init: Path | None = None,
     held_out: Sequence[TrainExample] = (),
     budget: TokenBudget | None = None,
+    fit: TrainingFit | None = None,
 ) -> TrainResult:
     """Trains ``model`` (a plain base, freshly loaded, on its device) and writes ``out_dir/adapter`` last.
 
@@ -140,6 +142,9 @@ def train(
     caller's to see that nothing of it is among ``examples``. ``budget`` stands in the place of the epochs.
 
     The adapter begins with the weights of the one in the folder ``init``, where it is given.
+
+    ``fit`` says how to stay within the memory there is; it is no part of a checkpoint's settings. Without it training
+    runs as ``config`` has it, on packed weights where they exist.
 
     ``memory`` was made before the model was loaded, so that the model counts in the peak; without it, it does not.
 
@@ -164,6 +169,9 @@ def train(
         [examples_digest(held_out), budget],
     )
     devices = [processes.device] if processes.device.type == "cuda" else []
+    if fit is not None:
+        config = fit.applied(config)
+    packs = fit is None or fit.packed
     with torch.random.fork_rng(devices=devices), PackedModel(model) as packed:
         torch.manual_seed(seed)
         job = _Job(
@@ -178,6 +186,7 @@ def train(
             sharded,
             memory,
             budget,
+            packs,
             init,
         )
         run = _Run(packed, rows, _held_out_rows(held_out, config, max_length, vocabulary), job)
@@ -238,6 +247,7 @@ class _Job:
     sharded: bool
     memory: Memory
     budget: TokenBudget | None
+    packs: bool
     init: Path | None = None
 
 
@@ -258,7 +268,7 @@ class _Run:
         if job.sharded:
             shard(packed.model, packed.body, processes)
             packed.device = processes.device
-        self.changed = adapter.accelerate(self.model, dora=config.dora) if config.lora_rank else []
+        self.changed = adapter.accelerate(self.model, dora=config.dora, pack=job.packs) if config.lora_rank else []
         self.weights = Weights(self.model, processes)
         self.optimizer = make_optimizer(self.weights.own.values(), config)
         self.teacher = make_teacher(method, packed, self.model, self.weights)

@@ -97,3 +97,31 @@ def test_doctor_is_plain_when_piped_and_ends_with_zero(
     assert "\x1b" not in text
     assert "─" not in text
     assert "DASD_DATA_DIR: it contains no <dataset>/<split>.jsonl" in text
+
+
+def test_doctor_says_what_a_model_needs_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["doctor", "--model", "qwen3-14b", "--dtype", "fp32", "--device", "cpu", "--json"]) == 0
+    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert found["model"]["value"] == "14.77B parameters, 40 layers, fp32 on cpu"
+    assert found["weights"]["value"] == "55.0 GiB"
+    training = next(finding for name, finding in found.items() if name.startswith("LoRA training"))
+    assert " on disk" in training["value"]
+    assert any(name.startswith("generation") for name in found)
+    assert "GFLOP/s" in found["assumed"]["value"]
+    assert run_cli(["doctor", "--model", "nova-9b"]) == 2
+    assert "Unknown model 'nova-9b'" in capsys.readouterr().err
+
+
+def test_a_dry_run_plans_a_model_that_is_not_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    small = ["--tasks", "mini_arc", "--train-limit", "4", "--limit", "2", "--offline", "-o", str(tmp_path / "run")]
+    arguments = ["run", "--model", "llama3-8b", "--method", "sft", *small, "--dtype", "bf16", "--dry-run", "--json"]
+    assert run_cli(arguments) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (event,) = [event for event in events if "plan" in event]
+    assert event["model_missing"] is True
+    rows = {(row["kind"], row["arm"]): row for row in event["plan"]}
+    assert {kind for kind, _ in rows} == {"targets", "scores", "train", "evaluate", "nll"}
+    # 8.03 billion weights of two bytes, in every stage that runs the model.
+    assert all(row["memory_gib"] > 14.9 for row in event["plan"] if row["kind"] != "targets")
+    # Reading 16 GB alone takes longer than the 0.3 s of an estimate by tokens.
+    assert rows["train", "sft"]["seconds"] > 10

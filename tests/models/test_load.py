@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -168,7 +169,7 @@ def test_a_model_larger_than_memory_is_refused(tiny_folder: TinyFolder, monkeypa
     class Memory:
         available = 1000
 
-    monkeypatch.setattr(load.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory)
     with pytest.raises(ModelError, match=r"needs 383 kB|needs \d+ kB for its weights but 1 kB of cpu memory is free"):
         load_model(tiny_folder("llama"))
 

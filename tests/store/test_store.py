@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 from pathlib import Path
@@ -17,7 +18,16 @@ from dasd_bench.errors import StoreError
 from dasd_bench.run.sharded import pack, run_sharded, unpack
 from dasd_bench.store import atomic
 from dasd_bench.store.atomic import canonical, digest, write_text
-from dasd_bench.store.store import EntryShards, Store, gather, load_ragged, save_ragged, shards_of, stage_key
+from dasd_bench.store.store import (
+    EntryShards,
+    Store,
+    gather,
+    load_ragged,
+    ragged_bytes,
+    save_ragged,
+    shards_of,
+    stage_key,
+)
 from dasd_bench.types import Target, TokenScores
 
 KEY = "a" * 64
@@ -188,3 +198,20 @@ def test_shards_hold_any_text(tmp_path_factory: pytest.TempPathFactory, rows: li
     shards = EntryShards(Store(tmp_path_factory.mktemp("shards")).entry("evaluate", KEY))
     shards.put("one", rows)
     assert shards.get("one") == rows
+
+
+def test_the_header_of_ragged_arrays_has_one_size_and_old_files_are_read(tmp_path: Path) -> None:
+    """Rows were once in the header, which safetensors limits to 100 MB."""
+    from safetensors.numpy import save_file
+
+    sizes = []
+    for count in (9, 900):
+        data = ragged_bytes({"ids": [np.arange(3)] * count}, [{"text": "x" * 50}] * count)
+        sizes.append(int.from_bytes(data[:8], "little"))
+    assert sizes[1] <= sizes[0] + 64
+    lengths = np.array([1, 2])
+    old = {"ids": np.arange(3), "ids.length": lengths}
+    save_file(old, tmp_path / "old.safetensors", metadata={"rows": json.dumps([{"id": "a"}, {"id": "b"}])})
+    fields, rows = load_ragged(tmp_path / "old.safetensors")
+    assert [one.tolist() for one in fields["ids"]] == [[0], [1, 2]]
+    assert rows == [{"id": "a"}, {"id": "b"}]

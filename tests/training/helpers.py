@@ -20,6 +20,7 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.console import Console
 from dasd_bench.methods.base import Method
 from dasd_bench.methods.context import LiveTokens
+from dasd_bench.resources.fit import TrainingFit
 from dasd_bench.training.batching import batches, step_count
 from dasd_bench.training.pace import TokenBudget
 from dasd_bench.training.trainer import TrainExample, TrainResult, train
@@ -145,6 +146,7 @@ def run(
     console: Console | None = None,
     held_out: Sequence[TrainExample] = (),
     budget: TokenBudget | None = None,
+    fit: TrainingFit | None = None,
     **changes: Any,
 ) -> TrainResult:
     return train(
@@ -159,6 +161,7 @@ def run(
         base_model_name="org/base",
         held_out=held_out,
         budget=budget,
+        fit=fit,
     )
 
 

@@ -10,8 +10,11 @@ import numpy.typing as npt
 
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.report.blocks import Blocks
-from dasd_bench.results.directory import ModelDirectory
-from dasd_bench.results.targets_file import read_targets
+from dasd_bench.reporting.report.sample import sampled_sentence, shown_rows
+from dasd_bench.results.targets_file import StoredTargets, read_targets
+
+TOKEN_BYTES = 20
+"""What the columns take for one token."""
 
 NO_PROPOSAL = 2**32 - 1
 """Stands in the proposals' column for "the other stream is not known here"."""
@@ -28,6 +31,7 @@ def token_sets(
     """
     sets: list[dict[str, Any]] = []
     problems: list[str] = []
+    count = 2 * sum(len(arm.seeds) for source in sources for arm in source.results.arms)
     for source in sources:
         for arm in source.results.arms:
             for one in arm.seeds:
@@ -37,7 +41,12 @@ def token_sets(
                         f"{source.results.run_id}, {arm.label} seed {one.seed}: no targets in {folder.path}."
                     )
                     continue
-                found = _token_set(folder, blocks)
+                stored = read_targets(folder)
+                shown = _sampled(stored, count)
+                found = _token_set(shown, blocks)
+                who = f"{source.results.run_id}, {arm.label} seed {one.seed}"
+                if len(shown.rows) < len(stored.rows):
+                    problems.append(sampled_sentence(f"Targets of {who}", len(shown.rows), len(stored.rows)))
                 if not found.pop("named"):
                     problems.append(
                         f"{source.results.run_id}, {arm.label} seed {one.seed}: tokens are shown by number, because "
@@ -56,8 +65,20 @@ def token_sets(
     return sets, problems
 
 
-def _token_set(folder: ModelDirectory, blocks: Blocks) -> dict[str, Any]:
-    stored = read_targets(folder)
+def _sampled(stored: StoredTargets, sets: int) -> StoredTargets:
+    """The rows that one of ``sets`` sets shows."""
+    sizes = [
+        len(row.prompt) + len(row.reference) + TOKEN_BYTES * len(ids)
+        for row, ids in zip(stored.rows, stored.arrays["token_ids"], strict=True)
+    ]
+    rows = shown_rows(sizes, sets)
+    if len(rows) == len(stored.rows):
+        return stored
+    arrays = {name: [parts[row] for row in rows] for name, parts in stored.arrays.items()}
+    return StoredTargets([stored.rows[row] for row in rows], arrays, stored.pieces)
+
+
+def _token_set(stored: StoredTargets, blocks: Blocks) -> dict[str, Any]:
     rows, fields, pieces = stored.rows, stored.arrays, stored.pieces
     lengths = np.array([len(ids) for ids in fields["token_ids"]], dtype=np.int64)
     proposals = _proposals(fields["proposals"], lengths)

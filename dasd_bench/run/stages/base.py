@@ -12,13 +12,13 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.engine.errors import EngineError
 from dasd_bench.errors import DasdError
 from dasd_bench.methods.base import BASE
+from dasd_bench.resources.work import Work
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.given_adapter import GivenAdapter
+from dasd_bench.run.memory import check_stage
 from dasd_bench.store.store import Entry, Finished, Row, stage_key
 
 T = TypeVar("T")
-
-CHARACTERS_PER_TOKEN = 3.5
 
 
 @dataclass(eq=False)
@@ -58,8 +58,13 @@ class Stage(ABC, Generic[T]):
         """All that the result depends on, beside ``kind`` and ``version``."""
 
     @abstractmethod
-    def tokens(self) -> int:
-        """A rough number of tokens it will process, for the estimate."""
+    def work(self) -> Work:
+        """Roughly what it computes, for the estimate."""
+
+    @property
+    def trained(self) -> str | None:
+        """The key of the train stage whose adapter it needs loaded; None for the base."""
+        return None
 
     @abstractmethod
     def make(self, entry: Entry) -> Row:
@@ -97,7 +102,7 @@ class Stage(ABC, Generic[T]):
         """Makes the result or takes it from the store, and publishes it."""
         with self.context.recorder.stage(self.name, self.label, self.seed) as record:
             try:
-                entry, record.reused = self.context.get_or_make(self.kind, self.key, self.make)
+                entry, record.reused = self.context.get_or_make(self.kind, self.key, self._make)
             except EngineError as error:
                 # The engine is used alone, too, and knows none of this package's errors.
                 raise DasdError(str(error)) from error
@@ -105,7 +110,6 @@ class Stage(ABC, Generic[T]):
         self.context.overwritten |= not record.reused
         self.publish()
 
-
-def text_tokens(text: str) -> int:
-    """A rough count of tokens without a tokenizer."""
-    return int(len(text) / CHARACTERS_PER_TOKEN) + 1
+    def _make(self, entry: Entry) -> Row:
+        check_stage(self.context, self.work(), f"Stage '{self.name}' of {self.label}")
+        return self.make(entry)

@@ -16,6 +16,7 @@ import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.evaluation.retention import spread
+from dasd_bench.resources.work import Work
 from dasd_bench.results.schema import Drift
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData
@@ -24,6 +25,7 @@ from dasd_bench.run.method_context import score_requests
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.train import Train
+from dasd_bench.run.work import drift_work, outputs_work
 from dasd_bench.store.store import Entry, Finished, Row, parse_ragged, ragged_bytes
 from dasd_bench.types import Floats
 
@@ -101,8 +103,12 @@ class HeldOutOutputs(Stage[Outputs]):
         train = None if self.train is None else self.train.key
         return self.context.model_key, train, self.held.prompts, self.held.budget
 
-    def tokens(self) -> int:
-        return sum(map(len, self.held.prompts)) + len(self.held.prompts) * self.held.budget
+    def work(self) -> Work:
+        return outputs_work(self.held.prompts, self.held.budget)
+
+    @property
+    def trained(self) -> str | None:
+        return None if self.train is None else self.train.key
 
     def make(self, entry: Entry) -> Row:
         from dasd_bench.engine.requests import GenerateRequest
@@ -150,8 +156,8 @@ class MeasureDrift(Stage[Drift]):
     def parts(self) -> Sequence[object]:
         return self.outputs.key, self.base.key
 
-    def tokens(self) -> int:
-        return self.outputs.tokens()
+    def work(self) -> Work:
+        return drift_work(self.outputs.held.prompts, self.outputs.held.budget)
 
     def make(self, entry: Entry) -> Row:
         context, held = self.context, self.outputs.held

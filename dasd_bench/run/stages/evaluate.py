@@ -9,14 +9,16 @@ from typing import Any
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.evaluation.records import EvalSettings
+from dasd_bench.resources.work import Work
 from dasd_bench.results.directory import SAMPLES_FILE
 from dasd_bench.results.samples import Sample, parse_samples, samples_bytes, write_samples
 from dasd_bench.results.schema import TaskInfo
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, data_folder
 from dasd_bench.run.given_adapter import GivenAdapter
-from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.train import Train
+from dasd_bench.run.work import evaluate_work
 from dasd_bench.store.atomic import remove
 from dasd_bench.store.store import Entry, EntryShards, Finished, Row
 
@@ -81,9 +83,12 @@ class Evaluate(Stage[Evaluation]):
             *([self.point] if self.point else []),
         )
 
-    def tokens(self) -> int:
-        budget = self.data.task.max_new_tokens or 0
-        return sum(text_tokens(example.prompt) + budget // 2 for example in self.data.test)
+    def work(self) -> Work:
+        return evaluate_work(self.data, max(0, self.context.spec.num_fewshot))
+
+    @property
+    def trained(self) -> str | None:
+        return None if self.train is None else self.train.key
 
     def make(self, entry: Entry) -> Row:
         from dasd_bench.evaluation import evaluate

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
+from dasd_bench.resources.work import Work
 from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import OwnNll, ReferenceNll
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.prompts import Prompts
-from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.evaluate import Evaluate
+from dasd_bench.run.work import score_work
 from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.types import Bools, Reason, TokenScores
 
@@ -62,8 +64,12 @@ class NllOfReferences(Stage[ReferenceNll]):
             self.base.key,
         )
 
-    def tokens(self) -> int:
-        return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.evaluated.data.test)
+    def work(self) -> Work:
+        return score_work(self.evaluated.data.test)
+
+    @property
+    def trained(self) -> str | None:
+        return self.evaluated.trained
 
     def make(self, entry: Entry) -> Row:
         from dasd_bench.engine.requests import ScoreRequest

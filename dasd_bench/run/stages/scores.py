@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods import plugin_calls
+from dasd_bench.resources.work import Work
 from dasd_bench.results.targets_file import write_pieces, write_targets
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.method_context import score_requests
 from dasd_bench.run.prompts import Prompts
-from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.targets import Targets
+from dasd_bench.run.work import score_work
 from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.types import Example, ScoredTarget, Target, TokenScores, WeightedTarget, target_names
 
@@ -39,8 +41,8 @@ class Scores(Stage[list[WeightedTarget]]):
     def parts(self) -> Sequence[object]:
         return self.targets.key, self.context.model_key
 
-    def tokens(self) -> int:
-        return sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.targets.examples)
+    def work(self) -> Work:
+        return score_work(self.targets.examples)
 
     def make(self, entry: Entry) -> Row:
         started = time.monotonic()

@@ -14,13 +14,14 @@ import numpy as np
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.errors import DataError, TrainingError
 from dasd_bench.methods import plugin_calls
-from dasd_bench.methods.base import Method
+from dasd_bench.resources.work import Work
 from dasd_bench.results.schema import TargetCost
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.method_context import EngineMethodContext, round_training, train_split
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.sharded import pack, unpack
-from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.base import Stage
+from dasd_bench.run.work import makes_own_targets, targets_work
 from dasd_bench.store.store import Entry, Finished, Row, parse_ragged, ragged_bytes
 from dasd_bench.types import Example, Message, Target
 
@@ -75,10 +76,8 @@ class Targets(Stage[list[Target]]):
         files = [hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest() for name in method.files()]
         return [*files, *(train_split(self.context, name)[1] for name in method.other_tasks())]
 
-    def tokens(self) -> int:
-        if not makes_own_targets(self.own_arm.method):
-            return 0
-        return 2 * sum(text_tokens(example.reference) for example in self.examples)
+    def work(self) -> Work:
+        return targets_work(self.own_arm.method, self.examples, self.context.spec.max_new_tokens)
 
     @property
     def cost(self) -> TargetCost:
@@ -157,11 +156,6 @@ def unpack_targets(arrays: dict[str, list[Any]], rows: Sequence[Row]) -> list[Ta
         )
         for number, (one, row) in enumerate(zip(found, rows, strict=True))
     ]
-
-
-def makes_own_targets(method: Method) -> bool:
-    """False where a method trains on the gold answers: such methods share targets and scores."""
-    return type(method).make_targets is not Method.make_targets
 
 
 def with_room(context: RunContext, examples: Sequence[Example]) -> tuple[list[Example], list[str]]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.errors import TrainingError
 from dasd_bench.methods import plugin_calls
+from dasd_bench.resources.work import Work
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.adapters import POINTS, held_out_ids, references, train_adapter, train_examples
 from dasd_bench.run.artifacts import link_tree
 from dasd_bench.run.matching import UNITS, Matching
 from dasd_bench.run.method_context import EngineMethodContext
-from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.scores import Scores
+from dasd_bench.run.work import train_work
 from dasd_bench.store.atomic import write_bytes
 from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.training.batching import step_count
@@ -87,12 +89,13 @@ class Train(Stage[Trained]):
             *([] if self.matching is None else [self.matching.budget(self.scores)]),
         )
 
-    def tokens(self) -> int:
+    def work(self) -> Work:
         examples = self.scores.targets.examples
-        each = sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in examples)
+        work = train_work(self.arm.training, examples, self.context.context_length)
         if self.matching is None or not self.matching.known():
-            return int(each * self.arm.training.epochs)
-        return each * self._steps() * self.arm.training.batch_size // max(1, len(examples))
+            return work
+        steps = self._steps()
+        return replace(work, steps=steps, read=work.read * steps // max(1, work.steps))
 
     @cached_property
     def held_out(self) -> frozenset[str]:

@@ -17,12 +17,14 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.methods.base import build_method
 from dasd_bench.models.files import CONFIG_FILES, TOKENIZER_FILES
 from dasd_bench.models.gguf import quiet_transformers
+from dasd_bench.resources.work import Work
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.adapters import train_adapter, train_examples
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import warmup_examples
 from dasd_bench.run.method_context import EngineMethodContext
-from dasd_bench.run.stages.base import Stage, text_tokens
+from dasd_bench.run.stages.base import Stage
+from dasd_bench.run.work import train_work
 from dasd_bench.store.atomic import remove
 from dasd_bench.store.store import Entry, Finished, Row
 from dasd_bench.types import Example, TrainingSet
@@ -52,9 +54,8 @@ class WarmUp(Stage[Warmed]):
     def parts(self) -> Sequence[object]:
         return self.context.model_key, self.context.spec.warmup.training, self.context.spec.warmup.seed, self.data_key
 
-    def tokens(self) -> int:
-        each = sum(text_tokens(e.prompt) + text_tokens(e.reference) for e in self.examples)
-        return int(each * self.context.spec.warmup.epochs)
+    def work(self) -> Work:
+        return train_work(self.context.spec.warmup.training, self.examples, self.context.context_length)
 
     def make(self, entry: Entry) -> Row:
         context, warmup = self.context, self.context.spec.warmup
