@@ -1,4 +1,4 @@
-"""Odd input of every kind through the command line, and what became of it: no model is loaded and no network is asked.
+"""Odd input of every kind through the command line, and what became of it: no weights are loaded, no network is asked.
 
 A case is drawn from its number alone, so that a failure is repeated with ``--only NUMBER``. Counted are
 
@@ -12,80 +12,28 @@ A case is drawn from its number alone, so that a failure is repeated with ``--on
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
+import functools
+import importlib
 import json
 import os
 import random
 import shutil
-import signal
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fault_command import Outcome, command, fault_of
+from benchmarks.fault_folders import MODEL, model_folder, plugin, store
 from benchmarks.made_run import Size, make_run
-from dasd_bench.cli.main import run_cli
-
-SECONDS = 300
-"""A case that takes longer counts as one that does not come back."""
+from dasd_bench.registry import Registry, add_folders, discover
+from tests.tiny_models import make_tiny_model
 
 NO_MODEL = "./no-such-model"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One case: its kind, what was done, and the fault (``unexpected``, ``silent``, ``lost``) or an empty text."""
-
-    kind: str
-    what: str
-    fault: str
-    said: str
-
-
-class _Hang(BaseException):
-    pass
-
-
-@contextlib.contextmanager
-def _limit() -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise _Hang
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def command(*args: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command line run in this process; code -1 where it broke."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            with _limit():
-                code = run_cli(args)
-        except SystemExit as stop:
-            code, _ = -1, err.write(f"unexpected SystemExit {stop.code}")
-        except _Hang:
-            code, _ = -1, err.write(f"unexpected: no answer within {SECONDS} seconds")
-        except BaseException:
-            code, _ = -1, err.write(f"unexpected: {traceback.format_exc()}")
-    return code, out.getvalue(), err.getvalue()
-
-
-def _fault(result: tuple[int, str, str], *, refused: bool = False) -> str:
-    code, out, err = result
-    if code == -1 or "Error: unexpected " in err + out or "Traceback" in err:
-        return "unexpected"
-    return "silent" if refused and code == 0 else ""
+MEMORY = Path("/dev/shm")
+"""Where cases are made, if it exists: most of the time of a case was the disk's."""
 
 
 # --- specifications ---------------------------------------------------------------------------------------------------
@@ -166,7 +114,7 @@ def specification(rng: random.Random, folder: Path) -> Outcome:
     result = command(*args)
     # Every one of these ends with an error; one that gets as far as the model was taken.
     silent = refused and (result[0] == 0 or NO_MODEL.removeprefix("./") in result[2])
-    return Outcome("specification", what, _fault(result) or ("silent" if silent else ""), result[2])
+    return Outcome("specification", what, fault_of(result) or ("silent" if silent else ""), result[2])
 
 
 # --- command lines ----------------------------------------------------------------------------------------------------
@@ -223,7 +171,7 @@ def command_line(rng: random.Random, folder: Path) -> Outcome:
         args += ["--folder", str(folder / "methods")]
     result = command(*args)
     shown = " ".join(a if len(a) < 50 else a[:20] + "..." for a in args)
-    return Outcome("command line", shown, _fault(result), result[2])
+    return Outcome("command line", shown, fault_of(result), result[2])
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -297,7 +245,7 @@ def rows(rng: random.Random, folder: Path) -> Outcome:
         what = f"{task}: {column} = {str(row.get(column, 'missing'))[:40]}"
     path.write_bytes(bom + b"\n".join(lines) + b"\n")
     result = command("data", "check", str(folder / "data"), "-t", task)
-    fault = _fault(result, refused=refused)
+    fault = fault_of(result, refused=refused)
     if not fault and not refused and shape < 0.4 and result[0] != 0:
         fault = "lost"
     return Outcome("rows", f"{task}: {what}", fault, result[1] + result[2])
@@ -317,7 +265,8 @@ GARBAGE = (
     b'{"a": ' + b"9" * 5000 + b"}",
     b'{"a":"\\ud835"}\n',
 )
-VERBS = ("table", "list", "show", "samples", "compare", "diagnose", "export", "report")
+VERBS = (*("table", "list", "show", "samples", "compare", "diagnose", "export") * 4, "report")
+"""A report draws its figures, which takes seconds."""
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -343,7 +292,7 @@ def _mutate(rng: random.Random, value: Any) -> str:
 def run_folder(rng: random.Random, folder: Path) -> Outcome:
     """A run directory with one file that is cut, garbled or holds an odd value, beside one that is sound."""
     shutil.copytree(folder / "run", folder / "runs" / "odd")
-    shutil.copytree(folder / "run", folder / "runs" / "sound")
+    (folder / "runs" / "sound").symlink_to(folder / "run")
     files = [
         p
         for p in sorted((folder / "runs" / "odd").rglob("*"))
@@ -384,27 +333,41 @@ def run_folder(rng: random.Random, folder: Path) -> Outcome:
         "report": ("report", odd, "-o", str(folder / "r.html")),
     }
     result = command(*lines.get(verb, (verb, odd)))
-    fault = _fault(result)
+    fault = fault_of(result)
     if not fault and verb == "list" and (result[0] != 0 or "sound" not in result[1]):
         fault = "lost"
     return Outcome("run folder", f"{verb}: {path.relative_to(folder / 'runs' / 'odd')} {what}", fault, result[2])
 
 
-KINDS = (specification, command_line, rows, run_folder)
+KINDS = (specification, command_line, rows, run_folder, plugin, model_folder, store)
 
 
 def run_case(number: int, run: Path) -> Outcome:
     """Case ``number``, in an empty folder that has a copy of ``run``."""
     rng = random.Random(f"faults {number}")
     before = Path.cwd()
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as made:
         folder = Path(made).resolve()
         (folder / "run").symlink_to(run)
+        (folder / MODEL).symlink_to(run.parent / MODEL)
         os.chdir(folder)
         try:
             return KINDS[number % len(KINDS)](rng, folder)
         finally:
             os.chdir(before)
+
+
+def shipped_once(plugin_dirs: tuple[Path, ...] = ()) -> Registry:
+    """The plugins; those of this project, which no case changes, are loaded once."""
+    known = _known()
+    registry = Registry(dict(known.methods), dict(known.tasks), list(known.broken))
+    add_folders(registry, plugin_dirs)
+    return registry
+
+
+_known = functools.cache(discover)
+DISCOVERING = tuple(f"dasd_bench.{name}" for name in ("registry", "config.resolve", "api", "cli.data_cmd"))
+"""The modules in which :func:`shipped_once` takes the place of ``discover``, which costs more than most cases."""
 
 
 def sound_run(folder: Path) -> Path:
@@ -414,13 +377,15 @@ def sound_run(folder: Path) -> Path:
 
     assert lm_eval.tasks
     assert torch._dynamo
-    return make_run(folder / "sound", Size(examples=6, tokens=12, items=10, seeds=(0,), steps=4)).resolve()
+    make_tiny_model("llama", folder / "sound" / MODEL)
+    return make_run(folder / "sound" / "run", Size(examples=6, tokens=12, items=10, seeds=(0,), steps=4)).resolve()
 
 
 def main() -> None:
     """Runs the cases and prints counts by kind, and the first cases of each fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--start", type=int, default=0, help="number of the first case")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no case after this time")
     parser.add_argument("--show", type=int, default=5, help="faulty cases to print of each kind")
     parser.add_argument("--only", type=int, help="run this case alone and print what was said")
@@ -432,7 +397,9 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as made:
         run = sound_run(Path(made))
-        for number in range(options.cases) if options.only is None else [options.only]:
+        for module in DISCOVERING:
+            vars(importlib.import_module(module))["discover"] = shipped_once
+        for number in range(options.start, options.start + options.cases) if options.only is None else [options.only]:
             if time.monotonic() - started > options.seconds:
                 break
             outcome = run_case(number, run)
@@ -440,9 +407,8 @@ def main() -> None:
             if outcome.fault or options.only is not None:
                 counts[outcome.kind, outcome.fault] += 1
                 if counts[outcome.kind, outcome.fault] <= options.show:
-                    print(
-                        f"{number} {outcome.kind}, {outcome.fault}: {outcome.what!r}: {outcome.said.strip()[-300:]!r}"
-                    )
+                    said = outcome.said.strip()[-300:]
+                    print(f"{number} {outcome.kind}, {outcome.fault}: {outcome.what!r}: {said!r}", flush=True)
     print(f"{'kind':<16}{'cases':>8}{'unexpected':>12}{'silent':>8}{'lost':>8}")
     for kind in dict.fromkeys(kind for kind, _ in counts):
         row = [counts[kind, name] for name in ("cases", "unexpected", "silent", "lost")]

@@ -142,15 +142,20 @@ def discover(plugin_dirs: tuple[Path, ...] = ()) -> Registry:
         for path in paths:
             module, _ = _load_file(path, package)
             call("the plugin", path, registry._add, module, path, "shipped")
+    add_folders(registry, plugin_dirs)
+    for group in (METHODS_GROUP, TASKS_GROUP):
+        for entry in entry_points(group=group):
+            _tolerant(registry, _origin_of(entry), partial(_load_entry, entry))
+    return registry
+
+
+def add_folders(registry: Registry, plugin_dirs: tuple[Path, ...]) -> None:
+    """Adds the plugins of a user's folders."""
     for given in plugin_dirs:
         if not given.is_dir():
             raise PluginError(f"The plugin folder {given} does not exist; give --plugins an existing folder.")
         for folder, paths in _by_folder(_plugin_files(given)):
             _load_folder(registry, given, folder, paths)
-    for group in (METHODS_GROUP, TASKS_GROUP):
-        for entry in entry_points(group=group):
-            _tolerant(registry, _origin_of(entry), partial(_load_entry, entry))
-    return registry
 
 
 def _by_folder(paths: Iterable[Path]) -> list[tuple[Path, list[Path]]]:

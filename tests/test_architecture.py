@@ -28,4 +28,4 @@ def test_every_room_has_its_folder_of_tests() -> None:
     rooms, folders = (
         {path.parent.name for path in (ROOT / top).glob("*/__init__.py")} for top in ("dasd_bench", "tests")
     )
-    assert folders == rooms
+    assert folders == rooms | {"casebook"}  # odd inputs, by kind of fault and not by room

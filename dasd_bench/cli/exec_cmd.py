@@ -108,7 +108,7 @@ class _Limit(click.FloatRange):
     help="Isolation level to use; auto is the strongest that needs no container.",
 )
 @click.option("--allow-unsafe-code", is_flag=True, help="Run even if only resource limits are available.")
-@click.option("--workers", type=click.IntRange(min=1), help="Programs to run in parallel.  [default: one per core]")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Programs to run in parallel.  [default: one per core]")
 @click.option(
     "--timeout",
     type=_limit(86_400),
@@ -173,7 +173,9 @@ def exec_command(
             raise DataError(f"{samples}, row {number}: no problem in {problems} has task_id '{task_id}'.")
         problem = by_id[str(task_id)]
         if extract:
-            completion = extract_code(completion, problem.entry_point)
+            completion = extract_code(
+                completion, problem.entry_point, problem.prompt if problem.kind == "humaneval" else ""
+            )
         todo.append(Sample(problem.task_id, completion))
         keys.append(run_key(settings[problem.task_id], completion))
     notes = {}
@@ -181,7 +183,9 @@ def exec_command(
     if file.known:
         notes["resumed"] = f"{file.known} of {len(rows)} results were already in {output} (--fresh reruns all)."
     if file.missing or self_test:
-        box = Sandbox(workers, limits, allow_unsafe=allow_unsafe_code, isolation=isolation)
+        box = Sandbox(
+            workers and min(workers, max(1, len(todo))), limits, allow_unsafe=allow_unsafe_code, isolation=isolation
+        )
         with sandbox_errors(), box as sandbox, file:
             if self_test:
                 notes["self_test"] = run_self_test(sandbox, known).sentence

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("dasd_bench.cli.run_cmd:run", "Make targets, train, evaluate and print the table."),
     "sweep": ("dasd_bench.cli.sweep_cmd:sweep", "Tune every arm on the same grid with validation rows."),
+    "probe": ("dasd_bench.cli.probe_cmd:probe", "Label disagreements and score what tells corrections from style."),
+    "ablate": ("dasd_bench.cli.ablate_cmd:ablate", "Compare the rules and thresholds of a gated method."),
     "table": ("dasd_bench.cli.table_cmd:table_command", "Print the table of finished runs."),
     "compare": ("dasd_bench.cli.table_cmd:compare_command", "Compare two runs item by item."),
     "check": ("dasd_bench.cli.check_cmd:check_command", "Check a run against a published result."),
@@ -48,7 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-WORKS_ON = ("run", "sweep", "exec", "score")
+WORKS_ON = ("run", "sweep", "ablate", "probe", "exec", "score")
 """The verbs that go on where standard output is lost: what they compute is kept in files."""
 
 OUT_OF_MEMORY = (

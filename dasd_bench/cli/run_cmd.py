@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +24,9 @@ from dasd_bench.console import Console
 from dasd_bench.errors import PluginError
 from dasd_bench.registry import Registry
 from dasd_bench.run.options import RunOptions
+
+if TYPE_CHECKING:
+    from dasd_bench.run.prepare import PreparedRun
 
 
 @click.command()
@@ -89,7 +93,37 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
                 console.result(one.line())
             except PluginError as error:
                 console.warn(str(error))
+        print_launch(prepared, options, console)
     return 0
+
+
+def print_launch(prepared: PreparedRun, options: RunOptions, console: Console) -> None:
+    """Prints what the launcher would submit."""
+    if options.launcher == "slurm":
+        from dasd_bench.run.cluster.slurm import scripts
+        from dasd_bench.run.cluster.units import unfinished_units
+
+        run_dir = prepared.context.run_dir
+        for script in scripts(unfinished_units(prepared.graph), options.slurm, run_dir):
+            console.result(script, script=script)
+    elif options.launcher == "skypilot":
+        from dasd_bench.run.cluster.skypilot import task_yaml
+
+        task = task_yaml(arguments_for_nodes(sys.argv[1:]), options.sky)
+        console.result(task, task=task)
+
+
+def arguments_for_nodes(arguments: list[str]) -> list[str]:
+    """The words of this command without those that say where it runs."""
+    found, words = [], iter(arguments)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in ("--launcher", "--skypilot", "--store", "--output", "-o"):
+            if not equals:
+                next(words, None)
+        elif word != "--dry-run":
+            found.append(word)
+    return found
 
 
 def run_and_print(spec: RunSpec, registry: Registry, options: RunOptions, console: Console) -> int:

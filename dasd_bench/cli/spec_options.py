@@ -15,9 +15,9 @@ from dasd_bench.cli.complete import OF_SETTINGS, preset_names
 from dasd_bench.config.spec import PRESETS, RunSpec, split_commas
 from dasd_bench.errors import UsageError
 from dasd_bench.files.text import shown
-from dasd_bench.options import OptionRule, option_rules
+from dasd_bench.options import OptionRule, build_options, option_rules
 from dasd_bench.results.directory import LONGEST_FOLDER, folder_name
-from dasd_bench.run.options import RunOptions
+from dasd_bench.run.options import LAUNCHERS, RayOptions, RunOptions, SkyOptions, SlurmOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,6 +84,19 @@ def spec_options(command: F) -> F:
     return command
 
 
+def spec_fields(*names: str) -> Callable[[F], F]:
+    """Adds the options of some fields of :class:`RunSpec`, for commands that take a part of a specification."""
+    rules = option_rules(RunSpec)
+    defaults = {f.name: f.default for f in dataclasses.fields(RunSpec)}
+
+    def decorate(command: F) -> F:
+        for name in reversed(names):
+            command = _option(name, rules[name], defaults[name])(command)
+        return command
+
+    return decorate
+
+
 def _option(name: str, rule: OptionRule, default: object) -> Callable[[F], F]:
     flags = [*rule.flags, f"--{name.replace('_', '-')}"]
     shown = default_text(default)
@@ -128,6 +141,35 @@ def run_options(command: F) -> F:
             multiple=True,
             callback=comma_separated,
             help="Send finished arms to tensorboard, mlflow, wandb or trackio.",
+        ),
+        click.option(
+            "--slurm",
+            "slurm_settings",
+            multiple=True,
+            callback=comma_separated,
+            help="Options of sbatch for --launcher slurm: partition=gpu,gpus_per_node=8,time=4:00:00.",
+        ),
+        click.option(
+            "--skypilot",
+            "sky_settings",
+            multiple=True,
+            callback=comma_separated,
+            help="Machines of --launcher skypilot: num_nodes, accelerators (H100:8), infra, storage.",
+        ),
+        click.option(
+            "--ray",
+            "ray_settings",
+            multiple=True,
+            callback=comma_separated,
+            help="Options of --launcher ray: address=HOST:PORT, and what one stage asks for: num_cpus, num_gpus, "
+            "memory_gib.",
+        ),
+        click.option(
+            "--launcher",
+            type=click.Choice(LAUNCHERS),
+            default="local",
+            show_default=True,
+            help="Where stages are computed: here, or on a cluster that shares the store's file system.",
         ),
         click.option(
             "--parallel",
@@ -202,7 +244,24 @@ def given_run_options(values: dict[str, Any], output: Path | None) -> RunOptions
         parallel=values.pop("parallel"),
         accept_licences=tuple(values.pop("accept_licence")),
         track=tuple(values.pop("track") or ()),
+        launcher=values.pop("launcher"),
+        ray=build_options(RayOptions, dict(pairs("--ray", values.pop("ray_settings"))), "option of --ray", ""),
+        slurm=SlurmOptions(tuple(pairs("--slurm", values.pop("slurm_settings")))),
+        sky=build_options(
+            SkyOptions, dict(pairs("--skypilot", values.pop("sky_settings"))), "option of --skypilot", ""
+        ),
     )
+
+
+def pairs(flag: str, texts: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Names and values from texts such as ``time=60``; raises :class:`UsageError` for any other form."""
+    found = []
+    for text in texts or ():
+        name, sign, value = text.partition("=")
+        if not (sign and name and value):
+            raise UsageError(f"{flag} {shown(text)}: give NAME=VALUE.")
+        found.append((name, value))
+    return found
 
 
 def settings_rows(kind: type[Any]) -> Iterator[tuple[str, str, str, str]]:

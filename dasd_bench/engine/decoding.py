@@ -12,6 +12,7 @@ from dasd_bench.engine.cuda_graphs import FixedShapePool
 from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.memory import is_out_of_memory, release_memory
 from dasd_bench.engine.model_runner import ModelRunner
+from dasd_bench.engine.pair_session import PairSession, pair_logits
 from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest
 from dasd_bench.engine.samplers import Item
 from dasd_bench.engine.session import PackedSession, PlainSession, Session
@@ -39,7 +40,10 @@ class Sampler(Protocol[Made]):
 
 
 class Decoder(Generic[Result]):
-    """Runs requests of one kind to their end."""
+    """Runs requests of one kind to their end; the second context of each is ``reference``'s where there is one."""
+
+    branches = 1
+    """Answers that one request may grow into."""
 
     def __init__(
         self,
@@ -49,13 +53,15 @@ class Decoder(Generic[Result]):
         memory_bytes: int,
         sampler: Sampler[Result],
         fixed: FixedShapePool | None = None,
+        reference: ModelRunner | None = None,
     ) -> None:
         self._runner = runner
         self._tokenizer = tokenizer
         self._settings = settings
         self._memory = memory_bytes
         self._sampler = sampler
-        self._fixed = fixed
+        self._fixed = fixed if reference is None else None
+        self._reference = reference
 
     def run(
         self,
@@ -99,7 +105,7 @@ class Decoder(Generic[Result]):
         """As many as asked for and as fit, every item taken at its longest."""
         longest = max(max(map(len, p)) + self._limit(r, p) for r, p in zip(requests, prompts, strict=True))
         fit = self._memory // (longest * self._runner.token_bytes * self._sampler.width)
-        return int(max(1, min(self._settings.max_num_seqs, fit, len(requests))))
+        return int(max(1, min(self._settings.max_num_seqs * self.branches, fit, len(requests) * self.branches)))
 
     def _limit(self, request: GenerateRequest | DualRequest, prompts: Sequence[Tokens]) -> int:
         """New tokens that are asked for and that the context has room for."""
@@ -115,16 +121,8 @@ class Decoder(Generic[Result]):
         max_num_seqs: int,
         emit: Callable[[int, Any], None],
     ) -> None:
-        sampler, runner = self._sampler, self._runner
-        session: Session
-        if runner.packed:
-            everything = [prompt for i in order for prompt in prompts[i]]
-            longest = max(max(map(len, prompts[i])) + self._limit(requests[i], prompts[i]) for i in order)
-            fixed = None if self._fixed is None else self._fixed.steps(max_num_seqs * sampler.width, longest + 1)
-            prefill = self._settings.prefill_tokens
-            session = PackedSession(runner, max_num_seqs, sampler.width, everything, prefill, longest + 1, fixed)
-        else:
-            session = PlainSession(runner, sampler.width)
+        sampler = self._sampler
+        session = self._session(requests, prompts, order, max_num_seqs)
         queue = list(reversed(order))
         live: list[Item] = []
         hidden: Tensor | None = None
@@ -136,7 +134,7 @@ class Decoder(Generic[Result]):
                 hidden = admitted if hidden is None or not live else torch.cat([hidden, admitted])
                 live += [Item(i, requests[i], sampler.uniforms, self._limit(requests[i], prompts[i])) for i in taken]
             assert hidden is not None
-            for item, token in zip(live, sampler.choose(runner.logits(hidden), live), strict=True):
+            for item, token in zip(live, sampler.choose(self._logits(hidden), live), strict=True):
                 item.tokens.append(token)
             for number in range(len(live) - 1, -1, -1):
                 item = live[number]
@@ -149,3 +147,29 @@ class Decoder(Generic[Result]):
                 live.pop()
             if live:
                 hidden = session.step([item.tokens[-1] for item in live for _ in range(sampler.width)])
+
+    def _session(
+        self,
+        requests: Sequence[GenerateRequest | DualRequest],
+        prompts: Sequence[Sequence[Tokens]],
+        order: Sequence[int],
+        max_num_seqs: int,
+    ) -> Session:
+        longest = max(max(map(len, prompts[i])) + self._limit(requests[i], prompts[i]) for i in order)
+
+        def one(runner: ModelRunner, width: int, everything: Sequence[Tokens]) -> Session:
+            if not runner.packed:
+                return PlainSession(runner, width)
+            fixed = None if self._fixed is None else self._fixed.steps(max_num_seqs * width, longest + 1)
+            prefill = self._settings.prefill_tokens
+            return PackedSession(runner, max_num_seqs, width, everything, prefill, longest + 1, fixed)
+
+        if self._reference is None:
+            return one(self._runner, self._sampler.width, [prompt for i in order for prompt in prompts[i]])
+        base, reference = ([prompts[i][which] for i in order] for which in (0, 1))
+        return PairSession(one(self._runner, 1, base), one(self._reference, 1, reference))
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        if self._reference is None:
+            return self._runner.logits(hidden)
+        return pair_logits(self._runner, self._reference, hidden)

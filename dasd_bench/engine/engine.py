@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,12 +15,16 @@ from dasd_bench.engine.collectors import NotFiniteError, ScoreCollector, SumColl
 from dasd_bench.engine.cuda_graphs import FixedShapePool
 from dasd_bench.engine.decoding import Decoder
 from dasd_bench.engine.divergence import DivergenceCollector, Head, HeadlessRunner, HiddenStateCollector
+from dasd_bench.engine.errors import EngineError
+from dasd_bench.engine.many_rules import ManyRulesDecoder, ManyRulesSampler, SharedCost
 from dasd_bench.engine.memory import budget_bytes
 from dasd_bench.engine.model_runner import ModelRunner
+from dasd_bench.engine.pairs import Measure, PairCollector
 from dasd_bench.engine.probe import choose_path
 from dasd_bench.engine.requests import DualRequest, EngineSettings, GenerateRequest, LogLikelihood, ScoreRequest
 from dasd_bench.engine.samplers import DualSampler, PlainSampler
 from dasd_bench.engine.scoring import Collector, Scorer
+from dasd_bench.engine.trie import Tokens
 from dasd_bench.engine.types import DualGeneration, Floats, Generation, StepRule, TokenScores
 
 
@@ -94,11 +100,45 @@ class Engine:
         requests: Sequence[DualRequest],
         rule: StepRule,
         on_result: Callable[[int, DualGeneration], None] | None = None,
+        *,
+        reference: Engine | None = None,
     ) -> list[DualGeneration]:
-        """Completions decoded with two contexts; ``rule`` picks each token from both distributions."""
+        """Completions decoded with two contexts; ``rule`` picks each token from both distributions.
+
+        The second context is ``reference``'s, an engine with the same tokenizer; by default this one's.
+        """
         requests = check_dual(requests, self.context_length, self._runner.vocab_size)
-        prompts = [[np.array(r.base_ids, dtype=np.int64), np.array(r.reference_ids, dtype=np.int64)] for r in requests]
-        return self._decode(requests, prompts, DualSampler(rule, self._runner.vocabulary, self._tokenizer), on_result)
+        sampler = DualSampler(rule, self._runner.vocabulary, self._tokenizer)
+        return self._decode(requests, _contexts(requests), sampler, on_result, reference)
+
+    def dual_decode_many(
+        self,
+        requests: Sequence[Sequence[DualRequest]],
+        rules: Sequence[StepRule],
+        on_result: Callable[[int, list[DualGeneration]], None] | None = None,
+        *,
+        reference: Engine | None = None,
+    ) -> tuple[list[list[DualGeneration]], SharedCost]:
+        """What :meth:`dual_decode` gives for each rule, in one pass that shares tokens until the rules part.
+
+        ``requests[rule]`` are its requests, which differ between rules in their ``parameters`` alone. Results come by
+        rule, then by request; ``on_result(index, by_rule)`` when all rules are done with a request. Raises
+        :class:`EngineError` where requests differ in more.
+        """
+        first = check_dual(requests[0], self.context_length, self._runner.vocab_size)
+        for own in requests:
+            if [replace(one, parameters=(), name="") for one in own] != [
+                replace(one, parameters=(), name="") for one in first
+            ]:
+                raise EngineError("The requests of rules that are decoded together may differ in parameters alone.")
+        if not first:
+            return [[] for _ in rules], SharedCost()
+        given = [[one.parameters for one in own] for own in requests]
+        sampler = ManyRulesSampler(rules, given, self._runner.vocabulary, self._tokenizer)
+        with self._active(reference):
+            decoder = ManyRulesDecoder(sampler, len(rules), *self._decoder_parts(sampler, reference))
+            made = decoder.run(first, _contexts(first), on_result)
+        return [[by_rule[rule] for by_rule in made] for rule in range(len(rules))], decoder.cost
 
     def score(
         self,
@@ -127,15 +167,26 @@ class Engine:
         if self._fixed is not None:
             self._fixed.clear()
 
-    def _decode(self, requests: Any, prompts: Any, sampler: Any, on_result: Any) -> list[Any]:
+    def _decode(
+        self, requests: Any, prompts: Any, sampler: Any, on_result: Any, reference: Engine | None = None
+    ) -> list[Any]:
         if not requests:
             return []
+        with self._active(reference):
+            decoder: Decoder[Any] = Decoder(*self._decoder_parts(sampler, reference))
+            return decoder.run(requests, prompts, on_result)
+
+    def _decoder_parts(self, sampler: Any, reference: Engine | None) -> tuple[Any, ...]:
         memory = budget_bytes(self._runner.device, self.settings.memory_gib)
         if self._fixed is not None and self.settings.memory_gib is None:
             memory += self._fixed.bytes
-        with self._runner.active():
-            decoder: Decoder[Any] = Decoder(self._runner, self._tokenizer, self.settings, memory, sampler, self._fixed)
-            return decoder.run(requests, prompts, on_result)
+        other = None if reference is None else reference._runner
+        return self._runner, self._tokenizer, self.settings, memory, sampler, self._fixed, other
+
+    @contextmanager
+    def _active(self, reference: Engine | None) -> Iterator[None]:
+        with self._runner.active(), nullcontext() if reference is None else reference._runner.active():
+            yield
 
     def hidden_states(self, requests: Sequence[ScoreRequest]) -> list[Floats]:
         """The states before the vocabulary head, float32 [T, width]: row t predicts target token t.
@@ -167,6 +218,23 @@ class Engine:
         self._score(requests, collector)
         return collector.found
 
+    def compare_contexts(
+        self,
+        first: Sequence[ScoreRequest],
+        second: Sequence[ScoreRequest],
+        measure: Measure,
+        on_result: Callable[[int, int], None] | None = None,
+    ) -> list[Floats]:
+        """``measure`` of every target token's two distributions, float32 [T, K] per pair of requests.
+
+        The requests of a pair have the same target behind two prompts; the first one's distribution comes first.
+        """
+        first = check_targets(first, self.context_length, self._runner.vocab_size)
+        hidden = self.hidden_states(second)
+        collector = PairCollector(first, hidden, self._runner.logits, self._runner.dtype, measure, on_result)
+        self._score(first, collector)
+        return collector.found
+
     def _score(self, requests: Sequence[ScoreRequest], collector: Collector) -> None:
         if requests:
             memory = budget_bytes(self._runner.device, self.settings.memory_gib)
@@ -184,3 +252,8 @@ class Engine:
                             SumCollector(alone, self._runner.vocabulary),
                         ).run(alone)
                     raise
+
+
+def _contexts(requests: Sequence[DualRequest]) -> list[list[Tokens]]:
+    """The two prompts of each request."""
+    return [[np.array(r.base_ids, dtype=np.int64), np.array(r.reference_ids, dtype=np.int64)] for r in requests]

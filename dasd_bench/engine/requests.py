@@ -49,7 +49,8 @@ class DualRequest:
     """One example to decode with two contexts that share every generated token.
 
     ``keep_ids`` and ``keep_texts`` say which candidates are protected (``DualStep.keep``): these tokens, and
-    those that write a part of these texts.
+    those that write a part of these texts. ``parameters`` are numbers that a rule may read (``DualStep.parameters``),
+    as many in every request of a call.
     """
 
     base_ids: Sequence[int]
@@ -61,6 +62,7 @@ class DualRequest:
     name: str = ""
     keep_ids: frozenset[int] = frozenset()
     keep_texts: tuple[str, ...] = ()
+    parameters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

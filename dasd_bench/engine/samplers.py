@@ -15,8 +15,8 @@ from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.markers import Markers
 from dasd_bench.engine.requests import DualRequest, GenerateRequest
 from dasd_bench.engine.sampling import propose, uniforms
-from dasd_bench.engine.types import DualGeneration, DualStep, Finish, Generation, Sampling, StepRule
-from dasd_bench.engine.vocabulary import Vocabulary
+from dasd_bench.engine.types import Choice, DualGeneration, DualStep, Finish, Generation, Sampling, StepRule
+from dasd_bench.engine.vocabulary import Summary, Vocabulary
 
 LOOKBACK = 8
 """Tokens decoded beyond those a stop string can span, so that a cut character does not hide it."""
@@ -31,8 +31,19 @@ class Item:
         self.request = request
         self.tokens: list[int] = []
         self.notes: list[tuple[float, ...]] = []
+        self.disagreed = 0
+        self.replaced = 0
         greedy = request.sampling.temperature == 0 and per_step == 1
         self._uniforms = None if greedy else uniforms(request.seed, limit, per_step)
+
+    def note(self, row: tuple[float, ...]) -> None:
+        """Takes what was noted of a step of dual decoding: the token, and behind it the numbers of a result."""
+        token, *numbers = row
+        self.notes.append(tuple(numbers))
+        own, candidate, kept = numbers[-3:]
+        if own != candidate and not kept:
+            self.disagreed += 1
+            self.replaced += token != candidate
 
     def uniform(self, which: int) -> float:
         """The current step's number ``which`` from the item's own stream."""
@@ -125,6 +136,15 @@ class DualSampler:
 
         ``logits`` become log-probabilities in place.
         """
+        step, summary = self.step(logits, items)
+        choice = self._rule(step)
+        rows = self.noted(step, choice, summary, items)
+        for item, row in zip(items, rows, strict=True):
+            item.note(row)
+        return [int(row[0]) for row in rows]
+
+    def step(self, logits: Tensor, items: Sequence[Item]) -> tuple[DualStep, Summary]:
+        """What a rule sees, and the statistics of ``logits``, which become log-probabilities in place."""
         summary = self._vocabulary.normalise(logits)
         base, reference = logits[0::2], logits[1::2]
         top = summary.top[0::2]
@@ -141,23 +161,40 @@ class DualSampler:
             tokens=[item.tokens for item in items],
             decode=self._decode,
             draw=partial(propose, uniform=uniform),
+            parameters=self._parameters(items, logits.device),
+            disagreed=torch.tensor([item.disagreed for item in items], device=logits.device),
+            replaced=torch.tensor([item.replaced for item in items], device=logits.device),
         )
-        choice = self._rule(step)
-        at = choice.token.to(torch.int64).unsqueeze(1)
+        return step, summary
+
+    @staticmethod
+    def noted(
+        step: DualStep, choice: Choice, summary: Summary, items: Sequence[Item], rows: Tensor | None = None
+    ) -> list[tuple[float, ...]]:
+        """The chosen token of each item, and behind it what is noted of it.
+
+        ``items`` and ``choice`` are those of all examples of the step, or of its examples ``rows`` int64.
+        """
+        base, reference, top = step.base_logp, step.reference_logp, summary.top[0::2]
+        own = torch.arange(len(items), device=base.device) if rows is None else rows
+        token = choice.token.to(torch.int64)
         columns = (
             choice.origin,
-            base.gather(1, at).squeeze(1),
-            reference.gather(1, at).squeeze(1),
-            summary.entropy[0::2],
-            base.gather(1, top.unsqueeze(1)).squeeze(1),
-            step.base_token,
-            step.reference_token,
-            step.keep,
+            base[own, token],
+            reference[own, token],
+            summary.entropy[0::2][own],
+            base[own, top[own]],
+            step.base_token[own],
+            step.reference_token[own],
+            step.keep[own],
         )
-        chosen, *noted = fetch([choice.token, *columns], summary.normaliser[0::2] + summary.normaliser[1::2], items)
-        for item, row in zip(items, zip(*noted, strict=True), strict=True):
-            item.notes.append(row)
-        return [int(token) for token in chosen]
+        normaliser = summary.normaliser[0::2] + summary.normaliser[1::2]
+        return list(zip(*fetch([choice.token, *columns], normaliser[own], items), strict=True))
+
+    @staticmethod
+    def _parameters(items: Sequence[Item], device: torch.device) -> Tensor | None:
+        given = [_dual(item).parameters for item in items]
+        return torch.tensor(given, dtype=torch.float32, device=device) if any(given) else None
 
     def _keep(self, candidates: Tensor, items: Sequence[Item]) -> Tensor:
         """Bool [B]: candidates that ``keep`` protects."""

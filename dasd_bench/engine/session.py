@@ -48,6 +48,9 @@ class Session(Protocol):
     def drop(self, item: int) -> None:
         """Forgets an item; the last one takes its number."""
 
+    def fork(self, item: int) -> None:
+        """Copies an item, with all it has decoded, to a new last one."""
+
 
 def shared_prefixes(prompts: Sequence[Tokens]) -> list[tuple[Tokens, int]]:
     """Which leading tokens are worth computing once: (a sequence that starts with them, their number).
@@ -232,6 +235,14 @@ class PackedSession:
                 self._live[target] = self._live[source]
         del self._live[-self._width :]
 
+    def fork(self, item: int) -> None:
+        """See :class:`Session`."""
+        for context in range(self._width):
+            source = item * self._width + context
+            row = self._live[source]
+            self._cache.move(source, len(self._live), row.common, row.length)
+            self._live.append(copy.copy(row))
+
 
 def _join(trees: list[tuple[Tree, dict[int, int]]]) -> tuple[Tree, dict[int, int]]:
     """Trees that start at the same position as one (contexts of an item that share nothing)."""
@@ -304,6 +315,11 @@ class PlainSession:
             self._rows[item * self._width + context] = self._rows[last * self._width + context]
         del self._rows[-self._width :]
 
+    def fork(self, item: int) -> None:
+        """See :class:`Session`."""
+        first = item * self._width
+        self._rows += [row.copy() for row in self._rows[first : first + self._width]]
+
 
 class _PlainRow:
     """One sequence: its cache, or all its tokens so far."""
@@ -314,6 +330,12 @@ class _PlainRow:
         self._runner = runner
         self._cache = DynamicCache(config=copy.copy(runner.config)) if runner.cached else None
         self._tokens = torch.empty(0, dtype=torch.int64, device=runner.device)
+
+    def copy(self) -> _PlainRow:
+        """The same sequence with a cache of its own."""
+        other = copy.copy(self)
+        other._cache = copy.deepcopy(self._cache)
+        return other
 
     def add(self, tokens: Sequence[int] | Tokens) -> Tensor:
         """The hidden state [width] of the last of ``tokens``, put behind those before."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,10 @@ class DualStep:
     seeded generator; ``position`` int64 [B], the index of the token about to be chosen; ``keep`` bool [B]: the
     candidate ``reference_token`` is one that ``keep`` protects here. For rules with ``uses_tokens``: ``tokens``
     are the ids chosen so far, one tuple per example, and ``decode`` turns ids into text.
+    ``parameters`` float32 [B, P] are numbers that each example brought with its request (None where none did);
+    ``disagreed`` int64 [B] counts the steps so far at which the proposals differed and ``keep`` was silent, and
+    ``replaced`` those of them at which the candidate was not taken. ``memo`` is empty at first: what rules that decide
+    the same step compute of it alone, by name.
     ``draw(logits [B, V], sampling)`` gives a token int64 [B] by ``uniform``, in the way that the engine draws.
     """
 
@@ -92,6 +96,10 @@ class DualStep:
     tokens: Sequence[Sequence[int]] = ()
     decode: Callable[[Sequence[int]], str] | None = None
     draw: Callable[[Tensor, Sampling], Tensor] | None = None
+    parameters: Tensor | None = None
+    disagreed: Tensor | None = None
+    replaced: Tensor | None = None
+    memo: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

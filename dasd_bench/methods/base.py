@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dasd_bench.methods.context import LiveLogits, LiveTokens, MethodContext, RolloutContext, RunFacts
+    from dasd_bench.methods.gates import GateFeatures
 
 Denominator = Literal["kept", "all", "rows"]
 Scope = Literal["token", "batch"]
@@ -45,7 +46,7 @@ class Method:
     step by ``rollout``. ``trains`` says that ``make_targets`` trains models of its own (``context.train``), so that its
     targets depend on the training settings and the seed. ``card`` holds the training options of the authors, by name,
     for runs with ``--budget card``. ``notes`` declares what the method counts in ``Target.notes``: each becomes a
-    column of the tables of targets.
+    column of the tables of targets. ``grids`` are what ``dasd-bench ablate`` tries where ``--grid`` is not given.
     """
 
     name: ClassVar[str] = ""
@@ -60,6 +61,7 @@ class Method:
     rollouts: ClassVar[bool] = False
     card: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     notes: ClassVar[tuple[Note, ...]] = ()
+    grids: ClassVar[tuple[str, ...]] = ()
 
     def stochastic(self) -> bool:
         """True where ``make_targets`` draws random numbers, so that every seed makes its own targets."""
@@ -87,6 +89,14 @@ class Method:
     def select(self, scored: ScoredTarget) -> Floats:
         """Static weights float32 [T] of one target. Default: ones."""
         return np.ones(len(scored.target.token_ids), dtype=np.float32)
+
+    def refused(self, features: GateFeatures) -> Bools | None:
+        """Bool [T]: where the method's decoding rule refuses the candidates of one ungated rewrite of T tokens.
+
+        ``features`` hold numpy arrays [T]; ``dasd-bench probe`` judges rules by it. Default: None, for no rule, and for
+        one that needs more than the features.
+        """
+        return None
 
     def keeps(self, target: Target) -> Bools:
         """Bool [T]: tokens the method never masks; by its ``keep`` option where it has one, else the end token."""

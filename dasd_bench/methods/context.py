@@ -196,8 +196,13 @@ class MethodContext(Protocol):
         examples: Sequence[Example] = (),
         keep: str = "none",
         label: str = "dual decode",
+        parameters: Sequence[Sequence[float]] = (),
+        reference_model: ModelRef | None = None,
     ) -> list[DualGeneration]:
         """One completion per pair of contexts, in order; ``rule`` chooses every token.
+
+        ``parameters`` are numbers by pair that the rule reads as :attr:`DualStep.parameters`. ``reference_model`` is a
+        model that this method trained, for the reference stream; by default both are the base.
 
         ``keep`` decides :attr:`DualStep.keep`: ``end`` protects tokens that end the answer, ``end+format`` also those
         that write a part of a task's answer markers; it takes the tasks from ``examples``, one per pair. A candidate

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dasd_bench.methods.base import Method
+    from dasd_bench.methods.gates import GateFeatures
 
 T = TypeVar("T")
 
@@ -214,6 +215,16 @@ def weights(method: Method, scored: ScoredTarget) -> Floats:
             return made
         wrong = f"must return finite weights of at least 0; the minimum is {made.min()}, the maximum {made.max()}"
     raise _refuse(method, "select", f"{wrong} (example {scored.target.example_id})")
+
+
+def refused(method: Method, features: GateFeatures, target: Target) -> Bools | None:
+    """Bool [T]: candidates of one rewrite that the method's decoding rule replaces; those that it protects are not."""
+    given = call("refused()", file_of(method), method.refused, features)
+    if given is None:
+        return None
+    if wrong := _array_fault(given, len(target.token_ids), np.bool_, "bool"):
+        raise _refuse(method, "refused", f"{wrong} (example {target.example_id})")
+    return np.array(given, dtype=np.bool_) & ~keeps(method, target)
 
 
 def keeps(method: Method, target: Target) -> Bools:

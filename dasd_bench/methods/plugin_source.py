@@ -1,7 +1,8 @@
 """Which files a plugin computes with, their hash, and importing them as they are now.
 
 A plugin's source is its own file and, of its folder, the modules it imports and the files it names in a string, and so
-on from each of these modules. Nothing outside the folder counts: an installed package that a plugin imports does not.
+on from each of these modules; and the modules of :data:`SHARED` that it uses through ``dasd_bench.api``. Nothing else
+outside the folder counts: an installed package that a plugin imports does not.
 
 Plugin folders are packages under private names, so that equal file names in two folders do not clash. Code is compiled
 from the text each time: a cached ``.pyc`` is valid by size and whole seconds, which an edit can leave unchanged.
@@ -23,15 +24,19 @@ from typing import Any
 
 PREFIX = "_dasd_bench_plugins_"
 
+SHARED = ("acceptance", "divergences", "gate_controls", "gate_rules", "gates", "samples", "target_rows")
+"""Modules of this package that decide what is computed for a plugin that uses them."""
+
 
 def source_hash(path: Path) -> str:
-    """sha256 (hex) of a plugin's source; of a plugin in one file that file's own."""
+    """sha256 (hex) of a plugin's source: that file's own where it uses no other file."""
     files = source_files(path)
-    if files == [path]:
+    shared = shared_modules(files)
+    if files == [path] and not shared:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(_root(path)).as_posix().encode() + b"\0")
+    for name, file in [(file.relative_to(_root(path)).as_posix(), file) for file in files] + shared:
+        digest.update(name.encode() + b"\0")
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -49,6 +54,54 @@ def source_files(path: Path) -> list[Path]:
                 if used.suffix == ".py":
                     waiting.append(used)
     return [path, *sorted(found - {path})]
+
+
+def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
+    """The modules of :data:`SHARED` that plugin files use, by name, and those that these use in turn."""
+    folder = Path(__file__).parent
+    trees = {name: ast.parse((folder / f"{name}.py").read_bytes()) for name in SHARED}
+    homes = {given: name for name, tree in trees.items() for given in _defined(tree)}
+    found: set[str] = set()
+    for file in files:
+        if file.suffix == ".py" and not file.is_relative_to(folder):
+            found |= _taken(file, homes)
+    waiting = list(found)
+    while waiting:
+        for node in ast.walk(trees[waiting.pop()]):
+            used = (node.module or "").rpartition(".")[2] if isinstance(node, ast.ImportFrom) else ""
+            if used in trees and used not in found:
+                found.add(used)
+                waiting.append(used)
+    return [(f"dasd_bench/methods/{name}.py", folder / f"{name}.py") for name in sorted(found)]
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """Names that a module defines at its top level."""
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def _taken(file: Path, homes: Mapping[str, str]) -> set[str]:
+    """The shared modules whose names a file imports from ``dasd_bench.api``, or all where it imports that whole."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return set()
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "dasd_bench.api" and not node.level:
+            found |= {homes[alias.name] for alias in node.names if alias.name in homes}
+            whole = any(alias.name == "*" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            whole = node.module == "dasd_bench" and any(alias.name == "api" for alias in node.names)
+        else:
+            whole = isinstance(node, ast.Import) and any(alias.name.startswith("dasd_bench") for alias in node.names)
+        if whole:
+            found |= set(homes.values())
+    return found
 
 
 def _root(path: Path) -> Path:
@@ -96,6 +149,8 @@ def _named(text: str, bases: Sequence[Path], root: Path) -> Iterator[Path]:
         return
     for base in bases:
         for named in (base / text, base / f"{text}.py"):
+            if not named.exists():  # asked first: most strings name nothing, and to resolve a path is slow
+                continue
             if not named.resolve().is_relative_to(root.resolve()) or not named.is_relative_to(root):
                 continue
             if named.is_file():

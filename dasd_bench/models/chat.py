@@ -175,8 +175,17 @@ class ChatTemplate:
         if add_generation_prompt and self.form.cut:
             answer = self._thought + MARK
             answered = [*messages, Message("assistant", answer)]
-            return self._apply(answered, False, self.form, {}).rpartition(answer)[0]
-        return self._apply(messages, add_generation_prompt, self.form, {"continue_final_message": continue_final})
+            text = self._apply(answered, False, self.form, {}).rpartition(answer)[0]
+        else:
+            text = self._apply(messages, add_generation_prompt, self.form, {"continue_final_message": continue_final})
+        for message in messages:
+            # The probes at loading cannot have every length and character.
+            if message.role == "user" and message.content.strip() not in text:
+                raise ModelError(
+                    f"The model's chat template drops or changes the text of the question that begins "
+                    f"'{message.content.strip()[:40]}'; use --chat-template plain, or correct the template."
+                )
+        return text
 
     def _apply(
         self, messages: Sequence[Message], add_generation_prompt: bool, form: TemplateForm, arguments: dict[str, Any]

@@ -176,6 +176,7 @@ def missing_parts(folder: Path) -> str | None:
     """
     if not (folder / "config.json").is_file():
         return "config.json"
+    stop_token_ids(folder)
     read_model_config(folder)
     shards = weight_names(folder)
     if not shards:

@@ -106,6 +106,8 @@ class _Probe:
         self._expect(self._render([question], True), [QUESTION], "a question")
         whole = self._render([question, answer], False)
         self._expect(whole, [QUESTION, self._answer], "an answer")
+        if whole.count(ANSWER) > 1:
+            raise ModelError(f"The model's chat template writes an answer more than once; {_REMEDY}.")
         # Templates leave thoughts out of earlier answers.
         longer = self._longer([question, Message("assistant", ANSWER), Message("user", SECOND_QUESTION)])
         self._check_bos(question, adds_bos)
@@ -185,7 +187,17 @@ class _Probe:
             if all(self._equals(text, form, self._thought + answer, end) for answer in _SHORT_ANSWERS):
                 return form
         # Some tokenizers join the end of the prompt and the beginning of an answer: then the texts are equal at least.
-        return next(form for text, form in candidates if text + form.lead == before)
+        for text, form in candidates:
+            if text + form.lead == before and all(
+                self._begins(text + form.lead, self._thought + a) for a in _SHORT_ANSWERS
+            ):
+                return form
+        raise ModelError(f"The model's chat template writes other text before some answers than others; {_REMEDY}.")
+
+    def _begins(self, before: str, answer: str) -> bool:
+        """Whether a chat with this answer begins with ``before`` and the answer."""
+        chat = [Message("user", MARK), Message("assistant", answer)]
+        return self._render(chat, False).startswith(before + answer)
 
     def _equals(self, prompt: str, form: TemplateForm, answer: str, end: int) -> bool:
         tokenizer = self._tokenizer

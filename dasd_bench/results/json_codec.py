@@ -40,9 +40,22 @@ def decode(kind: type[T], value: Any) -> T:
     A missing field takes its default; an unknown field is left out, so that a later release may add fields within
     one schema version. Raises :class:`DecodeError` naming the field.
     """
+    _check_integers(value, "")
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         what, _, path = str(error).replace("`", "").partition(" - at $")
         what = what[:1].lower() + what[1:]
         raise DecodeError(f"{path.lstrip('.')}: {what}" if path else what) from None
+
+
+def _check_integers(value: Any, path: str) -> None:
+    """No count has more than 63 bits, and numpy and floats cannot take one that has."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_integers(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_integers(item, f"{path}[{index}]")
+    elif isinstance(value, int) and abs(value) >= 1 << 63:
+        raise DecodeError(f"{path.lstrip('.')}: the integer is out of range")

@@ -469,6 +469,10 @@ def _check(results: RunResults, where: str) -> None:
         for task, score in scores.items():
             if task not in tasks:
                 raise StoreError(f"{where}: {label} has a score for '{task}', which is not among the run's tasks.")
+            if not {*(score.correct or ())} <= {0, 1}:
+                raise StoreError(
+                    f"{where}: 'correct' of {label} on {task} must hold 0 and 1 only; the file is damaged."
+                )
             lengths = {len(score.values()), *(len(group) for group in score.groups.values())}
             if lengths != {score.n}:
                 raise StoreError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
@@ -55,8 +56,15 @@ class StoredTargets:
     pieces: dict[int, str]
 
 
-def write_targets(folder: ModelDirectory, targets: Sequence[WeightedTarget]) -> None:
-    """Writes ``targets.jsonl`` (for people) and ``tokens.safetensors`` (for tools), each atomically."""
+def write_targets(
+    folder: ModelDirectory,
+    targets: Sequence[WeightedTarget],
+    more: Mapping[str, Sequence[npt.NDArray[Any]]] = MappingProxyType({}),
+) -> None:
+    """Writes ``targets.jsonl`` (for people) and ``tokens.safetensors`` (for tools), each atomically.
+
+    ``more`` holds further arrays by name, one per target.
+    """
     rows = [
         TargetRow(
             id=name,
@@ -91,7 +99,7 @@ def write_targets(folder: ModelDirectory, targets: Sequence[WeightedTarget]) -> 
             arrays[name].append(value)
     lines = map(asdict, rows)
     write_bytes(folder.targets, dump_rows([{k: v for k, v in line.items() if v is not None} for line in lines]))
-    save_ragged(folder.tokens, arrays, [{"id": row.id} for row in rows])
+    save_ragged(folder.tokens, {**arrays, **more}, [{"id": row.id} for row in rows])
 
 
 def shown_chat(chat: Sequence[Message]) -> str:

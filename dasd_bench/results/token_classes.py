@@ -6,6 +6,9 @@ a turn is format whatever it looks like.
 
 from __future__ import annotations
 
+import io
+import re
+import tokenize
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
@@ -59,3 +62,43 @@ class TokenClasses:
         if token not in self._known:
             self._known[token] = int(class_of(self._text_of(token)))
         return self._known[token]
+
+
+_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+def program_kinds(text: str, ends: Sequence[int]) -> list[str]:
+    """The kind of each token of an answer that is a Python program: ``numeric`` (numbers, operators), ``name``
+    (names and keywords), ``wording`` (comments, strings, prose around the program) or ``format`` (all else).
+
+    ``ends`` are where the text of each token ends. A program that stops in the middle is read as far as it goes.
+    """
+    fence = _FENCE.search(text)
+    first, last = (fence.start(1), fence.end(1)) if fence else (0, len(text))
+    code = text[first:last]
+    starts = [first]
+    for line in code.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    kinds = ["format" if first <= at < last else "wording" for at in range(len(text))]
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            kind = _program_kind(token)
+            if kind:
+                start, end = (starts[row - 1] + column for row, column in (token.start, token.end))
+                kinds[start:end] = [kind] * (end - start)
+    except (tokenize.TokenError, SyntaxError):
+        pass
+    found, start = [], 0
+    for end in ends:
+        bare = start + len(text[start:end]) - len(text[start:end].lstrip())
+        found.append(kinds[bare] if bare < end else "format")
+        start = end
+    return found
+
+
+def _program_kind(token: tokenize.TokenInfo) -> str:
+    if token.type == tokenize.NAME:
+        return "name"
+    if token.type == tokenize.NUMBER or (token.type == tokenize.OP and set(token.string) <= OPERATORS | {"!", "&"}):
+        return "numeric"
+    return "wording" if token.type in (tokenize.COMMENT, tokenize.STRING) else ""

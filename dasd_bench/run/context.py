@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.engine.allocator import return_free_memory
-from dasd_bench.errors import ModelError
+from dasd_bench.errors import DasdError, ModelError
 from dasd_bench.models.files import config_number, read_model_config, safetensors_parameters, stop_token_ids
 from dasd_bench.registry import Registry
 from dasd_bench.resources.shapes import ModelShape, shape_of_config
@@ -39,8 +39,9 @@ class RunContext:
 
     With a warm-up, ``model`` has the folder of the model as it was (configuration and tokenizer) and the warm-up's key.
     ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
-    True once a file of the run directory holds something newly computed. ``chat`` is the student's template;
-    ``teacher_chat`` and ``evaluation_chat`` differ from it where thinking is on for one and not for another.
+    True once a file of the run directory holds something newly computed; ``failed`` holds, by ``<kind>/<key>``, the
+    errors of stages that ran on a cluster. ``chat`` is the student's template; ``teacher_chat`` and ``evaluation_chat``
+    differ from it where thinking is on for one and not for another.
     """
 
     spec: RunSpec
@@ -60,7 +61,12 @@ class RunContext:
     device: str
     processes: int = 1
     parallel: str = "data"
+<<<<<<< HEAD
     warmup: WarmUp | None = None
+=======
+    accept_licences: tuple[str, ...] = ()
+    failed: dict[str, DasdError] = field(default_factory=dict)
+>>>>>>> main
     _engine: InferenceEngine | None = field(default=None, repr=False)
     _merged: TemporaryDirectory[str] | None = field(default=None, repr=False)
     _adapter: Path | None = field(default=None, repr=False)
@@ -132,6 +138,10 @@ class RunContext:
             self.release()
             return self._own(adapter)
         return cast("Engine", self.engine(adapter))
+
+    def beside(self, adapter: Path) -> Engine:
+        """Another engine of our own, on the base with an adapter; the caller closes it."""
+        return self._own(adapter)
 
     def _own(self, adapter: Path | None) -> Engine:
         from dasd_bench.engine.engine import Engine

@@ -171,10 +171,16 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
     arms: list[ArmStages | AdapterStages] = []
     matched = context.spec.budget in UNITS
     matchings = {seed: Matching(context, seed, context.spec.budget) for seed in context.spec.seeds if matched}
+    made = {
+        (arm.label, seed): Targets(context, seed, arm, examples, data_key, no_room)
+        for arm in context.arms
+        for seed in context.spec.seeds
+    }
     for arm in context.arms:
         for seed in context.spec.seeds:
-            targets = Targets(context, seed, arm, examples, data_key, no_room)
-            scores = Scores(context, seed, targets)
+            targets = made[arm.label, seed]
+            among = [made[one.label, seed] for one in context.arms] if context.spec.common_accepted else []
+            scores = Scores(context, seed, targets, among)
             train = Train(context, seed, scores, matchings.get(seed))
             if matched:
                 matchings[seed].arms.append(scores)

@@ -23,10 +23,11 @@ from dasd_bench.methods.plugin_source import source_hash
 from dasd_bench.run.adapters import held_out_ids, references, train_adapter, train_examples
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import data_folder
+from dasd_bench.run.dual_calls import VERSIONS, DeferredError, DualCall, dual_decode, work_key
 from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.sharded import Report, run_sharded
 from dasd_bench.store.atomic import digest
-from dasd_bench.store.store import Entry, Row, stage_key
+from dasd_bench.store.store import Entry, Row
 from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.loading import examples_of, load_rows
 from dasd_bench.types import (
@@ -46,37 +47,30 @@ from dasd_bench.types import (
 if TYPE_CHECKING:
     from dasd_bench.engine.requests import ScoreRequest
 
-VERSIONS = {"generate": 2, "dual": 2, "score": 2, "round": 2, "remember": 1}
-"""The form of each kind of stored engine work; raising one makes its old entries unreachable."""
-
 Answer = TypeVar("Answer", Generation, DualGeneration)
 
-_NO_IDS, _NO_NUMBERS, _NO_BYTES = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8)
+_NO_IDS, _NO_NUMBERS = np.zeros(0, np.int32), np.zeros(0, np.float32)
 REMEMBERED = "arrays.safetensors"
 NO_ANSWER = Generation(_NO_IDS, _NO_NUMBERS, "", "length")
-NO_DUAL_ANSWER = DualGeneration(
-    _NO_IDS, _NO_BYTES, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS, _NO_IDS, _NO_IDS, _NO_BYTES, "", "length"
-)
 """What a prompt that leaves no room for an answer gives: nothing, cut off at once."""
-
-
-def work_key(kind: str, *parts: object) -> str:
-    """The store's key of engine work that is stored by its content."""
-    return stage_key(kind, VERSIONS[kind], *parts)
 
 
 class EngineMethodContext:
     """Implements :class:`dasd_bench.methods.context.MethodContext` for one call of an arm's ``make_targets``.
 
     ``seed`` is used where something is drawn or trained; ``examples`` are those it is called with. The hash of the
-    plugin's source is part of the key of all that the plugin's own code decides.
+    plugin's source is part of the key of all that the plugin's own code decides. With ``deferring`` a dual decoding
+    that is not in the store raises :class:`DeferredError`, so that it can be done together with those of other arms.
 
     ``generated_tokens`` and ``round_tokens`` count what was asked for, whether or not the store had it: tokens that
     models wrote (twice those of dual-context decoding, which runs two contexts), and tokens trained on in rounds.
     """
 
-    def __init__(self, run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[Example] = ()) -> None:
+    def __init__(
+        self, run: RunContext, arm: ArmSpec, seed: int, examples: Sequence[Example] = (), *, deferring: bool = False
+    ) -> None:
         self._run = run
+        self._deferring = deferring
         self._arm = arm
         self._seed = seed
         self._source = arm.plugin.sha256
@@ -107,39 +101,9 @@ class EngineMethodContext:
         label: str = "generate",
         model: ModelRef | None = None,
     ) -> list[Generation]:
-        from dasd_bench.engine.requests import GenerateRequest
-
         encoded = [self._asked.encode(prompt) for prompt in prompts]
         seeds = self._sample_seeds(encoded, label, drawn=sampling.temperature > 0)
-        requests = [
-            GenerateRequest(ids, budget, self._stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
-            for index, (ids, budget, seed) in enumerate(zip(encoded, max_new_tokens, seeds, strict=True))
-        ]
-        key = digest(
-            *("generate", VERSIONS["generate"], self._run.model_key, encoded, list(max_new_tokens), sampling, seeds),
-            *_trained(model),
-        )
-
-        def compute(indices: Sequence[int], report: Report) -> list[Generation]:
-            # A prompt that fills the context has no answer; what the method does without one is its own decision.
-            fitting = [i for i in indices if self._run.fits(encoded[i])]
-            made = self._run.engine(_adapter(model)).generate(
-                [requests[i] for i in fitting], on_result=lambda _, one: report(1, len(one.token_ids))
-            )
-            found = dict(zip(fitting, made, strict=True))
-            return [found.get(i) or NO_ANSWER for i in indices]
-
-        results, _ = run_sharded(
-            self._run.store,
-            self._run.console,
-            "generate",
-            key,
-            Generation,
-            [len(ids) for ids in encoded],
-            compute,
-            shard_size=self._run.shard_size,
-            label=label,
-        )
+        results = generate_tokens(self._run, encoded, max_new_tokens, sampling, seeds, label, model)
         self.generated_tokens += sum(len(one.token_ids) for one in results)
         return [self._without_thought(one) for one in results]
 
@@ -154,6 +118,8 @@ class EngineMethodContext:
         examples: Sequence[Example] = (),
         keep: str = "none",
         label: str = "dual decode",
+        parameters: Sequence[Sequence[float]] = (),
+        reference_model: ModelRef | None = None,
     ) -> list[DualGeneration]:
         from dasd_bench.engine.requests import DualRequest
 
@@ -162,6 +128,7 @@ class EngineMethodContext:
         reference_ids = [self._asked.encode(prompt) for prompt in reference]
         pairs = list(zip(base_ids, reference_ids, strict=True))
         markers = self._keep_texts(examples, keep, len(pairs))
+        own = [tuple(map(float, numbers)) for numbers in parameters] or [()] * len(pairs)
         seeds = self._sample_seeds(pairs, label, drawn=rule.uses_draws or sampling.temperature > 0)
         requests = [
             DualRequest(
@@ -174,9 +141,10 @@ class EngineMethodContext:
                 name=f"{label} {index}",
                 keep_ids=frozenset() if keep == "none" else self._stop_ids,
                 keep_texts=marked,
+                parameters=numbers,
             )
-            for index, ((b, r), budget, seed, marked) in enumerate(
-                zip(pairs, max_new_tokens, seeds, markers, strict=True)
+            for index, ((b, r), budget, seed, marked, numbers) in enumerate(
+                zip(pairs, max_new_tokens, seeds, markers, own, strict=True)
             )
         ]
         key = work_key(
@@ -190,29 +158,14 @@ class EngineMethodContext:
             list(max_new_tokens),
             sampling,
             seeds,
+            *([[list(map(str, numbers)) for numbers in own]] if parameters else ()),
+            *_trained(reference_model),
         )
 
-        contained = step_rule(rule)
-
-        def compute(indices: Sequence[int], report: Report) -> list[DualGeneration]:
-            fitting = [i for i in indices if all(map(self._run.fits, (base_ids[i], reference_ids[i])))]
-            made = self._run.engine().dual_decode(
-                [requests[i] for i in fitting], contained, on_result=lambda _, one: report(1, len(one.token_ids))
-            )
-            found = dict(zip(fitting, made, strict=True))
-            return [found.get(i) or NO_DUAL_ANSWER for i in indices]
-
-        results, _ = run_sharded(
-            self._run.store,
-            self._run.console,
-            "dual",
-            key,
-            DualGeneration,
-            [len(b) + len(r) for b, r in pairs],
-            compute,
-            shard_size=self._run.shard_size,
-            label=label,
-        )
+        asked = DualCall(self._run, requests, step_rule(rule), key, _adapter(reference_model), label)
+        if self._deferring and not asked.stored:
+            raise DeferredError(asked)
+        results = dual_decode(asked)
         self.generated_tokens += 2 * sum(len(one.token_ids) for one in results)
         return [self._without_thought(one) for one in results]
 
@@ -540,6 +493,50 @@ def _from_second(scores: TokenScores | None) -> TokenScores:
         entropy=np.append(nothing, scores.entropy),
         rank=np.append(np.int32(-1), scores.rank),
     )
+
+
+def generate_tokens(
+    run: RunContext,
+    encoded: Sequence[Sequence[int]],
+    max_new_tokens: Sequence[int],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    label: str,
+    model: ModelRef | None = None,
+) -> list[Generation]:
+    """One completion per prompt of token ids under the base or ``model``, stored by content."""
+    from dasd_bench.engine.requests import GenerateRequest
+
+    requests = [
+        GenerateRequest(ids, budget, run.stop_ids, sampling=sampling, seed=seed, name=f"{label} {index}")
+        for index, (ids, budget, seed) in enumerate(zip(encoded, max_new_tokens, seeds, strict=True))
+    ]
+    key = digest(
+        *("generate", VERSIONS["generate"], run.model_key, encoded, list(max_new_tokens), sampling, seeds),
+        *_trained(model),
+    )
+
+    def compute(indices: Sequence[int], report: Report) -> list[Generation]:
+        # A prompt that fills the context has no answer; what the method does without one is its own decision.
+        fitting = [i for i in indices if run.fits(encoded[i])]
+        made = run.engine(_adapter(model)).generate(
+            [requests[i] for i in fitting], on_result=lambda _, one: report(1, len(one.token_ids))
+        )
+        found = dict(zip(fitting, made, strict=True))
+        return [found.get(i) or NO_ANSWER for i in indices]
+
+    results, _ = run_sharded(
+        run.store,
+        run.console,
+        "generate",
+        key,
+        Generation,
+        [len(ids) for ids in encoded],
+        compute,
+        shard_size=run.shard_size,
+        label=label,
+    )
+    return results
 
 
 def score_requests(

@@ -5,6 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dasd_bench.options import option
+
+
+@dataclass(frozen=True, slots=True)
+class RayOptions:
+    """``--ray``: the cluster's address and what one stage asks for; training in N processes asks for N times that."""
+
+    address: str = option("auto", help="Address of the cluster; auto: this machine's; local: start one here.")
+    num_cpus: float = option(1.0, help="CPU cores of a stage.", minimum=0.0)
+    num_gpus: float = option(0.0, help="GPUs of a stage.", minimum=0.0)
+    memory_gib: float = option(0.0, help="Memory of a stage in GiB; 0 does not ask for any.", minimum=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmOptions:
+    """``--slurm``: options of sbatch, as names and values, for every job."""
+
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def gpus(self) -> bool:
+        """Whether the jobs ask for GPUs."""
+        names = {name.replace("-", "_") for name, _ in self.settings}
+        return bool(names & {"gpus", "gpus_per_node", "gpus_per_task", "gres"})
+
+
+@dataclass(frozen=True, slots=True)
+class SkyOptions:
+    """``--skypilot``: the machines of a SkyPilot task."""
+
+    num_nodes: int = option(1, help="Number of machines.", minimum=1)
+    accelerators: str = option("", help="GPUs of a machine, such as H100:8.")
+    infra: str = option(
+        "", help="Cloud, Kubernetes context or region, such as aws or k8s; SkyPilot chooses by default."
+    )
+    storage: str = option("s3://dasd-bench", help="Bucket that all machines mount for store and results.")
+
+
+LAUNCHERS = ("local", "ray", "slurm", "skypilot")
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -12,7 +52,8 @@ class RunOptions:
 
     ``output`` is the run directory (default ``runs/<name of the run>``), ``store`` the folder of shared results
     (default in the user's cache). ``processes`` train together, by ``parallel`` = ``data`` or ``fsdp``. ``track``
-    names experiment trackers; ``accept_licences`` the licences the user accepts.
+    names experiment trackers; ``accept_licences`` the licences the user accepts. ``launcher`` says where stages are
+    computed: here, or on a cluster by ``ray`` or ``slurm``.
     """
 
     output: Path | None = None
@@ -21,3 +62,14 @@ class RunOptions:
     parallel: str = "data"
     accept_licences: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
+    launcher: str = "local"
+    ray: RayOptions = RayOptions()
+    slurm: SlurmOptions = SlurmOptions()
+    sky: SkyOptions = SkyOptions()
+
+    @property
+    def device(self) -> str:
+        """The device of a cluster's nodes, which may not be that of this machine; empty where stages run here."""
+        if self.launcher in ("local", "skypilot"):
+            return ""
+        return "cuda" if (self.ray.num_gpus if self.launcher == "ray" else self.slurm.gpus) else "cpu"

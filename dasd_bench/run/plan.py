@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import PluginError
@@ -14,12 +15,28 @@ from dasd_bench.resources.work import Work
 from dasd_bench.results.schema import StageTime
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.estimate import Estimate, Estimator
-from dasd_bench.run.graph import Graph
 from dasd_bench.run.matching import UnknownBudgetError
 from dasd_bench.run.memory import available
+from dasd_bench.run.stages.base import Stage
 from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
+<<<<<<< HEAD
 KINDS = ("warmup", "targets", "scores", "train", "evaluate", "nll", "outputs", "drift")
+=======
+KINDS = (
+    "targets",
+    "scores",
+    "train",
+    "evaluate",
+    "nll",
+    "outputs",
+    "drift",
+    "rewrites",
+    "constructed",
+    "views",
+    "flips",
+)
+>>>>>>> main
 """The kinds of stages whose tokens per second are remembered."""
 
 FALLBACK_RATE = 200.0
@@ -55,7 +72,14 @@ class PlanRow:
         return self.arm if self.seed is None else f"{self.arm} seed {self.seed}"
 
 
-def make_plan(context: RunContext, graph: Graph) -> Planner:
+class StageGraph(Protocol):
+    """Stages in the order in which they are worked off."""
+
+    def walk(self) -> Iterator[Stage[Any]]:
+        """Every stage."""
+
+
+def make_plan(context: RunContext, graph: StageGraph) -> Planner:
     """A row for every stage of the graph, in order."""
     planner = Planner(estimator_of(context), read_rates(context))
     planned: set[tuple[str, str]] = set()

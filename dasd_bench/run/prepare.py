@@ -60,10 +60,27 @@ def prepare(
     """
     run_dir = options.output or Path("runs") / run_name(spec)
     check_run_dir(run_dir, spec)
+    return prepare_in(run_dir, spec, registry, options, console, data)
+
+
+def prepare_in(
+    run_dir: Path,
+    spec: RunSpec,
+    registry: Registry,
+    options: RunOptions,
+    console: Console,
+    data: list[TaskData] | None = None,
+) -> PreparedRun:
+    """:func:`prepare` for a run directory that is the run's own, or that will not be written."""
     if data is None:
         data = load(spec, registry, console)
+<<<<<<< HEAD
     context = warmed(build_context(spec, registry, console, run_dir, options))
     check_training(context)
+=======
+    context = build_context(spec, registry, console, run_dir, options)
+    check_training(context, here=not options.device)
+>>>>>>> main
     check_methods(context, data)
     graph = build_graph(context, data)
     planner = make_plan(context, graph)
@@ -76,14 +93,18 @@ def load(spec: RunSpec, registry: Registry, console: Console) -> list[TaskData]:
     return (load_validation if spec.validation else load_data)(spec, registry, console)
 
 
-def check_training(context: RunContext) -> None:
-    """Raises :class:`UsageError` where this machine cannot train as asked, before anything is computed."""
+def check_training(context: RunContext, *, here: bool) -> None:
+    """Raises :class:`UsageError` where training cannot go as asked, before anything is computed.
+
+    Where it runs ``here``, this machine's devices are counted too.
+    """
     for arm in context.arms:
         _ = arm.training.points  # Raises for what is no fraction.
         check_quantization(arm.training)
         check_teacher(arm.method, arm.training)
         check_rollouts(arm.method, sharded=context.parallel == "fsdp")
-        check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
+        if here:
+            check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
 
 
 def check_methods(context: RunContext, data: Sequence[TaskData]) -> None:
@@ -123,8 +144,14 @@ def build_context(
         accept_licences=options.accept_licences,
     )
     root = options.store or cache / "store"
-    device = resolve_device(spec.device)
-    dtype = "bf16" if str(resolve_dtype(spec.dtype, device, console)).endswith("bfloat16") else "fp32"
+    if options.device:
+        # The nodes have it; each checks for itself.
+        device = options.device if spec.device == "auto" else spec.device
+        dtype = spec.dtype if spec.dtype != "auto" else "bf16" if device == "cuda" else "fp32"
+    else:
+        found = resolve_device(spec.device)
+        device = str(found)
+        dtype = "bf16" if str(resolve_dtype(spec.dtype, found, console)).endswith("bfloat16") else "fp32"
     tokenizer = load_tokenizer(model.path)
     student, teacher, evaluation = chat_templates(spec, tokenizer)
     adapters = given_adapters(spec, [arm.label for arm in chosen], model, console)
@@ -143,9 +170,10 @@ def build_context(
         teacher_chat=teacher,
         evaluation_chat=evaluation,
         dtype=dtype,
-        device=str(device),
+        device=device,
         processes=options.processes,
         parallel=options.parallel,
+        accept_licences=options.accept_licences,
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import resource
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dasd_bench.console import Console, format_seconds
 from dasd_bench.results.schema import StageTime
@@ -27,17 +27,22 @@ def cpu_seconds() -> float:
 
 @dataclass(slots=True)
 class Stage:
-    """The stage that is running; set ``reused`` when the store had its result."""
+    """The stage that is running; set ``reused`` when the store had its result, ``elsewhere`` where a node made it."""
 
     reused: bool = False
+    elsewhere: StageTime | None = None
 
 
 @dataclass(slots=True)
 class Recorder:
-    """Collects the cost of every stage of a run, in order."""
+    """Collects the cost of every stage of a run, in order.
+
+    ``elsewhere`` holds, by ``<kind>/<key>``, what the stages cost that nodes of a cluster computed for this run.
+    """
 
     console: Console
     stages: list[StageTime] = field(default_factory=list)
+    elsewhere: dict[str, StageTime] = field(default_factory=dict)
     planned: list[float] = field(default_factory=list)
     """The estimated seconds of every stage of the plan, in the order in which they run; 0 for one in the store."""
 
@@ -76,6 +81,9 @@ class Recorder:
             arm=arm,
             seed=seed,
         )
+        if stage.elsewhere is not None:
+            self.stages.append(replace(stage.elsewhere, name=name, arm=arm, seed=seed))
+            return
         self.stages.append(spent)
         self.console.about = ""
         what = "reused from the store" if stage.reused else f"computed in {format_seconds(spent.seconds)}"

@@ -6,6 +6,7 @@ from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.registry import Registry
 from dasd_bench.results.schema import RunResults
+from dasd_bench.run.cluster.fill import check_launcher, fill
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.manifest import interrupted_line
 from dasd_bench.run.options import RunOptions
@@ -30,6 +31,7 @@ def run_session(
     from dasd_bench.run.tracking import Tracking, check_trackers
 
     trackers = check_trackers(options.track)
+    check_launcher(options)
     prepared = prepare(spec, registry, options, console, data)
     context = prepared.context
     context.recorder.planned = [row.seconds for row in prepared.plan]
@@ -39,6 +41,8 @@ def run_session(
         # Again: another run may have had the folder until now.
         check_run_dir(context.run_dir, spec)
         try:
+            if options.device:
+                fill(context, prepared.graph, options)
             results = execute(context, prepared.data, prepared.graph, tracking.arm_done, lambda: not lock.lost)
         except KeyboardInterrupt:
             raise RunInterrupted(interrupted_line(context)) from None

@@ -44,7 +44,7 @@ def run_sharded(
         with console.progress(label, len(lengths)) as meter:
             for number, indices in enumerate(shards):
                 if entry.get(_shard(number)) is not None:
-                    meter.advance(len(indices))
+                    meter.go_on(len(indices))
                     continue
                 before = meter.done
                 items = compute(indices, meter.advance)

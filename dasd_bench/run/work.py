@@ -50,11 +50,32 @@ def targets_work(method: Method, examples: Sequence[Example], budget: int) -> Wo
     )
 
 
-def score_work(examples: Sequence[Example]) -> Work:
-    """Teacher-forced scores of every example's target, taken to be as long as its reference."""
+def answers_work(examples: Sequence[Example], each: int = 1) -> Work:
+    """``each`` answers to every example, as long as its reference."""
+    references = [text_tokens(example.reference) for example in examples]
+    prompts = [prompt_tokens(example) for example in examples]
+    return Work(
+        "generate",
+        read=each * sum(prompts),
+        new=each * sum(references),
+        sequences=each * len(examples),
+        longest=max(prompts, default=0),
+        longest_new=max(references, default=0),
+    )
+
+
+def score_work(examples: Sequence[Example], contexts: int = 1) -> Work:
+    """Teacher-forced scores of every example's target, as long as its reference, behind ``contexts`` prompts."""
     references = [text_tokens(example.reference) for example in examples]
     whole = [prompt_tokens(example) + tokens for example, tokens in zip(examples, references, strict=True)]
-    return Work("score", read=sum(whole), new=sum(references), sequences=len(examples), longest=max(whole, default=0))
+    return Work(
+        "score",
+        read=contexts * sum(whole),
+        new=contexts * sum(references),
+        sequences=contexts * len(examples),
+        longest=max(whole, default=0),
+        contexts=contexts,
+    )
 
 
 def train_work(training: TrainingConfig, examples: Sequence[Example], context: int | None) -> Work:

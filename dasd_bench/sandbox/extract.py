@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 
 from .choose import Block, choose
 from .programs import (
+    DEFINITION,
+    body_of,
     from_first_line,
     has_program_line,
     is_body,
@@ -32,11 +35,13 @@ _TAG = re.compile(
 )
 _QUOTES = re.compile(r"^'''(?:python3?|py)[ \t]*$", re.MULTILINE)
 _QUOTE = re.compile(r"^[ \t]*>(?!>>) ?")
+_SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 #: Words that open a program, where a fence's language is expected.
 _CODE_WORD = re.compile(r"(?:def|class|import|from|async)[ \t]+\w|@\w")
 
 
-def extract_code(text: str, entry_point: str | None = None) -> str:
+def extract_code(text: str, entry_point: str | None = None, prompt: str = "") -> str:
     """The program in ``text``, without fences and prose; ``text`` as it is where no part of it looks like a program.
 
     Among several blocks (fenced, between ``[BEGIN]`` and ``[DONE]``, or a program amid prose): those that parse are
@@ -45,15 +50,33 @@ def extract_code(text: str, entry_point: str | None = None) -> str:
     blocks that redefine what the chosen one defines are drafts and are dropped, and what the chosen one still needs is
     taken from any other block. A first fence without a language that has a program before it closes a fence that the
     prompt opened. What a program's last statement lacks where the answer was cut off is dropped with it, but never a
-    part of a definition. A completion that is only a function body (as HumanEval's) comes back unchanged.
+    part of a definition. A completion that is only a function body (as HumanEval's) comes back unchanged. ``prompt`` is
+    what the program is appended to: where it ends in a function without a body, and the answer defines the function
+    anew, it gets one.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the parser, on escapes and the like: they are the program's own affair
-        return _extract(text, entry_point)
+        found = _extract(text, entry_point)
+        if (typed := _as_typed(text)) != text and not (tree_of(found) or body_of(found)):
+            again = _extract(typed, entry_point)
+            found = again if tree_of(again) or body_of(again) else found
+        if prompt and not tree_of(prompt) and (tree := tree_of(found)) and _defines(tree, entry_point):
+            return f"    pass\n{found}"
+        return found
+
+
+def _defines(tree: ast.Module, name: str | None) -> bool:
+    return any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name for node in tree.body)
+
+
+def _as_typed(text: str) -> str:
+    """The text with the spaces and signs that its program was typed with: a page or a document makes non-breaking
+    spaces, invisible characters and ``&gt;`` of them, which Python does not read."""
+    return _INVISIBLE.sub("", _SPACE.sub(" ", html.unescape(text)))
 
 
 def _extract(text: str, entry_point: str | None) -> str:
-    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
+    text = _unwrapped(text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff"))
     text = _to_done(_untagged(_unquoted(text)))
     blocks: list[Block] = []
     position = 0
@@ -65,6 +88,17 @@ def _extract(text: str, entry_point: str | None) -> str:
         position = marked.end()
     blocks += _blocks(text[position:], entry_point)
     return choose(blocks, entry_point) if blocks else from_first_line(text)
+
+
+def _unwrapped(text: str) -> str:
+    """What three quotes fence: of a text that is nothing but a string, the string where that is a program."""
+    tree = tree_of(text) if text.lstrip()[:1] in ("'", '"') else None
+    only = tree.body[0] if tree is not None and len(tree.body) == 1 else None
+    if isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant) and isinstance(only.value.value, str):
+        inside = re.sub(r"^(?:python3?|py)\s*\n", "", only.value.value)
+        if DEFINITION.search(inside):
+            return inside
+    return text
 
 
 def _untagged(text: str) -> str:

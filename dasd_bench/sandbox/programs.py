@@ -35,6 +35,9 @@ _PROSE = re.compile(
 #: Two words side by side that are no keywords: Python has none, whatever the line starts with.
 _TWO_WORDS = re.compile(rf"\b(?!{_OPERATORS})[a-z]+ (?!{_OPERATORS})[a-z]+\b")
 _QUOTE = re.compile(r"[\"']")
+#: A closing fence that is a backtick or two short.
+_FEWER_TICKS = re.compile(r"^[ \t]*`{1,2}[ \t]*$", re.MULTILINE)
+_INDENTED = re.compile(r"(?:^[ \t]+\S.*(?:\n|\Z)|^[ \t]*\n)+", re.MULTILINE)
 _LAST_WORD = re.compile(r"(\w+)\s*$")
 _HEAD = "def _():\n"
 #: Characters parsed in the search for code among prose, beside three times the text: about a tenth of a second.
@@ -66,7 +69,7 @@ def tidy(body: str, *, cut_off: bool) -> str:
     body = without_commands(body)
     if "`" in body and not body_of(body):
         # The closing fence is on the last line of the program, or was cut off in its middle.
-        for shorter in (body.partition("```")[0], body.rstrip().rstrip("`")):
+        for shorter in (body.partition("```")[0], _FEWER_TICKS.split(body, maxsplit=1)[0], body.rstrip().rstrip("`")):
             if tree_of(shorter) or body_of(shorter):
                 return shorter.rstrip() + "\n"
     if tree_of(body) or body_of(body):
@@ -210,6 +213,8 @@ def programs(text: str) -> list[str]:
         return [session_program(text)]
     lines = without_commands(text).split("\n")
     found = ["\n".join(lines[start:end]).rstrip("\n") + "\n" for start, end in spans(lines)]
+    if not any(map(DEFINITION.match, lines)):  # Markdown's other form of a block of code
+        found += [part for block in _INDENTED.findall(text) if tree_of(part := dedent(block.strip("\n") + "\n"))]
     return found if any(DEFINITION.search(part) for part in found) else []
 
 

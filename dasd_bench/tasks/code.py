@@ -125,7 +125,8 @@ def grade_codes(pairs: Sequence[tuple[Row, str]], sandbox: Sandbox, *, exact_tex
     codes, samples, where = [], [], []
     for row, text in pairs:
         problem = problems[str(row["task_id"])]
-        codes.append(text if exact_text else extract_code(text, problem.entry_point))
+        prompt = problem.prompt if problem.kind == "humaneval" else ""
+        codes.append(text if exact_text else extract_code(text, problem.entry_point, prompt))
         if codes[-1].strip():
             where.append(len(codes) - 1)
             samples.append(Sample(problem.task_id, codes[-1]))

@@ -194,9 +194,11 @@ class ChoiceTask(LmEvalTask):
 def check_choices(texts: Sequence[object], labels: int | None = None, gold: int = 0) -> list[str]:
     """The choices of a question as text.
 
-    Raises :class:`ValueError` for fewer than two, for a blank one, for one that is no text, for another number of
-    ``labels``, and where choice ``gold`` is none of them.
+    Raises :class:`ValueError` for what is no list, for fewer than two, for a blank one, for one that is no text, for
+    another number of ``labels``, and where choice ``gold`` is none of them.
     """
+    if not isinstance(texts, list | tuple):
+        raise ValueError(f"the choices must be a list of texts, found {kind_of(texts)}")
     if labels is not None and len(texts) != labels:
         raise ValueError(f"it has {len(texts)} choices and {labels} labels")
     if len(texts) < 2:

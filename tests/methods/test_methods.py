@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dasd_bench.api import ConfidenceGate, RandomGate, gate_rule, replacement_rate
 from dasd_bench.errors import UsageError
 from dasd_bench.methods.base import build_method
 from dasd_bench.methods.context import DualGeneration, DualStep, Sampling
@@ -26,12 +27,6 @@ def registry() -> Registry:
 
 def make(registry: Registry, name: str, **options: object):
     return build_method(registry.method(name).item, options)
-
-
-def module_of(registry: Registry, name: str):
-    import sys
-
-    return sys.modules[registry.method(name).item.__module__]
 
 
 def scored(logp: list[float], top1: list[float] | None = None, *, accepted: bool = True) -> ScoredTarget:
@@ -92,7 +87,6 @@ LOGITS = st.lists(st.floats(-4, 4), min_size=5, max_size=5, unique=True)
     rule=st.sampled_from(["confidence-gate", "reversed-gate", "candidate-floor", "relative-floor", "reference-sure"]),
 )
 def test_rules_match_the_card(rows, tau, alpha, rule) -> None:
-    dasd = module_of(discover(), "dasd")
     base = torch.log_softmax(torch.tensor([r[0] for r in rows], dtype=torch.float64), -1)
     reference = torch.log_softmax(torch.tensor([r[1] for r in rows], dtype=torch.float64), -1)
     step = DualStep(
@@ -103,7 +97,7 @@ def test_rules_match_the_card(rows, tau, alpha, rule) -> None:
         *(torch.zeros(len(rows)),) * 2,
         NO_KEEP.expand(len(rows)),
     )
-    choice = dasd.make_rule(rule, tau=tau, alpha=alpha)(step)
+    choice = gate_rule(rule, {"tau": tau, "alpha": alpha})(step)
     for i, (p_b, p_r) in enumerate(rows):
         expected = naive_rule(rule, softmax(p_b), softmax(p_r), tau=tau, alpha=alpha)
         assert (int(choice.token[i]), int(choice.origin[i])) == expected
@@ -123,25 +117,23 @@ def gate_step(base_best: float, base_id: int, candidate_id: int, uniform: float 
     )
 
 
-def test_tau_zero_is_pure_base_and_tau_above_one_is_pure_rewrite(registry: Registry) -> None:
-    dasd = module_of(registry, "dasd")
+def test_tau_zero_is_pure_base_and_tau_above_one_is_pure_rewrite() -> None:
     step = gate_step(0.3, base_id=1, candidate_id=2)
-    pure_base = dasd.make_rule("confidence-gate", tau=0.0, alpha=0.1)(step)
+    pure_base = ConfidenceGate(0.0)(step)
     sure = gate_step(1.0 - 1e-7, base_id=1, candidate_id=2)
-    rewrite = dasd.make_rule("confidence-gate", tau=1.01, alpha=0.1)(sure)
+    rewrite = ConfidenceGate(1.01)(sure)
     assert (int(pure_base.token), int(pure_base.origin)) == (1, Origin.BASE)
     assert (int(rewrite.token), int(rewrite.origin)) == (2, Origin.CANDIDATE)
 
 
-def test_kept_candidates_are_never_replaced(registry: Registry) -> None:
-    gate = module_of(registry, "dasd").make_rule("confidence-gate", tau=0.5)
+def test_kept_candidates_are_never_replaced() -> None:
+    gate = ConfidenceGate(0.5)
     assert int(gate(gate_step(0.99, base_id=1, candidate_id=2, keep=True)).token) == 2
     assert int(gate(gate_step(0.99, base_id=1, candidate_id=2)).token) == 1
 
 
-def test_random_gate_replaces_at_its_rate(registry: Registry) -> None:
-    dasd = module_of(registry, "dasd")
-    rule = dasd.make_rule("random-gate", rate=0.3)
+def test_random_gate_replaces_at_its_rate() -> None:
+    rule = RandomGate(0.3)
     draws = np.random.default_rng(0).random(2000)
     replaced = sum(int(rule(gate_step(0.4, 1, 2, float(u))).origin) == Origin.BASE for u in draws)
     assert replaced == int((draws.astype(np.float32) < 0.3).sum())
@@ -158,9 +150,9 @@ def decoded(base: list[int], candidate: list[int], keep: list[int], replaced: li
     )
 
 
-def test_the_replacement_rate_counts_the_steps_where_a_gate_has_a_say(registry: Registry) -> None:
+def test_the_replacement_rate_counts_the_steps_where_a_gate_has_a_say() -> None:
     """Four disagreements, of which one is protected: two of three, not two of four."""
-    rate = module_of(registry, "dasd").replacement_rate
+    rate = replacement_rate
     one = decoded([1, 2, 3, 4], [1, 9, 9, 9], [0, 0, 1, 0], [0, 1, 0, 0])
     two = decoded([5], [9], [0], [1])
     assert rate([one, two]) == pytest.approx(2 / 3)
@@ -172,7 +164,6 @@ def test_the_replacement_rate_counts_the_steps_where_a_gate_has_a_say(registry: 
 def test_random_gate_replaces_as_often_as_the_gate_it_is_matched_to(seed: int, gate_tau: float) -> None:
     """Over steps with protected candidates: expected replacements are equal, by a count of our own."""
     rng = np.random.default_rng(seed)
-    dasd = module_of(discover(), "dasd")
     n = 4000
     sharp = torch.tensor(rng.normal(0, 2.0, (n, 6)), dtype=torch.float32)
     base = torch.log_softmax(sharp, -1)
@@ -180,10 +171,10 @@ def test_random_gate_replaces_as_often_as_the_gate_it_is_matched_to(seed: int, g
     b, c = base.argmax(-1), reference.argmax(-1)
     keep, uniform = torch.tensor(rng.random(n) < 0.2), torch.tensor(rng.random(n), dtype=torch.float32)
     step = DualStep(base, reference, b, c, uniform, torch.zeros(n), keep)
-    gate = dasd.make_rule("confidence-gate", tau=gate_tau)(step)
+    gate = ConfidenceGate(gate_tau)(step)
     replaced = (gate.origin == int(Origin.BASE)).int().tolist()
-    rate = dasd.replacement_rate([decoded(b.tolist(), c.tolist(), keep.int().tolist(), replaced)])
-    shuffled = dasd.make_rule("random-gate", rate=rate)(step)
+    rate = replacement_rate([decoded(b.tolist(), c.tolist(), keep.int().tolist(), replaced)])
+    shuffled = RandomGate(rate)(step)
     by_gate = int((gate.token != c).sum())
     by_chance = int((shuffled.token != c).sum())
     free = int(((b != c) & ~keep).sum())

@@ -208,3 +208,26 @@ def test_a_rule_that_a_key_cannot_name_is_refused() -> None:
         rule_key(Inner(), "")
     with pytest.raises(PluginError, match="dataclass"):
         rule_key(lambda step: None, "")  # type: ignore[arg-type]
+
+
+def test_an_edited_shared_gate_changes_the_keys_of_the_methods_that_use_it(tmp_path: Path, monkeypatch) -> None:
+    """The shipped gates lie outside the plugin's folder, and still are part of its source."""
+    from dasd_bench.methods import plugin_source
+
+    home = tmp_path / "methods"
+    shutil.copytree(Path(plugin_source.__file__).parent, home)
+    monkeypatch.setattr(plugin_source, "__file__", str(home / "plugin_source.py"))
+    shipped = Path(__file__).parents[2] / "methods"
+    mine = tmp_path / "mine.py"
+    mine.write_text("from dasd_bench.api import Margin, Method\n")
+    whole = tmp_path / "whole.py"
+    whole.write_text("import dasd_bench.api as api\n")
+    users = [shipped / "dasd.py", mine, whole]
+    before = [source_hash(path) for path in [*users, shipped / "dft.py"]]
+    (home / "gate_rules.py").write_text((home / "gate_rules.py").read_text() + "\n# edited\n")
+    edited = [source_hash(path) for path in [*users, shipped / "dft.py"]]
+    assert all(a != b for a, b in zip(before[:3], edited[:3], strict=True))
+    assert edited[3] == before[3], "a method that uses no gate keeps its results"
+    (home / "gates.py").write_text((home / "gates.py").read_text() + "\n# edited\n")
+    again = [source_hash(path) for path in users]
+    assert all(a != b for a, b in zip(edited, again, strict=False)), "what the gates themselves use counts too"

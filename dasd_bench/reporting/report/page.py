@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -12,7 +12,7 @@ from dasd_bench import __version__
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError
 from dasd_bench.reporting.details import group_table
-from dasd_bench.reporting.plots import KINDS, Nothing, Source, draw, inline_svg
+from dasd_bench.reporting.plots import KINDS, Nothing, Plot, Source, draw, inline_svg
 from dasd_bench.reporting.report.answers import answer_sets
 from dasd_bench.reporting.report.blocks import Blocks
 from dasd_bench.reporting.report.tokens import token_sets
@@ -46,14 +46,46 @@ def report_page(
 
     Raises :class:`DasdError` for runs that cannot be shown and :class:`StoreError` for a damaged file.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     results = [source.results for source in sources]
-    tables = run_tables(results, baseline)
     drawn = draw(sources, list(KINDS))
     blocks = Blocks()
     tokens, problems = token_sets(sources, blocks, online_methods)
     answers, more = answer_sets(sources, blocks)
+    page = Page(
+        title=_title(sources),
+        runs=[_facts(source) for source in sources],
+        tables=run_tables(results, baseline),
+        groupings=_groupings(sources),
+        figures=[plot for plot in drawn if not isinstance(plot, Nothing)],
+        missing=[one for one in drawn if isinstance(one, Nothing)],
+        problems=[*problems, *more],
+        notes=[note for one in results for note in (*one.warnings, *one.notes)],
+        tokens=tokens,
+        answers=answers,
+    )
+    return render_page(page, blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page shows. ``tokens`` and ``answers`` are the entries of the viewers' index."""
+
+    title: str
+    runs: list[RunFacts]
+    tables: list[Table]
+    figures: list[Plot]
+    missing: list[Nothing]
+    notes: list[str]
+    tokens: list[dict[str, Any]]
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    groupings: list[Table] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def render_page(page: Page, blocks: Blocks) -> str:
+    """The page as text, with the ``blocks`` that its viewers read."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     folder = resources.files("dasd_bench.reporting.report")
     # The file is read as text and escaped on output; templates and style are this package's own.
     environment = Environment(
@@ -64,19 +96,19 @@ def report_page(
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        title=_title(sources),
+        title=page.title,
         version=__version__,
-        runs=[_facts(source) for source in sources],
-        tables=tables,
-        groupings=_groupings(sources),
-        figures=[(plot, inline_svg(plot)) for plot in drawn if not isinstance(plot, Nothing)],
-        missing=[one for one in drawn if isinstance(one, Nothing)],
-        problems=[*problems, *more],
-        notes=[note for one in results for note in (*one.warnings, *one.notes)],
-        index=_script_json({"tokens": tokens, "answers": answers}),
+        runs=page.runs,
+        tables=page.tables,
+        groupings=page.groupings,
+        figures=[(plot, inline_svg(plot)) for plot in page.figures],
+        missing=page.missing,
+        problems=page.problems,
+        notes=page.notes,
+        index=_script_json({"tokens": page.tokens, "answers": page.answers}),
         blocks=blocks.texts,
-        has_tokens=bool(tokens),
-        has_answers=bool(answers),
+        has_tokens=bool(page.tokens),
+        has_answers=bool(page.answers),
         style=(folder / "report.css").read_text(encoding="utf-8"),
         script="\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
     )

@@ -34,6 +34,7 @@ async function loadSet(entry) {
   const set = Object.fromEntries(names.map((name, i) => [name, columns[i]]));
   set.online = entry.online === 1;
   set.notes = entry.notes;
+  set.labels = entry.labels ?? [];
   [set.pieces, set.prompts, set.about] = await Promise.all(
     [entry.pieces, entry.prompts, entry.about].map(jsonOf));
   const count = set.about.length;
@@ -152,7 +153,7 @@ async function tokenViewer() {
 
     function move(event, holder) {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      const notable = (t) => (set.flags[t] & 15) === 2 || set.weight[t] === 0 || -set.logp[t] / THOUSAND > Math.log(Number($("tv-k").value) || 2.5);
+      const notable = set.label ? (t) => set.label[t] > 0 : (t) => (set.flags[t] & 15) === 2 || set.weight[t] === 0 || -set.logp[t] / THOUSAND > Math.log(Number($("tv-k").value) || 2.5);
       let at = cursor;
       if (event.key === "ArrowRight") at++;
       else if (event.key === "ArrowLeft") at--;
@@ -185,6 +186,9 @@ async function tokenViewer() {
 
   const place = (node) => Number(node.dataset.t);
 
+  /** The label of a token: its name, or an empty text. */
+  const labelOf = (t) => (set.label && set.label[t] ? set.labels[set.label[t] - 1] : "");
+
   function tokenNode(t) {
     const flags = set.flags[t] & 15;
     const weight = set.weight[t];
@@ -192,6 +196,7 @@ async function tokenViewer() {
     if (flags) name += ` o${flags}`;
     if (weight === 0) name += " w0";
     else if (weight !== THOUSAND) name += " w1";
+    if (labelOf(t)) name += ` l-${labelOf(t)}`;
     const piece = set.pieces[set.token[t]];
     const node = make("span", name);
     if (piece.includes("\n")) {
@@ -228,6 +233,7 @@ async function tokenViewer() {
     }
     const use = MARKS[set.flags[t] >> 4];
     if (use) rows.push(["Marked as", use]);
+    if (labelOf(t)) rows.push(["Label", labelOf(t)]);
     return rows;
   }
 
@@ -253,12 +259,13 @@ async function tokenViewer() {
     for (const [name, text] of [["o1", "candidate"], ["o2", "from the base"], ["", "gold"], ["w0", "weight 0"], ["w1", "other weight"]]) {
       box.append(make("span", `sample ${name}`, text));
     }
+    for (const name of set.labels) box.append(make("span", `sample t l-${name}`, name));
     return box;
   }
 
   function hint() {
     const keys = make("p", "hint");
-    for (const [key, what] of [["← → ↑ ↓", "move"], ["n", "next replaced, surprising or excluded token"], ["p", "previous one"]]) {
+    for (const [key, what] of [["← → ↑ ↓", "move"], ["n", set.label ? "next labelled token" : "next replaced, surprising or excluded token"], ["p", "previous one"]]) {
       if (keys.childNodes.length) keys.append(", ");
       keys.append(make("kbd", "", key), ` ${what}`);
     }

@@ -43,7 +43,7 @@ def token_sets(
                     continue
                 stored = read_targets(folder)
                 shown = _sampled(stored, count)
-                found = _token_set(shown, blocks)
+                found = token_set(shown, blocks)
                 who = f"{source.results.run_id}, {arm.label} seed {one.seed}"
                 if len(shown.rows) < len(stored.rows):
                     problems.append(sampled_sentence(f"Targets of {who}", len(shown.rows), len(stored.rows)))
@@ -78,7 +78,11 @@ def _sampled(stored: StoredTargets, sets: int) -> StoredTargets:
     return StoredTargets([stored.rows[row] for row in rows], arrays, stored.pieces)
 
 
-def _token_set(stored: StoredTargets, blocks: Blocks) -> dict[str, Any]:
+def token_set(stored: StoredTargets, blocks: Blocks) -> dict[str, Any]:
+    """What the viewer needs of targets; ``named`` is False where it has no texts of tokens.
+
+    Labels of tokens are shown where the arrays have them.
+    """
     rows, fields, pieces = stored.rows, stored.arrays, stored.pieces
     lengths = np.array([len(ids) for ids in fields["token_ids"]], dtype=np.int64)
     proposals = _proposals(fields["proposals"], lengths)
@@ -98,6 +102,8 @@ def _token_set(stored: StoredTargets, blocks: Blocks) -> dict[str, Any]:
     }
     if (proposals != NO_PROPOSAL).any():
         columns["proposal"] = blocks.add_column(wanted, "u4")
+    if "labels" in fields:
+        columns["label"] = blocks.add_column(_joined(fields["labels"]), "u1")
     return {
         "columns": columns,
         "pieces": blocks.add_json([pieces.get(i, f"⟨{i}⟩") for i in known.tolist()]),

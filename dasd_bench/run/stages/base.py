@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.engine.errors import EngineError
@@ -57,6 +57,10 @@ class Stage(ABC, Generic[T]):
     def parts(self) -> Sequence[object]:
         """All that the result depends on, beside ``kind`` and ``version``."""
 
+    def needs(self) -> Sequence[Stage[Any]]:
+        """The stages whose results it reads."""
+        return ()
+
     @abstractmethod
     def work(self) -> Work:
         """Roughly what it computes, for the estimate."""
@@ -98,16 +102,24 @@ class Stage(ABC, Generic[T]):
         """Lets the result go from memory; :attr:`value` reads it again."""
         self._value = None
 
+    def obtain(self) -> tuple[Finished, bool]:
+        """Its entry, made where the store does not have it, and whether the store had it."""
+        try:
+            return self.context.get_or_make(self.kind, self.key, self._make)
+        except EngineError as error:
+            # The engine is used alone, too, and knows none of this package's errors.
+            raise DasdError(str(error)) from error
+
     def run(self) -> None:
         """Makes the result or takes it from the store, and publishes it."""
-        with self.context.recorder.stage(self.name, self.label, self.seed) as record:
-            try:
-                entry, record.reused = self.context.get_or_make(self.kind, self.key, self._make)
-            except EngineError as error:
-                # The engine is used alone, too, and knows none of this package's errors.
-                raise DasdError(str(error)) from error
+        context, name = self.context, f"{self.kind}/{self.key}"
+        if name in context.failed:
+            raise context.failed[name]
+        with context.recorder.stage(self.name, self.label, self.seed) as record:
+            entry, record.reused = self.obtain()
+            record.elsewhere = context.recorder.elsewhere.pop(name, None)
             self._value = self.read(entry)
-        self.context.overwritten |= not record.reused
+        context.overwritten |= not record.reused or record.elsewhere is not None
         self.publish()
 
     def _make(self, entry: Entry) -> Row:

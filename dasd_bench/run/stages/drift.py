@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -110,6 +110,9 @@ class HeldOutOutputs(Stage[Outputs]):
     def trained(self) -> str | None:
         return None if self.train is None else self.train.key
 
+    def needs(self) -> Sequence[Stage[Any]]:
+        return tuple(one for one in (self.train, self.base) if isinstance(one, Stage))
+
     def make(self, entry: Entry) -> Row:
         from dasd_bench.engine.requests import GenerateRequest
 
@@ -158,6 +161,9 @@ class MeasureDrift(Stage[Drift]):
 
     def work(self) -> Work:
         return drift_work(self.outputs.held.prompts, self.outputs.held.budget)
+
+    def needs(self) -> Sequence[Stage[Any]]:
+        return self.outputs, self.base
 
     def make(self, entry: Entry) -> Row:
         context, held = self.context, self.outputs.held

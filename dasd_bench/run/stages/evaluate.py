@@ -90,6 +90,9 @@ class Evaluate(Stage[Evaluation]):
     def trained(self) -> str | None:
         return None if self.train is None else self.train.key
 
+    def needs(self) -> Sequence[Stage[Any]]:
+        return (self.train,) if isinstance(self.train, Train) else ()
+
     def make(self, entry: Entry) -> Row:
         from dasd_bench.evaluation import evaluate
 

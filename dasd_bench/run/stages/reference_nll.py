@@ -71,6 +71,9 @@ class NllOfReferences(Stage[ReferenceNll]):
     def trained(self) -> str | None:
         return self.evaluated.trained
 
+    def needs(self) -> Sequence[Stage[Any]]:
+        return (self.base, *self.evaluated.needs())
+
     def make(self, entry: Entry) -> Row:
         from dasd_bench.engine.requests import ScoreRequest
 

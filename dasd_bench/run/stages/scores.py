@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dasd_bench.config.spec import ArmSpec
+from dasd_bench.errors import DasdError, TrainingError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.resources.work import Work
 from dasd_bench.results.targets_file import write_pieces, write_targets
@@ -29,6 +31,8 @@ class Scores(Stage[list[WeightedTarget]]):
     """
 
     targets: Targets
+    among: Sequence[Targets] = ()
+    """Targets of all arms, where only examples are kept of which all arms accepted one."""
 
     kind = "scores"
     version = 2
@@ -39,16 +43,32 @@ class Scores(Stage[list[WeightedTarget]]):
         return self.targets.own_arm
 
     def parts(self) -> Sequence[object]:
-        return self.targets.key, self.context.model_key
+        return self.targets.key, self.context.model_key, *self.common_parts()
 
     def work(self) -> Work:
         return score_work(self.targets.examples)
+
+    def needs(self) -> Sequence[Stage[Any]]:
+        return (self.targets, *self.among)
 
     def make(self, entry: Entry) -> Row:
         started = time.monotonic()
         return {"targets": len(self._scores()), "seconds": time.monotonic() - started}
 
+    def common_parts(self) -> Sequence[object]:
+        """What the choice of examples adds to a key: nothing where all are kept."""
+        return [[one.key for one in self.among]] if self.among else []
+
     def read(self, entry: Finished) -> list[WeightedTarget]:
+        scored = self._weighted()
+        if not self.among:
+            return scored
+        common = accepted_by_all(self.among)
+        kept = [item for item in scored if item.example.id in common]
+        self.context.console.say(f"[targets {self.label}] {len(kept)} of {len(scored)} are on examples common to all")
+        return kept
+
+    def _weighted(self) -> list[WeightedTarget]:
         examples = {example.id: example for example in self.targets.examples}
         return [
             WeightedTarget.of(item, plugin_calls.weights(self.arm.weighing.method, item))
@@ -86,6 +106,27 @@ class Scores(Stage[list[WeightedTarget]]):
             for one in self._cut()[0]
         ]
         return score_requests(self.context, requests, "score targets")[0]
+
+
+def accepted_by_all(among: Sequence[Targets]) -> set[str]:
+    """Ids of the examples of which every arm has an accepted target; makes the targets that are not made yet.
+
+    Raises :class:`TrainingError` where there is none, or where an arm has no targets.
+    """
+    found: set[str] | None = None
+    for one in among:
+        if one.entry.finished() is None:
+            try:
+                one.run()
+            except DasdError as error:
+                raise TrainingError(
+                    f"--common-accepted needs the targets of every method, and {one.label} has none: {error}"
+                ) from error
+        own = {target.example_id for target in one.value if target.accepted}
+        found = own if found is None else found & own
+    if not found:
+        raise TrainingError("No example has an accepted target of every method; leave out --common-accepted.")
+    return found
 
 
 def cut_targets(

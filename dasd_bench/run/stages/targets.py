@@ -37,6 +37,8 @@ class Targets(Stage[list[Target]]):
     data_key: str
     no_room: Sequence[str] = ()
     """Ids of the examples whose prompt leaves no room for an answer: no arm is trained on them."""
+    deferring: bool = False
+    """Stop at a dual decoding that the store lacks, so that it is done with those of other arms."""
 
     kind = "targets"
     version = 4
@@ -87,7 +89,7 @@ class Targets(Stage[list[Target]]):
     def make(self, entry: Entry) -> Row:
         console, started = self.context.console, time.monotonic()
         before = len(console.warnings)
-        own = EngineMethodContext(self.context, self.own_arm, self.drawn_with, self.examples)
+        own = EngineMethodContext(self.context, self.own_arm, self.drawn_with, self.examples, deferring=self.deferring)
         targets = plugin_calls.targets(self.own_arm.method, self.examples, own, self.context.vocabulary_size)
         targets = self._fitting(targets)
         if not targets:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from dasd_bench.config.spec import ArmSpec
 from dasd_bench.errors import TrainingError
@@ -87,7 +88,11 @@ class Train(Stage[Trained]):
             arm.training,
             self.seed,
             *([] if self.matching is None else [self.matching.budget(self.scores)]),
+            *self.scores.common_parts(),
         )
+
+    def needs(self) -> Sequence[Stage[Any]]:
+        return (self.scores,) if self.matching is None else tuple(self.matching.arms)
 
     def work(self) -> Work:
         examples = self.scores.targets.examples

@@ -30,6 +30,9 @@ _PLAIN: dict[int, str | None] = {
 }
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _RAISED_RUN = re.compile(r"[⁰¹²³⁴-⁹⁻⁺]+")
+_STYLED = re.compile("[\U0001d400-\U0001d7cbⒶ-ⓩ]")
+_BESIDE_CJK = re.compile(r"(?<=[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff])(?=[-+$\\A-Za-z0-9])")
+"""Between a letter of a script without spaces and a number or word."""
 _VULGAR = re.compile(r"[¼-¾⅐-⅞]")
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
 
@@ -61,8 +64,9 @@ def plain(text: str) -> str:
     """The text with signs, digits, spaces, quotes and raised digits in their ASCII form; what is invisible is gone."""
     if text.isascii():
         return text
-    text = text.translate(_PLAIN)
+    text = unicodedata.normalize("NFC", text).translate(_PLAIN)
     text = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+    text = _BESIDE_CJK.sub(" ", _STYLED.sub(lambda letter: unicodedata.normalize("NFKC", letter[0]), text))
     text = _RAISED_RUN.sub(lambda run: f"^{{{run[0].translate(_RAISED)}}}", text)
     return _VULGAR.sub(lambda found: " " + unicodedata.normalize("NFKC", found[0]).replace("\u2044", "/"), text)
 

@@ -9,27 +9,48 @@ from itertools import pairwise
 from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading.characters import plain, undressed
 from dasd_bench.tasks.grading.declared import clauses, filled_boxes
+from dasd_bench.tasks.grading.numbers import declared_number, number_in
 from dasd_bench.types import Verdict
 
-_LABEL = r"(?:[(\[{\"']\s*)?(?P<label>[A-Za-z]|[1-9])(?![\w°^%/]|'\w|[.,]\d)\s*(?P<close>[)\]}\"'.:,;]|$)?"
+_LABEL = (
+    r"(?:[(\[{<|\"'][ \t]*){0,2}(?P<label>[A-Za-z]|[1-9])(?![\w°^%/+]|'\w|[.,]\d)[ \t]*(?P<close>[)\]}>|\"'.:,;]|$)?"
+)
 _HEDGE = r"the|most likely|probably|therefore|thus|clearly|definitely|option|choice|letter|answer|is"
-_LEADING = re.compile(rf"[\s:(\[]*(?:(?:{_HEDGE})\b[:\s]*)*{_LABEL}", re.IGNORECASE)
+_LEADING = re.compile(rf"(?:[\s:(\[<…—]|\.\.+)*(?:(?:{_HEDGE})\b[:\s]*)*{_LABEL}", re.IGNORECASE)
 _OTHER_LABEL = re.compile(
     r"\s*(?:,|;|/|&|\bor\b|\band\b)\s*(?:either\s+|option\s+|choice\s+)?[(\"']?([A-Za-z1-9])(?![\w'])"
 )
+_TICK = r"[✓✔✅☑]|\[[xX✓✔]\]"
 _AT_LINE_START = re.compile(
-    r"^[ \t>#-]*(?:(?:option|choice|answer)\s*:?\s+)?" + _LABEL + r"(?P<rest>[^\n]*)$", re.MULTILINE | re.IGNORECASE
+    rf"^(?:[ \t>#*•|=→-]|{_TICK}|\[ ?\]|\d+[.)][ \t]+(?=[(\[]?[A-Z][)\]]?[ \t.]*$))*"
+    r"(?:(?:option|choice|answer|answer choice|assistant|ans|letter|solution|result|response|selected|selection"
+    r"|correct|key|output)\b[.:]?[ \t]*"
+    r":?[ \t]*(?<=[ \t:])|the[ \t]+letter[ \t]+is[ \t]+)?" + _LABEL + r"(?P<rest>[^\n]*)$",
+    re.MULTILINE | re.IGNORECASE,
 )
+_TICKED = re.compile(_TICK)
+_MINUS_IN_WORDS = re.compile(r"\b(?:negative|minus)\s+(?=[\d.])", re.IGNORECASE)
+_TURN_END = re.compile(r"<\|(?:im_end|eot_id|endoftext|end)\|>|</s>|<end_of_turn>")
+_STRUCK_OUT = re.compile(r"~~[^~\n]+~~")
+_MARKUP = re.compile(r"</?(?:[biup]|(?!answer\b|think\b)[a-z][a-z0-9_]+)(?:\s[^<>\n]*)?/?>|<\|\w+\|>")
+_CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
 _NAMED = re.compile(
     r"\b(?:option|choice)\s*[(\"']?(?P<a>[A-Z]|[1-9])(?![\w'])[)\"']?(?P<said>[^.\n]{0,40})"
     r"|\b(?P<b>[A-Z])[)\"']?\s+(?:is|must be|would be)\s+(?:the\s+)?(?:only\s+)?(?:correct|right|best|answer)\b"
 )
 _RIGHT = re.compile(
     r"\b(?:(?:correct|right|best|final)\s+(?:answer|choice|option)"
-    r"|(?:i|we)(?:\s+would|'d)?\s+(?:choose|pick|select|go with))"
+    r"|(?:i|we)(?:\s+would|'d)?\s+(?:choose|pick|select|go with|say))"
     r"\s*(?:is\b|:)?\s*(?P<rest>[^.\n]*(?:\.(?=\d)[^.\n]*)*)",
     re.IGNORECASE,
 )
+_CONCLUDED = re.compile(
+    r"\b(?:it(?:'s|\s+is|\s+must\s+be|\s+has\s+to\s+be)|(?:so|thus|therefore|hence)[,:]?|leaves|leaving|not\s+[A-Z],?\s+but)\s+"
+    r"(?:(?:it(?:'s|\s+is|\s+must\s+be)|(?:the\s+)?(?:option|choice|letter))\s+){0,2}"
+    r"(?P<rest>[(\[\"']?(?-i:[A-Z])[)\]\"']?)(?=\s*(?:[.!;\n]|$))",
+    re.IGNORECASE,
+)
+"""A letter by itself at the end of a conclusion: "It's B.", "Therefore, B."."""
 _WRONG = re.compile(
     r"\b(?:not|n't|isn't|wrong|incorrect|false|never|cannot|can't|unlikely|eliminated?)\b", re.IGNORECASE
 )
@@ -67,7 +88,8 @@ def grade_choice(text: str, choices: Sequence[str], labels: Sequence[str], gold:
     """
     reader = _Reader(choices, labels)
     readings = (reader.letter, reader.words) if lettered else (reader.words, reader.letter)
-    text = plain(text)
+    text = text.rpartition("</think>")[2].strip() or text
+    text = reader.plain(_TURN_END.split(text, maxsplit=1)[0].strip() or text)
     for read in readings:
         found = read(text)
         if found is not None:
@@ -80,11 +102,22 @@ class _Reader:
 
     def __init__(self, choices: Sequence[str], labels: Sequence[str]) -> None:
         self.labels = {label.upper(): i for i, label in enumerate(labels)}
-        plains = [undressed(plain(choice)) for choice in choices]
+        self.currencies = {sign for sign in _CURRENCIES if any(sign in choice for choice in choices)}
+        plains = [undressed(self.plain(choice)) for choice in choices]
+        numbers = [number_in(choice) for choice in plains]
+        self.numbers = numbers if None not in numbers and len({*numbers}) == len(numbers) else []
         # Genotypes differ in nothing else: Bb and BB.
         folds = len({choice.lower() for choice in plains}) == len({*plains})
         self.fold: Callable[[str], str] = str.lower if folds else str
         self.phrases = [self.tokens(choice) for choice in plains]
+
+    def plain(self, text: str) -> str:
+        """The text in plain characters; currencies in words where choices have several."""
+        text = _MARKUP.sub("\n", plain(text))
+        text = _MINUS_IN_WORDS.sub("-", _STRUCK_OUT.sub(" ", text))
+        for sign in self.currencies if len(self.currencies) > 1 else ():
+            text = text.replace(sign, f" {_CURRENCIES[sign]} ")
+        return text
 
     def tokens(self, text: str) -> list[str]:
         """Words, numbers with their signs and units, and the signs that make another value of what stands beside."""
@@ -102,6 +135,9 @@ class _Reader:
         bare = undressed(text)
         lines = [m for m in _AT_LINE_START.finditer(bare) if _begins(m) and m["label"].upper() in self.labels]
         begun = {self.labels[m["label"].upper()] for m in lines}
+        ticked = {self.labels[m["label"].upper()] for m in lines if _TICKED.search(m[0])}
+        if len(ticked) == 1:
+            return ticked.pop()
         if len(begun) == 1 or (lines and lines[-1].end() == len(bare) and not lines[-1]["rest"].strip(" .")):
             return self.labels[lines[-1]["label"].upper()]
         named = set()
@@ -118,6 +154,9 @@ class _Reader:
             if len(present) == 1:
                 return present.pop()
         present = self.present(undressed(text))
+        if len(present) != 1 and self.numbers and not re.search("[%°]", text):
+            value = number_in(declared_number(text) or text)
+            return self.numbers.index(value) if value in self.numbers else None
         return present.pop() if len(present) == 1 else None
 
     def declared(self, text: str) -> list[str]:
@@ -134,7 +173,7 @@ class _Reader:
         stated = list(clauses(text))
         said = [undressed(clause.text) for clause in stated]
         spans = [(clause.start, one) for clause, one in zip(stated, said, strict=True)]
-        spans += [(m.start(), undressed(m["rest"])) for m in _RIGHT.finditer(text)]
+        spans += [(m.start(), undressed(m["rest"])) for form in (_RIGHT, _CONCLUDED) for m in form.finditer(text)]
         spans.sort(reverse=True)
         kept: list[tuple[int, str]] = [(at, one) for at, one in spans if self.leading_letter(one) or self.present(one)]
         for (later, last), (earlier, before) in pairwise(kept):
@@ -190,5 +229,5 @@ class _Reader:
 
 
 def _begins(match: re.Match[str]) -> bool:
-    """Whether a letter at the start of a line is a label: closed, or alone on its line."""
-    return match["close"] is not None or not match["rest"].strip()
+    """Whether a letter at the start of a line is a label: closed, or without words after it."""
+    return match["close"] is not None or re.match(r"\W*(?:$|<\||</)", match["rest"]) is not None

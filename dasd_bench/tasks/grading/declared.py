@@ -24,14 +24,15 @@ _BLANK = re.compile(
 
 _MARKER = re.compile(
     r"(?P<final>final\s+)?\b(?:answers?\b|ans\b\.?)(?:\s+(?:to|for|of|in)\s[^.\n:=?]{1,80}?)?[\"'*_]*"
-    r"(?:(?:\s*(?:(?P<is>\b(?:is|are|was|would be|will be|must be)\b)|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
+    r"(?:(?:\s*(?:(?P<is>\b(?:is|are|was|(?:would|will|must|should|has to) be)\b)|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
+    r"|答案\s*(?:是|为|:)\s*:?"
     r"|(?P<tag><answer>)|^[ \t#*_]*(?P<heading>final answer|answer)[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _LEAD = re.compile(r"[ \t*_\"']*(?:\n\s*(?:[-•>]\s+)?[*_\"']*)*")
 FORMULA = r"(?<!\\)\$\$[^$]{1,2000}\$\$|(?<!\\)\$(?:\\\$|[^$\n])+\$|\\\((?s:.{1,2000}?)\\\)|\\\[(?s:.{1,2000}?)\\\]"
 _FORMULA = re.compile(FORMULA)
-_END = re.compile(r"(?<!\bRs)(?<!approx)(?<!\bca)(?<!\bMrs)(?<!\bMr)(?<!\bDr)[.!?](?=[\s*\"')$\]]|$)|\n|</|<\||$")
+_END = re.compile(r"(?<!\bRs)(?<!approx)(?<!\bca)(?<!\bMrs)(?<!\bMr)(?<!\bDr)[.!?](?=[\s*\"')$\]]|$)|。|\n|</|<\||$")
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from dasd_bench.tasks.base import verdict_of
-from dasd_bench.tasks.grading.characters import plain, undressed
+from dasd_bench.tasks.grading.characters import THIN, plain, undressed
 from dasd_bench.tasks.grading.declared import FORMULA, Clause, clauses, filled_boxes
 from dasd_bench.tasks.grading.numbers import declared_number, extract_number, number_in
 from dasd_bench.tasks.grading.verifier import Verifier
@@ -21,6 +21,10 @@ _HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
 _REASON = re.compile(r",?\s+(?:because|since|as|which|where|so|for|if)\b", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _FUNCTION = re.compile(r"(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|and|or|cm|mm|km|kg|ft|mi|min|hr)", re.IGNORECASE)
+_GROUPS = re.compile(rf"(?<=\d)(?:\\[,;: ]\s*|~|{THIN})(?=\d{{3}}(?!\d))")
+_ROOT = re.compile(r"√\s*(?:(\d+|[a-zA-Z])|[({]([^(){}]*)[)}])")
+_COUNTED = re.compile(r"^\\text\s*\{\s*([-+]?\d+(?:\.\d+)?)(\s[^{}\d]*)?\}$")
+_EXPONENT = re.compile(r"^([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d{1,3})$")
 _LONGEST_IN_WORDS = 40
 """Characters of an answer in words ("the answer is east"): more is a sentence."""
 
@@ -159,5 +163,10 @@ def _bare(formula: str) -> str:
 
 
 def _tidy(answer: str) -> str:
-    """An answer without the full stop of its sentence, which math-verify would read as part of it."""
-    return re.sub(r"(?<![.\\])\s*\.$", "", answer.strip()).strip()
+    """An answer as math-verify reads it: without the punctuation of its sentence, digits ungrouped, roots and powers of
+    ten in LaTeX."""
+    answer = re.sub(r"(?:(?<![.\\])\s*\.|(?<!\\)[,;]|\\\\)$", "", answer.strip()).strip()
+    answer = _GROUPS.sub("", answer)
+    answer = _ROOT.sub(r"\\sqrt{\1\2}", answer)
+    answer = _COUNTED.sub(r"\1\\text{\2}", answer)
+    return _EXPONENT.sub(r"\1 \\times 10^{\2}", answer)
