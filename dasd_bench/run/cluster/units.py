@@ -39,8 +39,8 @@ class Unit:
 def unfinished_units(graph: Graph) -> list[Unit]:
     """The unfinished stages of ``graph`` in its order, each once, however many arms share it.
 
-    An arm whose plugin fails where keys are made has no units: the run reports it. Nor have stages whose keys follow from
-    targets that are not made yet (``--budget tokens``).
+    An arm whose plugin fails where keys are made has no units: the run reports it. Nor have stages whose keys follow
+    from targets that are not made yet (``--budget tokens``).
     """
     units: dict[str, Unit] = {}
     for stage in graph.walk():
