@@ -510,16 +510,13 @@ def to_yaml(spec: RunSpec) -> str:
     plain = dataclasses.asdict(spec)
     if spec.budget != "card":
         del plain["training_given"]
-<<<<<<< HEAD
     # Off, they are not there: a run of an earlier version keeps its name and its specification.
     if not spec.warmup.tasks:
         del plain["warmup"]
     if not spec.reference_style:
         del plain["reference_style"]
-=======
     if not spec.common_accepted:
         del plain["common_accepted"]  # so that the folders of runs without it keep their names
->>>>>>> main
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
     header = "# Repeat this run: dasd-bench run -c spec.yaml\n"
     return header + str(yaml.safe_dump(listed, sort_keys=False, allow_unicode=True))

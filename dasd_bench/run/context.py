@@ -61,12 +61,9 @@ class RunContext:
     device: str
     processes: int = 1
     parallel: str = "data"
-<<<<<<< HEAD
     warmup: WarmUp | None = None
-=======
     accept_licences: tuple[str, ...] = ()
     failed: dict[str, DasdError] = field(default_factory=dict)
->>>>>>> main
     _engine: InferenceEngine | None = field(default=None, repr=False)
     _merged: TemporaryDirectory[str] | None = field(default=None, repr=False)
     _adapter: Path | None = field(default=None, repr=False)

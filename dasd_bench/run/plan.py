@@ -20,10 +20,8 @@ from dasd_bench.run.memory import available
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
-<<<<<<< HEAD
-KINDS = ("warmup", "targets", "scores", "train", "evaluate", "nll", "outputs", "drift")
-=======
 KINDS = (
+    "warmup",
     "targets",
     "scores",
     "train",
@@ -36,7 +34,6 @@ KINDS = (
     "views",
     "flips",
 )
->>>>>>> main
 """The kinds of stages whose tokens per second are remembered."""
 
 FALLBACK_RATE = 200.0

@@ -74,13 +74,8 @@ def prepare_in(
     """:func:`prepare` for a run directory that is the run's own, or that will not be written."""
     if data is None:
         data = load(spec, registry, console)
-<<<<<<< HEAD
     context = warmed(build_context(spec, registry, console, run_dir, options))
-    check_training(context)
-=======
-    context = build_context(spec, registry, console, run_dir, options)
     check_training(context, here=not options.device)
->>>>>>> main
     check_methods(context, data)
     graph = build_graph(context, data)
     planner = make_plan(context, graph)

@@ -51,12 +51,8 @@ LAYOUT = 2
 
 KINDS = (
     *("generate", "dual", "score", "remember", "round"),
-<<<<<<< HEAD
     *("warmup", "targets", "scores", "train", "evaluate", "nll", "outputs", "drift"),
-=======
-    *("targets", "scores", "train", "evaluate", "nll", "outputs", "drift"),
     *("compare", "rewrites", "constructed", "views", "flips"),
->>>>>>> main
 )
 """The folders of entries: kinds of engine work and of stages. Nothing in another folder is ever pruned."""
 
