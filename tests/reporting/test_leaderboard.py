@@ -169,6 +169,14 @@ def test_the_larger_group_stands_together_and_the_rest_apart() -> None:
     assert not any(row.best for row in rows if row.apart)
 
 
+def test_one_model_with_other_weights_stands_apart() -> None:
+    tuned = {**CONDITIONS, "model weights": "e" * 64}
+    llama = {**CONDITIONS, "model weights": "f" * 64}
+    made = [make_run(conditions=one, model=m) for one, m in ((llama, "llama3-8b"), (CONDITIONS, "m"), (tuned, "m"))]
+    apart = {row.entry: row.apart for row in leader_rows(runs(a=made[0], b=made[1], c=made[2]))}
+    assert apart == {"a": "", "b": "", "c": "against b: other weights of m"}
+
+
 def test_a_metric_where_less_is_better_is_ranked_so() -> None:
     task = make_task(higher_is_better=False, percent=False)
     rows = leader_rows(runs(a=make_run("a", tasks=[task], conditions=CONDITIONS)))

@@ -68,8 +68,8 @@ def check_entry(entry: EntryFolder) -> Checked:
 
 
 def entry_tables(results: RunResults) -> str:
-    """What ``tables.md`` of an entry holds: ``dasd-bench table RUN --format md``."""
-    return render(run_tables([results]), "md")
+    """What ``tables.md`` of an entry holds: ``dasd-bench table RUN --format md --notes``."""
+    return render(run_tables([results]), "md", notes=True)
 
 
 def _check_run(checked: Checked) -> None:
@@ -187,7 +187,7 @@ def _check_tables(checked: Checked) -> None:
     if _text(checked.entry.path / TABLES_FILE).split() != expected.split():
         checked.problems.append(
             f"{TABLES_FILE} is not what {RESULTS_FILE} gives: write it with 'dasd-bench check-results --update-tables' "
-            f"or 'dasd-bench table {checked.entry.path} --format md -o {checked.entry.path / TABLES_FILE}'."
+            f"or 'dasd-bench table {checked.entry.path} --format md --notes -o {checked.entry.path / TABLES_FILE}'."
         )
 
 

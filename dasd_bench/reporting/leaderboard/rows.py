@@ -16,6 +16,8 @@ from dasd_bench.results.training_text import training_line
 SHARED = ("dtype", "prompt form", "thinking of evaluation")
 """Conditions of a run that belong to the evaluation of every task."""
 
+WEIGHTS = "weights of "
+
 
 @dataclass(frozen=True, slots=True)
 class LeaderRow:
@@ -60,9 +62,14 @@ def leader_rows(runs: Sequence[tuple[str, RunResults, str]]) -> list[LeaderRow]:
         holders = [(name, run, command) for name, run, command in runs if any(info.name == task for info in run.tasks)]
         conditions = {name: task_conditions(run, run.task(task)) for name, run, _ in holders}
         main = _main_group(conditions)
+        first: dict[str, str] = {}
         for name, run, command in holders:
-            reasons = conditions_that_differ(conditions[main], conditions[name])
-            apart = f"against {main}: {'; '.join(reasons)}" if reasons else ""
+            reasons, against = conditions_that_differ(conditions[main], conditions[name]), main
+            if not reasons:
+                # One name of a model may stand for two sets of weights, such as tuned ones.
+                against = first.setdefault(run.model, name)
+                reasons = conditions_that_differ(conditions[against], conditions[name])
+            apart = f"against {against}: {'; '.join(reasons)}" if reasons else ""
             found += [_row(name, entry, run.task(task), command, apart) for entry in entries(run) if entry.scores(task)]
     return _marked(sorted(found, key=lambda row: (row.task, row.model, _descending(row), row.method, row.entry)))
 
@@ -70,7 +77,8 @@ def leader_rows(runs: Sequence[tuple[str, RunResults, str]]) -> list[LeaderRow]:
 def task_conditions(run: RunResults, info: TaskInfo) -> dict[str, str]:
     """What must be equal for scores on a task to be comparable, whatever the model: name and value or hash.
 
-    How a method was trained is no part of it: that is what the leaderboard compares, and its columns say it.
+    The weights are named by their model, so that they speak only of two sides that both say it is the same model. How
+    a method was trained is no part of it: that is what the leaderboard compares, and its columns say it.
     """
     found = {name: run.conditions[name] for name in SHARED if name in run.conditions}
     for kind in ("data", "task code"):
@@ -82,6 +90,7 @@ def task_conditions(run: RunResults, info: TaskInfo) -> dict[str, str]:
         "test items": str(info.n_items),
         "training rows": str(info.n_train),
         "answer tokens": str(info.max_new_tokens or "the task's own"),
+        f"{WEIGHTS}{run.model}": run.conditions.get("model weights", "not known"),
     }
 
 
@@ -89,6 +98,8 @@ def conditions_that_differ(ours: Mapping[str, str], theirs: Mapping[str, str]) -
     """The conditions in which two sides differ, with both values where they are short; empty where none does."""
     found = []
     for name in [*ours, *(name for name in theirs if name not in ours)]:
+        if name.startswith(WEIGHTS) and not (name in ours and name in theirs):
+            continue
         left, right = ours.get(name, "not recorded"), theirs.get(name, "not recorded")
         if left != right:
             short = max(len(left), len(right)) <= 32
@@ -101,7 +112,7 @@ def _main_group(conditions: Mapping[str, dict[str, str]]) -> str:
 
     def size(name: str) -> tuple[int, int]:
         own = conditions[name]
-        return sum(other == own for other in conditions.values()), int(own["test items"])
+        return sum(not conditions_that_differ(own, other) for other in conditions.values()), int(own["test items"])
 
     return max(conditions, key=size)
 
