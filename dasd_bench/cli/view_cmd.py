@@ -55,8 +55,8 @@ def view_command(context: click.Context, runs: tuple[str, ...], show: bool, port
 
 
 def _root(name: str, runs_dir: Path) -> Path:
-    """A folder by path, or a run by name."""
-    from dasd_bench.results.runs import find_run
+    """A run by path or name, or a folder of runs."""
+    from dasd_bench.results.runs import find_run, is_run
 
-    path = Path(name)
-    return path if path.is_dir() else find_run(name, runs_dir)
+    folder = Path(name)
+    return folder if folder.is_dir() and not is_run(runs_dir / name) else find_run(name, runs_dir)
