@@ -168,6 +168,7 @@ def build_context(
         processes=options.processes,
         parallel=options.parallel,
         accept_licences=options.accept_licences,
+        assumed_gpu=options.assumed_gpu,
     )
 
 
