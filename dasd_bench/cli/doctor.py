@@ -18,6 +18,7 @@ import psutil
 
 import dasd_bench
 from dasd_bench.cli.shared import console_of, show_table
+from dasd_bench.engine.threads import usable_cores
 from dasd_bench.models.files import format_bytes, user_cache_dir
 
 if TYPE_CHECKING:
@@ -123,11 +124,6 @@ def _machine() -> list[Finding]:
             advice = "less than 5 GB free; free some disk space"
         found.append(Finding("machine", name, f"{format_bytes(free)} free at {folder}", advice))
     return found
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which a scheduler or container may have cut."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor_name() -> str:

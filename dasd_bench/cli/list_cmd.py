@@ -116,7 +116,7 @@ def _broken(registry: Registry, console: Console, with_traceback: bool) -> None:
 def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
     """Show the method, task, model or run called NAME (a run by its folder).
 
-    NAME may be run, training, engine or thinking: every setting with its default, allowed values and meaning.
+    NAME may be run, training, engine, thinking or warmup: every setting with its default, range and meaning.
     """
     console = Console(json_events=json_events)
     if name in SETTINGS:
@@ -192,4 +192,6 @@ def _show_task(plugin: Plugin[Task], console: Console) -> None:
     console.result(f"prompt and scoring: {kind}; metric {task.metric}, filter {task.filter}")
     console.result(f"comparable with stock lm-eval: {'yes' if task.comparable else 'no'}")
     hub = f"{task.data.hub_path} {task.data.hub_name or ''}".strip() if task.data.hub_path else "built in"
+    if task.reference_styles:
+        console.result(f"reference styles: {', '.join(task.reference_styles)}")
     console.result(f"data: folder {task.data.folder}, hub {hub}, splits {', '.join(task.data.splits)}")

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("dasd_bench.cli.ablate_cmd:ablate", "Compare the rules and thresholds of a gated method."),
     "table": ("dasd_bench.cli.table_cmd:table_command", "Print the table of finished runs."),
     "compare": ("dasd_bench.cli.table_cmd:compare_command", "Compare two runs item by item."),
+    "check": ("dasd_bench.cli.check_cmd:check_command", "Check a run against a published result."),
     "samples": ("dasd_bench.cli.samples_cmd:samples_command", "Show the answers of a run in the terminal."),
     "score": ("dasd_bench.cli.score_cmd:score_command", "Regrade the answers of a run without a model."),
     "grade": ("dasd_bench.cli.grade_cmd:grade_command", "Grade your own answers and show how they are read."),

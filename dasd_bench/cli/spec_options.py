@@ -50,6 +50,13 @@ def spec_options(command: F) -> F:
     for extra in (
         click.option("--engine", "backend", help="hf (this project's engine) or vllm (extra [vllm])  [default: hf]"),
         click.option(
+            "--warmup",
+            multiple=True,
+            callback=comma_separated,
+            metavar="A,B,...",
+            help="Tasks to tune the model on first; all methods start from the result (see: dasd-bench show warmup).",
+        ),
+        click.option(
             "--set",
             "settings",
             multiple=True,
@@ -189,6 +196,9 @@ def given_spec(values: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
     options = {name: values.pop(name) for name in option_rules(RunSpec)}
     settings = values.pop("settings")
     files = values.pop("targets")
+    warmup = values.pop("warmup")
+    if warmup:
+        settings = (f"warmup.tasks={','.join(warmup)}", *settings)
     if files:
         options["methods"] = (*(options["methods"] or ()), *map(external_arm, files))
     backend = values.pop("backend")

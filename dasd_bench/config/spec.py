@@ -17,6 +17,7 @@ import yaml
 
 from dasd_bench.config.renamed import new_name, with_new_names
 from dasd_bench.config.training import TrainingConfig
+from dasd_bench.config.warmup import WarmupConfig
 from dasd_bench.errors import PluginError, UsageError, unknown_name
 from dasd_bench.files.text import shown
 from dasd_bench.files.yaml_file import read_mapping
@@ -124,12 +125,16 @@ class RunSpec:
         (), help="Measure forgetting on these benchmarks (no value: all available).", bare="all"
     )
     retention_limit: int = option(100, help="Rows per retention benchmark, evenly spaced; 0 for all.", minimum=0)
+    reference_style: str = option(
+        "", help="Style of the reference answers, for tasks that have several (see: dasd-bench show TASK)."
+    )
     confirm_run_unsafe_code: bool = option(False, help="Allow tasks that run model-written code (in the sandbox).")
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     training_given: tuple[str, ...] = ()
     """Training options that win over the methods' cards, whatever their values; kept under ``budget`` = card only."""
     engine: EngineConfig = field(default_factory=EngineConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
     thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
 
     @property
@@ -153,7 +158,12 @@ def split_adapter(text: str) -> tuple[str, str]:
     return Path(text).expanduser().resolve().name, text
 
 
-SECTIONS: dict[str, type[Any]] = {"training": TrainingConfig, "engine": EngineConfig, "thinking": ThinkingConfig}
+SECTIONS: dict[str, type[Any]] = {
+    "training": TrainingConfig,
+    "engine": EngineConfig,
+    "thinking": ThinkingConfig,
+    "warmup": WarmupConfig,
+}
 """The fields of a specification that hold options of their own: ``--set SECTION.NAME=VALUE``."""
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -169,6 +179,27 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train_limit": 1000,
         "limit": 500,
         "seeds": [0, 1, 2],
+    },
+    # A test bed: see docs/lab.md, which says how its values were chosen.
+    "lab": {
+        "tasks": ["mini_gsm", "mini_math"],
+        "train_tasks": ["mini_gsm"],
+        "train_limit": 48,
+        "limit": 240,
+        "sample": "first",
+        "seeds": [0, 1, 2, 3, 4],
+        "max_new_tokens": 96,
+        "reference_style": "chatty",
+        "training": {"epochs": 2, "batch_size": 4, "lr": 1e-3},
+        "warmup": {
+            "tasks": ["mini_gsm", "mini_math"],
+            "rows": 192,
+            "style": "plain",
+            "epochs": 2,
+            "batch_size": 8,
+            "lr": 1e-3,
+            "lora_rank": 16,
+        },
     },
 }
 """Named sets of values between the defaults and the file."""
@@ -247,9 +278,13 @@ SAVED_ALWAYS = {"model", "methods", "tasks", "seeds", "plugins", "offline", "met
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """A YAML specification file as a layer; raises :class:`UsageError` naming file and line."""
+    """A YAML specification file, or the ``run`` of a replication's, as a layer.
+
+    Raises :class:`UsageError` naming file and line.
+    """
     try:
-        values = layer(str(path), read_mapping(path))
+        found = read_mapping(path)
+        values = layer(str(path), found["run"] if isinstance(found.get("run"), Mapping) else found)
         if "sample" not in values and values.keys() >= SAVED_ALWAYS:
             # Saved by a run of a version that had no other way.
             values["sample"] = "first"
@@ -475,6 +510,11 @@ def to_yaml(spec: RunSpec) -> str:
     plain = dataclasses.asdict(spec)
     if spec.budget != "card":
         del plain["training_given"]
+    # Off, they are not there: a run of an earlier version keeps its name and its specification.
+    if not spec.warmup.tasks:
+        del plain["warmup"]
+    if not spec.reference_style:
+        del plain["reference_style"]
     if not spec.common_accepted:
         del plain["common_accepted"]  # so that the folders of runs without it keep their names
     listed = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}

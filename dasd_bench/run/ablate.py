@@ -86,6 +86,7 @@ def run_ablation(
     """Measures every point; raises :class:`UsageError` where the grid cannot be run, before anything is computed."""
     from dasd_bench.run.prepare import build_context, check_methods, load
     from dasd_bench.run.stages.targets import with_room
+    from dasd_bench.run.stages.warmup import warmed
 
     if spec.engine.backend != "hf":
         raise UsageError("An ablation decodes many rules in one pass, which vLLM does not do: leave out --engine vllm.")
@@ -93,7 +94,7 @@ def run_ablation(
     folder = options.output or planned_folder(spec, points, registry)
     spec = replace(spec, methods=tuple(labels), validation=spec.validation or VALIDATION_ROWS)
     data = load(spec, registry, console)
-    context = build_context(spec, registry, console, folder / "run", options)
+    context = warmed(build_context(spec, registry, console, folder / "run", options))
     check_methods(context, data)
     held = [example for one in data for example in one.test]
     examples, no_room = with_room(context, held)
@@ -103,6 +104,8 @@ def run_ablation(
     }
     # Arms without chance share one result among all seeds.
     stages = {label: list({one.key: one for one in own}.values()) for label, own in stages.items()}
+    if context.warmup is not None:
+        context.warmup.obtain()
     failed, cost = make_together([one for own in stages.values() for one in own])
     results = None
     if train:
@@ -134,6 +137,8 @@ def _train(
     from dasd_bench.run.session import run_session
 
     prepared = prepare(spec, registry, options, console, data)
+    if prepared.context.warmup is not None:
+        prepared.context.warmup.obtain()
     _, cost = make_together([one.targets for one in prepared.graph.arms if isinstance(one, ArmStages)])
     prepared.context.release()
     return run_session(spec, options, registry, console, data), cost

@@ -105,7 +105,7 @@ def train_adapter(
     weighing = arm.weighing
     whole = init is not None and arm.training.lora_rank == 0
     job = TrainJob(
-        model=str(init if whole else run.model.path),
+        model=str(init if whole else run.weights),
         dtype=run.dtype,
         device=run.device,
         method=weighing.plugin.name,

@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from dasd_bench.engine.interface import InferenceEngine
     from dasd_bench.models.chat import ChatTemplate
     from dasd_bench.models.resolve import ResolvedModel
+    from dasd_bench.run.stages.warmup import WarmUp
 
 
 @dataclass
 class RunContext:
     """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter.
 
+    With a warm-up, ``model`` has the folder of the model as it was (configuration and tokenizer) and the warm-up's key.
     ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
     True once a file of the run directory holds something newly computed; ``failed`` holds, by ``<kind>/<key>``, the
     errors of stages that ran on a cluster. ``chat`` is the student's template; ``teacher_chat`` and ``evaluation_chat``
@@ -59,6 +61,7 @@ class RunContext:
     device: str
     processes: int = 1
     parallel: str = "data"
+    warmup: WarmUp | None = None
     accept_licences: tuple[str, ...] = ()
     assumed_gpu: str = ""
     failed: dict[str, DasdError] = field(default_factory=dict)
@@ -73,6 +76,11 @@ class RunContext:
     def directory(self) -> RunDirectory:
         """The paths of the run's folder."""
         return RunDirectory(self.run_dir)
+
+    @property
+    def weights(self) -> Path:
+        """The model folder whose weights the run starts from: the model's own, or what the warm-up made of it."""
+        return self.model.path if self.warmup is None else self.warmup.value.folder
 
     @property
     def model_key(self) -> dict[str, Any]:
@@ -144,7 +152,7 @@ class RunContext:
     def _vllm(self, adapter: Path | None) -> InferenceEngine:
         from dasd_bench.engine.vllm import VllmEngine, merged_folder
 
-        path = self.model.path
+        path = self.weights
         if adapter is not None:
             self._merged = merged_folder(self.load(adapter), self.tokenizer)
             path = Path(self._merged.name)
@@ -158,7 +166,7 @@ class RunContext:
         if adapter is not None and not (adapter / "adapter_config.json").exists():
             return load_model(adapter, dtype=self.dtype, device=self.device)
         merge = self.merges_adapters
-        return load_model(self.model.path, dtype=self.dtype, device=self.device, adapter=adapter, merge=merge)
+        return load_model(self.weights, dtype=self.dtype, device=self.device, adapter=adapter, merge=merge)
 
     @property
     def itemsize(self) -> int:

@@ -13,14 +13,14 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DataError, UsageError
 from dasd_bench.evaluation.evaluator import fewshot_rows
 from dasd_bench.evaluation.retention import RETENTION_SETS, spread
-from dasd_bench.files.text import expand_user
+from dasd_bench.files.text import expand_user, shown
 from dasd_bench.registry import Registry
 from dasd_bench.store.atomic import digest
 from dasd_bench.tasks import derive
 from dasd_bench.tasks.base import Row, Task
 from dasd_bench.tasks.loading import LoadedRows, examples_of, load_rows, rows_sha256
 from dasd_bench.tasks.overlap import Overlap, overlap
-from dasd_bench.tasks.plugin_calls import contained
+from dasd_bench.tasks.plugin_calls import contained, restyle
 from dasd_bench.tasks.sampling import sample_positions
 from dasd_bench.types import Example
 
@@ -53,6 +53,8 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
     """Rows and examples of every task of a run, in the order named; raises for unknown names and bad rows."""
     train_names = train_tasks(spec, registry) if spec.trains or spec.train_tasks else ()
     retention = retention_sets(spec, registry, train_names, console)
+    if spec.reference_style:
+        check_style(spec, registry, train_names, spec.reference_style)
     names = [*spec.tasks, *(name for name in train_names if name not in spec.tasks), *retention]
     data_dir = data_folder(spec)
     loaded = []
@@ -97,6 +99,66 @@ def load_data(spec: RunSpec, registry: Registry, console: Console) -> list[TaskD
     return report_overlap(loaded, console)
 
 
+def train_rows(spec: RunSpec, task: Task) -> LoadedRows:
+    """The rows of a train split that the warm-up leaves to the methods."""
+    rows = load_rows(task, "train", data_dir=data_folder(spec), offline=spec.offline)
+    count = _warmup_count(spec, task, len(rows.rows))
+    if not count:
+        return rows
+    kept = rows.rows[:-count]
+    return LoadedRows(kept, rows.source, rows_sha256(kept))
+
+
+def _warmup_count(spec: RunSpec, task: Task, total: int) -> int:
+    """How many rows at the end of a train split are the warm-up's alone. Raises :class:`UsageError` for all of them."""
+    count = spec.warmup.rows if _warms_up(spec, task) else 0
+    if count and count >= total:
+        raise UsageError(
+            f"warmup.rows={count}: task '{task.name}' has {total} training rows, so none would be left to the methods; "
+            "use fewer."
+        )
+    return count
+
+
+def _warms_up(spec: RunSpec, task: Task) -> bool:
+    """Whether the warm-up trains on the task, whatever its number of shots (``NAME@K``)."""
+    return task.name.partition("@")[0] in {name.partition("@")[0] for name in spec.warmup.tasks}
+
+
+def warmup_examples(spec: RunSpec, registry: Registry) -> tuple[list[Example], str]:
+    """What the warm-up trains on, task by task, and the hash of it and of the code that made it."""
+    if spec.warmup.style:
+        check_style(spec, registry, spec.warmup.tasks, spec.warmup.style)
+    examples: list[Example] = []
+    key: list[object] = []
+    for name in spec.warmup.tasks:
+        plugin = registry.task(name)
+        task = plugin.item
+        if "train" not in task.data.splits:
+            raise UsageError(f"warmup.tasks: task '{name}' has no train split; name another task.")
+        rows = load_rows(task, "train", data_dir=data_folder(spec), offline=spec.offline)
+        own = examples_of(task, rows, "train")[-_warmup_count(spec, task, len(rows.rows)) :]
+        own = styled(task, own, spec.warmup.style)
+        examples += own
+        key.append((name, plugin.sha256, examples_key(task, own)))
+    return examples, digest(key)
+
+
+def check_style(spec: RunSpec, registry: Registry, names: Sequence[str], style: str) -> None:
+    """Raises :class:`UsageError` for a reference style that none of the tasks ``names`` has."""
+    known = {one for name in names for one in registry.task(name).item.reference_styles}
+    if style not in known:
+        have = f"choose from {', '.join(sorted(known))}" if known else "omit it, because they have none"
+        raise UsageError(f"Unknown reference style '{shown(style)}' of the tasks {', '.join(names)}: {have}.")
+
+
+def styled(task: Task, examples: list[Example], style: str) -> list[Example]:
+    """The examples with references in a style; those of a task without that style as they are."""
+    if style not in task.reference_styles:
+        return examples
+    return [replace(one, reference=restyle(task, one, style)) for one in examples]
+
+
 def report_overlap(data: Sequence[TaskData], console: Console) -> list[TaskData]:
     """Compares every task's test rows with the training rows of all tasks and says what they share."""
     train = [example for one in data for example in one.train]
@@ -130,12 +192,15 @@ def limited_rows(spec: RunSpec, task: Task, split: str, limit: int) -> tuple[Loa
     """
     # The first rows are taken before they are made into examples, so that a fault behind them does not matter.
     first = spec.sample == "first" and limit
-    read = limit + 1 if first else None
-    rows = load_rows(task, split, data_dir=data_folder(spec), offline=spec.offline, limit=read)
+    if split == "train" and spec.warmup.rows and _warms_up(spec, task):
+        rows = train_rows(spec, task)
+    else:
+        read = limit + 1 if first else None
+        rows = load_rows(task, split, data_dir=data_folder(spec), offline=spec.offline, limit=read)
     more = 0 < limit < len(rows.rows)
     if first and more:
         rows = LoadedRows(rows.rows[:limit], rows.source, rows_sha256(rows.rows[:limit]))
-    examples = examples_of(task, rows, split)
+    examples = styled(task, examples_of(task, rows, split), spec.reference_style)
     if first or not more:
         return rows, examples, more
     positions = sample_positions(examples, limit)

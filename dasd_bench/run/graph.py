@@ -18,6 +18,7 @@ from dasd_bench.run.stages.reference_nll import NllOfReferences
 from dasd_bench.run.stages.scores import Scores
 from dasd_bench.run.stages.targets import Targets, with_room
 from dasd_bench.run.stages.train import Train
+from dasd_bench.run.stages.warmup import WarmUp
 from dasd_bench.store.atomic import digest
 
 
@@ -109,17 +110,21 @@ class AdapterStages:
 class Graph:
     """All stages of a run.
 
-    The base model works first (targets, scores, its own evaluation), then each arm trains and is evaluated, and at
-    last the base meets what the arms wrote: one model is in memory at a time.
+    The warm-up, where there is one, makes the base model. The base model works first (targets, scores, its own
+    evaluation), then each arm trains and is evaluated, and at last the base meets what the arms wrote: one model is in
+    memory at a time.
     """
 
     base: ModelStages
     arms: list[ArmStages | AdapterStages]
     matchings: list[Matching] = field(default_factory=list)
     """One for each seed where the budget is matched."""
+    warmup: WarmUp | None = None
 
     def walk(self) -> Iterator[Stage[Any]]:
         """Every stage in the order of a run."""
+        if self.warmup is not None:
+            yield self.warmup
         for one in self.arms:
             yield from one.prepared()
         yield from self.base.measured()
@@ -185,4 +190,4 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
             }
             arms.append(ArmStages(arm, seed, targets, scores, train, measured(train, seed), points))
     arms += [AdapterStages(adapter, measured(adapter, None)) for adapter in context.adapters]
-    return Graph(base, arms, list(matchings.values()))
+    return Graph(base, arms, list(matchings.values()), context.warmup)

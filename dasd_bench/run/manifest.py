@@ -79,6 +79,8 @@ def write_manifest(
             "dtype": context.dtype,
             "device": context.device,
         },
+        "warmup": None if context.warmup is None else context.warmup.describe(),
+        "reference_style": spec.reference_style or None,
         "chat_template": {"mode": spec.chat_template, "sha256": context.chat.hash},
         "thinking": context.thinking | {"tokens": spec.thinking.tokens},
         "engine": context.engine_path or "not loaded: everything was reused",

@@ -23,6 +23,7 @@ from dasd_bench.run.stages.base import Stage
 from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
 KINDS = (
+    "warmup",
     "targets",
     "scores",
     "train",

@@ -28,6 +28,7 @@ from dasd_bench.run.graph import Graph, build_graph
 from dasd_bench.run.options import RunOptions
 from dasd_bench.run.plan import PlanRow, make_plan
 from dasd_bench.run.recorder import Recorder
+from dasd_bench.run.stages.warmup import warmed
 from dasd_bench.run.validation import load_validation
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.journal import RunJournal
@@ -73,7 +74,7 @@ def prepare_in(
     """:func:`prepare` for a run directory that is the run's own, or that will not be written."""
     if data is None:
         data = load(spec, registry, console)
-    context = build_context(spec, registry, console, run_dir, options)
+    context = warmed(build_context(spec, registry, console, run_dir, options))
     check_training(context, here=not options.device)
     check_methods(context, data)
     graph = build_graph(context, data)

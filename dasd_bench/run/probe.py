@@ -36,6 +36,7 @@ from dasd_bench.run.stages.constructed import Constructed
 from dasd_bench.run.stages.disagreements import ProbeSettings, ProbeTargets, Rewrites, TwoContexts
 from dasd_bench.run.stages.flip_test import Flips, FlipTest
 from dasd_bench.run.stages.targets import with_room
+from dasd_bench.run.stages.warmup import warmed
 from dasd_bench.store.atomic import digest, write_text
 from dasd_bench.store.locks import FileLock
 from dasd_bench.tasks.loading import examples_of, load_rows
@@ -82,7 +83,7 @@ def prepare_probe(
     folder = options.output or probe_folder(spec, settings)
     _check_folder(folder, spec, settings)
     examples, key = load_examples(spec, registry, console)
-    context = build_context(spec, registry, console, folder, options)
+    context = warmed(build_context(spec, registry, console, folder, options))
     examples, left_out = with_room(context, examples)
     if left_out:
         console.warn(f"{len(left_out)} prompts fill the model's context and were left out, such as {left_out[0]}.")
@@ -127,6 +128,8 @@ def run_probe(prepared: PreparedProbe) -> tuple[ProbeResults, list[LabelledToken
     with FileLock(folder / ".lock", on_wait=context.console.notice):
         _check_folder(folder, context.spec, prepared.settings)
         write_text(folder / SETTINGS_FILE, settings_text(context.spec, prepared.settings))
+        if context.warmup is not None:
+            context.warmup.run()
         for stage in graph.walk():
             stage.run()
         context.release()

@@ -112,6 +112,8 @@ class _Execution:
         context, results = self.context, self.results
         remove_leftovers(context.run_dir)
         write_text(context.directory.spec, to_yaml(context.spec))
+        if self.graph.warmup is not None:
+            self.graph.warmup.run()
         prepared = [one for one in self.graph.arms if self._succeeds(one, one.prepared())]
         if self.graph.arms and not prepared:
             raise DasdError(f"No arm could be prepared: {self.failures[0]}")

@@ -11,9 +11,18 @@ from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.errors import DataError, UsageError
 from dasd_bench.registry import Registry
-from dasd_bench.run.data import TaskData, data_folder, examples_key, load_data, prompt_key, train_tasks
+from dasd_bench.run.data import (
+    TaskData,
+    data_folder,
+    examples_key,
+    load_data,
+    prompt_key,
+    styled,
+    train_rows,
+    train_tasks,
+)
 from dasd_bench.store.atomic import digest
-from dasd_bench.tasks.loading import examples_of, load_rows
+from dasd_bench.tasks.loading import examples_of
 from dasd_bench.types import Example
 
 SEED = 0x5EED
@@ -42,8 +51,8 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
     for one in data:
         if not one.train:
             continue
-        loaded = load_rows(one.task, "train", data_dir=data_dir, offline=spec.offline)
-        every = examples_of(one.task, loaded, "train")
+        loaded = train_rows(spec, one.task)
+        every = styled(one.task, examples_of(one.task, loaded, "train"), spec.reference_style)
         used = {example.id for example in one.train}
         trained = [i for i, example in enumerate(every) if example.id in used]
         chosen = choose(every, trained, spec.validation, one.name)

@@ -51,7 +51,7 @@ LAYOUT = 2
 
 KINDS = (
     *("generate", "dual", "score", "remember", "round"),
-    *("targets", "scores", "train", "evaluate", "nll", "outputs", "drift"),
+    *("warmup", "targets", "scores", "train", "evaluate", "nll", "outputs", "drift"),
     *("compare", "rewrites", "constructed", "views", "flips"),
 )
 """The folders of entries: kinds of engine work and of stages. Nothing in another folder is ever pruned."""

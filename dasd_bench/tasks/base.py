@@ -70,6 +70,8 @@ class Task:
     """Columns whose values must be text: a list or a number would be put into the prompt as Python writes it."""
     answer_markers: ClassVar[tuple[str, ...]] = ()
     """Pieces of answer format, such as ``####``, that the ``keep`` option can protect."""
+    reference_styles: ClassVar[tuple[str, ...]] = ()
+    """The styles that :meth:`restyle` can write a reference in."""
     folder: Path
     """Set by the registry: the folder that holds ``task.py``."""
 
@@ -80,6 +82,10 @@ class Task:
     def example(self, row: Row, split: str, index: int) -> Example:
         """The row as an :class:`Example`. The prompt is the words lm-eval's zero-shot prompt has."""
         raise PluginError(f"Task '{self.name}' does not define example().")
+
+    def restyle(self, example: Example, style: str) -> str:
+        """The example's reference in one of :attr:`reference_styles`: the same content and the same answer."""
+        raise PluginError(f"Task '{self.name}' does not define restyle().")
 
     def grade(self, example: Example, text: str) -> Verdict:
         """The verdict on a completion written for ``example`` (used on targets, not on lm-eval's scores)."""

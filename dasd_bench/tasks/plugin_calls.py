@@ -34,6 +34,11 @@ def example(task: Task, row: Row, split: str, index: int) -> Example:
     return _expected(task, "example", given, Example)
 
 
+def restyle(task: Task, example: Example, style: str) -> str:
+    """The example's reference in a style of the task."""
+    return _expected(task, "restyle", contained(task, "restyle()", task.restyle, example, style), str)
+
+
 def grade_all(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
     """The verdict on each text, in order."""
     given = contained(task, "grade_all()", task.grade_all, examples, texts)

@@ -17,6 +17,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from dasd_bench import errors
 from dasd_bench.console import Console, Meter
+from dasd_bench.engine.threads import usable_cores
 from dasd_bench.errors import DasdError, TrainingError
 from dasd_bench.training.batching import step_count
 from dasd_bench.training.job import TrainJob, read_result, write_job
@@ -30,7 +31,8 @@ GRACE_SECONDS = 5.0
 def launch(job: TrainJob, data: TrainingSet, count: int, console: Console) -> TrainResult:
     """Trains ``job`` in ``count`` processes on this machine; their news goes to ``console``.
 
-    Processes get torchrun's environment variables, and an equal share of the cores where OMP_NUM_THREADS is not set.
+    Processes get torchrun's environment variables, and an equal share of the cores unless OMP_NUM_THREADS says
+    otherwise.
     Raises the error of the first process that fails; the others are ended then, as they are when this is interrupted.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -50,7 +52,10 @@ class _Workers:
 
     def __init__(self, folder: Path, count: int, port: int) -> None:
         self.folder = folder
-        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, torch.get_num_threads() // count))
+        given = os.environ.get("OMP_NUM_THREADS")
+        # All cores is what one process gets by itself; several share them.
+        share = str(max(1, torch.get_num_threads() // count))
+        threads = share if given is None or given == str(usable_cores()) else given
         shared = {
             **os.environ,
             "WORLD_SIZE": str(count),

@@ -43,12 +43,14 @@ def unfinished_units(graph: Graph) -> list[Unit]:
     from targets that are not made yet (``--budget tokens``).
     """
     units: dict[str, Unit] = {}
+    warmups = () if graph.warmup is None else (graph.warmup,)
     for stage in graph.walk():
         try:
             name = f"{stage.kind}/{stage.key}"
             if name in units or stage.entry.finished() is not None:
                 continue
-            needs = tuple(units[one] for need in stage.needs() if (one := f"{need.kind}/{need.key}") in units)
+            before = stage.needs() if stage is graph.warmup else (*stage.needs(), *warmups)
+            needs = tuple(units[one] for need in before if (one := f"{need.kind}/{need.key}") in units)
         except (PluginError, UnknownBudgetError):
             continue
         units[name] = Unit(stage, needs)
