@@ -15,13 +15,14 @@ from mkdocs.structure.pages import Page
 from dasd_bench import api
 from dasd_bench.cli.main import COMMANDS, cli
 from dasd_bench.cli.spec_options import settings_rows
-from dasd_bench.config.spec import EngineConfig, RunSpec, ThinkingConfig
-from dasd_bench.config.training import TrainingConfig
+from dasd_bench.config.spec import SECTIONS, RunSpec
 from dasd_bench.registry import discover
 from dasd_bench.run.options import RayOptions, SkyOptions
 
 ROLE = re.compile(r":(?:class|func|mod|meth|data|attr):<code>[~]?([^<]*)</code>")
 COMMENT = re.compile(r"<!-- (?:not run|file): .*? -->\n?")
+
+OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./(?!running\.md)([^)#]+)\)")
 
 API = """\
 # Python API
@@ -62,8 +63,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leaves out the comments that tell the tests which blocks to run."""
-    return COMMENT.sub("", markdown)
+    """Leaves out the comments that tell the tests which blocks to run, and links to files beyond the pages."""
+    return OUTSIDE.sub(r"\1 (`\2` in the repository)", COMMENT.sub("", markdown))
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -106,9 +107,7 @@ def settings() -> str:
         "# Settings",
         "How they are set, and which source wins: [Settings](../running.md#settings).",
         *table("Run", "`--NAME VALUE` on the command line (with dashes), `NAME: VALUE` in the YAML file.", RunSpec),
-        *table("Training", "`--set training.NAME=VALUE`", TrainingConfig),
-        *table("Engine", "`--set engine.NAME=VALUE`", EngineConfig),
-        *table("Thinking", "`--set thinking.NAME=VALUE`", ThinkingConfig),
+        *(line for name, kind in SECTIONS.items() for line in section(name, kind)),
         *table("Ray", "`--ray NAME=VALUE`", RayOptions),
         *table("SkyPilot", "`--skypilot NAME=VALUE`", SkyOptions),
         "## Methods",
@@ -117,6 +116,11 @@ def settings() -> str:
     for name, plugin in sorted(discover(()).methods.items()):
         parts += table(name, plugin.item.summary, plugin.item, level=3)
     return "\n\n".join(parts) + "\n"
+
+
+def section(name: str, kind: type[Any]) -> list[str]:
+    """The options of one section of a specification."""
+    return table(name.capitalize(), f"`--set {name}.NAME=VALUE`", kind)
 
 
 def table(title: str, how: str, kind: type[Any], level: int = 2) -> list[str]:
