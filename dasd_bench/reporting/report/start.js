@@ -1,4 +1,5 @@
 startTheme();
 startPrinting();
+startTables();
 start("token-viewer", "tv-status", tokenViewer);
 start("answer-viewer", "av-status", answerViewer);
