@@ -1,4 +1,4 @@
-"""Sessions for contributors: ``nox -s tests lint types demo minimums``."""
+"""Sessions for contributors: ``nox -s tests lint types docs demo minimums``."""
 
 import nox
 
@@ -29,6 +29,13 @@ def types(session: nox.Session) -> None:
     """mypy strict."""
     session.install(*CONSTRAINTS, "-e", ".[dev]")
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site in ``site/``; a warning or a broken link fails."""
+    session.install(*CONSTRAINTS, "-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", "--site-dir", "site", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""The one door for notebooks and plugins: running and reading runs, and the types that plugins are written in.
+"""The public interface for notebooks and plugins: running and reading runs, and the types that plugins are written in.
 
 Importing it imports no torch.
 """

@@ -38,9 +38,9 @@ class OptionRule:
             return ", ".join(self.choices)
         if self.minimum is None and self.maximum is None:
             return ""
-        low = "-inf" if self.minimum is None else f"{self.minimum:g}"
-        high = "inf" if self.maximum is None else f"{self.maximum:g}"
-        return f"{low} to {high}"
+        if self.maximum is None:
+            return f"at least {self.minimum:g}"
+        return f"at most {self.maximum:g}" if self.minimum is None else f"{self.minimum:g} to {self.maximum:g}"
 
 
 def option(

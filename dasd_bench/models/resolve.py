@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dasd_bench.console import Console
@@ -149,7 +149,8 @@ def _plan_fetch(alias: ModelAlias, offline: bool) -> ModelPlan:
     # Weights on the hub are two bytes a parameter for every model of the table.
     guess = int(alias.parameters_billion * 2e9) or None
     where = "the hub, which --offline disables" if offline else "the hub"
-    return ModelPlan(alias.name, False, f"{where} ({alias.hub_id})", guess)
+    gated = ", gated: it needs an accepted licence and a token" if alias.gated else ""
+    return ModelPlan(alias.name, False, f"{where} ({alias.hub_id}{gated})", guess)
 
 
 def _interpret(name: str) -> tuple[ModelAlias | None, Path | None]:
@@ -167,6 +168,10 @@ def _interpret(name: str) -> tuple[ModelAlias | None, Path | None]:
     if path.exists() or looks_local:
         return None, _checked_path(path, "--model")
     if _HUB_ID.fullmatch(name):
+        known = next((one for one in aliases.values() if one.hub_id == name), None)
+        if known is not None:
+            # Its kind, size and licence are known; a wheel of the alias may hold other bytes than the hub.
+            return replace(known, name=name, wheel=None, consent=None, path=None), None
         return ModelAlias(name, name, "unknown", "hub", 0.0, "unknown"), None  # type: ignore[arg-type]
     raise UsageError(
         f"{unknown_name('model', name, aliases)} A local folder, a .gguf file or a hub id (owner/name) also works."
@@ -261,8 +266,9 @@ def _fetch(
         raise ModelError(f"Model '{alias.name}' has no source.")
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise ModelError(
-            f"Model '{alias.name}' is not on this machine and --offline disables the hub: run 'dasd-bench models fetch "
-            f"{alias.name}' on a machine with network access, or pass --model a local folder."
+            f"Model '{alias.name}' is not on this machine and {'--offline' if offline else 'HF_HUB_OFFLINE'} disables "
+            f"the hub: run 'dasd-bench models fetch {alias.name}' on a machine with network access (on a cluster, a "
+            "login node with the same HF_HOME), or pass --model a local folder."
         )
     try:
         folder = _fetch_from_hub(alias, console)
@@ -308,15 +314,30 @@ def _fetch_from_hub(alias: ModelAlias, console: Console) -> Path:
         console.say(f"Downloading {hub_id} from the hub ({format_bytes(size)}).")
         return Path(snapshot_download(hub_id, allow_patterns=[entry.rfilename for entry in wanted]))
     except GatedRepoError as error:
-        raise ModelError(
-            f"Hub model '{hub_id}' is gated: accept its licence at https://huggingface.co/{hub_id} and log in with "
-            "'hf auth login' or HF_TOKEN."
-        ) from error
+        raise ModelError(f"Hub model '{hub_id}' is gated: {_gate_advice(hub_id)}") from error
     except RepositoryNotFoundError as error:
         raise ModelError(f"The hub has no model '{hub_id}', or it is private and HF_TOKEN is not set.") from error
     except HfHubHTTPError as error:
-        raise ModelError(f"The hub answered {error.response.status_code} for '{hub_id}'; try again later.") from error
+        status = error.response.status_code
+        if status in (401, 403):
+            raise ModelError(f"The hub refused access to '{hub_id}' ({status}): {_gate_advice(hub_id)}") from error
+        raise ModelError(f"The hub answered {status} for '{hub_id}'; try again later.") from error
     except (LocalEntryNotFoundError, HTTPError, ConnectionError) as error:
         raise ModelError(
             f"The hub cannot be reached to download '{hub_id}': check the network, or pass --model a local folder."
         ) from error
+
+
+def _gate_advice(hub_id: str) -> str:
+    """What to do about a refusal, which depends on whether there is a token at all."""
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        return (
+            f"accept its licence at https://huggingface.co/{hub_id}, then run 'hf auth login' or set HF_TOKEN to a "
+            "token of that account."
+        )
+    return (
+        f"the token in use is not valid or its account has no access; accept the licence at "
+        f"https://huggingface.co/{hub_id} with that account, or set HF_TOKEN to another token."
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dasd_bench.errors import ModelError
-from dasd_bench.models.aliases import ModelAlias
+from dasd_bench.models.aliases import BUILT_IN, ModelAlias
 from dasd_bench.models.files import read_model_config, safetensors_parameters
 from dasd_bench.models.resolve import local_folder
 
@@ -173,7 +173,9 @@ ALIASES: dict[str, dict[str, Any]] = {
 
 def shape_of_alias(alias: ModelAlias) -> ModelShape | None:
     """The shape of a model that is not here; None for one of the user's own table that is not built in."""
-    config = ALIASES.get(alias.name.removesuffix("-base").removesuffix("-it"))
+    # A hub id has the shape of the alias that stands for it.
+    known = next((one.name for one in BUILT_IN.values() if one.hub_id == alias.hub_id), alias.name)
+    config = ALIASES.get(known.removesuffix("-base").removesuffix("-it"))
     return None if config is None else shape_of_config(config)
 
 

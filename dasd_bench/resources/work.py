@@ -60,16 +60,22 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """A device's throughput in one dtype: ``flops`` per second of a large product, ``bandwidth`` in bytes a second."""
+    """A device's throughput in one dtype: ``flops`` per second of a large product, ``bandwidth`` in bytes a second.
+
+    Measured on this machine, or as published for the GPU ``assumed``.
+    """
 
     flops: float
     bandwidth: float
+    assumed: str = ""
 
     def sentence(self) -> str:
         """What the estimates assume, for the reader."""
+        source = f"published for the GPU {self.assumed}" if self.assumed else "measured here"
+        bound = " Nothing was measured, so take the times as a lower bound." if self.assumed else ""
         return (
             f"Times assume {EFFICIENCY:.0%} of the {self.flops / 1e9:,.0f} GFLOP/s and all of the "
-            f"{self.bandwidth / 1e9:,.0f} GB/s measured here, and weights read at {DISK_BYTES / 1e9:g} GB/s."
+            f"{self.bandwidth / 1e9:,.0f} GB/s {source}, and weights read at {DISK_BYTES / 1e9:g} GB/s.{bound}"
         )
 
 

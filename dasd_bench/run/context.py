@@ -41,7 +41,7 @@ class RunContext:
     ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
     True once a file of the run directory holds something newly computed; ``failed`` holds, by ``<kind>/<key>``, the
     errors of stages that ran on a cluster. ``chat`` is the student's template; ``teacher_chat`` and ``evaluation_chat``
-    differ from it where thinking is on for one and not for another.
+    differ from it where thinking is on for one and not for another. ``assumed_gpu`` names the GPU of a plan.
     """
 
     spec: RunSpec
@@ -63,6 +63,7 @@ class RunContext:
     parallel: str = "data"
     warmup: WarmUp | None = None
     accept_licences: tuple[str, ...] = ()
+    assumed_gpu: str = ""
     failed: dict[str, DasdError] = field(default_factory=dict)
     _engine: InferenceEngine | None = field(default=None, repr=False)
     _merged: TemporaryDirectory[str] | None = field(default=None, repr=False)

@@ -40,13 +40,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Estimator:
-    """One model on one device: ``free`` bytes are available, ``device`` and ``dtype`` are torch's names."""
+    """One model on one device: ``free`` bytes are available, ``device`` and ``dtype`` are torch's names.
+
+    ``assumed`` is the throughput of a device that is not on this machine.
+    """
 
     shape: ModelShape
     dtype: str
     device: str
     free: int
     max_num_seqs: int
+    assumed: Speed | None = None
 
     @property
     def itemsize(self) -> int:
@@ -60,7 +64,9 @@ class Estimator:
 
     @cached_property
     def speed(self) -> Speed:
-        """The device's throughput, measured when first asked for."""
+        """The device's throughput, measured when first asked for unless it is assumed."""
+        if self.assumed is not None:
+            return self.assumed
         import torch
 
         return measure_speed(torch.bfloat16 if self.dtype == "bf16" else torch.float32, torch.device(self.device))

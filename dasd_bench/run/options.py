@@ -53,7 +53,8 @@ class RunOptions:
     ``output`` is the run directory (default ``runs/<name of the run>``), ``store`` the folder of shared results
     (default in the user's cache). ``processes`` train together, by ``parallel`` = ``data`` or ``fsdp``. ``track``
     names experiment trackers; ``accept_licences`` the licences the user accepts. ``launcher`` says where stages are
-    computed: here, or on a cluster by ``ray`` or ``slurm``.
+    computed: here, or on a cluster by ``ray`` or ``slurm``. ``assumed_gpu`` names a GPU that a plan is made for; a run
+    ignores it.
     """
 
     output: Path | None = None
@@ -66,10 +67,18 @@ class RunOptions:
     ray: RayOptions = RayOptions()
     slurm: SlurmOptions = SlurmOptions()
     sky: SkyOptions = SkyOptions()
+    assumed_gpu: str = ""
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether this process hands the stages to a cluster."""
+        return self.launcher in ("ray", "slurm")
 
     @property
     def device(self) -> str:
-        """The device of a cluster's nodes, which may not be that of this machine; empty where stages run here."""
-        if self.launcher in ("local", "skypilot"):
+        """The device of a cluster's nodes, or of a plan, which may not be here; empty where stages run here."""
+        if self.assumed_gpu:
+            return "cuda"
+        if not self.on_cluster:
             return ""
         return "cuda" if (self.ray.num_gpus if self.launcher == "ray" else self.slurm.gpus) else "cpu"

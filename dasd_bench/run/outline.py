@@ -16,23 +16,32 @@ from dasd_bench.errors import ModelError
 from dasd_bench.methods.base import BASE
 from dasd_bench.models.load import resolve_device, resolve_dtype
 from dasd_bench.registry import Registry
+from dasd_bench.resources.gpus import planned_gpu
 from dasd_bench.resources.shapes import shape_of_model
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.estimate import Estimator
+from dasd_bench.run.options import RunOptions
 from dasd_bench.run.plan import Planner
 from dasd_bench.run.work import evaluate_work, score_work, targets_work, train_work
 
 
-def outline(spec: RunSpec, registry: Registry, data: Sequence[TaskData], processes: int = 1) -> Planner | None:
+def outline(spec: RunSpec, registry: Registry, data: Sequence[TaskData], options: RunOptions) -> Planner | None:
     """The plan of ``spec`` over its loaded ``data``; None where nothing is known of the model's shape."""
     try:
         shape = shape_of_model(spec.model)
     except ModelError:
         return None
-    device = resolve_device(spec.device)
-    dtype = "bf16" if resolve_dtype(spec.dtype, device) == torch.bfloat16 else "fp32"
-    free = available_bytes(device) // (processes if device.type == "cpu" else 1)
-    planner = Planner(Estimator(shape, dtype, str(device), free, spec.engine.max_num_seqs), {})
+    wanted = spec.device if spec.device != "auto" else options.device
+    gpu = planned_gpu(wanted, options.assumed_gpu)
+    if gpu is None:
+        device = resolve_device(wanted or "auto")
+        dtype = "bf16" if resolve_dtype(spec.dtype, device) == torch.bfloat16 else "fp32"
+        free = available_bytes(device) // (options.processes if device.type == "cpu" else 1)
+        estimator = Estimator(shape, dtype, str(device), free, spec.engine.max_num_seqs)
+    else:
+        dtype = "bf16" if spec.dtype == "auto" else spec.dtype
+        estimator = Estimator(shape, dtype, "cuda", gpu.free, spec.engine.max_num_seqs, gpu.speed(dtype))
+    planner = Planner(estimator, {})
     examples = [example for one in data for example in one.train]
     chosen = [(arm, seed) for arm in arms(spec, registry) for seed in spec.seeds]
     for arm, seed in chosen:

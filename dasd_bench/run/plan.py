@@ -11,9 +11,11 @@ from typing import Any, Protocol
 from dasd_bench.console import format_seconds
 from dasd_bench.errors import PluginError
 from dasd_bench.resources.fit import gib
+from dasd_bench.resources.gpus import planned_gpu
 from dasd_bench.resources.work import Work
 from dasd_bench.results.schema import StageTime
 from dasd_bench.run.context import RunContext
+from dasd_bench.run.data import TaskData
 from dasd_bench.run.estimate import Estimate, Estimator
 from dasd_bench.run.matching import UnknownBudgetError
 from dasd_bench.run.memory import available
@@ -78,7 +80,7 @@ class StageGraph(Protocol):
 
 def make_plan(context: RunContext, graph: StageGraph) -> Planner:
     """A row for every stage of the graph, in order."""
-    planner = Planner(estimator_of(context), read_rates(context))
+    planner = Planner(estimator_of(context), {} if context.assumed_gpu else read_rates(context))
     planned: set[tuple[str, str]] = set()
     for stage in graph.walk():
         try:
@@ -140,11 +142,25 @@ class Planner:
 
     def notes(self) -> list[str]:
         """Sentences below the plan: what the times assume, how training fits, and what does not fit."""
-        lines = [self.estimator.speed.sentence()] if self._computed and self.estimator is not None else []
+        lines = self._totals()
+        if self._computed and self.estimator is not None:
+            lines.append(self.estimator.speed.sentence())
         changes = dict.fromkeys(change for row in self.rows for change in row.changes)
         if changes:
             lines.append(f"To fit into memory, training will use {', '.join(changes)}.")
         return lines + self._lacking()
+
+    def _totals(self) -> list[str]:
+        """What all stages together take of the device and of the disk."""
+        due = [row for row in self.rows if row.state == "to do"]
+        peak, disk = max((row.memory_gib for row in due), default=0.0), sum(row.disk_gib for row in due)
+        if self.estimator is None or not peak:
+            return []
+        line = f"Peak memory {_gib(peak)} per device; {_gib(disk)} of disk for new results"
+        if not self.estimator.packs:
+            hours = sum(row.seconds for row in due) / 3600
+            line += f"; {f'about {hours:,.1f}' if hours >= 0.1 else 'less than 0.1'} GPU-hours"
+        return [line + "."]
 
     def _lacking(self) -> list[str]:
         """One sentence for training and one for the rest, on the stage that needs most."""
@@ -153,7 +169,8 @@ class Planner:
             rows = [row for row in self.rows if row.advice and (row.kind == "train") is trains]
             if rows:
                 most = max(rows, key=lambda row: row.memory_gib)
-                others = f" {len(rows) - 1} more stages do not fit either." if len(rows) > 1 else ""
+                more = len(rows) - 1
+                others = f" {more} more stage{'s do' if more > 1 else ' does'} not fit either." if more else ""
                 lines.append(most.advice + others)
         return lines
 
@@ -162,7 +179,30 @@ def estimator_of(context: RunContext) -> Estimator | None:
     """What estimates are made with; None where the model's shape is not known."""
     if context.shape is None:
         return None
-    return Estimator(context.shape, context.dtype, context.device, available(context), context.spec.engine.max_num_seqs)
+    gpu = planned_gpu(context.device, context.assumed_gpu)
+    return Estimator(
+        context.shape,
+        context.dtype,
+        context.device,
+        available(context) if gpu is None else gpu.free,
+        context.spec.engine.max_num_seqs,
+        None if gpu is None else gpu.speed(context.dtype),
+    )
+
+
+def scale_line(data: Sequence[TaskData], rows: Sequence[PlanRow]) -> str:
+    """How large a run is, in one sentence: rows, items, trainings, time."""
+    train, test = sum(len(one.train) for one in data), sum(len(one.test) for one in data)
+    trainings = sum(row.kind == "train" for row in rows)
+    seconds = sum(row.seconds for row in rows if row.state == "to do")
+    return (
+        f"Scale: {_many(train, 'training row')} and {_many(test, 'test item')} in all, {_many(trainings, 'training')}, "
+        f"about {format_seconds(seconds)}; --train-limit and --limit make it smaller."
+    )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def plan_lines(rows: Sequence[PlanRow]) -> list[str]:

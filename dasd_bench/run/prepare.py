@@ -169,6 +169,7 @@ def build_context(
         processes=options.processes,
         parallel=options.parallel,
         accept_licences=options.accept_licences,
+        assumed_gpu=options.assumed_gpu,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.registry import Registry
@@ -11,7 +13,7 @@ from dasd_bench.run.cluster.fill import check_launcher, fill
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.manifest import interrupted_line
 from dasd_bench.run.options import RunOptions
-from dasd_bench.run.plan import learn_rates, plan_lines
+from dasd_bench.run.plan import learn_rates, plan_lines, scale_line
 from dasd_bench.run.prepare import check_run_dir, prepare
 from dasd_bench.run.runner import execute
 from dasd_bench.store.locks import FileLock
@@ -31,11 +33,13 @@ def run_session(
     """Runs ``spec``: see :func:`dasd_bench.api.run`."""
     from dasd_bench.run.tracking import Tracking, check_trackers
 
+    options = replace(options, assumed_gpu="")
     trackers = check_trackers(options.track)
     check_launcher(options)
     prepared = prepare(spec, registry, options, console, data)
     context = prepared.context
     context.recorder.planned = [row.seconds for row in prepared.plan]
+    console.say(scale_line(prepared.data, prepared.plan))
     console.say(plan_lines(prepared.plan)[-1])
     tracking = Tracking(trackers, context.run_dir, console)
     with FileLock(context.directory.lock, on_wait=console.notice) as lock:
@@ -44,7 +48,7 @@ def run_session(
         progress = ProgressFile(context.directory.progress)
         context.recorder.progress, context.console.on_progress = progress, progress.meter
         try:
-            if options.device:
+            if options.on_cluster:
                 fill(context, prepared.graph, options)
             results = execute(context, prepared.data, prepared.graph, tracking.arm_done, lambda: not lock.lost)
         except KeyboardInterrupt:

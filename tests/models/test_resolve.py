@@ -7,7 +7,9 @@ import shutil
 import socket
 import stat
 import tempfile
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -208,3 +210,56 @@ def test_without_a_home_folder_the_cache_is_a_private_one(tmp_path: Path, monkey
     folder.chmod(0o777)
     with pytest.raises(ModelError, match="DASD_CACHE_DIR"):
         user_cache_dir()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "token", "sentence"),
+    [
+        (401, "GatedRepo", None, "is gated: accept its licence at https://huggingface.co/meta-llama/"),
+        (403, "GatedRepo", "hf_x", "is gated: the token in use is not valid or its account has no access"),
+        (403, "", "hf_x", r"refused access to .* \(403\): the token in use is not valid"),
+        (500, "", None, "answered 500 .* try again later"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_sentence(
+    code: int, reason: str, token: str | None, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's library against a server that refuses as the hub does."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.send_header("X-Error-Code", reason)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr("huggingface_hub.get_token", lambda: token)
+        try:
+            with pytest.raises(ModelError, match=sentence) as caught:
+                resolve_model("llama3-8b", console=QUIET)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_id_of_the_table_keeps_its_size_and_its_licence() -> None:
+    found = plan_model("meta-llama/Meta-Llama-3-8B-Instruct")
+    assert found.fetch_bytes == plan_model("llama3-8b").fetch_bytes
+    assert "gated" in found.sentence()
+    assert "gated" not in plan_model("qwen3-8b").sentence()
+
+
+def test_a_disabled_hub_names_what_disabled_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match=r"HF_HUB_OFFLINE disables the hub: .* a login node with the same HF_HOME"):
+        resolve_model("llama3-8b", console=QUIET)

@@ -14,7 +14,9 @@ from playwright import sync_api as playwright
 
 from benchmarks.made_run import Size, make_run
 from dasd_bench.reporting.plots import Source
+from dasd_bench.reporting.render.machine import csv_text
 from dasd_bench.reporting.report import report_page
+from dasd_bench.reporting.show import run_tables
 from dasd_bench.results.runs import load_run
 from dasd_bench.store.store import load_ragged
 from dasd_bench.types import Origin
@@ -266,3 +268,72 @@ def test_print_opens_what_is_closed(page: Any, tmp_path: Path) -> None:
     page.pdf(path=tmp_path / "report.pdf", format="A4")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
     assert page.locator(".section[open]").count() == 1, "closed again after printing"
+
+
+def test_a_click_on_a_heading_sorts_and_again_reverses(page: Any, run: Path) -> None:
+    table = page.locator("section[aria-labelledby=table-scores] table")
+    labels = table.locator("tbody th[scope=row]")
+    before = labels.all_inner_texts()
+    head = table.locator("thead th").nth(1)
+    scores = {one.label: one.seeds[0].scores["gsm8k"].mean for one in load_run(run).arms}
+    scores["base"] = load_run(run).base["gsm8k"].mean
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    down = [scores[label] for label in labels.all_inner_texts()]
+    assert down == sorted(down, reverse=True)
+    head.locator("button").press("Enter")
+    up = [scores[label] for label in labels.all_inner_texts()]
+    assert up == sorted(up)
+    table.locator("thead th").nth(0).locator("button").click()
+    assert labels.all_inner_texts() == sorted(before, key=str.lower)
+
+
+def test_a_table_is_saved_as_the_csv_of_the_command(page: Any, run: Path, tmp_path: Path) -> None:
+    with page.expect_download() as download:
+        page.locator("#table-scores .save").click()
+    download.value.save_as(tmp_path / "scores.csv")
+    assert download.value.suggested_filename == "scores.csv"
+    assert (tmp_path / "scores.csv").read_text() == csv_text([run_tables([load_run(run)])[0]])
+
+
+def test_a_link_opens_the_example_and_the_answer_again(page: Any, browser: Any) -> None:
+    page.locator("#tv-list").press("End")
+    shown = page.locator("#tv-detail h3").inner_text()
+    tokens = page.evaluate("location.href")
+    page.locator("#av-list").press("End")
+    item = page.locator("#av-detail h3").inner_text()
+    answers = page.evaluate("location.href")
+    for address, detail, wanted in ((tokens, "#tv-detail", shown), (answers, "#av-detail", item)):
+        context = browser.new_context()
+        again = context.new_page()
+        again.goto(address)
+        for viewer in ("token", "answer"):
+            again.wait_for_selector(f"#{viewer}-viewer[data-state=ready]")
+        assert again.locator(f"{detail} h3").inner_text() == wanted
+        context.close()
+
+
+def test_nothing_runs_off_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 360, "height": 800})
+    for card in ("#token-viewer", "#answer-viewer"):
+        right = page.locator(card).bounding_box()
+        for select in page.locator(f"{card} select").all():
+            box = select.bounding_box()
+            assert box["x"] + box["width"] <= right["x"] + right["width"]
+
+
+def test_the_target_of_a_second_method_is_shown_beside_the_first(page: Any, run: Path) -> None:
+    page.locator("#tv-beside").select_option(label="sft")
+    beside = page.locator("#tv-detail .beside .t")
+    playwright.expect(beside.first).to_be_visible()
+    example = page.locator("#tv-detail h3").inner_text().splitlines()[0]
+    folder = run / "arms" / "sft" / "seed0"
+    rows = [json.loads(line) for line in (folder / "targets.jsonl").read_text(encoding="utf-8").splitlines()]
+    place = next(i for i, row in enumerate(rows) if row["id"] == example)
+    fields = load_ragged(folder / "tokens.safetensors")[0]
+    assert beside.count() == len(fields["token_ids"][place])
+    beside.first.hover()
+    probability = np.exp(fields["logp"][place][0])
+    assert f"{100 * probability:.0f} %" in page.locator("#tv-detail .inspector dl div").nth(1).inner_text()
+    page.locator("#tv-beside").select_option("")
+    playwright.expect(page.locator("#tv-detail .beside")).to_have_count(0)

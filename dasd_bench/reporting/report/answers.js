@@ -4,7 +4,11 @@ async function answerViewer() {
   const entries = JSON.parse($("index").textContent).answers;
   const several = new Set(entries.map((e) => e.run)).size > 1;
   entries.forEach((e, i) => $("av-set").append(new Option(several ? `${e.run}, ${e.task}` : e.task, i)));
+  const link = readLink("answers");
+  const linked = link ? entries.findIndex((e) => e.run === link.run && e.task === link.task) : -1;
+  if (linked >= 0) $("av-set").value = linked;
   let set = null;
+  let ready = false;
   let shown = -1;
   const list = new VirtualList($("av-list"), drawRow, showItem);
 
@@ -70,6 +74,10 @@ async function answerViewer() {
     if (i === shown && i >= 0) return;
     shown = i;
     if (i < 0) { pane.replaceChildren(make("p", "empty", "No item matches these filters.")); return; }
+    if (ready) {
+      const { run, task } = entries[$("av-set").value];
+      writeLink("answers", { run, task, method: name(set.columns[chosen()]), id: set.items[i][0] });
+    }
     const cards = make("div", "answers");
     for (const column of set.columns) {
       const [completion, extracted] = column.rows[i];
@@ -87,4 +95,13 @@ async function answerViewer() {
   $("av-search").addEventListener("input", quiet(filter, 60));
   $("answer-viewer").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   await load();
+  if (linked >= 0) {
+    const column = set.columns.findIndex((c) => name(c) === link.method);
+    if (column >= 0) $("av-method").value = column;
+    list.rows = [Math.max(0, set.items.findIndex((item) => item[0] === link.id))];
+    list.selected = 0;
+    filter();
+    $("answers").scrollIntoView();
+  }
+  ready = true;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -13,16 +14,18 @@ from dasd_bench.console import format_seconds
 from dasd_bench.errors import UsageError
 from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.plots import KINDS, Nothing, Plot, Source, draw, inline_svg
+from dasd_bench.reporting.render.machine import csv_text
 from dasd_bench.reporting.report.answers import answer_sets
 from dasd_bench.reporting.report.blocks import Blocks
 from dasd_bench.reporting.report.tokens import token_sets
+from dasd_bench.reporting.report.verdict import verdict
 from dasd_bench.reporting.show import run_tables
 from dasd_bench.reporting.table import Table
 from dasd_bench.results.runs import manifest_items, read_manifest
 from dasd_bench.results.training_text import run_training_line
 
 GROUPINGS = ("level", "subject", "seed")
-SCRIPTS = ("page.js", "list.js", "tokens.js", "answers.js", "start.js")
+SCRIPTS = ("page.js", "tables.js", "list.js", "tokens.js", "answers.js", "start.js")
 """The page's script, in this order."""
 
 
@@ -55,10 +58,12 @@ def report_page(
     blocks = Blocks()
     tokens, problems = token_sets(sources, blocks, online_methods)
     answers, more = answer_sets(sources, blocks)
+    tables = run_tables(results, baseline)
     page = Page(
         title=_title(sources),
+        verdict=next((verdict(results, table, baseline) for table in tables if table.key == "scores"), []),
         runs=[run_facts(source) for source in sources],
-        tables=run_tables(results, baseline),
+        tables=tables,
         groupings=_groupings(sources),
         figures=[plot for plot in drawn if not isinstance(plot, Nothing)],
         missing=[one for one in drawn if isinstance(one, Nothing)],
@@ -86,6 +91,7 @@ class Page:
     groupings: list[Table] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     home: str = ""
+    verdict: list[str] = field(default_factory=list)
 
 
 def render_page(page: Page, blocks: Blocks) -> str:
@@ -104,6 +110,7 @@ def render_page(page: Page, blocks: Blocks) -> str:
     return environment.get_template("page.html.j2").render(
         title=page.title,
         home=page.home,
+        verdict=page.verdict,
         version=__version__,
         runs=page.runs,
         tables=page.tables,
@@ -112,13 +119,36 @@ def render_page(page: Page, blocks: Blocks) -> str:
         missing=page.missing,
         problems=page.problems,
         notes=page.notes,
-        index=_script_json({"tokens": page.tokens, "answers": page.answers}),
+        index=_script_json(
+            {
+                "tokens": page.tokens,
+                "answers": page.answers,
+                "tables": [_table_data(table) for table in (*page.tables, *page.groupings)],
+            }
+        ),
         blocks=blocks.texts,
         has_tokens=bool(page.tokens),
         has_answers=bool(page.answers),
         style=(folder / "report.css").read_text(encoding="utf-8"),
         script="\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
     )
+
+
+def _table_data(table: Table) -> dict[str, Any]:
+    """What a table is sorted by and saved as: its columns' directions, the shown rows' values, all of it as CSV."""
+    columns = table.shown()
+    return {
+        "key": table.key.replace(":", "-"),
+        "directions": [column.direction for column in columns],
+        "values": [
+            [_finite(row.cell(column.key).value) for column in columns] for _, rows in table.groups() for row in rows
+        ],
+        "csv": csv_text([table]),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _title(sources: Sequence[Source]) -> str:

@@ -67,11 +67,17 @@ async function tokenViewer() {
   entries.forEach((e, i) => {
     const name = [several ? e.run : "", e.method, seeds ? `seed ${e.seed}` : ""].filter(Boolean).join(", ");
     $("tv-set").append(new Option(name, i));
+    $("tv-beside").append(new Option(name, i));
   });
   // A method that replaces tokens shows most of what the viewer can do.
   const first = entries.findIndex((e) => "proposal" in e.columns);
-  $("tv-set").value = Math.max(0, first);
-  let set = await loadSet(entries[Math.max(0, first)]);
+  const link = readLink("tokens");
+  const linked = link ? entries.findIndex((e) => e.run === link.run && e.method === link.method && String(e.seed) === link.seed) : -1;
+  $("tv-set").value = linked >= 0 ? linked : Math.max(0, first);
+  let set = await loadSet(entries[$("tv-set").value]);
+  let ready = false;
+  /** The set whose target of the same example is shown below, and its name. */
+  let beside = null;
   let shown = -1;
   let cursor = 0;
 
@@ -111,6 +117,10 @@ async function tokenViewer() {
     shown = i;
     if (i < 0) { pane.replaceChildren(make("p", "empty", "No example matches these filters.")); return; }
     const [id, task, accepted, reason, notes] = set.about[i];
+    if (ready) {
+      const { run, method, seed } = entries[$("tv-set").value];
+      writeLink("tokens", { run, method, seed, id });
+    }
     const from = set.start[i], size = set.length[i];
     const head = make("h3", "", id, make("span", "badge", task), make("span", accepted ? "badge good" : "badge bad", accepted ? reason : `own answer rejected: ${refusal(reason)}`));
     const facts = [`PPL ${perplexity(set.nll[i])}`, `${size} tokens`];
@@ -124,17 +134,18 @@ async function tokenViewer() {
     box.setAttribute("role", "listbox");
     box.setAttribute("aria-orientation", "horizontal");
     box.setAttribute("aria-label", `Target of ${id}: ${size} tokens. Arrow keys move.`);
-    for (let t = from; t < from + size; t++) box.append(tokenNode(t));
+    for (let t = from; t < from + size; t++) box.append(tokenNode(set, i, t));
     const inspector = make("div", "inspector");
     const live = make("dl");
     live.setAttribute("aria-live", "polite");
     inspector.append(live, hint());
-    pane.replaceChildren(head, make("p", "hint", facts.join(" · ")), make("h4", "", "Prompt"), make("div", "text", set.prompts[i][0]), gold, make("h4", "", "Target"), legend(), ...(set.online ? [make("p", "hint live", LIVE)] : []), box, make("div", "grow"), inspector);
+    const other = beside ? otherTarget(id, live) : [];
+    pane.replaceChildren(head, make("p", "hint", facts.join(" · ")), make("h4", "", "Prompt"), make("div", "text", set.prompts[i][0]), gold, make("h4", "", "Target"), legend(), ...(set.online ? [make("p", "hint live", LIVE)] : []), box, ...other, make("div", "grow"), inspector);
     pane.scrollTop = 0;
     cursor = 0;
     mark(box, 0, false);
-    box.addEventListener("pointerover", (event) => { const t = event.target.closest(".t"); if (t) inspect(live, from + place(t)); });
-    box.addEventListener("pointerleave", () => inspect(live, from + cursor));
+    box.addEventListener("pointerover", (event) => { const t = event.target.closest(".t"); if (t) inspect(live, set, from + place(t)); });
+    box.addEventListener("pointerleave", () => inspect(live, set, from + cursor));
     box.addEventListener("click", (event) => { const t = event.target.closest(".t"); if (t) mark(box, place(t), true); });
     box.addEventListener("focusin", (event) => { if (place(event.target) !== cursor) mark(box, place(event.target), false); });
     box.addEventListener("keydown", (event) => move(event, box));
@@ -146,9 +157,9 @@ async function tokenViewer() {
       cursor = at;
       nodes[at].tabIndex = 0;
       nodes[at].setAttribute("aria-selected", "true");
-      nodes[at].setAttribute("aria-label", spoken(from + at, at, size));
+      nodes[at].setAttribute("aria-label", spoken(set, from + at, at, size));
       if (focus) nodes[at].focus();
-      inspect(live, from + at);
+      inspect(live, set, from + at);
     }
 
     function move(event, holder) {
@@ -187,16 +198,29 @@ async function tokenViewer() {
   const place = (node) => Number(node.dataset.t);
 
   /** The label of a token: its name, or an empty text. */
-  const labelOf = (t) => (set.label && set.label[t] ? set.labels[set.label[t] - 1] : "");
+  const labelOf = (set, t) => (set.label && set.label[t] ? set.labels[set.label[t] - 1] : "");
 
-  function tokenNode(t) {
+  /** The other method's target for an example; its tokens show their numbers under the pointer. */
+  function otherTarget(id, live) {
+    const title = make("h4", "", `Target of ${beside.name}`);
+    const i = beside.set.about.findIndex((about) => about[0] === id);
+    if (i < 0) return [title, make("p", "hint", "This method has no target for the example.")];
+    const box = make("div", "tokens beside");
+    const from = beside.set.start[i], size = beside.set.length[i];
+    for (let t = from; t < from + size; t++) box.append(tokenNode(beside.set, i, t));
+    for (const node of box.children) { node.removeAttribute("role"); node.removeAttribute("aria-selected"); }
+    box.addEventListener("pointerover", (event) => { const t = event.target.closest(".t"); if (t) inspect(live, beside.set, from + place(t)); });
+    return [title, make("p", "hint", `PPL ${perplexity(beside.set.nll[i])} · ${size} tokens`), box];
+  }
+
+  function tokenNode(set, i, t) {
     const flags = set.flags[t] & 15;
     const weight = set.weight[t];
     let name = `t ${surpriseClass(-set.logp[t] / THOUSAND)}`;
     if (flags) name += ` o${flags}`;
     if (weight === 0) name += " w0";
     else if (weight !== THOUSAND) name += " w1";
-    if (labelOf(t)) name += ` l-${labelOf(t)}`;
+    if (labelOf(set, t)) name += ` l-${labelOf(set, t)}`;
     const piece = set.pieces[set.token[t]];
     const node = make("span", name);
     if (piece.includes("\n")) {
@@ -205,14 +229,14 @@ async function tokenViewer() {
         else node.append(part);
       }
     } else node.textContent = piece === "" ? "∅" : piece;
-    node.dataset.t = t - set.start[shown];
+    node.dataset.t = t - set.start[i];
     node.tabIndex = -1;
     node.setAttribute("role", "option");
     node.setAttribute("aria-selected", "false");
     return node;
   }
 
-  function numbers(t) {
+  function numbers(set, t) {
     const nll = -set.logp[t] / THOUSAND;
     const other = set.proposal ? set.proposal[t] : NO_PROPOSAL;
     const origin = set.flags[t] & 15;
@@ -233,19 +257,19 @@ async function tokenViewer() {
     }
     const use = MARKS[set.flags[t] >> 4];
     if (use) rows.push(["Marked as", use]);
-    if (labelOf(t)) rows.push(["Label", labelOf(t)]);
+    if (labelOf(set, t)) rows.push(["Label", labelOf(set, t)]);
     return rows;
   }
 
-  function inspect(target, t) {
-    target.replaceChildren(...numbers(t).map(([name, value, code]) => {
+  function inspect(target, set, t) {
+    target.replaceChildren(...numbers(set, t).map(([name, value, code]) => {
       const dd = code ? make("dd", "", "", make("code", "", value)) : make("dd", "", value);
       return make("div", "", "", make("dt", "", name), dd);
     }));
   }
 
-  const spoken = (t, at, size) =>
-    `${at + 1} of ${size}. ${numbers(t).map(([name, value]) => `${name} ${value}`).join(", ")}`;
+  const spoken = (set, t, at, size) =>
+    `${at + 1} of ${size}. ${numbers(set, t).map(([name, value]) => `${name} ${value}`).join(", ")}`;
 
   function legend() {
     const scale = make("span", "scale", "sure ");
@@ -281,12 +305,20 @@ async function tokenViewer() {
     list.selected = same >= 0 ? 0 : -1;
     filter();
   });
+  $("tv-beside").addEventListener("change", async () => {
+    const { value, selectedOptions } = $("tv-beside");
+    beside = value === "" ? null : { set: await loadSet(entries[value]), name: selectedOptions[0].text };
+    filter();
+  });
   for (const id of ["tv-replaced", "tv-high", "tv-wrong", "tv-sort"]) $(id).addEventListener("change", filter);
   $("tv-k").addEventListener("input", filter);
   $("tv-search").addEventListener("input", quiet(filter, 60));
   $("token-viewer").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   const telling = set.replaced.findIndex((count) => count > 0);
-  list.rows = [Math.max(0, telling)];
+  const wanted = linked >= 0 ? set.about.findIndex((about) => about[0] === link.id) : -1;
+  list.rows = [Math.max(0, wanted >= 0 ? wanted : telling)];
   list.selected = 0;
   filter();
+  ready = true;
+  if (linked >= 0) $("tokens").scrollIntoView();
 }
