@@ -15,6 +15,7 @@ def spec_of(model: Path, **changed: Any) -> RunSpec:
         "model": str(model),
         "tasks": ("mini_gsm",),
         "train_limit": 4,
+        "sample": "first",
         "limit": 2,
         "max_new_tokens": 8,
         "training": TrainingConfig(lora_rank=2, epochs=1.0, batch_size=4),

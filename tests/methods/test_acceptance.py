@@ -28,6 +28,7 @@ def test_two_tasks_are_graded_in_order_and_all_programs_at_once(sandbox_batches:
     run = SimpleNamespace(
         registry=registry,
         chat=SimpleNamespace(end_token_id=0),
+        teacher_chat=SimpleNamespace(answer_text=lambda text: text),
         stop_ids=(0,),
         encode_reply=lambda text: list(range(len(text.split()))),
     )
