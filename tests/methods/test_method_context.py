@@ -200,7 +200,7 @@ def test_a_trained_round_is_used_and_kept(tiny_folder: Callable[[str], Path], tm
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     (plugins / "probe.py").write_text(PLUGIN)
-    more = ["--plugins", str(plugins), "--train-limit", "2", "--limit", "1"]
+    more = ["--plugins", str(plugins), "--train-limit", "2", "--limit", "1", "--sample", "first"]
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, *more, methods="probe"))
     assert result.code == 0, result.err
     assert "[round 1 probe seed 0] training on 3 targets" in result.err + result.out
