@@ -7,7 +7,7 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import psutil
@@ -38,6 +38,8 @@ class Meter:
         """Counts ``items`` finished and ``tokens`` processed, and refreshes the display."""
         self.done += items
         self.tokens += tokens
+        if self._console.on_progress is not None:
+            self._console.on_progress(self)
         if self._bar is not None and self._bar_task is not None:
             self._bar.update(self._bar_task, completed=self.done, total=self.total, note=self._note())
         elif time.monotonic() - self._printed >= PLAIN_SECONDS:
@@ -109,6 +111,8 @@ class Console:
         self.warnings: list[str] = []
         self.about = ""
         """For whom the running stage works and which one it is, set by a run: ``[3/22] dasd seed 0``."""
+        self.on_progress: Callable[[Meter], None] | None = None
+        """Called with every :class:`Meter` that advances; set by a run that others may watch."""
 
     def branch(self) -> Console:
         """The same console for one run of several: it has the warnings so far, and what it adds is not the others'."""

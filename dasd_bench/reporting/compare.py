@@ -65,12 +65,17 @@ class Comparison:
 
 
 def pick_sides(first: str, second: str, folder: Path) -> list[tuple[Side, Side]]:
-    """The pairs of rows that ``RUN`` or ``RUN:ROW`` name.
+    """The pairs of rows that ``RUN`` or ``RUN:ROW`` name; see :func:`pair_sides`."""
+    return pair_sides(_split(first, folder), _split(second, folder))
+
+
+def pair_sides(first: tuple[Path, str], second: tuple[Path, str]) -> list[tuple[Side, Side]]:
+    """The pairs of rows of two run directories, each with the row's label, or empty for its methods.
 
     Without a row, a run with one method stands for that method; two runs with several methods are paired by the labels
     they share. Raises :class:`UsageError` where that leaves nothing to compare.
     """
-    (path_a, row_a), (path_b, row_b) = _split(first, folder), _split(second, folder)
+    (path_a, row_a), (path_b, row_b) = first, second
     run_a, run_b = load_run(path_a), load_run(path_b)
     usable([run_a, run_b])
     list_a = [find_entry(run_a, row_a)] if row_a else [entry for entry in entries(run_a) if not entry.is_base]
@@ -87,7 +92,8 @@ def pick_sides(first: str, second: str, folder: Path) -> list[tuple[Side, Side]]
         )
     sides = [(Side(path_a, a), Side(path_b, b)) for a, b in pairs]
     if any(a.path.resolve() == b.path.resolve() and a.entry.label == b.entry.label for a, b in sides):
-        raise UsageError(f"'{first}' and '{second}' are the same row; name two, such as RUN:sft and RUN:dasd.")
+        names = [f"{path}{':' if row else ''}{row}" for path, row in (first, second)]
+        raise UsageError(f"'{names[0]}' and '{names[1]}' are the same row; name two, such as RUN:sft and RUN:dasd.")
     return sides
 
 

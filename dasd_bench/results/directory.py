@@ -111,6 +111,11 @@ class RunDirectory:
         return self.path / ".lock"
 
     @property
+    def progress(self) -> Path:
+        """How far the run is; there only while a process works on it, and hidden, so that it makes no folder a run."""
+        return self.path / ".progress.json"
+
+    @property
     def tracking(self) -> Path:
         """What trackers were sent, and the files of those that write into a folder."""
         return self.path / "tracking"

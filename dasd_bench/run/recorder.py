@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from dasd_bench.console import Console, format_seconds
+from dasd_bench.results.progress import ProgressFile
 from dasd_bench.results.schema import StageTime
 
 GIB = 1024**3
@@ -45,6 +46,8 @@ class Recorder:
     elsewhere: dict[str, StageTime] = field(default_factory=dict)
     planned: list[float] = field(default_factory=list)
     """The estimated seconds of every stage of the plan, in the order in which they run; 0 for one in the store."""
+    progress: ProgressFile | None = None
+    """Is told of every stage that begins."""
 
     @property
     def place(self) -> str:
@@ -70,6 +73,9 @@ class Recorder:
         place = self.place
         who = " ".join(part for part in (arm, "" if seed is None else f"seed {seed}") if part)
         self.console.about = f"{place}{who}".strip()
+        if self.progress is not None:
+            number = min(len(self.stages) + 1, len(self.planned))
+            self.progress.stage(name, who, number, len(self.planned), self.seconds_left())
         wall, cpu = time.monotonic(), cpu_seconds()
         yield stage
         spent = StageTime(

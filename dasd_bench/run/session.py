@@ -7,6 +7,7 @@ from dataclasses import replace
 from dasd_bench.config.spec import RunSpec
 from dasd_bench.console import Console
 from dasd_bench.registry import Registry
+from dasd_bench.results.progress import ProgressFile
 from dasd_bench.results.schema import RunResults
 from dasd_bench.run.cluster.fill import check_launcher, fill
 from dasd_bench.run.data import TaskData
@@ -44,11 +45,16 @@ def run_session(
     with FileLock(context.directory.lock, on_wait=console.notice) as lock:
         # Again: another run may have had the folder until now.
         check_run_dir(context.run_dir, spec)
+        progress = ProgressFile(context.directory.progress)
+        context.recorder.progress, context.console.on_progress = progress, progress.meter
         try:
             if options.on_cluster:
                 fill(context, prepared.graph, options)
             results = execute(context, prepared.data, prepared.graph, tracking.arm_done, lambda: not lock.lost)
         except KeyboardInterrupt:
             raise RunInterrupted(interrupted_line(context)) from None
+        finally:
+            context.console.on_progress = None
+            progress.end()
     learn_rates(context, prepared.plan, context.recorder.stages)
     return results

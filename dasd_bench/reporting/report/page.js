@@ -77,3 +77,15 @@ async function start(id, status, viewer) {
     throw error;
   }
 }
+
+/** A page shown by a server goes back to the list of runs by Escape, unless that clears a field. */
+function startHome() {
+  const home = $("home");
+  if (!home) return;
+  addEventListener("keydown", (event) => {
+    const field = event.target.closest?.("input, select");
+    if (event.key !== "Escape" || event.defaultPrevented) return;
+    if (field) field.blur();
+    else location.assign(home.href);
+  });
+}

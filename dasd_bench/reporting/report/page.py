@@ -41,11 +41,15 @@ class RunFacts:
 
 
 def report_page(
-    sources: Sequence[Source], baseline: str = "base", online_methods: Collection[str] = frozenset()
+    sources: Sequence[Source],
+    baseline: str = "base",
+    online_methods: Collection[str] = frozenset(),
+    home: str = "",
 ) -> str:
     """The whole page as text; the same run directories give the same text.
 
     ``online_methods`` are methods that decide weights on the live model, for runs that do not say so themselves.
+    ``home`` is the address of the list that a page shown by a server goes back to.
 
     Raises :class:`DasdError` for runs that cannot be shown and :class:`StoreError` for a damaged file.
     """
@@ -58,7 +62,7 @@ def report_page(
     page = Page(
         title=_title(sources),
         verdict=next((verdict(results, table, baseline) for table in tables if table.key == "scores"), []),
-        runs=[_facts(source) for source in sources],
+        runs=[run_facts(source) for source in sources],
         tables=tables,
         groupings=_groupings(sources),
         figures=[plot for plot in drawn if not isinstance(plot, Nothing)],
@@ -67,6 +71,7 @@ def report_page(
         notes=[note for one in results for note in (*one.warnings, *one.notes)],
         tokens=tokens,
         answers=answers,
+        home=home,
     )
     return render_page(page, blocks)
 
@@ -85,6 +90,7 @@ class Page:
     answers: list[dict[str, Any]] = field(default_factory=list)
     groupings: list[Table] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    home: str = ""
     verdict: list[str] = field(default_factory=list)
 
 
@@ -103,6 +109,7 @@ def render_page(page: Page, blocks: Blocks) -> str:
     )
     return environment.get_template("page.html.j2").render(
         title=page.title,
+        home=page.home,
         verdict=page.verdict,
         version=__version__,
         runs=page.runs,
@@ -162,7 +169,8 @@ def _groupings(sources: Sequence[Source]) -> list[Table]:
     return found
 
 
-def _facts(source: Source) -> RunFacts:
+def run_facts(source: Source) -> RunFacts:
+    """What the head of a page says of a run; raises :class:`StoreError` for a damaged manifest."""
     run = source.results
     manifest = read_manifest(source.path)
     computed = sum(stage.seconds for stage in run.stages if not stage.reused)

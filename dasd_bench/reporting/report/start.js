@@ -1,5 +1,6 @@
 startTheme();
 startPrinting();
+startHome();
 startTables();
 start("token-viewer", "tv-status", tokenViewer);
 start("answer-viewer", "av-status", answerViewer);
