@@ -12,6 +12,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from dasd_bench.cli.main import COMMANDS, cli, run_cli
+from dasd_bench.config.spec import PRESETS
 from dasd_bench.files.shipped import named_methods, named_tasks
 from dasd_bench.registry import discover
 
@@ -37,7 +38,7 @@ def test_commands_and_options() -> None:
     assert candidates("ta") == ["table", "task"]
     assert "--evaluate-adapter" in candidates("run", "--eva")
     assert candidates("run", "--dtype", "f") == ["fp32"]
-    assert candidates("run", "--preset", "") == ["quick", "standard"]
+    assert set(candidates("run", "--preset", "")) == set(PRESETS)
 
 
 def test_lists_complete_their_last_name_and_repeat_none() -> None:
@@ -52,7 +53,7 @@ def test_own_plugins_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     assert run_cli(["new-method", "own-way"]) == 0
     assert run_cli(["task", "new", "own_task"]) == 0
-    assert candidates("run", "--plugins", "my_methods", "--method", "own") == ["own-way"]
+    assert candidates("run", "--plugins", "my_methods", "--method", "own-w") == ["own-way"]
     assert candidates("run", "--plugins", "my_tasks", "--tasks", "own") == ["own_task"]
     (tmp_path / "runs" / "first").mkdir(parents=True)
     (tmp_path / "runs" / "first" / "spec.yaml").write_text("")

@@ -70,7 +70,9 @@ def scores(lm: Any, *pairs: tuple[str, str]) -> list[float]:
 def test_prompts_that_end_in_a_space(kind: Kind) -> None:
     ours, theirs = pair(kind)
     for prompt in SPACES:
-        assert generated(ours, prompt) == generated(theirs, prompt)
+        # A template that knows </think> has what stands before it left out: stock lm-eval does so only when told.
+        stock = generated(theirs, prompt)
+        assert generated(ours, prompt) == (stock.rpartition("</think>")[2] if kind == "qwen3" else stock)
     pairs = [(prompt, text) for prompt in SPACES for text in ("7", " seven", "b c")]
     assert scores(ours, *pairs) == pytest.approx(scores(theirs, *pairs), abs=1e-3)
 

@@ -57,5 +57,5 @@ def test_a_folder_gives_the_same_by_configuration_and_by_weights(kind: str, tiny
 
 
 def test_an_unknown_family_is_said() -> None:
-    with pytest.raises(ModelError, match="type 'nova' cannot be told without its weights"):
+    with pytest.raises(ModelError, match="type 'nova' cannot be estimated without its weights"):
         shape_of_config(ALIASES["llama3-8b"] | {"model_type": "nova"})
