@@ -205,7 +205,7 @@ def test_common_accepted_trains_all_arms_on_the_same_examples(
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     (plugins / "part.py").write_text(HALVES)
-    more = ["--plugins", str(plugins), "--common-accepted"]
+    more = ["--plugins", str(plugins), "--common-accepted", "--sample", "first"]
     model = tiny_folder("llama")
     args = run_args(model, tmp_path, *more, methods="part,part+start=2+stop=9,sft")
     result = command(capsys, *args)

@@ -244,7 +244,8 @@ def test_skipped_examples_are_told_once_and_named_in_the_manifest(
 ) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "some.py").write_text(SOME)
-    args = run_args(tiny_folder("llama"), tmp_path, *FEW, "--plugins", str(tmp_path / "plugins"), methods="some")
+    more = ["--plugins", str(tmp_path / "plugins"), "--sample", "first"]
+    args = run_args(tiny_folder("llama"), tmp_path, *FEW, *more, methods="some")
     for _ in range(2):
         result = command(capsys, *args)
         assert result.code == 0, result.err
@@ -273,7 +274,7 @@ def test_every_example_has_one_reason(tmp_path: Path) -> None:
         scores = TokenScores(none, none, none, none.astype(np.int32))
         scored.append(ScoredTarget(Example(e.example_id, "t", "", ""), target, scores))
     stats = TrainStats(result.steps, 0, 0, 0.0, 0.0, 0.0)
-    trained = Trained(result.adapter_dir, tmp_path, stats, list(result.skipped), list(result.truncated))
+    trained = Trained(result.adapter_dir, tmp_path, stats, list(result.skipped), list(result.truncated), {})
     assert left_out([WeightedTarget.of(one, e.weights) for one, e in zip(scored, examples, strict=True)], trained) == {
         NO_WEIGHT: [examples[0].example_id, examples[2].example_id],
         NO_ROOM: [examples[1].example_id],
