@@ -52,6 +52,8 @@ def stock(name: str, kind: Any, chat: bool, shots: int | None, length: int | Non
                 enable_thinking=False,
                 max_length=length,
                 chat_template_args=arguments,
+                # This project cuts what stands before it wherever the template knows it; lm-eval where it is told.
+                think_end_token="</think>" if kind == "qwen3" else None,
             ),
             tasks=[name],
             num_fewshot=shots,

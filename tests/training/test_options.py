@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import TrainingError, UsageError
-from dasd_bench.training import quantize as module
+from dasd_bench.training import checks as module
 from dasd_bench.training.batching import held_out
 from dasd_bench.training.checks import check_quantization
 from dasd_bench.training.quantize import is_quantized, plain_weight, quantize
