@@ -366,7 +366,7 @@ def shipped_once(plugin_dirs: tuple[Path, ...] = ()) -> Registry:
 
 
 _known = functools.cache(discover)
-DISCOVERING = tuple(f"dasd_bench.{name}" for name in ("registry", "config.resolve", "api", "cli.data_cmd"))
+DISCOVERING = tuple(f"dasd_bench.{name}" for name in ("registry", "config.resolve", "cli.data_cmd"))
 """The modules in which :func:`shipped_once` takes the place of ``discover``, which costs more than most cases."""
 
 
