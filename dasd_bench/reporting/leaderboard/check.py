@@ -21,7 +21,8 @@ from dasd_bench.results.runs import load_run, read_manifest
 from dasd_bench.results.schema import RunResults
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-HOME = re.compile(r"(?:/home/|/Users/|/root/|[A-Z]:\\Users\\)[^\s'\"]*")
+HOME = re.compile(r"(?:[A-Z]:)?[/\\](?:home|Users|root)[/\\][^\s'\"]*")
+"""A path below a home folder, on Linux, macOS or Windows: it names somebody's machine."""
 NEEDED = {"sweep": ("points", "best", "base"), "ablation": ("model", "method", "points")}
 """What the file of an entry that is no run must have."""
 
