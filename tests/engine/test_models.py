@@ -99,10 +99,10 @@ def check_against_transformers(model, tokenizer, path):
 
 
 def test_linear_layers_are_not_copied_where_memory_is_short(monkeypatch):
-    from dasd_bench.engine import module_overrides
+    from dasd_bench.engine import linears
 
     model, tokenizer = pair("llama")
-    monkeypatch.setattr(module_overrides, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(linears, "MEMORY_SHARE", 0.0)
     engine = Engine(model, tokenizer)
     assert engine.describe()["linears"] == "torch"
     check_against_transformers(model, tokenizer, "packed")
