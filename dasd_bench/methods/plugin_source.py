@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import hashlib
 import importlib.abc
 import importlib.machinery
@@ -24,8 +25,8 @@ from typing import Any
 
 PREFIX = "_dasd_bench_plugins_"
 
-SHARED = ("acceptance", "divergences", "gate_controls", "gate_rules", "gates", "samples", "target_rows")
-"""Modules of this package that decide what is computed for a plugin that uses them."""
+SHARED = ("acceptance", "divergences", "edits", "gate_controls", "gate_rules", "gates", "samples", "target_rows")
+"""Modules and packages beside this one that decide what is computed for a plugin that uses them."""
 
 
 def source_hash(path: Path) -> str:
@@ -59,29 +60,34 @@ def source_files(path: Path) -> list[Path]:
 def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
     """The modules of :data:`SHARED` that plugin files use, by name, and those that these use in turn."""
     folder = Path(__file__).parent
-    trees = {name: ast.parse((folder / f"{name}.py").read_bytes()) for name in SHARED}
-    homes = {given: name for name, tree in trees.items() for given in _defined(tree)}
+    modules = {name: sorted((folder / name).glob("*.py")) or [folder / f"{name}.py"] for name in SHARED}
+    imports = {name: [_imports(path.read_bytes()) for path in paths] for name, paths in modules.items()}
+    api = _imports((folder.parent / "api.py").read_bytes())
+    homes = {name: home for home, names in api for name in names if home in modules}
     found: set[str] = set()
     for file in files:
         if file.suffix == ".py" and not file.is_relative_to(folder):
             found |= _taken(file, homes)
     waiting = list(found)
     while waiting:
-        for node in ast.walk(trees[waiting.pop()]):
-            used = (node.module or "").rpartition(".")[2] if isinstance(node, ast.ImportFrom) else ""
-            if used in trees and used not in found:
-                found.add(used)
-                waiting.append(used)
-    return [(f"dasd_bench/methods/{name}.py", folder / f"{name}.py") for name in sorted(found)]
+        used = {home for one in imports[waiting.pop()] for home, _ in one} & modules.keys() - found
+        found |= used
+        waiting.extend(used)
+    return [
+        (f"dasd_bench/methods/{path.relative_to(folder).as_posix()}", path)
+        for name in sorted(found)
+        for path in modules[name]
+    ]
 
 
-def _defined(tree: ast.Module) -> Iterator[str]:
-    """Names that a module defines at its top level."""
-    for node in tree.body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            yield node.name
-        elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+@functools.lru_cache(maxsize=64)
+def _imports(source: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What a module imports from modules or packages beside this one: the name of each, and the names as bound here."""
+    return tuple(
+        (node.module.split(".")[2], tuple(alias.asname or alias.name for alias in node.names))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dasd_bench.methods.")
+    )
 
 
 def _taken(file: Path, homes: Mapping[str, str]) -> set[str]:
