@@ -68,6 +68,8 @@ from dasd_bench.methods.gate_rules import (
     Ungated,
     carries_logic,
     gate_rule,
+    mixture,
+    mixture_weight,
 )
 from dasd_bench.methods.gates import GateFeatures, GateRule, StepFeatures, gate_features
 from dasd_bench.methods.notes import Note
@@ -259,6 +261,8 @@ __all__ = [
     "kept",
     "load_results",
     "make_spec",
+    "mixture",
+    "mixture_weight",
     "nothing_kept",
     "option",
     "plan",

@@ -27,6 +27,9 @@ from dasd_bench.api import (
     Target,
     answer_target,
     check_rewrites,
+    mixture,
+    mixture_weight,
+    nothing_kept,
     option,
     sample_answers,
 )
@@ -47,32 +50,21 @@ class Mix(Rule):
     temperature: float = 0.3
     top_p: float = 0.95
 
-    def mixture(self, step: DualStep) -> Tensor:
+    def mixed(self, step: DualStep) -> Tensor:
         """Unnormalised log-probabilities [B, V]."""
-        import math
-
         import torch
 
-        p, q = step.reference_logp, step.base_logp
-        entropy = -(p.exp() * p.masked_fill(p == float("-inf"), 0.0)).sum(-1)
-        weight = (self.beta * entropy / math.log(p.shape[-1])).clamp(0.0, 1.0)
-        weight = torch.where(step.position == 0, torch.zeros_like(weight), weight)
-        own = torch.tensor([self.switched(step, tokens) for tokens in step.tokens], device=p.device)
-        weight = torch.where(own, torch.ones_like(weight), weight)[:, None]
-        # 0 times minus infinity is no number: where one side has all the weight it is taken as it is.
-        return torch.where(weight == 0, p, torch.where(weight == 1, q, (1 - weight) * p + weight * q))
-
-    def switched(self, step: DualStep, tokens: Sequence[int]) -> bool:
-        """Whether the answer has begun its final answer."""
-        if not self.switch or step.decode is None:
-            return False
-        return self.switch in step.decode(tokens)
+        weight = mixture_weight(step.reference_logp, self.beta).masked_fill(step.position == 0, 0.0)
+        if self.switch and step.decode is not None:
+            ends = [self.switch in step.decode(tokens) for tokens in step.tokens]
+            weight = weight.masked_fill(torch.tensor(ends, device=weight.device), 1.0)
+        return mixture(step.reference_logp, step.base_logp, weight)
 
     def __call__(self, step: DualStep) -> Choice:
         import torch
 
         assert step.draw is not None
-        token = step.draw(self.mixture(step), Sampling(self.temperature, self.top_p))
+        token = step.draw(self.mixed(step), Sampling(self.temperature, self.top_p))
         at = token[:, None]
         own = step.base_logp.gather(1, at) > step.reference_logp.gather(1, at)
         origin = torch.where(own.squeeze(1), int(Origin.BASE), int(Origin.CANDIDATE)).to(torch.uint8)
