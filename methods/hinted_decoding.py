@@ -29,7 +29,6 @@ from dasd_bench.api import (
     check_rewrites,
     mixture,
     mixture_weight,
-    nothing_kept,
     option,
     sample_answers,
 )
@@ -65,10 +64,8 @@ class Mix(Rule):
 
         assert step.draw is not None
         token = step.draw(self.mixed(step), Sampling(self.temperature, self.top_p))
-        at = token[:, None]
-        own = step.base_logp.gather(1, at) > step.reference_logp.gather(1, at)
-        origin = torch.where(own.squeeze(1), int(Origin.BASE), int(Origin.CANDIDATE)).to(torch.uint8)
-        return Choice(token, origin)
+        own = (step.base_logp > step.reference_logp).gather(1, token[:, None])[:, 0]
+        return Choice(token, torch.where(own, int(Origin.BASE), int(Origin.CANDIDATE)).to(torch.uint8))
 
 
 @dataclass(frozen=True)
@@ -104,14 +101,13 @@ class HintedDecoding(Method):
             max_new_tokens=[context.new_tokens(example) for example in wrong],
             label="hinted decoding",
         )
-        checks = check_rewrites(wrong, decoded, context, min_ratio=0.0)
-        hinted = {e.id: pair for e, pair in zip(wrong, zip(decoded, checks, strict=True), strict=True)}
+        hinted = iter(zip(decoded, check_rewrites(wrong, decoded, context, min_ratio=0.0), strict=True))
         targets = []
         for example, one in zip(examples, own, strict=True):
             if one.right:
                 targets.append(answer_target(context, example, one.generation, Origin.BASE, "own"))
                 continue
-            made, check = hinted[example.id]
+            made, check = next(hinted)
             if check.accepted:
                 targets.append(context.target(example, made.token_ids, made.origin, reason="hinted", accepted=True))
             elif self.on_wrong == "gold":
