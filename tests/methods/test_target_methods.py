@@ -318,6 +318,9 @@ def test_what_a_run_cannot_give_is_said_before_any_work() -> None:
     without = RunFacts("vllm", "off", True, True, ("mini_gsm",))
     told = {name: make(name).lacking(without) for name in plugins().methods}
     assert "needs whole distributions" in told["hinted-decoding"]
+    for rule in ("entropy", "typical", "mix"):
+        assert f"rule={rule} needs whole distributions" in make("dasd", rule=rule).lacking(without)
+    assert not make("dasd").lacking(without)
     assert "turns of a chat" in told["min-change"]
     assert "turns of a chat" in told["self-instruct"]
     assert told["replay"]
