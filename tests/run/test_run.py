@@ -166,11 +166,10 @@ def test_failed_arm_leaves_a_partial_run(tiny_folder: Callable[[str], Path], tmp
     assert results.status == "partial"
     assert [arm.label for arm in results.arms] == ["sft"]
     failures = json.loads((tmp_path / "run" / "manifest.json").read_text())["failures"]
-    assert len(failures) == 1 + len(filters)
-    assert "nothing" in failures[0]
-    for told, name in zip(failures[1:], filters, strict=True):
-        assert f"{name} seed 0" in told
-        assert re.search(r", so there is nothing to train on; all answers are in the store: (take|lower) ", told), told
+    told = {one.partition(" seed 0: ")[0]: one for one in failures}
+    assert told.keys() == {"nothing", *filters}
+    for name in filters:
+        assert re.search(r", so there is nothing to train on; all answers are in the store: (take|lower) ", told[name])
     assert len(list((tmp_path / "store" / "generate").iterdir())) >= 4
 
 
