@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dasd_bench.cli.shared import console_options, dry_run_option, output_option
 from dasd_bench.cli.spec_options import (
     given_run_options,
     given_spec,
@@ -31,20 +32,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @spec_options
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Run directory  [default: runs/<name of the run>]"
-)
+@output_option("Run directory", "runs/<name of the run>")
 @click.option("--name", help="Name of the run: its directory is then runs/NAME.")
 @run_options
-@click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
+@dry_run_option
 @click.option(
     "--assume-gpu",
     metavar="NAME",
     default="",
     help="With --dry-run: plan for a GPU that is not here: a10, l4, rtx-4090, l40s, a100-40gb, a100-80gb, h100, h200.",
 )
-@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
+@console_options
 def run(
     preset: str | None,
     config: Path | None,
@@ -52,12 +50,10 @@ def run(
     name: str | None,
     dry_run: bool,
     assume_gpu: str,
-    json_events: bool,
-    quiet: bool,
+    console: Console,
     **values: Any,
 ) -> int:
     """Make targets, train one adapter per method and seed, evaluate, and print the table."""
-    console = Console(json_events=json_events, quiet=quiet)
     given, settings = given_spec(values)
     options = replace(given_run_options(values, run_folder(output, name)), assumed_gpu=assume_gpu)
     if assume_gpu and not dry_run:

@@ -1,13 +1,17 @@
-"""What several verbs share: the console, options, a plain table."""
+"""What several commands share: options, the console, a plain table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from dasd_bench.console import Console
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("terminal", "md", "latex", "csv", "json", "html")
 """Formats of tables."""
@@ -21,9 +25,42 @@ runs_dir_option = click.option(
     help="Folder where runs are looked up by name.",
 )
 
+json_option = click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Only warnings and the tables.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
+config_option = click.option(
+    "-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line."
+)
+plugins_option = click.option(
+    "--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins."
+)
+store_option = click.option(
+    "--store", type=click.Path(path_type=Path), help="Folder for stored results  [default: in the user's cache]"
+)
+
+
+def output_option(what: str, default: str) -> Callable[[F], F]:
+    """``--output`` of a command that writes a folder."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path), help=f"{what}  [default: {default}]")
+
+
+def settings_option(text: str) -> Callable[[F], F]:
+    """``--set``, as ``settings``."""
+    return click.option("--set", "settings", multiple=True, metavar="SECTION.NAME=VALUE", help=text)
+
+
+def console_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--json`` and ``--quiet``, and passes the ``console`` that they ask for."""
+
+    @functools.wraps(command)
+    def called(*args: Any, json_events: bool, quiet: bool, **values: Any) -> Any:
+        return command(*args, console=Console(json_events=json_events, quiet=quiet), **values)
+
+    return json_option(quiet_option(called))
+
 
 def console_of(context: click.Context, as_json: bool = False) -> Console:
-    """The console of the command line, or one of its own where a verb is called alone or speaks JSON."""
+    """The console of the command line, or one of its own where a command is called alone or speaks JSON."""
     found = context.find_object(Console)
     return found if found is not None and not as_json else Console(json_events=as_json)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dasd_bench.cli.run_cmd import run_and_print
-from dasd_bench.cli.shared import show_table
+from dasd_bench.cli.shared import console_options, output_option, show_table
 from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.config.spec import SECTIONS, RunSpec
@@ -36,12 +36,9 @@ if TYPE_CHECKING:
 )
 @click.option("--final", is_flag=True, help="Then evaluate the best settings of every arm on the test split.")
 @spec_options
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Sweep folder  [default: sweeps/<name of the sweep>]"
-)
+@output_option("Sweep folder", "sweeps/<name of the sweep>")
 @run_options
-@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
+@console_options
 def sweep(
     grid: tuple[str, ...],
     select: str,
@@ -49,8 +46,7 @@ def sweep(
     preset: str | None,
     config: Path | None,
     output: Path | None,
-    json_events: bool,
-    quiet: bool,
+    console: Console,
     **values: Any,
 ) -> int:
     """Tune every arm on the same grid: each point trains all arms and scores them on validation rows.
@@ -61,7 +57,6 @@ def sweep(
     from dasd_bench.run.session import RunInterrupted
     from dasd_bench.run.sweep import parse_grid, run_sweep, sweep_folder, winners
 
-    console = Console(json_events=json_events, quiet=quiet)
     given, settings = given_spec(values)
     spec, registry = build_spec(preset, config, settings, given, console)
     points = parse_grid(grid)

@@ -175,6 +175,28 @@ def temperature_option(default: float) -> Any:
     return option(default, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0)
 
 
+def teacher_decay_option(default: float) -> Any:
+    """:attr:`Method.teacher_decay` as an option."""
+    return option(default, help="What the average keeps at an update.", minimum=0.0, maximum=1.0)
+
+
+def teacher_every_option(default: int) -> Any:
+    """:attr:`Method.teacher_every` as an option."""
+    return option(default, help="Optimiser steps between two updates of the average.", minimum=1)
+
+
+def new_tokens_option(default: int, theirs: int) -> Any:
+    """The generation budget of rollouts; ``theirs`` is that of the method's authors."""
+    return option(default, help=f"Generation budget in tokens (the authors': {theirs}).", minimum=1)
+
+
+def one_teacher(template: str, examples: Sequence[Example]) -> list[list[list[Message]]]:
+    """Teacher prompts of one teacher that sees ``template`` as its question, filled with ``{prompt}`` and
+    ``{reference}`` of each example."""
+    texts = [template.format(prompt=one.prompt, reference=one.reference) for one in examples]
+    return [[[Message("user", text)]] for text in texts]
+
+
 def validate_method(method: type[Method], where: str) -> None:
     """Checks a plugin class when it is registered; raises :class:`PluginError` naming the file."""
     for attribute, kind in (("name", str), ("summary", str), ("paper", str), ("card", Mapping), ("online", bool)):
