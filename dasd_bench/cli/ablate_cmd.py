@@ -52,6 +52,7 @@ def ablate(
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
     from dasd_bench.results.ablation import FILE
+    from dasd_bench.results.directory import TABLES_FILE
     from dasd_bench.run.ablate import grids_of, parse_grids, planned_folder, run_ablation
     from dasd_bench.run.session import RunInterrupted
     from dasd_bench.store.atomic import write_text
@@ -69,9 +70,9 @@ def ablate(
         return 130
     tables = ablation_tables(found)
     print_tables(console, tables)
-    write_text(folder / "tables.md", render(tables, "md"))
+    write_text(folder / TABLES_FILE, render(tables, "md"))
     plot = ablation_plot(found)
     if not isinstance(plot, Nothing):
         save(plot, folder)
-    console.result(f"{FILE}, tables.md and the plot are in {folder}", folder=str(folder))
+    console.result(f"{FILE}, {TABLES_FILE} and the plot are in {folder}", folder=str(folder))
     return 3 if any(point.failed for point in found.points) else 0

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dasd_bench.cli.complete import shown_names
+from dasd_bench.cli.complete import SETTINGS, shown_names
 from dasd_bench.cli.shared import json_option, plugins_option
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
 from dasd_bench.files.shipped import named_methods, named_tasks, others_installed
+from dasd_bench.results.directory import SPEC_FILE
 
 if TYPE_CHECKING:
     from dasd_bench.methods.base import Method
@@ -120,11 +121,12 @@ def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
     if name in SETTINGS:
         _show_settings(name, console)
         return
-    if (Path(name) / "spec.yaml").is_file() or (Path("runs") / name / "spec.yaml").is_file():
-        from dasd_bench.reporting.show import show_run
+    for folder in (Path(name), Path("runs") / name):
+        if (folder / SPEC_FILE).is_file():
+            from dasd_bench.reporting.show import show_run
 
-        show_run(console, Path(name) if (Path(name) / "spec.yaml").is_file() else Path("runs") / name)
-        return
+            show_run(console, folder)
+            return
     registry = _registry(plugins)
     if name in registry.methods:
         _show_method(registry.methods[name], console)
@@ -138,9 +140,6 @@ def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
             raise unknown_name("method, task, model or run", name, [*registry.methods, *registry.tasks, *aliases])
         for f in dataclasses.fields(aliases[name]):
             console.result(f"{f.name}: {getattr(aliases[name], f.name)}")
-
-
-SETTINGS = ("run", "training", "engine", "thinking")
 
 
 def _show_settings(name: str, console: Console) -> None:

@@ -98,7 +98,8 @@ def probe(
     from dasd_bench.reporting.probe.tables import headline
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
-    from dasd_bench.results.probe import REPORT_FILE, TABLES_FILE
+    from dasd_bench.results.directory import TABLES_FILE
+    from dasd_bench.results.probe import REPORT_FILE
     from dasd_bench.run.plan import plan_lines
     from dasd_bench.run.probe import prepare_probe, run_probe
     from dasd_bench.run.stages.disagreements import ProbeSettings

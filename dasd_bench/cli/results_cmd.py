@@ -26,7 +26,7 @@ def check_results_command(context: click.Context, folder: Path, update_tables: b
     results.json gives, and says which entries are comparable. Exit code 1 where an entry has a problem.
     """
     from dasd_bench.reporting.leaderboard.check import check_results, entry_tables
-    from dasd_bench.reporting.show import TABLES_FILE
+    from dasd_bench.results.directory import TABLES_FILE
     from dasd_bench.store.atomic import write_text
 
     console = console_of(context)

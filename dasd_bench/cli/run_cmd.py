@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dasd_bench.cli.shared import console_options, dry_run_option, output_option
+from dasd_bench.cli.shared import console_options, dry_run_option, output_option, run_and_print
 from dasd_bench.cli.spec_options import (
     given_run_options,
     given_spec,
@@ -138,22 +137,3 @@ def arguments_for_nodes(arguments: list[str]) -> list[str]:
         elif word != "--dry-run":
             found.append(word)
     return found
-
-
-def run_and_print(spec: RunSpec, registry: Registry, options: RunOptions, console: Console) -> int:
-    """Runs a specification and prints its table; gives the exit code (0, 3 where some arms failed, 130)."""
-    from dasd_bench.api import run as run_api
-    from dasd_bench.reporting.show import print_tables, run_tables
-    from dasd_bench.run.manifest import closing_lines
-    from dasd_bench.run.session import RunInterrupted
-
-    started = time.monotonic()
-    try:
-        results = run_api(spec, options, registry=registry, console=console)
-    except RunInterrupted as interrupted:
-        console.result(str(interrupted))
-        return 130
-    print_tables(console, run_tables([results]))
-    for line in closing_lines(results, options.output or Path("runs") / results.run_id, time.monotonic() - started):
-        console.result(line)
-    return 3 if results.status == "partial" else 0

@@ -1,15 +1,22 @@
-"""What several commands share: options, the console, a plain table."""
+"""What several commands share: options, the console, a plain table, making a run and printing it."""
 
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dasd_bench.console import Console
+
+if TYPE_CHECKING:
+    from dasd_bench.config.spec import RunSpec
+    from dasd_bench.registry import Registry
+    from dasd_bench.reporting.plots import Source
+    from dasd_bench.run.options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,3 +85,31 @@ def show_table(console: Console, header: tuple[str, ...], rows: Sequence[tuple[s
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:
         console.result("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def run_and_print(spec: RunSpec, registry: Registry, options: RunOptions, console: Console) -> int:
+    """Runs a specification and prints its table; gives the exit code (0, 3 where some arms failed, 130)."""
+    from dasd_bench.api import run as run_api
+    from dasd_bench.reporting.show import print_tables, run_tables
+    from dasd_bench.run.manifest import closing_lines
+    from dasd_bench.run.session import RunInterrupted
+
+    started = time.monotonic()
+    try:
+        results = run_api(spec, options, registry=registry, console=console)
+    except RunInterrupted as interrupted:
+        console.result(str(interrupted))
+        return 130
+    print_tables(console, run_tables([results]))
+    for line in closing_lines(results, options.output or Path("runs") / results.run_id, time.monotonic() - started):
+        console.result(line)
+    return 3 if results.status == "partial" else 0
+
+
+def online_methods(sources: list[Source]) -> set[str]:
+    """The installed methods that decide weights on the live model; none where every row says it of itself."""
+    if all(arm.online is not None for source in sources for arm in source.results.arms):
+        return set()
+    from dasd_bench.registry import discover
+
+    return {name for name, plugin in discover(()).methods.items() if plugin.item.online}

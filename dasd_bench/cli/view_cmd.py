@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from dasd_bench.cli.complete import run_names
-from dasd_bench.cli.report_cmd import online_methods
-from dasd_bench.cli.shared import console_of, runs_dir_option
+from dasd_bench.cli.shared import console_of, online_methods, runs_dir_option
 
 SWEEPS = Path("sweeps")
 

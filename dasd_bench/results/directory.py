@@ -11,6 +11,8 @@ from dasd_bench.store.atomic import digest
 RESULTS_FILE = "results.json"
 MANIFEST_FILE = "manifest.json"
 SPEC_FILE = "spec.yaml"
+TABLES_FILE = "tables.md"
+SWEEP_FILE = "sweep.json"
 MARKS = (RESULTS_FILE, MANIFEST_FILE, SPEC_FILE)
 """A folder that holds one of these holds a run."""
 
