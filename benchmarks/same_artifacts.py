@@ -52,7 +52,7 @@ def difference(before: Path, after: Path) -> str:
     if before.suffix == ".jsonl":
         return told(*(dict(enumerate(read_rows(path))) for path in (before, after)))
     if before.suffix == ".safetensors":
-        return told(*({name: {"": value} for name, value in tensors(path).items()} for path in (before, after)))
+        return told(*({0: tensors(path)} for path in (before, after)))
     if before.name == "results.json":
         return told(*(scores_of(path.parent) for path in (before, after)))
     if before.suffix == ".json":

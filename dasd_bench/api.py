@@ -96,7 +96,7 @@ from dasd_bench.types import (
     TokenScores,
     TrainExample,
     Verdict,
-    kept,
+    protected,
 )
 
 if TYPE_CHECKING:
@@ -261,7 +261,6 @@ __all__ = [
     "gate_rule",
     "generalized_jsd",
     "keep_option",
-    "kept",
     "load_results",
     "make_spec",
     "new_tokens_option",
@@ -269,6 +268,7 @@ __all__ = [
     "one_teacher",
     "option",
     "plan",
+    "protected",
     "replacement_counts",
     "replacement_rate",
     "restyled",

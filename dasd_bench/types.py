@@ -108,7 +108,7 @@ def target_names(targets: Sequence[Target]) -> list[str]:
     return names
 
 
-def kept(target: Target, keep: str) -> Bools:
+def protected(target: Target, keep: str) -> Bools:
     """Bool [T]: the tokens a selector must neither replace nor mask, for ``keep`` = none, end or end+format."""
     if keep == "none":
         return np.zeros(len(target.marks), dtype=np.bool_)

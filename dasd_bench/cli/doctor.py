@@ -1,4 +1,4 @@
-"""The verb ``doctor``: what this machine has and what works on it without a network. It changes nothing."""
+"""``dasd-bench doctor``: what this machine has and what works on it without a network. It changes nothing."""
 
 from __future__ import annotations
 

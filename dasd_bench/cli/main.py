@@ -1,4 +1,4 @@
-"""The command group: verbs loaded when used, errors as one sentence, exit codes as documented in errors.py."""
+"""The command group: commands loaded when used, errors as one sentence, exit codes as documented in errors.py."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 WORKS_ON = ("run", "sweep", "ablate", "probe", "exec", "score")
-"""The verbs that go on where standard output is lost: what they compute is kept in files."""
+"""The commands that go on where standard output is lost: what they compute is kept in files."""
 
 OUT_OF_MEMORY = (
     "out of memory",

@@ -1,4 +1,4 @@
-"""The verbs ``models list`` and ``models fetch``."""
+"""``dasd-bench models``: ``list`` and ``fetch``."""
 
 from __future__ import annotations
 

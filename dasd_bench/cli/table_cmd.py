@@ -1,4 +1,4 @@
-"""The verbs that read run directories: ``table`` and ``compare``. Everything heavy is imported when a verb runs."""
+"""``dasd-bench table`` and ``compare``, which read run directories. All that is heavy is imported when one runs."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.methods.notes import Note, check_notes
 from dasd_bench.methods.plugin_calls import call, file_of
 from dasd_bench.options import check_range, convert_options, option, option_rules
-from dasd_bench.types import Bools, Example, Floats, Message, ScoredTarget, Target, TrainExample, kept
+from dasd_bench.types import Bools, Example, Floats, Message, ScoredTarget, Target, TrainExample, protected
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +100,7 @@ class Method:
 
     def keeps(self, target: Target) -> Bools:
         """Bool [T]: tokens the method never masks; by its ``keep`` option where it has one, else the end token."""
-        return kept(target, str(getattr(self, "keep", "end")))
+        return protected(target, str(getattr(self, "keep", "end")))
 
     def online_weights(self, live: LiveTokens) -> Tensor:
         """Weights float32 [N] on the live model's probabilities (no gradient); used where ``online`` is True."""
