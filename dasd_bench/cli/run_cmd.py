@@ -81,7 +81,7 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
     data = load(spec, registry, console)
     unfetched = plan_unfetched(spec)
     if unfetched:
-        planner = outline(spec, registry, data, options)
+        planner = outline(spec, registry, data, options, console)
         rows, notes = (planner.rows, planner.notes()) if planner else ([], [])
         console.result(unfetched, model_missing=True)
         if planner is None:
