@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dasd_bench.cli.complete import run_names
-from dasd_bench.cli.shared import console_of, online_methods, runs_dir_option
+from dasd_bench.cli.shared import baseline_option, console_of, online_methods, open_option, runs_dir_option
 
 
 @click.command("report")
@@ -18,8 +18,8 @@ from dasd_bench.cli.shared import console_of, online_methods, runs_dir_option
     type=click.Path(path_type=Path, dir_okay=False),
     help="Output file [default: report.html in the first RUN].",
 )
-@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
-@click.option("--baseline", default="base", show_default=True, help="Row that differences and tests compare with.")
+@open_option
+@baseline_option
 @runs_dir_option
 @click.pass_context
 def report_command(

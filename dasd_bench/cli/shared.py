@@ -38,6 +38,16 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Print the plan; l
 config_option = click.option(
     "-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line."
 )
+format_option = click.option(
+    "-f", "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True
+)
+output_file_option = click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
+)
+baseline_option = click.option(
+    "--baseline", default="base", show_default=True, help="Row that differences and tests compare with."
+)
+open_option = click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 plugins_option = click.option(
     "--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins."
 )
