@@ -23,7 +23,7 @@ from safetensors import safe_open
 from dasd_bench.files.jsonl import read_rows
 from dasd_bench.results.runs import load_run
 
-TIMES = {"seconds", "tokens_per_second", "memory_gib"}
+TIMES = {"seconds", "tokens_per_second", "memory_gib", "peak_memory_gib"}
 
 
 def main() -> int:
