@@ -19,6 +19,7 @@ from dasd_bench.methods.base import KEEP_CHOICES
 from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, MethodContext, ModelRef, Rule, Sampling
 from dasd_bench.methods.plugin_calls import step_rule
 from dasd_bench.methods.plugin_source import source_hash
+from dasd_bench.results.directory import ADAPTER_FOLDER
 from dasd_bench.run.adapters import held_out_ids, references, train_adapter, train_examples
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import data_folder
@@ -226,7 +227,7 @@ class EngineMethodContext(MethodContext):
         stats = entry.meta["stats"]
         self.generated_tokens += stats["generated_tokens"]
         self.round_tokens += stats["target_tokens"]
-        return ModelRef(label, entry.path / "adapter")
+        return ModelRef(label, entry.path / ADAPTER_FOLDER)
 
     def remember(self, kind: str, key: object, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         from safetensors.numpy import load, save
