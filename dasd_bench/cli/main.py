@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 WORKS_ON = ("run", "sweep", "ablate", "probe", "exec", "score")
-"""The commands that go on where standard output is lost: what they compute is kept in files."""
+"""The verbs that go on where standard output is lost: what they compute is kept in files."""
 
 OUT_OF_MEMORY = (
     "out of memory",
