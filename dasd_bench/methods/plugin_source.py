@@ -18,6 +18,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,20 +60,33 @@ def source_files(path: Path) -> list[Path]:
 def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
     """The modules of :data:`SHARED` that plugin files use, by name, and those that these use in turn."""
     folder = Path(__file__).parent
-    trees = {name: ast.parse((folder / f"{name}.py").read_bytes()) for name in SHARED}
-    homes = {given: name for name, tree in trees.items() for given in _defined(tree)}
+    homes, imports = _shared()
     found: set[str] = set()
     for file in files:
         if file.suffix == ".py" and not file.is_relative_to(folder):
             found |= _taken(file, homes)
     waiting = list(found)
     while waiting:
-        for node in ast.walk(trees[waiting.pop()]):
-            used = (node.module or "").rpartition(".")[2] if isinstance(node, ast.ImportFrom) else ""
-            if used in trees and used not in found:
-                found.add(used)
-                waiting.append(used)
+        new = imports[waiting.pop()] - found
+        found |= new
+        waiting += new
     return [(f"dasd_bench/methods/{name}.py", folder / f"{name}.py") for name in sorted(found)]
+
+
+@cache
+def _shared() -> tuple[Mapping[str, str], Mapping[str, frozenset[str]]]:
+    """The shared module that defines each name, and the shared modules that each of them imports."""
+    folder = Path(__file__).parent
+    trees = {name: ast.parse((folder / f"{name}.py").read_bytes()) for name in SHARED}
+    homes = {given: name for name, tree in trees.items() for given in _defined(tree)}
+    imports = {
+        name: frozenset(
+            (node.module or "").rpartition(".")[2] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+        )
+        & trees.keys()
+        for name, tree in trees.items()
+    }
+    return homes, imports
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
