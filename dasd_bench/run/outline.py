@@ -62,7 +62,7 @@ def _measured(
     for one in data:
         if not one.test:
             continue
-        work = evaluate_work(one, max(0, spec.num_fewshot))
+        work = evaluate_work(one, spec)
         planner.add("evaluate", f"evaluate {one.name}", label, seed, "to do", work, trained)
         if not one.retention:
             planner.add("nll", f"reference nll {one.name}", label, seed, "to do", score_work(one.test), trained)
