@@ -51,7 +51,7 @@ def ablate(
     """
     from dasd_bench.reporting.ablation import ablation_tables
     from dasd_bench.reporting.plots import Nothing, save
-    from dasd_bench.reporting.plots.ablation import ablation_plot
+    from dasd_bench.reporting.plots.ablation import ablation_plot, threshold_plots
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
     from dasd_bench.results.ablation import FILE
@@ -74,8 +74,8 @@ def ablate(
     tables = ablation_tables(found)
     print_tables(console, tables)
     write_text(folder / "tables.md", render(tables, "md"))
-    plot = ablation_plot(found)
-    if not isinstance(plot, Nothing):
-        save(plot, folder)
-    console.result(f"{FILE}, tables.md and the plot are in {folder}", folder=str(folder))
+    for plot in (ablation_plot(found), *threshold_plots(found)):
+        if not isinstance(plot, Nothing):
+            save(plot, folder)
+    console.result(f"{FILE}, tables.md and figures are in {folder}", folder=str(folder))
     return 3 if any(point.failed for point in found.points) else 0
