@@ -39,8 +39,8 @@ def ablate(
     quiet: bool,
     **values: Any,
 ) -> int:
-    """Measure the options of one gated method: tokens replaced, answers right, broken and fixed at every point of a
-    grid, on rows of the train split held out for validation (--validation, default 128 per task).
+    """Measure the options of one gated method: tokens replaced and answers correct, broken and fixed at every point of
+    a grid, on rows of the train split held out for validation (--validation, default 128 per task).
 
     All rules are decoded in one pass that computes their common tokens once. Without --train no model is trained.
     Other options are as for `run`.

@@ -84,7 +84,7 @@ def run_table(results: Sequence[RunResults], *, baseline: str = BASE) -> Table:
     """The table of scores of one run or of several (one group of rows each).
 
     Columns by key: ``<task>`` (score; interval over items with one seed, else spread over seeds), ``average``,
-    ``delta`` (average minus the baseline's, Agresti-Min interval over items), ``<task>:vs`` (items won and lost, p),
+    ``delta`` (average minus the baseline's, Agresti-Min interval over items), ``<task>:vs`` (items gained and lost, p),
     ``<task>:nll`` and ``<task>:nll_numeric``, and ``ti`` and ``bwt`` where the run has retention tasks.
     Marks come from Holm's correction over all paired tests of the table. Raises :class:`DasdError` for runs that
     cannot be shown and :class:`UsageError` for an unknown ``baseline``.

@@ -118,7 +118,7 @@ def check_methods(context: RunContext, data: Sequence[TaskData]) -> None:
 
 
 def plan_unfetched(spec: RunSpec) -> str:
-    """A sentence on what would be fetched where the model is not here yet, else an empty text."""
+    """A sentence on what would be fetched where the model is not downloaded, else an empty text."""
     plan = plan_model(spec.model, offline=spec.offline)
     if plan.cached:
         return ""
