@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("dasd_bench.cli.run_cmd:run", "Make targets, train, evaluate and print the table."),
     "sweep": ("dasd_bench.cli.sweep_cmd:sweep", "Tune every arm on the same grid with validation rows."),
-    "probe": ("dasd_bench.cli.probe_cmd:probe", "Label tokens as corrections or style, and measure what separates them."),
+    "probe": ("dasd_bench.cli.probe_cmd:probe", "Label tokens as corrections or style; test what separates them."),
     "ablate": ("dasd_bench.cli.ablate_cmd:ablate", "Compare the rules and thresholds of a gated method."),
     "table": ("dasd_bench.cli.table_cmd:table_command", "Print the table of finished runs."),
     "compare": ("dasd_bench.cli.table_cmd:compare_command", "Compare two runs item by item."),
@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("dasd_bench.cli.view_cmd:view_command", "View runs in the browser, live."),
     "report": ("dasd_bench.cli.report_cmd:report_command", "Write one HTML page: tables, plots, token viewer."),
     "check-results": ("dasd_bench.cli.results_cmd:check_results_command", "Check the entries of a results folder."),
-    "leaderboard": ("dasd_bench.cli.results_cmd:leaderboard_command", "Write one page of all results, to sort and filter."),
+    "leaderboard": ("dasd_bench.cli.results_cmd:leaderboard_command", "Write one sortable page of all results."),
     "export": ("dasd_bench.cli.export_cmd:export_command", "Write a model card for a run's adapters."),
     "list": ("dasd_bench.cli.list_cmd:list_group", "List methods, models, tasks or runs."),
     "show": ("dasd_bench.cli.list_cmd:show", "Show a method, task, model or run."),
