@@ -200,8 +200,9 @@ def run_facts(source: Source) -> RunFacts:
         ("Training", run_training_line(run) or "not recorded"),
         ("Computed", f"{format_seconds(computed)} in all, the rest reused" if run.stages else "not recorded"),
         ("Made", str(manifest.get("created", "not finished"))[:16].replace("T", " ")),
-        ("By", version),
     ]
+    if manifest:
+        facts.append(("By", version))
     return RunFacts(run.run_id, run.status, str(manifest.get("command", "")), facts, _sections(manifest))
 
 
