@@ -79,7 +79,7 @@ class Target:
     :class:`Origin` values; ``marks`` uint8 [T] holds :class:`Mark` values (end-of-turn, answer format).
     ``accepted`` is False where a fallback stands in; ``reason`` says which (``gold``, ``rewrite``, ``gated``,
     ``fallback:<why>``). ``notes`` holds what the method counts, by name: see :class:`dasd_bench.api.Note`.
-    ``proposals`` int32 [T] is what the other stream wanted at each step of dual-context decoding (None elsewhere).
+    ``proposals`` int32 [T] is the other stream's proposal at each step of dual-context decoding (None elsewhere).
     ``prompt`` is the chat it answers, where that is not the example's own question. ``columns`` float32 [T] are numbers
     per token by name, for the method's ``select``.
     """

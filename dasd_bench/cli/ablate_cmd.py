@@ -36,8 +36,8 @@ def ablate(
     console: Console,
     **values: Any,
 ) -> int:
-    """Measure the options of one gated method: tokens replaced, answers right, broken and fixed at every point of a
-    grid, on rows of the train split held out for validation (--validation, default 128 per task).
+    """Measure the options of one gated method: tokens replaced and answers correct, broken and fixed at every point of
+    a grid, on rows of the train split held out for validation (--validation, default 128 per task).
 
     All rules are decoded in one pass that computes their common tokens once. Without --train no model is trained.
     Other options are as for `run`.
@@ -48,7 +48,7 @@ def ablate(
     """
     from dasd_bench.reporting.ablation import ablation_tables
     from dasd_bench.reporting.plots import Nothing, save
-    from dasd_bench.reporting.plots.ablation import ablation_plot
+    from dasd_bench.reporting.plots.ablation import ablation_plot, threshold_plots
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
     from dasd_bench.results.ablation import FILE
@@ -71,8 +71,8 @@ def ablate(
     tables = ablation_tables(found)
     print_tables(console, tables)
     write_text(folder / TABLES_FILE, render(tables, "md"))
-    plot = ablation_plot(found)
-    if not isinstance(plot, Nothing):
-        save(plot, folder)
-    console.result(f"{FILE}, {TABLES_FILE} and the plot are in {folder}", folder=str(folder))
+    for plot in (ablation_plot(found), *threshold_plots(found)):
+        if not isinstance(plot, Nothing):
+            save(plot, folder)
+    console.result(f"{FILE}, {TABLES_FILE} and figures are in {folder}", folder=str(folder))
     return 3 if any(point.failed for point in found.points) else 0

@@ -22,7 +22,7 @@ def diagnose_command(
     runs: tuple[str, ...], form: str, which: str | None, as_json: bool, output: Path | None, runs_dir: Path
 ) -> None:
     """Diagnostics of RUNs: targets (perplexity, HPR, agreement with gold, AUC of the selector's score), selection by
-    kind of token, acceptance, histogram, teacher-forced nll with paired intervals, and retention if it was evaluated.
+    kind of token, acceptance, histogram, teacher-forced NLL with paired intervals, and retention if it was evaluated.
 
     Without RUN, the newest run is used. Reads run directories and loads no model.
     """

@@ -55,7 +55,7 @@ from dasd_bench.run.options import RunOptions
     type=click.Choice(("base", "reference")),
     default="base",
     show_default=True,
-    help="The stream that goes on behind a forced token: the plain base, or the answer-aware stream.",
+    help="The stream that continues after a forced token: the plain base, or the answer-aware stream.",
 )
 @click.option(
     "--prompt",
@@ -84,7 +84,7 @@ def probe(
     console: Console,
     **values: Any,
 ) -> int:
-    """Label the tokens of rewrites as corrections, damage or neutral, and score what could tell them apart.
+    """Label the tokens of rewrites as corrections, damage or neutral, and measure what separates them.
 
     Each score (base confidence, perplexity, how strongly the answer-aware stream insists, ...) and each rule of
     --method is judged by AUC and by precision and recall at equal replacement rates, by task and level. Reads training

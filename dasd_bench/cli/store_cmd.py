@@ -101,7 +101,8 @@ def prune_command(
         _print_shares(console, "stage", by_stage(removed))
     size = sum(one.size_bytes for one in removed)
     console.result(
-        f"{len(removed)} entries, {format_bytes(size)}, {'would be' if dry_run else 'were'} removed from {root}.",
+        f"{'Would remove' if dry_run else 'Removed'} {len(removed)} entr{'y' if len(removed) == 1 else 'ies'} "
+        f"({format_bytes(size)}) from {root}.",
         removed=len(removed),
         size_bytes=size,
         dry_run=dry_run,

@@ -13,12 +13,13 @@ from dasd_bench.cli.shared import console_options, output_option, run_and_print,
 from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.config.spec import SECTIONS, RunSpec
-from dasd_bench.console import Console
+from dasd_bench.console import Console, format_seconds
 from dasd_bench.registry import Registry
 from dasd_bench.results.directory import SWEEP_FILE
 
 if TYPE_CHECKING:
-    from dasd_bench.run.sweep import Cell, Surface
+    from dasd_bench.run.options import RunOptions
+    from dasd_bench.run.sweep import Cell, Point, Surface
 
 
 @click.command()
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @spec_options
 @output_option("Sweep folder", "sweeps/<name of the sweep>")
 @run_options
+@click.option("--dry-run", is_flag=True, help="Print the plan of every point; load no weights.")
 @console_options
 def sweep(
     grid: tuple[str, ...],
@@ -46,6 +48,7 @@ def sweep(
     preset: str | None,
     config: Path | None,
     output: Path | None,
+    dry_run: bool,
     console: Console,
     **values: Any,
 ) -> int:
@@ -62,6 +65,8 @@ def sweep(
     points = parse_grid(grid)
     options = given_run_options(values, output or sweep_folder(spec, points))
     folder = options.output or Path()
+    if dry_run:
+        return _print_plan(spec, points, registry, options, console)
     try:
         surface = run_sweep(spec, points, registry, options, console)
     except RunInterrupted as interrupted:
@@ -72,6 +77,26 @@ def sweep(
         best = winners(spec, registry, surface)
         return run_and_print(best, registry, replace(options, output=folder / "final"), console)
     return 3 if any(cell.failed for cells in surface.cells.values() for cell in cells) else 0
+
+
+def _print_plan(spec: RunSpec, points: list[Point], registry: Registry, options: RunOptions, console: Console) -> int:
+    """Prints what each point would compute, and the scale of all."""
+    from dasd_bench.run.plan import scale_line
+    from dasd_bench.run.sweep import plan_sweep
+
+    data, plans = plan_sweep(spec, points, registry, options, console)
+    console.result(f"Plan of the sweep {(options.output or Path()).name} with {spec.model}: {len(points)} points")
+    lines = []
+    for point, rows in zip(points, plans, strict=True):
+        counts = {state: sum(row.state == state for row in rows) for state in ("to do", "shared", "in store")}
+        seconds = sum(row.seconds for row in rows if row.state == "to do")
+        peak = max((row.memory_gib for row in rows), default=0.0)
+        lines.append((point.name, *map(str, counts.values()), format_seconds(seconds), f"{peak:.1f} GiB"))
+        console.event("point", point=point.name, plan=[asdict(row) for row in rows])
+    show_table(console, ("point", "to do", "shared", "in store", "time", "peak memory"), lines)
+    console.result(scale_line(data, [row for rows in plans for row in rows]))
+    console.result("Shared stages are made once, by an earlier point. For one point's stages: dasd-bench run --dry-run")
+    return 0
 
 
 def _tell(surface: Surface, spec: RunSpec, registry: Registry, console: Console, folder: Path) -> None:

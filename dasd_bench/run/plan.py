@@ -62,10 +62,13 @@ class StageGraph(Protocol):
         """Every stage."""
 
 
-def make_plan(context: RunContext, graph: StageGraph) -> Planner:
-    """A row for every stage of the graph, in order."""
+def make_plan(context: RunContext, graph: StageGraph, planned: set[tuple[str, str]] | None = None) -> Planner:
+    """A row for every stage of the graph, in order.
+
+    ``planned`` are the stages of earlier runs of the same plan, by kind and key; this run's are added to it.
+    """
     planner = Planner(estimator_of(context), {} if context.assumed_gpu else read_rates(context))
-    planned: set[tuple[str, str]] = set()
+    planned = set() if planned is None else planned
     for stage in graph.walk():
         try:
             stored = stage.entry.finished()

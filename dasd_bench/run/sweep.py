@@ -23,7 +23,9 @@ from dasd_bench.options import option_rules
 from dasd_bench.registry import Registry
 from dasd_bench.results.directory import SWEEP_FILE
 from dasd_bench.results.schema import RunResults, SeedArm
+from dasd_bench.run.data import TaskData
 from dasd_bench.run.options import RunOptions
+from dasd_bench.run.plan import PlanRow
 from dasd_bench.stats.paired import compare
 from dasd_bench.store.atomic import digest, write_json
 
@@ -143,12 +145,7 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
     from dasd_bench.run.prepare import load
     from dasd_bench.run.session import RunInterrupted, run_session
 
-    # Every point is checked before the first one is trained.
-    specs = [point_spec(spec, point) for point in points]
-    check_axes(specs[0], points[0])
-    labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
-    if not labels:
-        raise UsageError("A sweep tunes methods, and 'base' is not a method; name one with --method.")
+    specs, labels = _point_specs(spec, points, registry)
     folder = options.output or sweep_folder(spec, points)
     surface = Surface(points, labels)
     data = load(specs[0], registry, console)
@@ -169,6 +166,42 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
     if all(cell.failed for cells in surface.cells.values() for cell in cells):
         raise DasdError("No arm finished at any point of the grid; see the warnings above.")
     return surface
+
+
+def _point_specs(spec: RunSpec, points: list[Point], registry: Registry) -> tuple[list[RunSpec], list[str]]:
+    """Every point's run, all checked before the first one is trained, and the labels of the arms."""
+    specs = [point_spec(spec, point) for point in points]
+    check_axes(specs[0], points[0])
+    labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
+    if not labels:
+        raise UsageError("A sweep tunes methods, and 'base' is not a method; name one with --method.")
+    return specs, labels
+
+
+def plan_sweep(
+    spec: RunSpec, points: list[Point], registry: Registry, options: RunOptions, console: Console
+) -> tuple[list[TaskData], list[list[PlanRow]]]:
+    """The rows of data, and the plan of every point; a stage that an earlier point makes is ``shared``.
+
+    Raises :class:`UsageError` where the grid cannot be run. A model that is not on this machine is planned from its
+    known shape, point by point; the plan is empty where nothing is known of it.
+    """
+    from dasd_bench.run.outline import outline
+    from dasd_bench.run.prepare import load, plan_unfetched, prepare
+
+    specs, _ = _point_specs(spec, points, registry)
+    data = load(specs[0], registry, console)
+    plans = []
+    planned: set[tuple[str, str]] = set()
+    missing = bool(plan_unfetched(spec))
+    for one, point in zip(specs, points, strict=True):
+        place = replace(options, output=(options.output or sweep_folder(spec, points)) / "points" / point.name)
+        if missing:
+            planner = outline(one, registry, data, place, console.branch())
+            plans.append(planner.rows if planner else [])
+        else:
+            plans.append(prepare(one, registry, place, console.branch(), data, planned).plan)
+    return data, plans
 
 
 def sweep_folder(spec: RunSpec, points: Sequence[Point]) -> Path:
