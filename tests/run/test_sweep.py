@@ -29,6 +29,10 @@ class Picky(Method):
     def make_targets(self, examples, context):
         if self.want < 0:
             raise TrainingError(f"want is {self.want}.")
+        if self.want > 8:
+            import shutil
+
+            shutil.rmtree(context.run_dir.parent.parent)
         context.warn(f"I want {self.want}")
         return super().make_targets(examples, context)
 """
@@ -122,6 +126,14 @@ def test_sweep_again_computes_nothing(swept: Path, tiny_folder: Callable[[str], 
     assert (swept / "run" / "sweep.json").read_text() == before
     assert "sft: best lora_rank=" in result.out
     assert "On the test split: dasd-bench run" in result.out
+
+
+def test_another_sweep_is_refused_the_folder(swept: Path, tiny_folder: Callable[[str], Path], capsys) -> None:
+    before = (swept / "run" / "sweep.json").read_bytes()
+    result = command(capsys, *sweep_args(tiny_folder("llama"), swept, "--grid", "training.lora_rank=3"))
+    assert result.code == 2
+    assert "contains a sweep with other settings" in result.err
+    assert (swept / "run" / "sweep.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
