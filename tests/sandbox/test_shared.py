@@ -279,6 +279,26 @@ CASES: dict[str, tuple[str, list[str]]] = {
         'class N:\n    def __init__(s, v): s.v, s.kids = v, []\na, b, c = N(1), N(2), N(3)\na.kids = [b, c]\nb.kids = [c]\nassert f(a) == 1\nassert c.v == 4',
         ['def f(n):\n    n.kids[0].kids[0].v += 1\n    return 1 if n.kids[1].v == 4 else 0', 'def f(n): return 1'],
     ),
+    'merged into the first': (
+        "a, b = {'x': 1}, {'y': 2}\nr = f(a, b)\nassert r is a\nassert a == {'x': 1, 'y': 2}\nassert b == {'y': 2}",
+        ['def f(a, b):\n    a.update(b)\n    return a', 'def f(a, b): return {**a, **b}', 'def f(a, b):\n    a.update(b)\n    b.clear()\n    return a'],
+    ),
+    'one object twice, returned': (
+        'v = [1]\nr = f(v, v)\nassert r is v\nassert v == [1, 2]',
+        ['def f(a, b):\n    b.append(2)\n    return a', 'def f(a, b): return a + [2]'],
+    ),
+    'a part given out, then changed': (
+        "m = {'a': []}\ninner = f(m)\ninner.append(1)\nassert m == {'a': [1]}",
+        ["def f(m): return m['a']", "def f(m): return list(m['a'])"],
+    ),
+    'unittest': (
+        "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        v = [2, 1]\n        self.assertIs(f(v), v)\n        self.assertEqual(v, [1, 2])\nT('test').debug()",
+        ['def f(v):\n    v.sort()\n    return v', 'def f(v): return sorted(v)'],
+    ),
+    'a counter of the program': (
+        'assert f() == 1\nassert f() == 2\nassert N == 2',
+        ['N = 0\ndef f():\n    global N\n    N += 1\n    return N', 'N = 0\ndef f(L=[]):\n    L.append(1)\n    return len(L)'],
+    ),
 }  # fmt: skip
 
 

@@ -86,7 +86,7 @@ class _Reach:
             return []
         parts = [*call.args, *(keyword.value for keyword in call.keywords)]
         if isinstance(call.func, ast.Attribute):
-            if call.func.attr in _STORING_METHODS:
+            if call.func.attr in _STORING_METHODS or call.func.attr in ("assertIs", "assertIsNot"):
                 return []
             parts += [call.func.value] if self.touches(call.func.value) else []
         return parts if len(parts) > 1 else []
