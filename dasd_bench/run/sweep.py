@@ -15,14 +15,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import yaml
+
 from dasd_bench.config.renamed import new_name
-from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_arm, split_commas
+from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_arm, split_commas, to_yaml
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError
 from dasd_bench.options import option_rules
 from dasd_bench.registry import Registry
 from dasd_bench.results.directory import SWEEP_FILE
 from dasd_bench.results.schema import RunResults, SeedArm
+from dasd_bench.run.claim import Claim
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.options import RunOptions
 from dasd_bench.run.plan import PlanRow
@@ -30,6 +33,7 @@ from dasd_bench.stats.paired import compare
 from dasd_bench.store.atomic import digest, write_json
 
 SCHEMA_VERSION = 1
+SETTINGS_FILE = "sweep.yaml"
 VALIDATION_ROWS = 128
 """Rows per task where ``--validation`` does not say."""
 
@@ -147,14 +151,19 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
 
     specs, labels = _point_specs(spec, points, registry)
     folder = options.output or sweep_folder(spec, points)
+    claim = Claim(folder, SETTINGS_FILE, _settings_text(spec, points), "a sweep")
+    claim.check()
     surface = Surface(points, labels)
     data = load(specs[0], registry, console)
+    claim.take()
+    written: list[Path] = []
     shared = console.branch()
     for number, (point, one) in enumerate(zip(points, specs, strict=True), 1):
         console.say(f"[sweep] point {number} of {len(specs)}: {point.name}")
         place = replace(options, output=folder / "points" / point.name, track=())
         try:
             add_run(surface, run_session(one, place, registry, shared.branch(), data), one.seeds)
+            written.append(folder / "points" / point.name)
         except RunInterrupted:
             raise RunInterrupted(f"Interrupted. Run the same command again to resume ({folder}).") from None
         except DasdError as error:
@@ -162,6 +171,7 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
                 raise
             console.warn(f"point {point.name} failed: {error}")
             add_failure(surface)
+        claim.still_held(written)
         save_surface(folder / SWEEP_FILE, one, surface, "partial")
     if all(cell.failed for cells in surface.cells.values() for cell in cells):
         raise DasdError("No arm finished at any point of the grid; see the warnings above.")
@@ -202,6 +212,11 @@ def plan_sweep(
         else:
             plans.append(prepare(one, registry, place, console.branch(), data, planned).plan)
     return data, plans
+
+
+def _settings_text(spec: RunSpec, points: Sequence[Point]) -> str:
+    """What ``sweep.yaml`` says: the specification and the grid."""
+    return to_yaml(spec) + yaml.safe_dump({"sweep": [dict(point.settings) for point in points]}, sort_keys=False)
 
 
 def sweep_folder(spec: RunSpec, points: Sequence[Point]) -> Path:

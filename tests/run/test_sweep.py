@@ -124,6 +124,14 @@ def test_sweep_again_computes_nothing(swept: Path, tiny_folder: Callable[[str], 
     assert "On the test split: dasd-bench run" in result.out
 
 
+def test_another_sweep_is_refused_the_folder(swept: Path, tiny_folder: Callable[[str], Path], capsys) -> None:
+    before = (swept / "run" / "sweep.json").read_bytes()
+    result = command(capsys, *sweep_args(tiny_folder("llama"), swept, "--grid", "training.lora_rank=3"))
+    assert result.code == 2
+    assert "contains a sweep with other settings" in result.err
+    assert (swept / "run" / "sweep.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
