@@ -535,6 +535,7 @@ def generate_tokens(
         compute,
         shard_size=run.shard_size,
         label=label,
+        at_once=run.calls_at_once,
     )
     return results
 
@@ -566,4 +567,5 @@ def score_requests(
         compute,
         shard_size=run.shard_size,
         label=label,
+        at_once=run.calls_at_once,
     )

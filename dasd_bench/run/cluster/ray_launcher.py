@@ -116,8 +116,8 @@ def _on_node(node: str) -> Any:
 
 
 def _resources(given: WorkOrder, unit: Unit, options: RayOptions) -> dict[str, Any]:
-    """What a unit asks for; training in several processes asks for as many shares."""
-    shares = given.processes if unit.stage.kind == "train" else 1
+    """What a unit asks for: a share for each of its processes."""
+    shares = given.processes
     wanted: dict[str, Any] = {"name": unit.title, "num_cpus": options.num_cpus * shares}
     if options.num_gpus:
         wanted["num_gpus"] = options.num_gpus * shares

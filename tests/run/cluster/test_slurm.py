@@ -1,0 +1,134 @@
+"""A run through a real Slurm of one node: arrays with dependencies, a requeued job, the bytes of a local run."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dasd_bench.api import RunOptions, RunSpec, make_spec, run
+from dasd_bench.console import Console
+from dasd_bench.errors import UsageError
+from dasd_bench.run.cluster import slurm as launcher
+from dasd_bench.run.options import SlurmOptions
+from tests.run.helpers import artifacts
+
+SCRIPT = Path(__file__).with_name("slurm_node.sh")
+
+pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
+
+
+def _free_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
+@pytest.fixture
+def slurm_node(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A running Slurm cluster that sbatch, squeue and scancel of this process talk to."""
+    folder = tmp_path_factory.mktemp("slurm")
+    faults = folder / "faults.txt"
+    # The daemons keep the files of the script that starts them, so a pipe would never end.
+    with faults.open("w") as file:
+        command = ["bash", str(SCRIPT), "start", str(folder), _free_port(), _free_port()]
+        started = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, text=True, check=False)
+    if started.returncode != 0:
+        pytest.skip(f"Slurm cannot start here: {faults.read_text().strip()}")
+    name, _, value = started.stdout.strip().partition("=")
+    monkeypatch.setenv(name, value)
+    # Float sums depend on the number of threads: both runs use one.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    subprocess.run(["bash", str(SCRIPT), "stop", str(folder)], check=True)
+
+
+class _TimeLimit(Console):
+    """Sends the running jobs the signal of a time limit as soon as the training has come past a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.signalled: list[str] = []
+
+    def event(self, kind: str, *, text: str = "", **fields: Any) -> None:
+        if kind == "progress" and "train" in fields["unit_of_work"] and fields["done"] > 0 and not self.signalled:
+            listed = subprocess.run(["squeue", "--me", "-h", "-t", "R", "-o", "%i"], capture_output=True, text=True)
+            self.signalled = listed.stdout.split()
+            subprocess.run(["scancel", "--signal=USR2", *self.signalled], check=True)
+
+
+def spec(model: Path, seeds: list[int]) -> RunSpec:
+    return make_spec(
+        model=str(model),
+        methods=["sft"],
+        tasks=["mini_arc"],
+        seeds=seeds,
+        train_limit=4,
+        limit=2,
+        num_fewshot=0,
+        settings=[
+            "training.epochs=150",
+            "training.batch_size=1",
+            "training.checkpoint_steps=5",
+            "training.lora_rank=2",
+        ],
+    )
+
+
+@pytest.mark.usefixtures("slurm_node")
+def test_a_job_at_its_time_limit_is_requeued_and_the_run_is_that_of_one_machine(
+    tiny_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_folder("llama")
+    monkeypatch.setattr(launcher, "POLL_SECONDS", 0.3)
+    # The first seed needs no cluster. What is left are two layers: the training, then two ways to measure it.
+    run(spec(model, [0]), RunOptions(output=tmp_path / "first", store=tmp_path / "shared"))
+    console = _TimeLimit()
+    options = RunOptions(
+        output=tmp_path / "slurm",
+        store=tmp_path / "shared",
+        launcher="slurm",
+        slurm=SlurmOptions((("partition", "test"), ("time", "10"), ("cpus-per-task", "1"))),
+    )
+    results = run(spec(model, [0, 1]), options, console=console)
+    assert results.status == "finished"
+
+    scripts = sorted((tmp_path / "slurm" / launcher.FOLDER).glob("*_submission.sh"))
+    texts = [script.read_text() for script in scripts]
+    first = scripts[0].name.split("_")[0]
+    assert len(texts) == 2
+    assert all("#SBATCH --requeue\n" in text for text in texts)
+    assert f"#SBATCH --dependency=afterany:{first}\n" in texts[1]
+    assert "#SBATCH --array=0-1" in texts[1]
+
+    assert console.signalled == [first]
+    shown = subprocess.run(["scontrol", "show", "job", first], capture_output=True, text=True, check=True).stdout
+    assert "Restarts=1 " in shown
+    log = next((tmp_path / "slurm" / launcher.FOLDER).glob(f"{first}_*.out")).read_text()
+    before, after = re.split(r"Caught signal SIGUSR2", log, maxsplit=1)
+    steps = [[json.loads(line)["done"] for line in part.splitlines() if line[0] == "{"] for part in (before, after)]
+    # The second attempt goes on from the last checkpoint, five steps back at most.
+    assert 0 < steps[0][-1] - 5 <= steps[1][0]
+
+    run(spec(model, [0, 1]), RunOptions(output=tmp_path / "here", store=tmp_path / "own"))
+    adapters = {k: v for k, v in artifacts(tmp_path / "here").items() if k.startswith(("methods", "base"))}
+    assert adapters
+    assert adapters.items() <= artifacts(tmp_path / "slurm").items()
+
+
+@pytest.mark.usefixtures("slurm_node")
+def test_what_sbatch_refuses_is_one_sentence(tiny_folder: Any, tmp_path: Path) -> None:
+    options = RunOptions(
+        output=tmp_path / "run",
+        store=tmp_path / "store",
+        launcher="slurm",
+        slurm=SlurmOptions((("partition", "elsewhere"),)),
+    )
+    with pytest.raises(UsageError, match=r"sbatch refused the job: .*invalid partition specified: elsewhere"):
+        run(spec(tiny_folder("llama"), [0]), options)
