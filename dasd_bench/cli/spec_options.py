@@ -179,7 +179,18 @@ def run_options(command: F) -> F:
             help="data: a full replica in each process; fsdp: the layers sharded among them.",
         ),
         click.option(
-            "--processes", type=click.IntRange(1), default=1, show_default=True, help="Number of training processes."
+            "--split",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Units that each evaluation is split into with --launcher ray or slurm.",
+        ),
+        click.option(
+            "--processes",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Processes that train, generate and score together, each with a GPU or a share of the cores.",
         ),
         click.option(
             "--store",
@@ -245,6 +256,7 @@ def given_run_options(values: dict[str, Any], output: Path | None) -> RunOptions
         accept_licences=tuple(values.pop("accept_licence")),
         track=tuple(values.pop("track") or ()),
         launcher=values.pop("launcher"),
+        split=values.pop("split"),
         ray=build_options(RayOptions, dict(pairs("--ray", values.pop("ray_settings"))), "option of --ray", ""),
         slurm=SlurmOptions(tuple(pairs("--slurm", values.pop("slurm_settings")))),
         sky=build_options(

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -53,8 +54,7 @@ class EngineProcess:
         Raises what the engine raised, and :class:`EngineError` where the process died.
         """
         with self._busy:
-            if self._process is None:
-                self._start()
+            self._start()
             if self._loaded != recipe:
                 self._ask("load", (recipe,), None)
                 self._loaded = recipe
@@ -66,7 +66,7 @@ class EngineProcess:
             self.stop()
             return
         try:
-            if self._loaded is not None:
+            if self._process is not None and self._loaded is not None:
                 self._ask(UNLOAD, (), None)
                 self._loaded = None
         finally:
@@ -78,7 +78,14 @@ class EngineProcess:
             self._process.kill()
             self._process.wait()
 
+    def start(self) -> None:
+        """Starts the process, which takes seconds, without waiting for it."""
+        with self._busy:
+            self._start()
+
     def _start(self) -> None:
+        if self._process is not None:
+            return
         ours, theirs = Pipe()
         given = os.environ.get("OMP_NUM_THREADS")
         cores = usable_cores()
@@ -93,6 +100,8 @@ class EngineProcess:
         )
         theirs.close()
         self._connection, self._loaded = ours, None
+        # Also where this process ends.
+        weakref.finalize(self, _end, self._process, ours)
 
     def _ask(self, name: str, arguments: Sequence[Any], on_result: Callable[[int, Any], None] | None) -> Any:
         assert self._connection is not None
@@ -120,11 +129,19 @@ class EngineProcess:
         return values[0] if values[0] is not None else [found[index] for index in range(len(found))]
 
 
+def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
+    process.kill()
+    process.wait()
+    connection.close()
+
+
 class EnginePool:
     """Offers what one engine does, from several threads at once; ``recipes`` has one engine for each process."""
 
     def __init__(self, processes: Sequence[EngineProcess], recipes: Sequence[Recipe]) -> None:
         self._all = list(processes)
+        for process in processes:
+            process.start()
         self._free: queue.SimpleQueue[tuple[EngineProcess, Recipe]] = queue.SimpleQueue()
         for one in zip(processes, recipes, strict=True):
             self._free.put(one)

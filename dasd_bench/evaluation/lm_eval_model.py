@@ -48,8 +48,15 @@ class PromptTooLongError(EngineError):
         self.doc_id, self.tokens, self.room = doc_id, tokens, room
 
 
+class ShareDone(Exception):  # noqa: N818  (no error: it leaves lm-eval once a share of the shards is there)
+    """All shards of the share that was asked for are in the store."""
+
+
 class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
-    """See the module. ``answers`` holds, by (document, request index), what lm-eval does not keep of each answer."""
+    """See the module. ``answers`` holds, by (document, request index), what lm-eval does not keep of each answer.
+
+    With ``share`` (i, n) only every n-th shard from the i-th on is computed, and :class:`ShareDone` raised then.
+    """
 
     def __init__(
         self,
@@ -66,8 +73,10 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         thinking_tokens: int = 0,
         seed: int = 0,
         on_texts: Callable[[list[Row], list[str]], None] | None = None,
+        share: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.share = share
         self.on_texts = on_texts
         self.engine = engine
         self.tokenizer = tokenizer
@@ -322,12 +331,16 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             for number, indices in enumerate(shards):
                 key = f"{kind}-{number:04d}-{_digest([asked[i] for i in indices])}"
                 rows = self.shards.get(key)
-                if rows is None:
+                if self.share is not None and number % self.share[1] != self.share[0]:
+                    meter.go_on(len(indices))
+                elif rows is None:
                     missing.append((key, indices))
                 else:
                     meter.advance(len(indices))
                     keep(indices, rows)
             side_by_side(make, missing, self.engine.processes)
+        if self.share is not None:
+            raise ShareDone
         return answers
 
 

@@ -127,8 +127,7 @@ def _columns(score: TaskScore) -> Columns:
         "numeric_nll_tokens": none if nll is None else nll.numeric_tokens_per_item or none,
         "own_nll": own_nll,
         "own_nll_tokens": own_tokens,
-        "groups": [list(zip(names, values, strict=True)) for values in zip(*score.groups.values(), strict=True)]
-        or none,
+        "groups": groups or none,
     }
 
 

@@ -153,8 +153,8 @@ def test_damage_in_version_1_is_named_or_harmless(place: str, value: object) -> 
 
 
 VERSION_2 = {
-    "RunResults": "run_id status model tasks arms base base_drift seeds methods train stages conditions warnings notes items_file "
-    "schema_version",
+    "RunResults": "run_id status model tasks arms base base_drift seeds methods train stages conditions warnings notes "
+    "items_file schema_version",
     "Arm": "method options label seeds denominator folder training online remark adapter",
     "GivenAdapter": "path sha256 base line",
     "SeedArm": "seed scores target_stats train_stats drift target_cost points",

@@ -84,8 +84,6 @@ def test_targets_scores_and_evaluation_have_the_bytes_of_one_process(
             pool.generate(asked)
     assert pool.generate(asked)[0].token_ids.tolist() == expected
     several.context.release()
-    for process in several.context._pool:
-        process.stop()
 
 
 def test_side_by_side_runs_all_and_raises_the_first_error() -> None:

@@ -23,21 +23,21 @@ from dasd_bench.run.options import SkyOptions, SlurmOptions
 from dasd_bench.run.prepare import PreparedRun, prepare
 
 
-def small_spec(model: Path) -> RunSpec:
+def small_spec(model: Path, limit: int = 2) -> RunSpec:
     return make_spec(
         model=str(model),
         methods=["sft", "low-ppl"],
         tasks=["mini_arc"],
         seeds=[0, 1],
         train_limit=2,
-        limit=2,
+        limit=limit,
         max_new_tokens=4,
         settings=["training.epochs=1", "training.lora_rank=2"],
     )
 
 
-def prepared(model: Path, folder: Path) -> PreparedRun:
-    spec = small_spec(model)
+def prepared(model: Path, folder: Path, limit: int = 2) -> PreparedRun:
+    spec = small_spec(model, limit)
     options = RunOptions(output=folder / "run", store=folder / "store")
     return prepare(spec, discover(plugin_folders(spec)), options, Console(quiet=True))
 
@@ -67,12 +67,20 @@ def test_units_computed_one_by_one_give_the_run_that_this_machine_makes(
 ) -> None:
     """Every unit on a machine that sees nothing but the store: what it needs is complete, and the bytes are equal."""
     model = tiny_folder("llama")
-    ready = prepared(model, tmp_path / "units")
+    ready = prepared(model, tmp_path / "units", 20)
     ready.context.store.root.mkdir(parents=True)
     (ready.context.store.root / MARK).write_text("here")
-    for unit in unfinished_units(ready.graph):
+    units = unfinished_units(ready.graph, split=2)
+    shares = [unit for unit in units if unit.share is not None]
+    assert len(shares) == 2 * len({unit.entry for unit in shares}) == 10
+    for unit in units:
         assert not isinstance(work(order(ready.context, unit, "here"), lambda fields: None), Failed)
-    spec = small_spec(model)
+        if unit.share is not None:
+            # Each share leaves its own answers, and the evaluation is not finished by it.
+            parts = list(unit.stage.entry.path.glob(".shards/*.jsonl"))
+            assert unit.stage.entry.finished() is None
+            assert len(parts) == unit.share[0] + 1
+    spec = small_spec(model, 20)
     collected = run(spec, RunOptions(output=tmp_path / "units" / "run", store=tmp_path / "units" / "store"))
     assert all(stage.reused for stage in collected.stages)
     run(spec, RunOptions(output=tmp_path / "here", store=tmp_path / "store"))
