@@ -51,7 +51,7 @@ SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket=$folder/munge.socket,cred_expire=3
+AuthInfo=socket=$folder/munge.socket,cred_expire=5
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -73,6 +73,8 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=test Nodes=$host Default=YES MaxTime=INFINITE State=UP
 END
 export SLURM_CONF="$conf"
+# Where the caller is killed, its cluster goes too.
+(while kill -0 "$PPID"; do sleep 2; done; bash "$0" stop "$folder") > /dev/null 2>&1 < /dev/null &
 slurmctld -f "$conf" > "$folder/slurmctld.out" 2>&1 || fail "slurmctld does not start: $(tail -n 1 "$folder/slurmctld.out")"
 slurmd -f "$conf" > "$folder/slurmd.out" 2>&1 || fail "slurmd does not start: $(tail -n 1 "$folder/slurmd.out")"
 for _ in $(seq 50); do
