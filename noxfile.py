@@ -47,7 +47,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
-    """Tests and speed on this machine's GPU, in the environment that is active, as one JSON file (benchmarks/gpu.py)."""
+    """Tests and speed on this machine's GPU, in the active environment, as one JSON file (benchmarks/gpu.py)."""
     session.run("python", "-m", "benchmarks.gpu", *session.posargs, external=True)
 
 

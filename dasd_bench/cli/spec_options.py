@@ -247,7 +247,16 @@ def run_folder(output: Path | None, name: str | None) -> Path | None:
 
 
 def given_run_options(values: dict[str, Any], output: Path | None) -> RunOptions:
-    """Takes the options of :func:`run_options` out of ``values``."""
+    """Takes the options of :func:`run_options` out of ``values``.
+
+    Raises :class:`UsageError` for options of another launcher than the one that is asked for.
+    """
+    launcher = values["launcher"]
+    for wanted, name in (("ray", "ray_settings"), ("slurm", "slurm_settings"), ("skypilot", "sky_settings")):
+        if values[name] and launcher != wanted:
+            raise UsageError(f"--{wanted} is for --launcher {wanted}, and this command has --launcher {launcher}.")
+    if values["split"] > 1 and launcher not in ("ray", "slurm"):
+        raise UsageError(f"--split is for --launcher ray or slurm, and this command has --launcher {launcher}.")
     return RunOptions(
         output=output,
         store=values.pop("store"),

@@ -374,7 +374,10 @@ class TrainSummary:
 
 @dataclass(slots=True)
 class StageTime:
-    """One stage's cost; ``reused`` where the store had it. ``arm`` is empty for a stage that arms share."""
+    """One stage's cost; ``reused`` where the store had it. ``arm`` is empty for a stage that arms share.
+
+    ``waited_seconds`` of the ``seconds`` other processes had the cores that its main thread would have run on.
+    """
 
     name: str
     seconds: float
@@ -383,6 +386,7 @@ class StageTime:
     peak_memory_gib: float = 0.0
     arm: str = ""
     seed: int | None = None
+    waited_seconds: float = 0.0
 
 
 @dataclass(slots=True)

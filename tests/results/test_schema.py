@@ -177,7 +177,7 @@ VERSION_2 = {
     "generated_tokens budget_tokens missed_tokens best_step best_held_out_nll",
     "Drift": "tasks output_nll output_tokens js_distance js_divergence base_tokens",
     "TrainSummary": "line budget config arms",
-    "StageTime": "name seconds reused cpu_seconds peak_memory_gib arm seed",
+    "StageTime": "name seconds reused cpu_seconds peak_memory_gib arm seed waited_seconds",
 }
 
 

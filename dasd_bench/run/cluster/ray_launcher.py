@@ -39,6 +39,9 @@ def run_units(
 
     with _connected(options.address):
         _check_nodes(next(iter(orders.values())))
+        wanted = {unit.id: _resources(orders[unit.id], unit, options) for unit in units}
+        for unit in units:
+            _check_room(unit, wanted[unit.id])
         here = _on_node(ray.get_runtime_context().get_node_id())
         news = ray.remote(num_cpus=0)(News).options(scheduling_strategy=here).remote()
         task = ray.remote(max_retries=RETRIES)(_work)
@@ -53,8 +56,7 @@ def run_units(
                     if failed is not None:
                         outcomes[unit.id] = failed
                         continue
-                    given = orders[unit.id]
-                    running[task.options(**_resources(given, unit, options)).remote(given, news)] = unit
+                    running[task.options(**wanted[unit.id]).remote(orders[unit.id], news)] = unit
                 done, _ = ray.wait(list(running), timeout=NEWS_SECONDS) if running else ([], [])
                 for title, fields in ray.get(news.take.remote()).items():
                     board.progress(title, fields)
@@ -107,6 +109,25 @@ def _check_nodes(given: WorkOrder) -> None:
     fault = next(filter(None, faults), "")
     if fault:
         raise UsageError(fault)
+
+
+RAY_NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+"""What a node calls the resources that a task asks for."""
+
+
+def _check_room(unit: Unit, wanted: dict[str, Any]) -> None:
+    """Raises where no node has what a unit asks for: Ray would let it wait for ever."""
+    import ray
+
+    asked = {ray_name: wanted[name] for name, ray_name in RAY_NAMES.items() if name in wanted}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
+        units = {"CPU": "CPU cores", "GPU": "GPUs", "memory": "bytes of memory"}
+        text = ", ".join(f"{amount:g} {units[name]}" for name, amount in asked.items() if amount)
+        raise UsageError(
+            f"No node of the Ray cluster has what '{unit.title}' asks for ({text}); ask for less with --ray or "
+            "--processes, or start the node first."
+        )
 
 
 def _on_node(node: str) -> Any:

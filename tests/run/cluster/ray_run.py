@@ -15,7 +15,7 @@ from typing import Any
 
 from dasd_bench.api import RunOptions, RunSpec, make_spec, run
 from dasd_bench.console import Console
-from dasd_bench.errors import UsageError
+from dasd_bench.errors import DasdError, UsageError
 from dasd_bench.run.options import RayOptions
 
 
@@ -64,6 +64,15 @@ def main() -> None:
         cluster.remove_node(doomed, allow_graceful=False)
         cluster.add_node(num_cpus=1)
 
+    greedy = RayOptions(address=cluster.address, num_gpus=8)
+    try:
+        run(
+            spec,
+            RunOptions(output=folder / "none", store=folder / "shared", launcher="ray", ray=greedy),
+            console=Console(quiet=True, stream=sys.stderr),
+        )
+    except DasdError as error:
+        found["greedy"] = str(error)
     console = _Watcher(change_nodes)
     options = RunOptions(
         output=folder / "ray", store=folder / "shared", launcher="ray", ray=RayOptions(address=cluster.address)

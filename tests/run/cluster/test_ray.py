@@ -35,6 +35,9 @@ def test_a_node_dies_and_one_joins_and_the_run_is_that_of_one_machine(
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["nowhere"].startswith("There is no Ray cluster at '127.0.0.1:1'")
+    assert found["greedy"].startswith(
+        "No node of the Ray cluster has what 'sft seed 0: targets' asks for (1 CPU cores, 8"
+    )
     assert found["status"] == "finished"
     assert len(found["titles"]) == found["computed"]
     run(small_spec(model), RunOptions(output=tmp_path / "here", store=tmp_path / "own"))

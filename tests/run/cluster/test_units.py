@@ -151,6 +151,8 @@ def test_a_skypilot_task_names_the_command_and_nodes() -> None:
         (["--launcher", "slurm", "--slurm", "partition"], "--slurm partition: give NAME=VALUE."),
         (["--launcher", "slurm", "--slurm", "array=3"], "--slurm array: dasd-bench sets it itself."),
         (["--launcher", "skypilot"], "use it with --dry-run"),
+        (["--launcher", "local", "--ray", "num_gpus=1"], "--ray is for --launcher ray, and this command has"),
+        (["--launcher", "local", "--split", "2"], "--split is for --launcher ray or slurm"),
     ],
 )
 def test_bad_options_end_in_one_sentence(
