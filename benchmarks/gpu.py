@@ -11,13 +11,14 @@ Steps, the most important first; what does not fit into ``--minutes`` any more i
                 rows of equal length
     graphs      tokens per second with fixed shapes (CUDA graphs on a GPU) and without, and whether the tokens are equal
     generate, dual_decode, score, train
-                speed against transformers and TRL: the benchmarks of the same names, one run each
+                speed against transformers and, where it is installed, TRL: the benchmarks of these names, one run each
     vllm        the vLLM back end's tests, where vLLM is installed
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -43,6 +44,11 @@ def commands(limit: int | None) -> dict[str, tuple[list[str], float]]:
     def benchmark(name: str, *more: str) -> list[str]:
         return [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *few, *dtype, *more]
 
+    train = benchmark("train", "--mix", "mixed")
+    if importlib.util.find_spec("trl") is None:
+        # Without the peer our own side alone.
+        work = {"mix": "mixed", "dtype": dtype[1], "rows": limit or 32}
+        train = [sys.executable, str(ROOT / "benchmarks" / "train.py"), "--worker", "ours", "--work", json.dumps(work)]
     return {
         "engine": ([*tests, "tests/engine", "--ignore=tests/engine/test_vllm.py"], 180.0),
         "trainer": ([*own, "trainer"], 60.0),
@@ -51,7 +57,7 @@ def commands(limit: int | None) -> dict[str, tuple[list[str], float]]:
         "generate": (benchmark("generate"), 90.0),
         "dual_decode": (benchmark("dual_decode"), 90.0),
         "score": (benchmark("score"), 60.0),
-        "train": (benchmark("train", "--mix", "mixed"), 90.0),
+        "train": (train, 90.0),
         "vllm": ([*tests, "tests/engine/test_vllm.py"], 120.0),
     }
 
