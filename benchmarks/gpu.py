@@ -31,6 +31,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
+MINUTES = 9.0
+
 PACKAGES = ("torch", "transformers", "peft", "trl", "liger_kernel", "vllm", "triton", "flash_attn")
 
 
@@ -212,7 +214,7 @@ def main() -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), help="[default: bf16 on a GPU, fp32 on a CPU]")
     parser.add_argument("--model", help="alias or folder  [default: smollm2-135m]")
-    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all steps  [default: 9]")
     parser.add_argument("--limit", type=int, help="prompts or rows of the speed benchmarks")
     parser.add_argument("--only", action="append", help="run these steps alone (repeatable)")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
@@ -243,7 +245,7 @@ def main() -> int:
         if left < 10:
             step: dict[str, Any] = {"code": None, "said": "left out: no time was left"}
         else:
-            step = run_step(command, min(seconds, left))
+            step = run_step(command, min(seconds * max(1.0, given.minutes / MINUTES), left))
         result["steps"][name] = step
         state = "ok" if step["code"] == 0 else f"code {step['code']}"
         print(f"{name}: {state}, {step.get('seconds', 0):.0f} s {step.get('said', '')}", flush=True)
