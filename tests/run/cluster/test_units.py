@@ -15,6 +15,7 @@ from dasd_bench.config.resolve import plugin_folders
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError
 from dasd_bench.registry import discover
+from dasd_bench.run.cluster.fill import check_launcher
 from dasd_bench.run.cluster.skypilot import task_yaml
 from dasd_bench.run.cluster.slurm import minutes, scripts
 from dasd_bench.run.cluster.units import layers, unfinished_units
@@ -103,6 +104,26 @@ def test_a_node_with_other_packages_or_another_store_says_so(
     outcome = work(given, lambda fields: None)
     assert isinstance(outcome, Failed)
     assert "does not see the store" in outcome.text
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_launcher_without_its_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, launcher: str, package: str
+) -> None:
+    # As the import system has it where a package is not installed.
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=rf"pip install 'dasd-bench\[{launcher}\]'"):
+        check_launcher(RunOptions(launcher=launcher))
+
+
+def test_a_machine_without_sbatch_is_no_login_node(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    options = RunOptions(output=tmp_path / "run", store=tmp_path / "store", launcher="slurm")
+    with pytest.raises(UsageError, match="there is no sbatch on this machine; run it on a login node"):
+        run(small_spec(tiny_folder("llama")), options)
 
 
 @pytest.mark.parametrize(
