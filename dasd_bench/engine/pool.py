@@ -6,7 +6,9 @@ computes it, as long as each process computes with as many threads.
 
 from __future__ import annotations
 
+import gc
 import os
+import pickle
 import queue
 import signal
 import subprocess
@@ -20,6 +22,9 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
+from dasd_bench.engine.allocator import return_free_memory
 from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.interface import InferenceEngine
 from dasd_bench.engine.requests import DualRequest, GenerateRequest, LogLikelihood, ScoreRequest
@@ -118,15 +123,26 @@ class EngineProcess:
                 if on_result is not None:
                     on_result(index, one)
         except (EOFError, OSError):
-            code = self._process.wait()
-            self._connection.close()
-            self._process = None
             raise EngineError(
-                f"An engine process ended with code {code}, perhaps for lack of memory; lower --processes."
+                f"An engine process ended with code {self._drop()}, perhaps for lack of memory; lower --processes."
             ) from None
+        except BaseException:
+            # Interrupted in the middle of an answer: the rest of it would be taken for the next one.
+            self._process.kill()
+            self._drop()
+            raise
         if kind == "error":
             raise values[0]
         return values[0] if values[0] is not None else [found[index] for index in range(len(found))]
+
+    def _drop(self) -> int:
+        """Forgets a process that has ended, and gives its exit code."""
+        assert self._connection is not None
+        assert self._process is not None
+        code = self._process.wait()
+        self._connection.close()
+        self._process = None
+        return code
 
 
 def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
@@ -218,6 +234,7 @@ def _serve(connection: Connection) -> None:
                     if engine is not None:
                         engine.close()
                     engine = None
+                    _free_memory()
                     if name == "load":
                         engine = arguments[0]()
                 elif engine is not None and name == FACTS:
@@ -231,11 +248,22 @@ def _serve(connection: Connection) -> None:
                 connection.send(("done", answer))
 
 
+def _free_memory() -> None:
+    """Gives back what the engine held: the trainers' own processes want it."""
+    gc.collect()
+    return_free_memory()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def _send_error(connection: Connection, error: Exception) -> None:
     try:
-        connection.send(("error", error))
+        pickle.loads(pickle.dumps(error))
     except Exception:
-        connection.send(("error", RuntimeError("".join(traceback.format_exception(error)))))
+        # An exception that pickle cannot make again.
+        told = isinstance(error, EngineError)
+        error = EngineError(str(error)) if told else RuntimeError("".join(traceback.format_exception(error)))
+    connection.send(("error", error))
 
 
 if __name__ == "__main__":
