@@ -252,7 +252,7 @@ def _free_memory() -> None:
     """Gives back what the engine held: the trainers' own processes want it."""
     gc.collect()
     return_free_memory()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
