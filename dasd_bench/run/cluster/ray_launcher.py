@@ -43,7 +43,7 @@ def run_units(
         for unit in units:
             _check_room(unit, wanted[unit.id])
         here = _on_node(ray.get_runtime_context().get_node_id())
-        news = ray.remote(num_cpus=0)(News).options(scheduling_strategy=here).remote()
+        news = ray.remote(num_cpus=0, max_restarts=-1)(News).options(scheduling_strategy=here).remote()
         task = ray.remote(max_retries=RETRIES)(_work)
         outcomes: dict[str, Outcome] = {}
         running: dict[Any, Unit] = {}
@@ -58,7 +58,7 @@ def run_units(
                         continue
                     running[task.options(**wanted[unit.id]).remote(orders[unit.id], news)] = unit
                 done, _ = ray.wait(list(running), timeout=NEWS_SECONDS) if running else ([], [])
-                for title, fields in ray.get(news.take.remote()).items():
+                for title, fields in _latest(news).items():
                     board.progress(title, fields)
                 for one in done:
                     unit = running.pop(one)
@@ -85,6 +85,17 @@ class News:
         """The progress since the last call."""
         latest, self._latest = self._latest, {}
         return latest
+
+
+def _latest(news: Any) -> dict[str, dict[str, Any]]:
+    import ray
+
+    try:
+        latest: dict[str, dict[str, Any]] = ray.get(news.take.remote())
+    except ray.exceptions.RayError:
+        # Its process died, for lack of memory for instance; Ray starts it again, and the units go on meanwhile.
+        return {}
+    return latest
 
 
 def _work(given: WorkOrder, news: Any) -> Outcome:
