@@ -234,6 +234,7 @@ def main() -> int:
         "DASD_BENCH_DEVICE": given.device,
         "DASD_BENCH_DTYPE": given.dtype or ("bf16" if given.device == "cuda" else "fp32"),
         "HF_HUB_OFFLINE": "1",
+        **({"DASD_BENCH_CONTINUOUS": "off"} if given.device == "cpu" else {}),
         **({"DASD_BENCH_MODEL": given.model} if given.model else {}),
     }
     ends = time.monotonic() + given.minutes * 60
