@@ -4,8 +4,9 @@ Each node is a Ray process of its own on this machine with one CPU. The stages a
 seed, each as long as ``--steps`` makes it, and their evaluations.
 
 *Efficiency* is the wall time on one node over twice that on two, start of Ray's processes and imports included. On a
-machine that others use as well it says little; *busy* is the share of the nodes' time in which they computed a unit
-(the units' own seconds over nodes times wall time), which does not depend on how fast the machine was.
+machine that others use as well it says little. *Busy* is the share of the nodes' time in which they computed a unit, from
+the moment when as many units are done as there are nodes: what is missing went into placing units and waiting for other
+units. It does not depend on how fast the machine is at the time.
 
     python -m benchmarks.ray_nodes --seeds 8 --steps 400
 """
@@ -35,19 +36,25 @@ from tests.tiny_models import make_tiny_model
 
 
 class _Units(Console):
-    """Notes the seconds of every unit and when the first one ended."""
+    """Notes when every unit ended and how long it took."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
-        self.seconds: list[float] = []
+        self.ended: list[tuple[float, float]] = []
 
     def event(self, kind: str, *, text: str = "", **fields: Any) -> None:
         if kind == "unit":
-            self.seconds.append(fields.get("seconds", 0.0))
+            self.ended.append((time.monotonic(), fields.get("seconds", 0.0)))
+
+    def busy(self, nodes: int) -> float:
+        """The share of the nodes' time spent in units since each node could have finished one."""
+        start, end = self.ended[nodes - 1][0], self.ended[-1][0]
+        spent = sum(min(seconds, at - start) for at, seconds in self.ended[nodes:])
+        return spent / (nodes * (end - start))
 
 
 def timed(nodes: int, seeds: int, steps: int, folder: Path) -> tuple[float, float]:
-    """Wall seconds of a run on ``nodes`` nodes, and the sum of its units' seconds."""
+    """Wall seconds of a run on ``nodes`` nodes, and how busy they were."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -73,25 +80,28 @@ def timed(nodes: int, seeds: int, steps: int, folder: Path) -> tuple[float, floa
     seconds = time.monotonic() - started
     ray.shutdown()
     cluster.shutdown()
-    return seconds, sum(console.seconds)
+    return seconds, console.busy(nodes)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=8, help="independent trainings")
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--folder", type=Path, default=Path("ray-nodes"))
     given = parser.parse_args()
     shutil.rmtree(given.folder, ignore_errors=True)
     make_tiny_model("llama", given.folder / "model")
-    walls = []
-    for nodes in (1, 2):
+    walls = {}
+    for nodes in given.nodes:
         load = os.getloadavg()[0]
-        wall, units = timed(nodes, given.seeds, given.steps, given.folder)
-        walls.append(wall)
-        busy = units / (nodes * wall)
-        print(f"{nodes} node(s): {wall:.1f} s wall, units {units:.1f} s, busy {busy:.2f}, load before {load:.1f}")
-    print(f"efficiency {walls[0] / (2 * walls[1]):.2f}")
+        walls[nodes], busy = timed(nodes, given.seeds, given.steps, given.folder)
+        print(
+            f"{nodes} node(s): {walls[nodes]:.1f} s, busy {busy:.2f} (load of the machine before: {load:.1f})",
+            flush=True,
+        )
+    if {1, 2} <= walls.keys():
+        print(f"efficiency {walls[1] / (2 * walls[2]):.2f}")
     return 0
 
 
