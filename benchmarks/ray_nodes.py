@@ -4,9 +4,9 @@ Each node is a Ray process of its own on this machine with one CPU. The stages a
 seed, each as long as ``--steps`` makes it, and their evaluations.
 
 *Efficiency* is the wall time on one node over twice that on two, start of Ray's processes and imports included. On a
-machine that others use as well it says little. *Busy* is the share of the nodes' time in which they computed a unit, from
-the moment when as many units are done as there are nodes: what is missing went into placing units and waiting for other
-units. It does not depend on how fast the machine is at the time.
+machine that others use as well it says little. *Busy* is the share of the nodes' time in which they computed a unit,
+from the moment when as many units are done as there are nodes: what is missing went into placing units and waiting for
+others. It does not depend on how fast the machine is at the time.
 
     python -m benchmarks.ray_nodes --seeds 8 --steps 400
 """
