@@ -16,6 +16,12 @@ stop() {
             kill "$(cat "$folder/$name.pid")" 2> /dev/null || true
         fi
     done
+    # A step that was running asks for its controller for ever.
+    for process in $(pgrep -x srun || true); do
+        if tr '\0' '\n' < "/proc/$process/environ" 2> /dev/null | grep -qx "SLURM_CONF=$conf"; then
+            kill -9 "$process" 2> /dev/null || true
+        fi
+    done
 }
 
 fail() {
