@@ -50,6 +50,10 @@ class Example:
     extra: dict[str, Any] = field(default_factory=dict)
     chat: tuple[Message, ...] = ()
 
+    def plain_chat(self) -> list[Message]:
+        """The chat that the trained model will see: the question alone, or the turns that lead to it."""
+        return list(self.chat) or [Message("user", self.prompt)]
+
 
 class Origin(IntEnum):
     """Where a target token came from; stored as uint8."""
@@ -104,7 +108,7 @@ def target_names(targets: Sequence[Target]) -> list[str]:
     return names
 
 
-def kept(target: Target, keep: str) -> Bools:
+def protected(target: Target, keep: str) -> Bools:
     """Bool [T]: the tokens a selector must neither replace nor mask, for ``keep`` = none, end or end+format."""
     if keep == "none":
         return np.zeros(len(target.marks), dtype=np.bool_)

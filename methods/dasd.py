@@ -323,7 +323,7 @@ class Dasd(Method):
             conf = np.sort(features.conf[disagree])[::-1]
             count = int(np.floor(self.share * len(conf) + 0.5))
             return disagree & (features.conf >= (conf[count - 1] if count else np.inf))
-        if not isinstance(rule, GateRule) or type(rule).take is GateRule.take:
+        if not isinstance(rule, GateRule):
             return None
         return np.asarray(~rule.take(features) & disagree)
 

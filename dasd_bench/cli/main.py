@@ -1,4 +1,4 @@
-"""The command group: verbs loaded when used, errors as one sentence, exit codes as documented in errors.py."""
+"""The command group: commands loaded when used, errors as one sentence, exit codes as documented in errors.py."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from dasd_bench.cli.complete import OF_SETTINGS, preset_names
+from dasd_bench.cli.shared import config_option, settings_option, store_option
 from dasd_bench.config.spec import PRESETS, RunSpec, split_commas
 from dasd_bench.errors import UsageError
 from dasd_bench.files.text import shown
@@ -56,13 +57,9 @@ def spec_options(command: F) -> F:
             metavar="A,B,...",
             help="Tasks to tune the model on first; all methods start from the result (see: dasd-bench show warmup).",
         ),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="SECTION.NAME=VALUE",
-            help="Set a training, engine, thinking or method option: training.lr=1e-4, engine.max_num_seqs=8, "
-            "dasd.tau=0.9, method.tau=0.9 for all methods that have it (see: dasd-bench show training).",
+        settings_option(
+            "Set a training, engine, thinking or method option: training.lr=1e-4, engine.max_num_seqs=8, "
+            "dasd.tau=0.9, method.tau=0.9 for all methods that have it (see: dasd-bench show training)."
         ),
         click.option(
             "--targets",
@@ -71,9 +68,7 @@ def spec_options(command: F) -> F:
             metavar="FILE.jsonl",
             help="Train on the targets and weights of a file, as a row of its own (method external).",
         ),
-        click.option(
-            "-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line."
-        ),
+        config_option,
         click.option(
             "--preset",
             shell_complete=preset_names,
@@ -192,11 +187,7 @@ def run_options(command: F) -> F:
             show_default=True,
             help="Processes that train, generate and score together, each with a GPU or a share of the cores.",
         ),
-        click.option(
-            "--store",
-            type=click.Path(path_type=Path),
-            help="Folder for stored results  [default: in the user's cache]",
-        ),
+        store_option,
     ):
         command = extra(command)
     return command

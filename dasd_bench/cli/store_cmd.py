@@ -10,16 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.shared import show_table
+from dasd_bench.cli.shared import json_option, show_table, store_option
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
     from dasd_bench.store.usage import Share
-
-store_option = click.option(
-    "--store", type=click.Path(path_type=Path), help="Folder with stored results  [default: in the user's cache]."
-)
-json_option = click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
 
 
 def store_root(store: Path | None) -> Path:

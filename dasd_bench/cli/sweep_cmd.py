@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dasd_bench.cli.run_cmd import run_and_print
-from dasd_bench.cli.shared import show_table
+from dasd_bench.cli.shared import console_options, output_option, run_and_print, show_table
 from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.config.spec import SECTIONS, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.registry import Registry
+from dasd_bench.results.directory import SWEEP_FILE
 
 if TYPE_CHECKING:
     from dasd_bench.run.sweep import Cell, Surface
@@ -36,12 +36,9 @@ if TYPE_CHECKING:
 )
 @click.option("--final", is_flag=True, help="Then evaluate the best settings of every arm on the test split.")
 @spec_options
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Sweep folder  [default: sweeps/<name of the sweep>]"
-)
+@output_option("Sweep folder", "sweeps/<name of the sweep>")
 @run_options
-@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
+@console_options
 def sweep(
     grid: tuple[str, ...],
     select: str,
@@ -49,8 +46,7 @@ def sweep(
     preset: str | None,
     config: Path | None,
     output: Path | None,
-    json_events: bool,
-    quiet: bool,
+    console: Console,
     **values: Any,
 ) -> int:
     """Tune every arm on the same grid: each point trains all arms and scores them on validation rows.
@@ -61,7 +57,6 @@ def sweep(
     from dasd_bench.run.session import RunInterrupted
     from dasd_bench.run.sweep import parse_grid, run_sweep, sweep_folder, winners
 
-    console = Console(json_events=json_events, quiet=quiet)
     given, settings = given_spec(values)
     spec, registry = build_spec(preset, config, settings, given, console)
     points = parse_grid(grid)
@@ -108,9 +103,9 @@ def _tell(surface: Surface, spec: RunSpec, registry: Registry, console: Console,
             report += f"; it is at the edge of the grid in {', '.join(edge)}, so try further values"
         console.result(report + ".")
     command = shlex.join(run_command(winners(spec, registry, surface)))
-    save_surface(folder / "sweep.json", spec, surface, "finished", command)
+    save_surface(folder / SWEEP_FILE, spec, surface, "finished", command)
     console.result(f"On the test split: {command}")
-    console.result(f"All cells are in {folder / 'sweep.json'}.", surface=str(folder / "sweep.json"))
+    console.result(f"All cells are in {folder / SWEEP_FILE}.", surface=str(folder / SWEEP_FILE))
 
 
 def _cell_text(cell: Cell, best: bool) -> str:

@@ -75,6 +75,7 @@ def evaluate(
             chat=chat if settings.chat_template else None,
             truncate=settings.truncate,
             thinking_tokens=settings.thinking_tokens,
+            max_answer_tokens=settings.max_answer_tokens,
             on_texts=functools.partial(plugin_calls.grade_ahead, task),
             share=share,
         )
@@ -106,7 +107,10 @@ def evaluate(
         metric=task.metric,
         filter=task.filter,
         num_fewshot=shots,
-        comparable=task.comparable and settings.system_prompt is None and getattr(chat, "mode", "auto") == "auto",
+        comparable=task.comparable
+        and settings.system_prompt is None
+        and getattr(chat, "mode", "auto") == "auto"
+        and not settings.lowers(task),
         note=_note(task, shots, settings, lm.truncated),
         records=records,
         metrics=metrics,
@@ -247,6 +251,8 @@ def _explain_length(task: Task, built: Any, lm: Any, shots: int, settings: EvalS
 def _note(task: Task, shots: int, settings: EvalSettings, truncated: int) -> str:
     origin = f"stock lm-eval task {task.stock}" if task.stock else f"own task, version {task.version}"
     parts = [origin, f"{shots}-shot", "chat template" if settings.chat_template else "no chat template"]
+    if settings.lowers(task):
+        parts.append(f"answers of at most {settings.max_answer_tokens} tokens")
     if truncated:
         parts.append(f"{truncated} prompts truncated on the left")
     return ", ".join(parts)

@@ -71,6 +71,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         chat: Any = None,
         truncate: bool = False,
         thinking_tokens: int = 0,
+        max_answer_tokens: int = 0,
         seed: int = 0,
         on_texts: Callable[[list[Row], list[str]], None] | None = None,
         share: tuple[int, int] | None = None,
@@ -88,6 +89,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self.chat = chat
         self.truncate = truncate
         self.thinking_tokens = thinking_tokens
+        self.max_answer_tokens = max_answer_tokens
         self.seed = seed
         self.truncated = 0
         self.answers: dict[tuple[int, int], Row] = {}
@@ -163,7 +165,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             context, options = request.args
             kwargs: dict[str, Any] = dict(normalize_gen_kwargs(options, GEN_DEFAULT))
             until = handle_stop_sequences(kwargs["until"], eos=eos)
-            budget = kwargs["max_gen_toks"] + self.thinking_tokens
+            answer = kwargs["max_gen_toks"]
+            budget = min(answer, self.max_answer_tokens or answer) + self.thinking_tokens
             room = self.max_length - budget
             if room <= 0:
                 raise EngineError(

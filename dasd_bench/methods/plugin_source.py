@@ -18,6 +18,8 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,20 +61,30 @@ def source_files(path: Path) -> list[Path]:
 def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
     """The modules of :data:`SHARED` that plugin files use, by name, and those that these use in turn."""
     folder = Path(__file__).parent
-    trees = {name: ast.parse((folder / f"{name}.py").read_bytes()) for name in SHARED}
-    homes = {given: name for name, tree in trees.items() for given in _defined(tree)}
+    homes, imports = _shared()
     found: set[str] = set()
     for file in files:
         if file.suffix == ".py" and not file.is_relative_to(folder):
             found |= _taken(file, homes)
     waiting = list(found)
     while waiting:
-        for node in ast.walk(trees[waiting.pop()]):
-            used = (node.module or "").rpartition(".")[2] if isinstance(node, ast.ImportFrom) else ""
-            if used in trees and used not in found:
-                found.add(used)
-                waiting.append(used)
+        new = imports[waiting.pop()] - found
+        found |= new
+        waiting += new
     return [(f"dasd_bench/methods/{name}.py", folder / f"{name}.py") for name in sorted(found)]
+
+
+@cache
+def _shared() -> tuple[Mapping[str, str], Mapping[str, frozenset[str]]]:
+    """The shared module that defines each name, and the shared modules that each of them imports."""
+    folder = Path(__file__).parent
+    texts = {name: (folder / f"{name}.py").read_bytes() for name in SHARED}
+    homes = {given: name for name, text in texts.items() for given in _defined(ast.parse(text))}
+    imports = {
+        name: frozenset(module.rpartition(".")[2] for _, module, _ in _mentioned(text).imported_from) & texts.keys()
+        for name, text in texts.items()
+    }
+    return homes, imports
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
@@ -86,22 +98,43 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 
 def _taken(file: Path, homes: Mapping[str, str]) -> set[str]:
     """The shared modules whose names a file imports from ``dasd_bench.api``, or all where it imports that whole."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return set()
+    named = _mentioned(file.read_bytes())
+    whole = any(name.startswith("dasd_bench") for name in named.imports)
     found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "dasd_bench.api" and not node.level:
-            found |= {homes[alias.name] for alias in node.names if alias.name in homes}
-            whole = any(alias.name == "*" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            whole = node.module == "dasd_bench" and any(alias.name == "api" for alias in node.names)
-        else:
-            whole = isinstance(node, ast.Import) and any(alias.name.startswith("dasd_bench") for alias in node.names)
-        if whole:
-            found |= set(homes.values())
-    return found
+    for level, module, names in named.imported_from:
+        if module == "dasd_bench.api" and not level:
+            found |= {homes[name] for name in names if name in homes}
+            whole = whole or "*" in names
+        whole = whole or (module == "dasd_bench" and "api" in names)
+    return set(homes.values()) if whole else found
+
+
+@dataclass(frozen=True)
+class _Mentioned:
+    """What the text of a module imports, and the short strings in it."""
+
+    imports: tuple[str, ...] = ()
+    imported_from: tuple[tuple[int, str, tuple[str, ...]], ...] = ()
+    """Level (number of leading dots), module and names of each ``from ... import``."""
+    strings: tuple[str, ...] = ()
+
+
+@cache
+def _mentioned(text: bytes) -> _Mentioned:
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return _Mentioned()  # importing it will say so
+    strings = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return _Mentioned(
+        tuple(alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names),
+        tuple(
+            (node.level, node.module or "", tuple(alias.name for alias in node.names))
+            for node in nodes
+            if isinstance(node, ast.ImportFrom)
+        ),
+        tuple(dict.fromkeys(string for string in strings if len(string) < 200)),
+    )
 
 
 def _root(path: Path) -> Path:
@@ -114,23 +147,17 @@ def _root(path: Path) -> Path:
 
 def _used(file: Path, root: Path) -> Iterator[Path]:
     """Files under ``root`` that the module ``file`` imports or names."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return  # importing it will say so
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _modules((root, root.parent), alias.name, root)
-        elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                bases: Sequence[Path] = (file.parents[node.level - 1],) if node.level <= len(file.parents) else ()
-            else:
-                bases = (root, root.parent)
-            for alias in node.names:
-                yield from _modules(bases, f"{node.module or ''}.{alias.name}".strip("."), root)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 200:
-            yield from _named(node.value, (file.parent, root), root)
+    named = _mentioned(file.read_bytes())
+    for name in named.imports:
+        yield from _modules((root, root.parent), name, root)
+    for level, module, names in named.imported_from:
+        bases: Sequence[Path] = (root, root.parent)
+        if level:
+            bases = (file.parents[level - 1],) if level <= len(file.parents) else ()
+        for name in names:
+            yield from _modules(bases, f"{module}.{name}".strip("."), root)
+    for string in named.strings:
+        yield from _named(string, (file.parent, root), root)
 
 
 def _modules(bases: Sequence[Path], dotted: str, root: Path) -> Iterator[Path]:

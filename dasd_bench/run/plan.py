@@ -23,22 +23,6 @@ from dasd_bench.run.memory import available
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
 
-KINDS = (
-    "warmup",
-    "targets",
-    "scores",
-    "train",
-    "evaluate",
-    "nll",
-    "outputs",
-    "drift",
-    "rewrites",
-    "constructed",
-    "views",
-    "flips",
-)
-"""The kinds of stages whose tokens per second are remembered."""
-
 FALLBACK_RATE = 200.0
 """Tokens per second where nothing is known of the model's shape."""
 
@@ -254,8 +238,7 @@ def _known_rates(context: RunContext) -> dict[str, dict[str, float]]:
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if is_plain_file(path) else {}
         return {
-            key: {kind: float(rate) for kind, rate in rates.items() if kind in KINDS and float(rate) > 0}
-            for key, rates in known.items()
+            key: {kind: float(rate) for kind, rate in rates.items() if float(rate) > 0} for key, rates in known.items()
         }
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}

@@ -21,6 +21,7 @@ from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError
 from dasd_bench.options import option_rules
 from dasd_bench.registry import Registry
+from dasd_bench.results.directory import SWEEP_FILE
 from dasd_bench.results.schema import RunResults, SeedArm
 from dasd_bench.run.options import RunOptions
 from dasd_bench.stats.paired import compare
@@ -164,7 +165,7 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
                 raise
             console.warn(f"point {point.name} failed: {error}")
             add_failure(surface)
-        save_surface(folder / "sweep.json", one, surface, "partial")
+        save_surface(folder / SWEEP_FILE, one, surface, "partial")
     if all(cell.failed for cells in surface.cells.values() for cell in cells):
         raise DasdError("No arm finished at any point of the grid; see the warnings above.")
     return surface

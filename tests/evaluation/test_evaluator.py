@@ -253,6 +253,19 @@ def test_a_budget_larger_than_the_context() -> None:
         run(Scripted(lambda _: "", length=100), limit=1)
 
 
+def test_answers_may_be_limited_below_the_tasks_budget() -> None:
+    def asked(cap: int) -> tuple[set[int], str]:
+        engine = Scripted(lambda _: " #### 1")
+        result = run(engine, limit=2, settings=EvalSettings(chat_template=False, max_answer_tokens=cap))
+        return {request.max_new_tokens for request in engine.asked}, result.note
+
+    assert asked(12)[0] == {12}
+    assert "answers of at most 12 tokens" in asked(12)[1]
+    own = asked(0)
+    assert own == asked(4096)
+    assert "answers of at most" not in own[1]
+
+
 def test_two_bos_tokens_are_refused() -> None:
     from dasd_bench.console import Console
     from dasd_bench.evaluation.lm_eval_model import EngineLM

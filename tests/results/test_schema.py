@@ -16,6 +16,8 @@ import pytest
 from dasd_bench.api import Note
 from dasd_bench.errors import StoreError
 from dasd_bench.registry import discover
+from dasd_bench.reporting.render import render
+from dasd_bench.reporting.show import run_tables
 from dasd_bench.results import schema
 from dasd_bench.results.schema import (
     NoteStats,
@@ -108,7 +110,51 @@ def test_score_from_items() -> None:
 
 
 OLD = Path(__file__).with_name("results_version_1.json")
-"""A small run as the last release with version 1 wrote it: sft, and dasd with a gate and (tau 1.5) without one."""
+"""Made-up values in version 1, as its last code wrote them: sft, and dasd with a gate and (tau 1.5) without one."""
+
+QUICK = Path(__file__).with_name("quick_version_1.json")
+"""A real run by the last code that wrote version 1 (commit 2bda4ac): ``--preset quick --train-limit 10 --limit 8
+--max-new-tokens 64 --methods sft,dasd,low-ppl,profit``, SmolLM2-135M-Instruct on a CPU."""
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_real_run_of_version_1_keeps_its_numbers() -> None:
+    raw, run = json.loads(QUICK.read_text(encoding="utf-8")), RunResults.from_json(QUICK.read_text(encoding="utf-8"))
+    assert (raw["schema_version"], run.schema_version) == (1, 2)
+    for before, score in [(raw["base"][name], score) for name, score in run.base.items()] + [
+        (one["scores"][name], score)
+        for arm, read in zip(raw["arms"], run.arms, strict=True)
+        for one, seed in zip(arm["seeds"], read.seeds, strict=True)
+        for name, score in seed.scores.items()
+    ]:
+        after = dataclasses.asdict(score)
+        assert {name: after[name] for name in before} == before
+    for arm, read in zip(raw["arms"], run.arms, strict=True):
+        before, stats = arm["seeds"][0]["target_stats"], read.seeds[0].target_stats
+        assert stats is not None
+        assert (stats.n, stats.tokens, stats.mean_nll, stats.base_share) == tuple(
+            before[name] for name in ("n", "tokens", "mean_nll", "replaced_share")
+        )
+        found = {note.name: note.value for note in stats.notes}
+        if arm["method"] == "dasd":
+            names = ("ungated_acceptance", "gate_broke", "gate_mended", "gated_replaced_share")
+            assert list(found.values()) == [before[name] for name in names]
+            assert read.remark.startswith("the gate replaced only 0.6 % of the tokens of its answers")
+        else:
+            assert (found, read.remark) == ({}, "")
+    tables = render(run_tables([run]), "md", notes=True)
+    assert all(arm.label in tables for arm in run.arms)
+
+
+def test_committed_results_are_read(tmp_path: Path) -> None:
+    files = list(ROOT.glob("results/*/results.json"))
+    assert files
+    for file in files:
+        run = RunResults.load(file.parent)
+        assert json.loads(file.read_text(encoding="utf-8"))["schema_version"] in (1, 2)
+        run.save(tmp_path)
+        assert RunResults.load(tmp_path) == run
 
 
 def test_version_1_is_read(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ SMALL = [
     "6",
     "--max-new-tokens",
     "10",
+    "--max-answer-tokens",
+    "12",
     "--num-fewshot",
     "0",
     "--set",

@@ -20,7 +20,7 @@ from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.memory import check_stage
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.train import Train
-from dasd_bench.run.work import evaluate_work
+from dasd_bench.run.work import answer_budget, evaluate_work
 from dasd_bench.store.atomic import remove
 from dasd_bench.store.store import Entry, EntryShards, Finished, Row
 
@@ -72,7 +72,7 @@ class Evaluate(Stage[Evaluation]):
             super().run()
 
     def parts(self) -> Sequence[object]:
-        data = self.data
+        data, spec = self.data, self.context.spec
         return (
             self.context.model_key | {"template": self.context.evaluation_chat.hash},
             None if self.train is None else self.train.key,
@@ -80,13 +80,14 @@ class Evaluate(Stage[Evaluation]):
             data.plugin_sha256,
             data.test_key,
             data.prompt_key,
-            self.context.spec.chat_template,
-            *([self.context.spec.thinking.tokens] if self.context.evaluation_chat.thinking else ()),
+            spec.chat_template,
+            *([spec.thinking.tokens] if self.context.evaluation_chat.thinking else ()),
             *([self.point] if self.point else []),
+            *([f"answers of {spec.max_answer_tokens}"] if spec.max_answer_tokens else []),
         )
 
     def work(self) -> Work:
-        return evaluate_work(self.data, max(0, self.context.spec.num_fewshot))
+        return evaluate_work(self.data, self.context.spec)
 
     @property
     def trained(self) -> str | None:
@@ -158,7 +159,7 @@ class Evaluate(Stage[Evaluation]):
             n_train=len(data.train),
             version=data.task.version,
             note=f"validation on rows of the train split, {note}" if validation else note,
-            max_new_tokens=data.task.max_new_tokens,
+            max_new_tokens=answer_budget(data.task, self.context.spec),
             retention=data.retention,
         )
 
@@ -174,4 +175,5 @@ def eval_settings(context: RunContext, data: TaskData) -> EvalSettings:
         data_dir=data_folder(spec),
         offline=spec.offline,
         thinking_tokens=spec.thinking.tokens if context.evaluation_chat.thinking else 0,
+        max_answer_tokens=spec.max_answer_tokens,
     )

@@ -163,9 +163,7 @@ class FlipTest(Stage[list[Flips]]):
         for number, prefix in wanted:
             if number not in encoded:
                 chat = (
-                    prompts.rewrite(examples[number], self.settings.prompt)
-                    if aware
-                    else prompts.plain(examples[number])
+                    prompts.rewrite(examples[number], self.settings.prompt) if aware else examples[number].plain_chat()
                 )
                 encoded[number] = prompts.encode(chat)
             answers.append(list(prefix) or texts[number].token_ids.tolist())
