@@ -117,7 +117,7 @@ def print_launch(prepared: PreparedRun | None, options: RunOptions, console: Con
         from dasd_bench.run.cluster.units import unfinished_units
 
         run_dir = prepared.context.run_dir
-        for script in scripts(unfinished_units(prepared.graph), options.slurm, run_dir):
+        for script in scripts(unfinished_units(prepared.graph, options.split), options.slurm, run_dir):
             console.result(script, script=script)
     elif options.launcher == "skypilot":
         from dasd_bench.run.cluster.skypilot import task_yaml

@@ -174,7 +174,18 @@ def run_options(command: F) -> F:
             help="data: a full replica in each process; fsdp: the layers sharded among them.",
         ),
         click.option(
-            "--processes", type=click.IntRange(1), default=1, show_default=True, help="Number of training processes."
+            "--split",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Units that each evaluation is split into with --launcher ray or slurm.",
+        ),
+        click.option(
+            "--processes",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Processes that train, generate and score together, each with a GPU or a share of the cores.",
         ),
         store_option,
     ):
@@ -227,7 +238,16 @@ def run_folder(output: Path | None, name: str | None) -> Path | None:
 
 
 def given_run_options(values: dict[str, Any], output: Path | None) -> RunOptions:
-    """Takes the options of :func:`run_options` out of ``values``."""
+    """Takes the options of :func:`run_options` out of ``values``.
+
+    Raises :class:`UsageError` for options of another launcher than the one that is asked for.
+    """
+    launcher = values["launcher"]
+    for wanted, name in (("ray", "ray_settings"), ("slurm", "slurm_settings"), ("skypilot", "sky_settings")):
+        if values[name] and launcher != wanted:
+            raise UsageError(f"--{wanted} is for --launcher {wanted}, and this command has --launcher {launcher}.")
+    if values["split"] > 1 and launcher not in ("ray", "slurm"):
+        raise UsageError(f"--split is for --launcher ray or slurm, and this command has --launcher {launcher}.")
     return RunOptions(
         output=output,
         store=values.pop("store"),
@@ -236,6 +256,7 @@ def given_run_options(values: dict[str, Any], output: Path | None) -> RunOptions
         accept_licences=tuple(values.pop("accept_licence")),
         track=tuple(values.pop("track") or ()),
         launcher=values.pop("launcher"),
+        split=values.pop("split"),
         ray=build_options(RayOptions, dict(pairs("--ray", values.pop("ray_settings"))), "option of --ray", ""),
         slurm=SlurmOptions(tuple(pairs("--slurm", values.pop("slurm_settings")))),
         sky=build_options(

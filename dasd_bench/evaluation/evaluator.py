@@ -30,12 +30,15 @@ def evaluate(
     stop_ids: Iterable[int] = (),
     shards: ShardStore | None = None,
     console: Console | None = None,
+    share: tuple[int, int] | None = None,
 ) -> TaskResult:
     """Scores the model behind ``engine`` on ``rows`` (the task's evaluated split; the first ``settings.limit``).
 
     ``chat`` is the run's chat template. Generation stops at the tokenizer's end-of-sequence token, at the end token of
     ``chat`` and at ``stop_ids``, the end tokens of the model's generation configuration. ``shards`` keeps finished
-    parts: the same call with the same store goes on where a killed one stopped and gives the same result.
+    parts: the same call with the same store goes on where a killed one stopped and gives the same result. ``share``
+    (i, n) computes one of n shares of those parts into ``shards`` and raises
+    :class:`~dasd_bench.evaluation.lm_eval_model.ShareDone` instead of giving a result.
 
     Raises :class:`PluginError` for a faulty YAML (file and key), :class:`UsageError` where the shots do not fit the
     context (and says how many do) or are drawn from the rows scored, :class:`DataError` for a prompt too long by
@@ -74,6 +77,7 @@ def evaluate(
             thinking_tokens=settings.thinking_tokens,
             max_answer_tokens=settings.max_answer_tokens,
             on_texts=functools.partial(plugin_calls.grade_ahead, task),
+            share=share,
         )
         try:
             results = lm_eval.evaluate(

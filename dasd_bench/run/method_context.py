@@ -417,6 +417,7 @@ def generate_tokens(
         compute,
         shard_size=run.shard_size,
         label=label,
+        at_once=run.calls_at_once,
     )
     return results
 
@@ -448,4 +449,5 @@ def score_requests(
         compute,
         shard_size=run.shard_size,
         label=label,
+        at_once=run.calls_at_once,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dasd_bench.console import format_seconds
+from dasd_bench.engine.threads import usable_cores
 from dasd_bench.errors import PluginError
 from dasd_bench.resources.fit import gib
 from dasd_bench.resources.gpus import planned_gpu
@@ -255,7 +256,9 @@ def learn_rates(context: RunContext, rows: Sequence[PlanRow], stages: Sequence[S
         row = due.get((stage.name, stage.arm, stage.seed))
         if row is not None and not stage.reused:
             planned[row.kind] = planned.get(row.kind, 0.0) + row.tokens
-            spent[row.kind] = spent.get(row.kind, 0.0) + stage.seconds
+            # Without what other processes took: the next plan is for the machine as it usually is.
+            own = max(stage.seconds - stage.waited_seconds, stage.cpu_seconds / max(1, usable_cores()), 1e-3)
+            spent[row.kind] = spent.get(row.kind, 0.0) + min(own, stage.seconds)
     if not planned:
         return
     path = _rates_file(context)

@@ -33,7 +33,7 @@ from dasd_bench.run.validation import load_validation
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.journal import RunJournal
 from dasd_bench.store.store import Store
-from dasd_bench.training.checks import check_count, check_quantization, check_rollouts, check_teacher
+from dasd_bench.training.checks import check_devices, check_quantization, check_rollouts, check_sharding, check_teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,9 @@ def check_training(context: RunContext, *, here: bool) -> None:
         check_quantization(arm.training)
         check_teacher(arm.method, arm.training)
         check_rollouts(arm.method, sharded=context.parallel == "fsdp")
-        if here:
-            check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
+        check_sharding(context.processes, arm.training, sharded=context.parallel == "fsdp")
+    if here:
+        check_devices(context.device, context.processes)
 
 
 def check_methods(context: RunContext, data: Sequence[TaskData]) -> None:

@@ -114,7 +114,12 @@ class _Execution:
         write_text(context.directory.spec, to_yaml(context.spec))
         if self.graph.warmup is not None:
             self.graph.warmup.run()
-        prepared = [one for one in self.graph.arms if self._succeeds(one, one.prepared())]
+        prepared = []
+        for one in self.graph.arms:
+            if self._succeeds(one, one.prepared()):
+                prepared.append(one)
+            # Read again from the store when its turn comes: the targets of all arms would fill the memory.
+            one.release()
         if self.graph.arms and not prepared:
             raise DasdError(f"No arm could be prepared: {self.failures[0]}")
         for matching in self.graph.matchings:

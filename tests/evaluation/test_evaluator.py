@@ -28,6 +28,8 @@ PLAIN = EvalSettings(chat_template=False)
 class Scripted:
     """Answers each prompt by a rule and remembers what it was asked; may die after some requests."""
 
+    processes = 1
+
     def __init__(self, answer: Callable[[str], str], die_after: int | None = None, length: int = 1024) -> None:
         self.answer = answer
         self.die_after = die_after

@@ -73,7 +73,10 @@ def run_args(model: Path | str, folder: Path, *more: str, methods: str = "sft,da
     ]
 
 
-TIMED = {"seconds", "cpu_seconds", "tokens_per_second", "memory_gib", "peak_memory_gib", "stages", "created"}
+TIMED = {
+    *("seconds", "cpu_seconds", "waited_seconds", "tokens_per_second", "memory_gib", "peak_memory_gib"),
+    *("stages", "created"),
+}
 
 
 def artifacts(run_dir: Path) -> dict[str, str]:

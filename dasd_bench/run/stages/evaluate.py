@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.evaluation.records import EvalSettings
+from dasd_bench.evaluation.records import EvalSettings, TaskResult
 from dasd_bench.resources.work import Work
 from dasd_bench.results.directory import SAMPLES_FILE
 from dasd_bench.results.samples import Sample, parse_samples, samples_bytes, write_samples
@@ -16,6 +17,7 @@ from dasd_bench.results.schema import TaskInfo
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, data_folder
 from dasd_bench.run.given_adapter import GivenAdapter
+from dasd_bench.run.memory import check_stage
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.train import Train
 from dasd_bench.run.work import answer_budget, evaluate_work
@@ -94,11 +96,30 @@ class Evaluate(Stage[Evaluation]):
     def needs(self) -> Sequence[Stage[Any]]:
         return (self.train,) if isinstance(self.train, Train) else ()
 
+    def make_share(self, share: tuple[int, int]) -> None:
+        """Computes the ``share`` (i of n) of the answers, which :meth:`make` finds then, also on another machine."""
+        from dasd_bench.evaluation.lm_eval_model import ShareDone
+
+        if self.entry.finished() is None:
+            check_stage(self.context, self.work(), f"Stage '{self.name}' of {self.label}")
+            self.entry.path.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(ShareDone):
+                self._evaluate(self.entry, share)
+
     def make(self, entry: Entry) -> Row:
+        context, data = self.context, self.data
+        result = self._evaluate(entry)
+        # Validation items keep the names that their rows have in the train split.
+        records = [replace(record, id=data.test[record.index].id) for record in result.records]
+        entry.put(SAMPLES_FILE, samples_bytes(records))
+        remove(entry.path / EntryShards.FOLDER)
+        return result.summary() | {"engine": context.engine_path}
+
+    def _evaluate(self, entry: Entry, share: tuple[int, int] | None = None) -> TaskResult:
         from dasd_bench.evaluation import evaluate
 
         context, data = self.context, self.data
-        result = evaluate(
+        return evaluate(
             data.task,
             context.engine(self.adapter),
             context.tokenizer,
@@ -108,12 +129,8 @@ class Evaluate(Stage[Evaluation]):
             stop_ids=context.stop_ids,
             shards=EntryShards(entry),
             console=context.console,
+            share=share,
         )
-        # Validation items keep the names that their rows have in the train split.
-        records = [replace(record, id=data.test[record.index].id) for record in result.records]
-        entry.put(SAMPLES_FILE, samples_bytes(records))
-        remove(entry.path / EntryShards.FOLDER)
-        return result.summary() | {"engine": self.context.engine_path}
 
     def read(self, entry: Finished) -> Evaluation:
         # A run that takes everything from the store still says which engine its numbers come from.
