@@ -149,7 +149,11 @@ class Dasd(Method):
         Note("gated_changed", "changed", "share", "gated answers that differ from the ungated rewrite", shown=False),
     )
 
-    rule: str = option(DEFAULT_RULE, help="The gate; see the module's docstring.", choices=tuple(OPTIONS))
+    rule: str = option(
+        DEFAULT_RULE,
+        help="The gate: where the base's token replaces the candidate (rules: docs/methods.md).",
+        choices=tuple(OPTIONS),
+    )
     control: str = option(
         "none",
         help="Chance in the rule's place: random (at the rate of the rule's answers that are trained on) or shuffled "
@@ -325,7 +329,7 @@ class Dasd(Method):
             conf = np.sort(features.conf[disagree])[::-1]
             count = int(np.floor(self.share * len(conf) + 0.5))
             return disagree & (features.conf >= (conf[count - 1] if count else np.inf))
-        if not isinstance(rule, GateRule) or type(rule).take is GateRule.take:
+        if not isinstance(rule, GateRule):
             return None
         return np.asarray(~rule.take(features) & disagree)
 

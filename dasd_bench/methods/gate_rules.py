@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dasd_bench.engine.types import Choice, DualStep
 from dasd_bench.methods.context import Rule
-from dasd_bench.methods.gates import Features, GateRule, Mask, entropy
+from dasd_bench.methods.gates import Features, GateRule, Mask, StepGate, entropy
 from dasd_bench.types import Origin
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ class CandidateFloor(GateRule):
 class RelativeFloor(GateRule):
     """Where p_b(c) < alpha conf, the argmax of p_r over {v: p_b(v) >= alpha conf}."""
 
-    offline: ClassVar[bool] = False
     alpha: float = 0.1
 
     def take(self, features: Features) -> Mask:
@@ -149,10 +148,8 @@ class Entropy(GateRule):
 
 
 @dataclass(frozen=True)
-class Quantile(GateRule):
+class Quantile(StepGate):
     """b where conf >= the threshold that the example itself brings as its first parameter."""
-
-    offline: ClassVar[bool] = False
 
     def take_step(self, features: Features, step: DualStep) -> Mask:
         assert step.parameters is not None
@@ -160,10 +157,9 @@ class Quantile(GateRule):
 
 
 @dataclass(frozen=True)
-class RandomGate(GateRule):
+class RandomGate(StepGate):
     """b with probability ``rate``, whatever the two distributions say."""
 
-    offline: ClassVar[bool] = False
     uses_draws: ClassVar[bool] = True
     rate: float = 0.0
 
@@ -172,7 +168,7 @@ class RandomGate(GateRule):
 
 
 @dataclass(frozen=True)
-class ShuffledGate(GateRule):
+class ShuffledGate(StepGate):
     """b at n of the m disagreements of each example, drawn without replacement; (n, m) are its two parameters.
 
     Selection sampling (Knuth, vol. 2, algorithm S): with j of i disagreements behind replaced, the next one is replaced
@@ -180,7 +176,6 @@ class ShuffledGate(GateRule):
     nothing more is replaced, and where it has fewer some replacements may be missing.
     """
 
-    offline: ClassVar[bool] = False
     uses_draws: ClassVar[bool] = True
 
     def take_step(self, features: Features, step: DualStep) -> Mask:
@@ -193,13 +188,12 @@ class ShuffledGate(GateRule):
 
 
 @dataclass(frozen=True)
-class ClassOracle(GateRule):
+class ClassOracle(StepGate):
     """b where the two tokens differ in wording only (``replace_logic`` False), or where one carries logic (True).
 
     A token carries logic where :func:`carries_logic` says so of its text in its place.
     """
 
-    offline: ClassVar[bool] = False
     uses_tokens: ClassVar[bool] = True
     replace_logic: bool = False
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,54 +61,96 @@ def source_files(path: Path) -> list[Path]:
 def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
     """The modules of :data:`SHARED` that plugin files use, by name, and those that these use in turn."""
     folder = Path(__file__).parent
-    modules = {name: sorted((folder / name).glob("*.py")) or [folder / f"{name}.py"] for name in SHARED}
-    imports = {name: [_imports(path.read_bytes()) for path in paths] for name, paths in modules.items()}
-    api = _imports((folder.parent / "api.py").read_bytes())
-    homes = {name: home for home, names in api for name in names if home in modules}
+    homes, imports = _shared()
     found: set[str] = set()
     for file in files:
         if file.suffix == ".py" and not file.is_relative_to(folder):
             found |= _taken(file, homes)
     waiting = list(found)
     while waiting:
-        used = {home for one in imports[waiting.pop()] for home, _ in one} & modules.keys() - found
-        found |= used
-        waiting.extend(used)
+        new = imports[waiting.pop()] - found
+        found |= new
+        waiting += new
     return [
-        (f"dasd_bench/methods/{path.relative_to(folder).as_posix()}", path)
+        (f"dasd_bench/methods/{file.relative_to(folder).as_posix()}", file)
         for name in sorted(found)
-        for path in modules[name]
+        for file in _shared_files(name)
     ]
 
 
-@functools.lru_cache(maxsize=64)
-def _imports(source: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """What a module imports from modules or packages beside this one: the name of each, and the names as bound here."""
-    return tuple(
-        (node.module.split(".")[2], tuple(alias.asname or alias.name for alias in node.names))
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dasd_bench.methods.")
-    )
+@cache
+def _shared() -> tuple[Mapping[str, str], Mapping[str, frozenset[str]]]:
+    """The shared module behind each name of the API, and the shared modules that each of them imports."""
+    api = ast.parse((Path(__file__).parents[1] / "api.py").read_bytes())
+    homes = {
+        alias.asname or alias.name: home
+        for node in api.body
+        if isinstance(node, ast.ImportFrom) and (home := _home(node.module or ""))
+        for alias in node.names
+    }
+    imports = {
+        name: frozenset(
+            home
+            for file in _shared_files(name)
+            for _, module, _ in _mentioned(file.read_bytes()).imported_from
+            if (home := _home(module))
+        )
+        for name in SHARED
+    }
+    return homes, imports
+
+
+def _shared_files(name: str) -> list[Path]:
+    """The file of a shared module, or the files of a shared package."""
+    folder = Path(__file__).parent
+    return sorted((folder / name).glob("*.py")) or [folder / f"{name}.py"]
+
+
+def _home(module: str) -> str:
+    """The shared module or package that the dotted name ``module`` is, or lies in; empty for any other."""
+    package, methods, name, *_ = [*module.split("."), "", "", ""]
+    return name if (package, methods) == ("dasd_bench", "methods") and name in SHARED else ""
 
 
 def _taken(file: Path, homes: Mapping[str, str]) -> set[str]:
     """The shared modules whose names a file imports from ``dasd_bench.api``, or all where it imports that whole."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return set()
+    named = _mentioned(file.read_bytes())
+    whole = any(name.startswith("dasd_bench") for name in named.imports)
     found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "dasd_bench.api" and not node.level:
-            found |= {homes[alias.name] for alias in node.names if alias.name in homes}
-            whole = any(alias.name == "*" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            whole = node.module == "dasd_bench" and any(alias.name == "api" for alias in node.names)
-        else:
-            whole = isinstance(node, ast.Import) and any(alias.name.startswith("dasd_bench") for alias in node.names)
-        if whole:
-            found |= set(homes.values())
-    return found
+    for level, module, names in named.imported_from:
+        if module == "dasd_bench.api" and not level:
+            found |= {homes[name] for name in names if name in homes}
+            whole = whole or "*" in names
+        whole = whole or (module == "dasd_bench" and "api" in names)
+    return set(homes.values()) if whole else found
+
+
+@dataclass(frozen=True)
+class _Mentioned:
+    """What the text of a module imports, and the short strings in it."""
+
+    imports: tuple[str, ...] = ()
+    imported_from: tuple[tuple[int, str, tuple[str, ...]], ...] = ()
+    """Level (number of leading dots), module and names of each ``from ... import``."""
+    strings: tuple[str, ...] = ()
+
+
+@cache
+def _mentioned(text: bytes) -> _Mentioned:
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return _Mentioned()  # importing it will say so
+    strings = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return _Mentioned(
+        tuple(alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names),
+        tuple(
+            (node.level, node.module or "", tuple(alias.name for alias in node.names))
+            for node in nodes
+            if isinstance(node, ast.ImportFrom)
+        ),
+        tuple(dict.fromkeys(string for string in strings if len(string) < 200)),
+    )
 
 
 def _root(path: Path) -> Path:
@@ -120,23 +163,17 @@ def _root(path: Path) -> Path:
 
 def _used(file: Path, root: Path) -> Iterator[Path]:
     """Files under ``root`` that the module ``file`` imports or names."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return  # importing it will say so
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _modules((root, root.parent), alias.name, root)
-        elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                bases: Sequence[Path] = (file.parents[node.level - 1],) if node.level <= len(file.parents) else ()
-            else:
-                bases = (root, root.parent)
-            for alias in node.names:
-                yield from _modules(bases, f"{node.module or ''}.{alias.name}".strip("."), root)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 200:
-            yield from _named(node.value, (file.parent, root), root)
+    named = _mentioned(file.read_bytes())
+    for name in named.imports:
+        yield from _modules((root, root.parent), name, root)
+    for level, module, names in named.imported_from:
+        bases: Sequence[Path] = (root, root.parent)
+        if level:
+            bases = (file.parents[level - 1],) if level <= len(file.parents) else ()
+        for name in names:
+            yield from _modules(bases, f"{module}.{name}".strip("."), root)
+    for string in named.strings:
+        yield from _named(string, (file.parent, root), root)
 
 
 def _modules(bases: Sequence[Path], dotted: str, root: Path) -> Iterator[Path]:

@@ -199,7 +199,7 @@ def test_a_rule_that_a_key_cannot_name_is_refused() -> None:
     from dataclasses import dataclass
 
     @dataclass(frozen=True)
-    class Inner(Rule):
+    class Inner(Open):
         """Defined in a function: what it closes over is in no key."""
 
     with pytest.raises(PluginError, match="dataclass"):
