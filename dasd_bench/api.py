@@ -72,6 +72,8 @@ from dasd_bench.methods.gate_rules import (
     Ungated,
     carries_logic,
     gate_rule,
+    mixture,
+    mixture_weight,
 )
 from dasd_bench.methods.gates import GateFeatures, GateRule, StepFeatures, StepGate, gate_features
 from dasd_bench.methods.notes import Note
@@ -263,6 +265,8 @@ __all__ = [
     "keep_option",
     "load_results",
     "make_spec",
+    "mixture",
+    "mixture_weight",
     "new_tokens_option",
     "nothing_kept",
     "one_teacher",

@@ -267,6 +267,8 @@ class Dasd(Method):
         return self.temperature > 0 or self.matched != "none"
 
     def lacking(self, facts: RunFacts) -> str:
+        if self.rule in ("entropy", "typical", "mix") and facts.backend == "vllm":
+            return f"rule={self.rule} needs whole distributions, which vLLM does not give: leave out --engine vllm"
         if self.reference_model == "tuned" and facts.backend == "vllm":
             return "reference_model=tuned decodes two models at once, which vLLM does not: leave out --engine vllm"
         return ""

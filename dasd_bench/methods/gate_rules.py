@@ -219,13 +219,25 @@ class Mix(Rule):
     def __call__(self, step: DualStep) -> Choice:
         import torch
 
-        p_r, p_b = step.reference_logp, step.base_logp
-        weight = (self.beta * entropy(p_r) / math.log(p_r.shape[-1])).clamp(0.0, 1.0)[:, None]
-        # 0 times minus infinity is no number: where one side has all the weight it is taken as it is.
-        mixed = torch.where(weight == 0, p_r, torch.where(weight == 1, p_b, (1 - weight) * p_r + weight * p_b))
+        mixed = mixture(step.reference_logp, step.base_logp, mixture_weight(step.reference_logp, self.beta))
         token = torch.where(step.keep, step.reference_token, mixed.argmax(-1))
         taken = token == step.reference_token
         return Choice(token, torch.where(taken, int(Origin.CANDIDATE), int(Origin.BASE)).to(torch.uint8))
+
+
+def mixture_weight(reference_logp: Tensor, beta: float) -> Tensor:
+    """The base's share in Hinted Decoding's mixture, clamp(beta H_r / log V, 0, 1): float32 [B] of [B, V]."""
+    return (beta * entropy(reference_logp) / math.log(reference_logp.shape[-1])).clamp(0.0, 1.0)
+
+
+def mixture(reference_logp: Tensor, base_logp: Tensor, weight: Tensor) -> Tensor:
+    """(1 - l) log p_r + l log p_b, not normalised: [B, V]; ``weight`` is l [B]."""
+    import torch
+
+    share = weight[:, None]
+    mixed = (1 - share) * reference_logp + share * base_logp
+    # 0 times minus infinity is no number: where one side has all the weight it is taken as it is.
+    return torch.where(share == 0, reference_logp, torch.where(share == 1, base_logp, mixed))
 
 
 def gate_rule(name: str, options: Mapping[str, float]) -> Rule:

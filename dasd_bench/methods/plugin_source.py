@@ -26,8 +26,8 @@ from typing import Any
 
 PREFIX = "_dasd_bench_plugins_"
 
-SHARED = ("acceptance", "divergences", "gate_controls", "gate_rules", "gates", "samples", "target_rows")
-"""Modules of this package that decide what is computed for a plugin that uses them."""
+SHARED = ("acceptance", "divergences", "edits", "gate_controls", "gate_rules", "gates", "samples", "target_rows")
+"""Modules and packages beside this one that decide what is computed for a plugin that uses them."""
 
 
 def source_hash(path: Path) -> str:
@@ -61,7 +61,7 @@ def source_files(path: Path) -> list[Path]:
 def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
     """The modules of :data:`SHARED` that plugin files use, by name, and those that these use in turn."""
     folder = Path(__file__).parent
-    homes, imports = _shared()
+    homes, modules, imports = _shared()
     found: set[str] = set()
     for file in files:
         if file.suffix == ".py" and not file.is_relative_to(folder):
@@ -71,29 +71,31 @@ def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
         new = imports[waiting.pop()] - found
         found |= new
         waiting += new
-    return [(f"dasd_bench/methods/{name}.py", folder / f"{name}.py") for name in sorted(found)]
+    return [
+        (f"dasd_bench/methods/{path.relative_to(folder).as_posix()}", path)
+        for name in sorted(found)
+        for path in modules[name]
+    ]
 
 
 @cache
-def _shared() -> tuple[Mapping[str, str], Mapping[str, frozenset[str]]]:
-    """The shared module that defines each name, and the shared modules that each of them imports."""
+def _shared() -> tuple[Mapping[str, str], Mapping[str, Sequence[Path]], Mapping[str, frozenset[str]]]:
+    """The shared module behind each name of ``dasd_bench.api``; each one's files, and the others that it imports."""
     folder = Path(__file__).parent
-    texts = {name: (folder / f"{name}.py").read_bytes() for name in SHARED}
-    homes = {given: name for name, text in texts.items() for given in _defined(ast.parse(text))}
+    modules = {name: sorted((folder / name).glob("*.py")) or [folder / f"{name}.py"] for name in SHARED}
+    homes = {name: home for home, names in _imports(folder.parent / "api.py") for name in names if home in modules}
     imports = {
-        name: frozenset(module.rpartition(".")[2] for _, module, _ in _mentioned(text).imported_from) & texts.keys()
-        for name, text in texts.items()
+        name: frozenset(home for path in paths for home, _ in _imports(path)) & modules.keys()
+        for name, paths in modules.items()
     }
-    return homes, imports
+    return homes, modules, imports
 
 
-def _defined(tree: ast.Module) -> Iterator[str]:
-    """Names that a module defines at its top level."""
-    for node in tree.body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            yield node.name
-        elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+def _imports(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """What a module imports from modules of ``dasd_bench.methods``: the name of each, and the names as bound there."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dasd_bench.methods."):
+            yield node.module.split(".")[2], [alias.asname or alias.name for alias in node.names]
 
 
 def _taken(file: Path, homes: Mapping[str, str]) -> set[str]:
