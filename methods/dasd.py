@@ -29,7 +29,7 @@ the candidate (b stands in for c):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -74,9 +74,10 @@ UNSET = -1.0
 IDLE = 0.01
 """Below this share of replaced tokens a gate has next to no effect."""
 
-DEFAULT_RULE = "confidence-gate"
-"""The default gate. Evidence: none yet; it is the rule of the first release, which replaces .0 to .2 % of the tokens of
-SmolLM2-135M's answers and is in effect self-distill there."""
+DEFAULT_RULE = "insist"
+"""The default gate with rho = .3, chosen on validation rows of the built-in tasks (results/premise): there it replaces
+2.8 % of the tokens of SmolLM2-135M's answers and leaves 77.5 % of them right, the ungated rewrite 72.5 %. The rule of
+the first release, confidence-gate at tau = .9, replaces .3 % there and is in effect self-distill."""
 
 TAUS = {"candidate-floor": 0.4, "tolerated": 0.5}
 """Default of ``tau`` by rule; 0.9 for all others."""
@@ -149,7 +150,12 @@ class Dasd(Method):
         Note("gated_changed", "changed", "share", "gated answers that differ from the ungated rewrite", shown=False),
     )
 
-    rule: str = option(DEFAULT_RULE, help="The gate; see the module's docstring.", choices=tuple(OPTIONS))
+    rule: str = option(
+        DEFAULT_RULE,
+        help="The gate; see the module's docstring. The default was chosen on validation rows, where it replaced 2.8 % "
+        "of the tokens; as-stated is nearest to the paper's words.",
+        choices=tuple(OPTIONS),
+    )
     control: str = option(
         "none",
         help="Chance in the rule's place: random (at the rate of the rule's answers that are trained on) or shuffled "
@@ -170,7 +176,7 @@ class Dasd(Method):
         minimum=1.0,
     )
     rho: float = option(
-        0.5, help="insist: probability from which on the reference stream insists.", minimum=0.0, maximum=1.0
+        0.3, help="insist: probability from which on the reference stream insists.", minimum=0.0, maximum=1.0
     )
     eta: float = option(
         0.3, help="insist: confidence from which on the base may replace a candidate.", minimum=0.0, maximum=1.0
@@ -265,6 +271,14 @@ class Dasd(Method):
     def lacking(self, facts: RunFacts) -> str:
         if self.reference_model == "tuned" and facts.backend == "vllm":
             return "reference_model=tuned decodes two models at once, which vLLM does not: leave out --engine vllm"
+        return ""
+
+    def unread(self, given: Collection[str]) -> str:
+        for name in given:
+            rules = [rule for rule, options in OPTIONS.items() if name in options]
+            if rules and self.rule not in rules:
+                named = f"rule={self.rule}" + (", the default" if "rule" not in given else "")
+                return f"{name} has no effect with {named}; add rule={' or '.join(rules)}, or omit {name}"
         return ""
 
     def remark(self, notes: Mapping[str, float]) -> str:

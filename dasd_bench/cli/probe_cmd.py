@@ -61,7 +61,7 @@ from dasd_bench.run.options import RunOptions
     "settings",
     multiple=True,
     metavar="SECTION.NAME=VALUE",
-    help="Set an engine or method option: engine.max_num_seqs=8, dasd.tau=0.7.",
+    help="Set an engine or method option: engine.max_num_seqs=8, dasd.rho=0.5.",
 )
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder  [default: probes/<name of the probe>]")
