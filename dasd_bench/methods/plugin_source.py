@@ -61,7 +61,7 @@ def source_files(path: Path) -> list[Path]:
 def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
     """The modules of :data:`SHARED` that plugin files use, by name, and those that these use in turn."""
     folder = Path(__file__).parent
-    homes, modules, imports = _shared()
+    homes, modules, imports = _shared(folder)
     found: set[str] = set()
     for file in files:
         if file.suffix == ".py" and not file.is_relative_to(folder):
@@ -79,9 +79,8 @@ def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
 
 
 @cache
-def _shared() -> tuple[Mapping[str, str], Mapping[str, Sequence[Path]], Mapping[str, frozenset[str]]]:
+def _shared(folder: Path) -> tuple[Mapping[str, str], Mapping[str, Sequence[Path]], Mapping[str, frozenset[str]]]:
     """The shared module behind each name of ``dasd_bench.api``; each one's files, and the others that it imports."""
-    folder = Path(__file__).parent
     modules = {name: sorted((folder / name).glob("*.py")) or [folder / f"{name}.py"] for name in SHARED}
     homes = {name: home for home, names in _imports(folder.parent / "api.py") for name in names if home in modules}
     imports = {
