@@ -13,7 +13,7 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else "notebook-runs")
 model = sys.argv[2] if len(sys.argv) > 2 else "smollm2-135m"
 spec = make_spec(
     model=model,
-    methods=["sft", "dasd+tau=0.7"],
+    methods=["sft", "dasd+rho=0.5"],
     tasks=["mini_arc"],
     train_limit=4,
     limit=6,

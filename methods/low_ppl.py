@@ -10,7 +10,10 @@ from dasd_bench.api import Method, ScoredTarget, keep_option, option
 
 @dataclass(frozen=True)
 class LowPpl(Method):
-    """Weight 1[ppl_t <= tau] with ppl_t = 1 / p_0(y_t | x, y_<t) under the frozen base; mean over kept tokens."""
+    """Weight 1[ppl_t <= tau] with ppl_t = 1 / p_0(y_t | x, y_<t) under the frozen base; mean over kept tokens.
+
+    ``control=reversed`` is a broken selector for tests that need one: weight 1[ppl_t > tau].
+    """
 
     name = "low-ppl"
     summary = "STM: train only on gold tokens whose perplexity under the base is at most tau."
@@ -29,8 +32,14 @@ class LowPpl(Method):
     denominator = "kept"
 
     tau: float = option(2.5, help="Maximum perplexity of a trained token.", minimum=1.0)
+    control: str = option(
+        "none",
+        help="reversed: train on the tokens above tau instead, a broken selector for comparison.",
+        choices=("none", "reversed"),
+    )
     keep: str = keep_option("end")
 
     def select(self, scored: ScoredTarget) -> np.ndarray:
         low = -scored.scores.logp <= np.log(self.tau)
-        return (low | self.keeps(scored.target)).astype(np.float32)
+        chosen = ~low if self.control == "reversed" else low
+        return (chosen | self.keeps(scored.target)).astype(np.float32)

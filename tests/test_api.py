@@ -23,13 +23,13 @@ def test_the_notebook_runs(
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(tmp_path), str(tiny_folder("llama"))])
     found = runpy.run_path(str(SCRIPT))
     assert found["results"].status == "finished"
-    assert [arm.label for arm in found["results"].arms] == ["sft", "dasd+tau=0.7"]
-    assert "dasd+tau=0.7" in capsys.readouterr().out
+    assert [arm.label for arm in found["results"].arms] == ["sft", "dasd+rho=0.5"]
+    assert "dasd+rho=0.5" in capsys.readouterr().out
     results = found["results"]
     check_frames(results, tmp_path / "first")
     shown = results._repr_html_()
     assert shown.count("<table>") == shown.count("</table>") > 1
-    assert "dasd+tau=0.7" in shown
+    assert "dasd+rho=0.5" in shown
     assert (tmp_path / "scores.png").stat().st_size > 0
     # A run read back is the same, and the directory is no part of its file.
     again = load_results(tmp_path / "first")
@@ -44,7 +44,7 @@ def test_the_notebook_runs(
 def check_frames(results: Results, run: Path) -> None:
     """The frames hold what the files of the run directory hold, read without this project's readers."""
     scores = results.scores.set_index(["method", "task"])
-    assert list(scores.index) == [(name, "mini_arc") for name in ("base", "sft", "dasd+tau=0.7")]
+    assert list(scores.index) == [(name, "mini_arc") for name in ("base", "sft", "dasd+rho=0.5")]
     assert [str(seed) for seed in scores.seed] == ["<NA>", "0", "0"]
     assert scores.loc[("base", "mini_arc"), "score"] == results.base["mini_arc"].mean
     items = results.items

@@ -64,7 +64,7 @@ from dasd_bench.run.options import RunOptions
     show_default=True,
     help="The answer-aware prompt.",
 )
-@settings_option("Set an engine or method option: engine.max_num_seqs=8, dasd.tau=0.7.")
+@settings_option("Set an engine or method option: engine.max_num_seqs=8, dasd.rho=0.5.")
 @config_option
 @output_option("Folder", "probes/<name of the probe>")
 @store_option

@@ -59,7 +59,7 @@ def spec_options(command: F) -> F:
         ),
         settings_option(
             "Set a training, engine, thinking or method option: training.lr=1e-4, engine.max_num_seqs=8, "
-            "dasd.tau=0.9, method.tau=0.9 for all methods that have it (see: dasd-bench show training)."
+            "dasd.rho=0.5, method.tau=0.9 for all methods that have it (see: dasd-bench show training)."
         ),
         click.option(
             "--targets",

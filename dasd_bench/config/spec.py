@@ -22,6 +22,7 @@ from dasd_bench.errors import PluginError, UsageError, unknown_name
 from dasd_bench.files.text import shown
 from dasd_bench.files.yaml_file import read_mapping
 from dasd_bench.methods.base import BASE, Method, build_method, has_token_loss
+from dasd_bench.methods.plugin_calls import call
 from dasd_bench.options import build_options, convert, convert_options, option, option_rules
 from dasd_bench.registry import Plugin, Registry
 from dasd_bench.results.directory import folder_name
@@ -66,7 +67,7 @@ class RunSpec:
     )
     methods: tuple[str, ...] = option(
         ("dasd",),
-        help='Methods; options as dasd+tau=0.7, with commas "x+NAME=A,B". base: the untrained model.',
+        help='Methods; options as dasd+rho=0.5, with commas "x+NAME=A,B". base: the untrained model.',
         flags=("--method",),
     )
     tasks: tuple[str, ...] = option(
@@ -297,7 +298,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def parse_set(items: Sequence[str]) -> dict[str, Any]:
-    """``--set`` items as a layer: ``training.lr=1e-4``, ``engine.max_num_seqs=8``, ``dasd.tau=1``, ``method.tau=1``."""
+    """``--set`` items as a layer: ``training.lr=1e-4``, ``engine.max_num_seqs=8``, ``dasd.k=2``, ``method.tau=1``."""
     out: dict[str, Any] = {}
     for item in items:
         name, sep, value = item.partition("=")
@@ -452,8 +453,7 @@ def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
     for label, found in parsed:
         built = []
         for plugin, own, _ in found:
-            values = {key: value for key, value in shared.items() if key in option_rules(plugin.item)}
-            built.append(build_method(plugin.item, values | spec.method_options.get(plugin.name, {}) | own))
+            built.append(_build(plugin, spec, label, own))
         settings: dict[str, str] = {}
         for _, _, training in found:
             if twice := settings.keys() & training.keys():
@@ -466,6 +466,17 @@ def arms(spec: RunSpec, registry: Registry) -> list[ArmSpec]:
             check_composition(label, built[0], second.method)
         result.append(ArmSpec(label, built[0], found[0][0], trained, second))
     return result
+
+
+def _build(plugin: Plugin[type[Method]], spec: RunSpec, label: str, own: Mapping[str, str]) -> Method:
+    """One method of an arm; its own options, or else those of its section, are refused where they do nothing."""
+    shared = spec.method_options.get("method", {})
+    values = {key: value for key, value in shared.items() if key in option_rules(plugin.item)}
+    section = spec.method_options.get(plugin.name, {})
+    method = build_method(plugin.item, {**values, **section, **own})
+    if unread := call("unread", plugin.path, method.unread, own or section):
+        raise UsageError(f"{shown(label)}: {unread}.")
+    return method
 
 
 _Asked = tuple[Plugin[type[Method]], dict[str, str], dict[str, str]]

@@ -6,7 +6,7 @@ A plugin file defines one class or more that derive from :class:`Method`; nothin
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -135,6 +135,14 @@ class Method:
     def teacher_every(self) -> int:
         """Optimiser steps between two updates of an ``ema`` teacher; a method may make it an option."""
         return 1
+
+    def unread(self, given: Collection[str]) -> str:
+        """Which of the options that the user set do nothing with the others, and what to do; empty where all count.
+
+        ``given`` are the options of the row (``NAME+X=...``), of a row without any those of ``--set NAME.X``. The run
+        is refused with these words.
+        """
+        return ""
 
     def remark(self, notes: Mapping[str, float]) -> str:
         """What a reader must know of this row, judged by its declared notes (means over seeds); empty for nothing.

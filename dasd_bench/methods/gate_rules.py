@@ -97,7 +97,7 @@ class ReferenceSure(GateRule):
 class Insist(GateRule):
     """b where 1 / p_b(c) > k, conf >= eta and p_r(c) < rho: the reference stream does not insist on c."""
 
-    rho: float = 0.5
+    rho: float = 0.3
     eta: float = 0.3
     k: float = 2.5
 

@@ -61,7 +61,7 @@ def source_files(path: Path) -> list[Path]:
 def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
     """The modules of :data:`SHARED` that plugin files use, by name, and those that these use in turn."""
     folder = Path(__file__).parent
-    homes, imports = _shared()
+    homes, modules, imports = _shared(folder)
     found: set[str] = set()
     for file in files:
         if file.suffix == ".py" and not file.is_relative_to(folder):
@@ -72,44 +72,29 @@ def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
         found |= new
         waiting += new
     return [
-        (f"dasd_bench/methods/{file.relative_to(folder).as_posix()}", file)
+        (f"dasd_bench/methods/{path.relative_to(folder).as_posix()}", path)
         for name in sorted(found)
-        for file in _shared_files(name)
+        for path in modules[name]
     ]
 
 
 @cache
-def _shared() -> tuple[Mapping[str, str], Mapping[str, frozenset[str]]]:
-    """The shared module behind each name of the API, and the shared modules that each of them imports."""
-    api = ast.parse((Path(__file__).parents[1] / "api.py").read_bytes())
-    homes = {
-        alias.asname or alias.name: home
-        for node in api.body
-        if isinstance(node, ast.ImportFrom) and (home := _home(node.module or ""))
-        for alias in node.names
-    }
+def _shared(folder: Path) -> tuple[Mapping[str, str], Mapping[str, Sequence[Path]], Mapping[str, frozenset[str]]]:
+    """The shared module behind each name of ``dasd_bench.api``; each one's files, and the others that it imports."""
+    modules = {name: sorted((folder / name).glob("*.py")) or [folder / f"{name}.py"] for name in SHARED}
+    homes = {name: home for home, names in _imports(folder.parent / "api.py") for name in names if home in modules}
     imports = {
-        name: frozenset(
-            home
-            for file in _shared_files(name)
-            for _, module, _ in _mentioned(file.read_bytes()).imported_from
-            if (home := _home(module))
-        )
-        for name in SHARED
+        name: frozenset(home for path in paths for home, _ in _imports(path)) & modules.keys()
+        for name, paths in modules.items()
     }
-    return homes, imports
+    return homes, modules, imports
 
 
-def _shared_files(name: str) -> list[Path]:
-    """The file of a shared module, or the files of a shared package."""
-    folder = Path(__file__).parent
-    return sorted((folder / name).glob("*.py")) or [folder / f"{name}.py"]
-
-
-def _home(module: str) -> str:
-    """The shared module or package that the dotted name ``module`` is, or lies in; empty for any other."""
-    package, methods, name, *_ = [*module.split("."), "", "", ""]
-    return name if (package, methods) == ("dasd_bench", "methods") and name in SHARED else ""
+def _imports(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """What a module imports from modules of ``dasd_bench.methods``: the name of each, and the names as bound there."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dasd_bench.methods."):
+            yield node.module.split(".")[2], [alias.asname or alias.name for alias in node.names]
 
 
 def _taken(file: Path, homes: Mapping[str, str]) -> set[str]:

@@ -45,8 +45,11 @@ def load_validation(spec: RunSpec, registry: Registry, console: Console) -> list
     data = load_data(replace(spec, tasks=(), train_tasks=names), registry, console)
     data_dir = data_folder(spec)
     left_out = [name for name in spec.tasks if name not in names]
-    if left_out:
-        console.say(f"Not used for validation, because they have no train split: {', '.join(left_out)}.")
+    splitless = [name for name in left_out if "train" not in registry.task(name).item.data.splits]
+    untrained = [name for name in left_out if name not in splitless]
+    for reason, tasks in (("without a train split", splitless), ("that are not trained on", untrained)):
+        if tasks:
+            console.say(f"Validation leaves out tasks {reason}: {', '.join(tasks)}.")
     found = []
     for one in data:
         if not one.train:

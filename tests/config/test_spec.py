@@ -29,7 +29,7 @@ def test_command_line_wins_over_file_over_preset_over_default(tmp_path: Path) ->
 def test_saved_spec_repeats_itself(tmp_path: Path) -> None:
     spec = resolve(
         PRESETS["quick"],
-        layer("cli", {"methods": "sft,dasd+tau=0.7", "seeds": "0,1"}),
+        layer("cli", {"methods": "sft,dasd+rule=confidence-gate+tau=0.7", "seeds": "0,1"}),
         parse_set(["dasd.rule=loss-mask"]),
     )
     file = tmp_path / "spec.yaml"
@@ -73,12 +73,12 @@ def test_bad_yaml_names_file_and_line(tmp_path: Path) -> None:
 
 def test_options_reach_arms_in_order_of_right() -> None:
     spec = resolve(
-        {"methods": ["dasd", "dasd+tau=0.6", "low-ppl"]},
-        parse_set(["method.tau=1.5", "dasd.tau=0.8"]),
+        {"methods": ["dasd", "dasd+rule=confidence-gate+tau=0.6", "low-ppl"]},
+        parse_set(["method.tau=1.5", "dasd.rho=0.8"]),
     )
     first, second, third = arms(spec, discover())
-    assert (first.method.tau, second.method.tau, third.method.tau) == (0.8, 0.6, 1.5)
-    assert second.label == "dasd+tau=0.6"
+    assert (first.method.rho, second.method.tau, third.method.tau) == (0.8, 0.6, 1.5)
+    assert second.label == "dasd+rule=confidence-gate+tau=0.6"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,9 @@ def test_options_reach_arms_in_order_of_right() -> None:
         (["dasd"], ["low-ppl.tau=2"], "does not use"),
         (["dasd"], ["nothing.tau=2"], "Unknown section"),
         (["dasd"], ["tau=2"], "write SECTION.NAME=VALUE"),
-        (["dasd+tau"], [], r"write options as dasd\+NAME=VALUE"),
+        (["dasd+tau=0.7"], [], "tau has no effect with rule=insist, the default; add rule=confidence-gate or"),
+        (["dasd"], ["dasd.tau=0.9"], "tau has no effect with rule=insist, the default; add rule="),
+        (["dasd+rho"], [], r"write options as dasd\+NAME=VALUE"),
     ],
 )
 def test_bad_method_options_are_named(methods, sets, message) -> None:

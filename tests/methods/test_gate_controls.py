@@ -194,7 +194,7 @@ def test_a_swapped_reference_is_shown_and_the_answer_is_graded_by_the_own(made: 
 
 def test_a_tuned_reference_decodes_with_weights_of_its_own(made: Made) -> None:
     """tau above 1 is the tuned model's own greedy answer; tau 0 the base's."""
-    options: dict[str, Any] = {"reference_model": "tuned", "prompt": "plain", "keep": "none"}
+    options: dict[str, Any] = {"rule": "confidence-gate", "reference_model": "tuned", "prompt": "plain", "keep": "none"}
     method: Any = dasd(tau=2.0, **options)
     context = context_of(made, method)
     streams = method._streams(made.examples, context)

@@ -44,7 +44,7 @@ def test_what_means_nothing_is_refused(label: str, told: str, registry: Registry
 
 def test_each_method_takes_its_own_options(registry: Registry) -> None:
     spec = RunSpec(
-        methods=("dasd+tau=0.7*profit+tau=0.3+training.lr=1e-3", "dasd"),
+        methods=("dasd+rule=confidence-gate+tau=0.7*profit+tau=0.3+training.lr=1e-3", "dasd"),
         method_options={"profit": {"keep": "none"}, "method": {"temperature": "0.5"}},
         budget="card",
     )

@@ -10,7 +10,7 @@ import pytest
 
 from dasd_bench.api import RunOptions, RunSpec, make_spec, plan, run
 
-METHODS = ["sft", "self-distill", "dasd", "dasd+tau=0.5", "low-ppl", "profit", "dft"]
+METHODS = ["sft", "self-distill", "dasd", "dasd+rule=confidence-gate+tau=0.5", "low-ppl", "profit", "dft"]
 
 
 def random_spec(rng: random.Random, model: Path) -> RunSpec:

@@ -24,7 +24,7 @@ from dasd_bench.run.stages.disagreements import ProbeSettings, ProbeTarget, View
 from dasd_bench.run.stages.flip_test import WHOLE, forks
 from tests.run.helpers import command
 
-ARMS = "dasd+tau=0.001,dasd+rule=insist,dasd+rule=mix,low-ppl,profit,sft"
+ARMS = "dasd+rule=confidence-gate+tau=0.001,dasd+rule=insist,dasd+rule=mix,low-ppl,profit,sft"
 
 
 def probe_args(model: Path, folder: Path, *more: str) -> list[str]:
@@ -86,12 +86,12 @@ def test_a_probe_leaves_labels_tables_figures_and_a_page(probed: Path) -> None:
     assert {one.label for one in tokens} <= {"correction", "damage", "neutral"}
     assert max(np.unique([one.example for one in tokens], return_counts=True)[1]) == 4
     for one in tokens:
-        assert set(one.replaced) == {"dasd+tau=0.001", "dasd+rule=insist", "low-ppl", "profit"}
+        assert set(one.replaced) == {"dasd+rule=confidence-gate+tau=0.001", "dasd+rule=insist", "low-ppl", "profit"}
         assert one.features["conf"] == pytest.approx(one.features["p_base_own"], abs=1e-6)
         assert one.features["p_base_candidate"] <= one.features["conf"]
         assert one.features["rank_base_candidate"] > 0
     # A gate whose threshold every confidence passes replaces all candidates but those that end the answer.
-    assert all(one.replaced["dasd+tau=0.001"] == 1 for one in tokens if one.kind != "format")
+    assert all(one.replaced["dasd+rule=confidence-gate+tau=0.001"] == 1 for one in tokens if one.kind != "format")
     names = [one.group for one in results.counts]
     assert names[0] == "all"
     assert {"mini_gsm", "mini_arc"} <= set(names)

@@ -186,7 +186,7 @@ def test_random_gate_decodes_the_gate_it_is_compared_with_once(
         return original(self, requests, *args, **options)
 
     monkeypatch.setattr(Engine, "dual_decode", counted)
-    methods = "dasd,dasd+rule=random-gate"
+    methods = "dasd,dasd+control=random"
     result = command(capsys, *run_args(tiny_folder("llama"), tmp_path, "--seeds", "0,1", methods=methods))
     assert result.code == 0, result.err
     # 10 rows in shards of 5 are 2 calls: the gate once for both methods and seeds, the random gate for each seed.

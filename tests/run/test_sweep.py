@@ -164,9 +164,9 @@ def test_a_wrong_grid_is_told_before_anything_runs(
             "training.lr=1e-3,1e-2",
             "--grid training.lr: --method sft+training.lr=1e-4 sets it",
         ),
-        ("dasd,dasd+tau=0.7", [], "method.tau=0.5,0.9", "--grid method.tau: --method dasd+tau=0.7 sets it"),
-        ("sft,dasd+tau=0.7", [], "dasd.tau=0.5,0.9", "--grid dasd.tau: --method dasd+tau=0.7 sets it"),
-        ("dasd", ["--set", "dasd.tau=0.6"], "method.tau=0.5,0.9", "--grid method.tau: dasd.tau is set to 0.6"),
+        ("dasd,dasd+rho=0.7", [], "method.rho=0.5,0.9", "--grid method.rho: --method dasd+rho=0.7 sets it"),
+        ("sft,dasd+rho=0.7", [], "dasd.rho=0.5,0.9", "--grid dasd.rho: --method dasd+rho=0.7 sets it"),
+        ("dasd", ["--set", "dasd.rho=0.6"], "method.rho=0.5,0.9", "--grid method.rho: dasd.rho is set to 0.6"),
     ],
 )
 def test_an_axis_that_an_arm_sets_itself_is_refused(
@@ -186,7 +186,7 @@ def test_an_axis_that_an_arm_sets_itself_is_refused(
 
 
 def test_an_axis_of_another_arm_is_no_trouble() -> None:
-    spec = resolve({"methods": ["dasd+tau=0.7", "low-ppl"]}, parse_set(["low-ppl.tau=2", "training.lr=1e-3"]))
+    spec = resolve({"methods": ["dasd+rho=0.7", "low-ppl"]}, parse_set(["low-ppl.tau=2", "training.lr=1e-3"]))
     check_axes(spec, Point({"low-ppl.tau": "2", "training.lr": "1e-3"}))
 
 
@@ -248,6 +248,17 @@ def test_too_many_validation_rows_are_refused(tiny_folder: Callable[[str], Path]
     result = command(capsys, *args)
     assert result.code == 2
     assert "1000 validation rows cannot be taken" in result.err
+
+
+def test_tasks_left_out_of_validation_are_named_with_the_reason(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys
+) -> None:
+    tasks = ["--tasks", "mini_gsm,mini_math,humaneval", "--train-tasks", "mini_gsm", "--confirm-run-unsafe-code"]
+    args = run_args(tiny_folder("llama"), tmp_path, "--validation", "4", *tasks, "--dry-run", methods="sft")
+    result = command(capsys, *args)
+    assert result.code == 0
+    assert "Validation leaves out tasks without a train split: humaneval." in result.out + result.err
+    assert "Validation leaves out tasks that are not trained on: mini_math." in result.out + result.err
 
 
 def test_the_best_point_has_the_highest_score_then_changed_the_base_least() -> None:
