@@ -141,7 +141,7 @@ def test_another_sweep_is_refused_the_folder(swept: Path, tiny_folder: Callable[
         (["training.rank=8"], "Did you mean 'lora_rank'"),
         (["training.lr=fast"], "training.lr=fast is not a valid float"),
         (["engine.max_num_seqs=2,4"], "do not change training"),
-        (["dasd.tau=0.5,-1"], "out of range"),
+        (["dasd.rho=0.5,-1"], "out of range"),
         (['training.lora_targets="q_proj,v_proj'], "an unclosed double quote"),
     ],
 )
@@ -253,12 +253,13 @@ def test_too_many_validation_rows_are_refused(tiny_folder: Callable[[str], Path]
 def test_tasks_left_out_of_validation_are_named_with_the_reason(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys
 ) -> None:
-    tasks = ["--tasks", "mini_gsm,mini_math,humaneval", "--train-tasks", "mini_gsm", "--confirm-run-unsafe-code"]
+    # The task mini_arc is among the tasks already.
+    tasks = ["--tasks", "mini_math,humaneval", "--train-tasks", "mini_gsm", "--confirm-run-unsafe-code"]
     args = run_args(tiny_folder("llama"), tmp_path, "--validation", "4", *tasks, "--dry-run", methods="sft")
     result = command(capsys, *args)
     assert result.code == 0
     assert "Validation leaves out tasks without a train split: humaneval." in result.out + result.err
-    assert "Validation leaves out tasks that are not trained on: mini_math." in result.out + result.err
+    assert "Validation leaves out tasks that are not trained on: mini_arc, mini_math." in result.out + result.err
 
 
 def test_the_best_point_has_the_highest_score_then_changed_the_base_least() -> None:
