@@ -87,6 +87,7 @@ def test_an_ablation_measures_what_single_runs_do_and_leaves_them_nothing_to_dec
         "ablation.pdf",
         "ablation.png",
         "ablation.svg",
+        "ablation.yaml",
     }
     assert "reference-sure" in (tmp_path / "run" / "tables.md").read_text()
 
