@@ -1,4 +1,4 @@
-"""Sessions for contributors: ``nox -s tests lint types docs demo minimums``."""
+"""Sessions for contributors: ``nox -s tests lint types docs demo gpu minimums``."""
 
 import nox
 
@@ -43,6 +43,12 @@ def demo(session: nox.Session) -> None:
     """The main job on the built-in default, from an installed wheel."""
     session.install(*CONSTRAINTS, ".")
     session.run("dasd-bench", "run", "--method", "dasd", "--model", "smollm2-135m", "--preset", "quick")
+
+
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """Tests and speed on this machine's GPU, in the active environment, as one JSON file (benchmarks/gpu.py)."""
+    session.run("python", "-m", "benchmarks.gpu", *session.posargs, external=True)
 
 
 @nox.session

@@ -98,7 +98,7 @@ def main() -> int:
     for rows in given.rows:
         items = given.items or rows // 4
         columns.append(one(given.folder, rows, items, given.method, given.minutes))
-        print(f"{rows} training rows, {items} test rows: {columns[-1]['run']:.0f} s", flush=True)
+        print(f"{rows} training rows, {items} test rows: {columns[-1]}", flush=True)
     for name in columns[-1]:
         values = [column.get(name) for column in columns]
         grown = f"  x{values[-1] / values[0]:.1f}" if len(values) > 1 and values[0] else ""

@@ -4,13 +4,15 @@ The peers are ``generate`` (batch 32, sorted by length) and ``generate_batch`` (
 ``generate`` decodes 64 prompts at once, ``generate-refill`` 256 prompts, 64 at once. Every side stops an item at the
 end-of-turn token and counts the tokens it gave; ``identical`` compares with transformers' ``generate``. Where
 continuous batching was the slower peer with 64 prompts it is left out with 256: on a CPU it takes them all at once,
-its attention reads every sequence's cache for every token, and it had not ended after 25 minutes.
+its attention reads every sequence's cache for every token, and it had not ended after 25 minutes. With
+``DASD_BENCH_CONTINUOUS=off`` it is left out altogether: on a CPU its cache takes all memory where the model is tiny.
 
     python benchmarks/generate.py --dtype fp32 --data-dir DATA
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,11 @@ def run(
 ) -> list[dict[str, Any]]:
     """Both lines of the table."""
     few, many = min(64, limit or 64), min(256, limit or 256)
+    if os.environ.get("DASD_BENCH_CONTINUOUS") == "off":
+        return [
+            run_line(name, count, dtype, data_dir, runs, continuous=False)
+            for name, count in (("generate", few), ("generate-refill", many))
+        ]
     first = run_line("generate", few, dtype, data_dir, runs, continuous=True)
     slower = first["transformers_continuous"] < first["transformers_generate"]
     return [first, run_line("generate-refill", many, dtype, data_dir, runs, continuous=not slower)]

@@ -78,9 +78,10 @@ def make_rows(tokenizer: Any, work: Work) -> list[TrainExample]:
         if work.shortest:
             pairs = sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))[: work.rows]
     else:
+        top = min(10_000, len(tokenizer))
         for i in range(work.rows):
             prompt, target = LENGTHS[("short", "long")[i % 2] if work.mix == "mixed" else work.mix]
-            pairs.append((rng.integers(100, 10_000, prompt).tolist(), rng.integers(100, 10_000, target).tolist()))
+            pairs.append((rng.integers(100, top, prompt).tolist(), rng.integers(100, top, target).tolist()))
     return [
         TrainExample(
             f"{work.mix}/{i}",

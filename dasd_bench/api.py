@@ -19,6 +19,10 @@ from dasd_bench.methods.base import (
     Method,
     divergence_option,
     keep_option,
+    new_tokens_option,
+    one_teacher,
+    teacher_decay_option,
+    teacher_every_option,
     teacher_option,
     temperature_option,
 )
@@ -68,8 +72,10 @@ from dasd_bench.methods.gate_rules import (
     Ungated,
     carries_logic,
     gate_rule,
+    mixture,
+    mixture_weight,
 )
-from dasd_bench.methods.gates import GateFeatures, GateRule, StepFeatures, gate_features
+from dasd_bench.methods.gates import GateFeatures, GateRule, StepFeatures, StepGate, gate_features
 from dasd_bench.methods.notes import Note
 from dasd_bench.methods.samples import NO_TURNS, Sample, answer_target, nothing_kept, sample_answers
 from dasd_bench.methods.target_rows import TargetRow, target_rows
@@ -92,7 +98,7 @@ from dasd_bench.types import (
     TokenScores,
     TrainExample,
     Verdict,
-    kept,
+    protected,
 )
 
 if TYPE_CHECKING:
@@ -233,6 +239,7 @@ __all__ = [
     "ScoredTarget",
     "ShuffledGate",
     "StepFeatures",
+    "StepGate",
     "Target",
     "TargetRow",
     "Task",
@@ -256,12 +263,16 @@ __all__ = [
     "gate_rule",
     "generalized_jsd",
     "keep_option",
-    "kept",
     "load_results",
     "make_spec",
+    "mixture",
+    "mixture_weight",
+    "new_tokens_option",
     "nothing_kept",
+    "one_teacher",
     "option",
     "plan",
+    "protected",
     "replacement_counts",
     "replacement_rate",
     "restyled",
@@ -271,6 +282,8 @@ __all__ = [
     "sampled_reverse_kl",
     "sweep",
     "target_rows",
+    "teacher_decay_option",
+    "teacher_every_option",
     "teacher_option",
     "temperature_option",
     "verdict_of",

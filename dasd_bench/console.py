@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -33,9 +34,27 @@ class Meter:
         self._printed = self._started
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
+        self._lock = threading.RLock()
 
     def advance(self, items: int = 1, tokens: int = 0) -> None:
-        """Counts ``items`` finished and ``tokens`` processed, and refreshes the display."""
+        """Counts ``items`` finished and ``tokens`` processed, and refreshes the display; from any thread."""
+        with self._lock:
+            self._advance(items, tokens)
+
+    @contextlib.contextmanager
+    def part(self, items: int) -> Iterator[Callable[[int, int], None]]:
+        """Counts a part of ``items``: what is reported (items, tokens) while it is computed, the rest at its end."""
+        told = 0
+
+        def report(count: int, tokens: int) -> None:
+            nonlocal told
+            told += count
+            self.advance(count, tokens)
+
+        yield report
+        self.advance(items - told)
+
+    def _advance(self, items: int, tokens: int) -> None:
         self.done += items
         self.tokens += tokens
         if self._console.on_progress is not None:

@@ -50,6 +50,10 @@ class Example:
     extra: dict[str, Any] = field(default_factory=dict)
     chat: tuple[Message, ...] = ()
 
+    def plain_chat(self) -> list[Message]:
+        """The chat that the trained model will see: the question alone, or the turns that lead to it."""
+        return list(self.chat) or [Message("user", self.prompt)]
+
 
 class Origin(IntEnum):
     """Where a target token came from; stored as uint8."""
@@ -75,7 +79,7 @@ class Target:
     :class:`Origin` values; ``marks`` uint8 [T] holds :class:`Mark` values (end-of-turn, answer format).
     ``accepted`` is False where a fallback stands in; ``reason`` says which (``gold``, ``rewrite``, ``gated``,
     ``fallback:<why>``). ``notes`` holds what the method counts, by name: see :class:`dasd_bench.api.Note`.
-    ``proposals`` int32 [T] is what the other stream wanted at each step of dual-context decoding (None elsewhere).
+    ``proposals`` int32 [T] is the other stream's proposal at each step of dual-context decoding (None elsewhere).
     ``prompt`` is the chat it answers, where that is not the example's own question. ``columns`` float32 [T] are numbers
     per token by name, for the method's ``select``.
     """
@@ -104,7 +108,7 @@ def target_names(targets: Sequence[Target]) -> list[str]:
     return names
 
 
-def kept(target: Target, keep: str) -> Bools:
+def protected(target: Target, keep: str) -> Bools:
     """Bool [T]: the tokens a selector must neither replace nor mask, for ``keep`` = none, end or end+format."""
     if keep == "none":
         return np.zeros(len(target.marks), dtype=np.bool_)

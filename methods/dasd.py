@@ -153,8 +153,8 @@ class Dasd(Method):
 
     rule: str = option(
         DEFAULT_RULE,
-        help="The gate; see the module's docstring. The default was chosen on validation rows, where it replaced 2.0 % "
-        "of the tokens; as-stated is nearest to the paper's words.",
+        help="The gate: where the base's token replaces the candidate (rules: docs/methods.md). The default was chosen "
+        "on validation rows, where it replaced 2.0 % of the tokens; as-stated is nearest to the paper's words.",
         choices=tuple(OPTIONS),
     )
     control: str = option(
@@ -276,6 +276,8 @@ class Dasd(Method):
         return self.temperature > 0 or self.matched != "none"
 
     def lacking(self, facts: RunFacts) -> str:
+        if self.rule in ("entropy", "typical", "mix") and facts.backend == "vllm":
+            return f"rule={self.rule} needs whole distributions, which vLLM does not give: leave out --engine vllm"
         if self.reference_model == "tuned" and facts.backend == "vllm":
             return "reference_model=tuned decodes two models at once, which vLLM does not: leave out --engine vllm"
         return ""
@@ -344,7 +346,7 @@ class Dasd(Method):
             conf = np.sort(features.conf[disagree])[::-1]
             count = int(np.floor(self.share * len(conf) + 0.5))
             return disagree & (features.conf >= (conf[count - 1] if count else np.inf))
-        if not isinstance(rule, GateRule) or type(rule).take is GateRule.take:
+        if not isinstance(rule, GateRule):
             return None
         return np.asarray(~rule.take(features) & disagree)
 

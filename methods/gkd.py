@@ -26,6 +26,7 @@ from dasd_bench.api import (
     Sampling,
     TrainExample,
     generalized_jsd,
+    one_teacher,
     option,
 )
 
@@ -53,8 +54,7 @@ class Gkd(Method):
     new_tokens: int = option(128, help="Generation budget in tokens.", minimum=1)
 
     def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
-        texts = [TEACHER.format(prompt=one.prompt, reference=one.reference) for one in examples]
-        return [[[Message("user", text)]] for text in texts]
+        return one_teacher(TEACHER, examples)
 
     def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
         # Batches are shuffled, so every so-many-th place is a random choice, and the share is met exactly.
@@ -65,9 +65,10 @@ class Gkd(Method):
         mixed = list(examples)
         if places:
             asked = [examples[i] for i in places]
-            drawn = context.generate(asked, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
+            sampling = Sampling(self.temperature)
+            drawn = context.completions(asked, max_new_tokens=self.new_tokens, sampling=sampling)
             for i, one in zip(places, drawn, strict=True):
-                mixed[i] = context.target(examples[i], one)
+                mixed[i] = one
         return mixed
 
     def token_loss(self, live: LiveLogits) -> Tensor:

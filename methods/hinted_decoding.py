@@ -27,6 +27,8 @@ from dasd_bench.api import (
     Target,
     answer_target,
     check_rewrites,
+    mixture,
+    mixture_weight,
     option,
     sample_answers,
 )
@@ -47,36 +49,23 @@ class Mix(Rule):
     temperature: float = 0.3
     top_p: float = 0.95
 
-    def mixture(self, step: DualStep) -> Tensor:
+    def mixed(self, step: DualStep) -> Tensor:
         """Unnormalised log-probabilities [B, V]."""
-        import math
-
         import torch
 
-        p, q = step.reference_logp, step.base_logp
-        entropy = -(p.exp() * p.masked_fill(p == float("-inf"), 0.0)).sum(-1)
-        weight = (self.beta * entropy / math.log(p.shape[-1])).clamp(0.0, 1.0)
-        weight = torch.where(step.position == 0, torch.zeros_like(weight), weight)
-        own = torch.tensor([self.switched(step, tokens) for tokens in step.tokens], device=p.device)
-        weight = torch.where(own, torch.ones_like(weight), weight)[:, None]
-        # 0 times minus infinity is no number: where one side has all the weight it is taken as it is.
-        return torch.where(weight == 0, p, torch.where(weight == 1, q, (1 - weight) * p + weight * q))
-
-    def switched(self, step: DualStep, tokens: Sequence[int]) -> bool:
-        """Whether the answer has begun its final answer."""
-        if not self.switch or step.decode is None:
-            return False
-        return self.switch in step.decode(tokens)
+        weight = mixture_weight(step.reference_logp, self.beta).masked_fill(step.position == 0, 0.0)
+        if self.switch and step.decode is not None:
+            ends = [self.switch in step.decode(tokens) for tokens in step.tokens]
+            weight = weight.masked_fill(torch.tensor(ends, device=weight.device), 1.0)
+        return mixture(step.reference_logp, step.base_logp, weight)
 
     def __call__(self, step: DualStep) -> Choice:
         import torch
 
         assert step.draw is not None
-        token = step.draw(self.mixture(step), Sampling(self.temperature, self.top_p))
-        at = token[:, None]
-        own = step.base_logp.gather(1, at) > step.reference_logp.gather(1, at)
-        origin = torch.where(own.squeeze(1), int(Origin.BASE), int(Origin.CANDIDATE)).to(torch.uint8)
-        return Choice(token, origin)
+        token = step.draw(self.mixed(step), Sampling(self.temperature, self.top_p))
+        own = (step.base_logp > step.reference_logp).gather(1, token[:, None])[:, 0]
+        return Choice(token, torch.where(own, int(Origin.BASE), int(Origin.CANDIDATE)).to(torch.uint8))
 
 
 @dataclass(frozen=True)
@@ -112,14 +101,13 @@ class HintedDecoding(Method):
             max_new_tokens=[context.new_tokens(example) for example in wrong],
             label="hinted decoding",
         )
-        checks = check_rewrites(wrong, decoded, context, min_ratio=0.0)
-        hinted = {e.id: pair for e, pair in zip(wrong, zip(decoded, checks, strict=True), strict=True)}
+        hinted = iter(zip(decoded, check_rewrites(wrong, decoded, context, min_ratio=0.0), strict=True))
         targets = []
         for example, one in zip(examples, own, strict=True):
             if one.right:
                 targets.append(answer_target(context, example, one.generation, Origin.BASE, "own"))
                 continue
-            made, check = hinted[example.id]
+            made, check = next(hinted)
             if check.accepted:
                 targets.append(context.target(example, made.token_ids, made.origin, reason="hinted", accepted=True))
             elif self.on_wrong == "gold":

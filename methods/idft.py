@@ -38,8 +38,8 @@ class Idft(Method):
     }
 
     beta: float = option(1.0, help="Temperature of the off-policy score.", minimum=0.01, maximum=100.0)
-    low: float = option(0.1, help="Least power.", minimum=0.0, maximum=1.0)
-    high: float = option(2.0, help="Largest power.", minimum=1.0, maximum=10.0)
+    low: float = option(0.1, help="Minimum power.", minimum=0.0, maximum=1.0)
+    high: float = option(2.0, help="Maximum power.", minimum=1.0, maximum=10.0)
     warmup: float = option(0.0, help="Fraction of the steps trained as DFT first.", minimum=0.0, maximum=1.0)
     transition: float = option(0.0, help="Fraction of the steps that then phase IDFT in.", minimum=0.0, maximum=1.0)
     keep: str = keep_option("none")

@@ -25,6 +25,8 @@ from dasd_bench.api import (
     TrainExample,
     divergence_option,
     generalized_jsd,
+    new_tokens_option,
+    one_teacher,
     option,
     temperature_option,
 )
@@ -62,16 +64,14 @@ class Opsd(Method):
     temperature: float = temperature_option(1.1)
     top_p: float = option(0.95, help="Nucleus truncation while sampling.", minimum=0.01, maximum=1.0)
     top_k: int = option(20, help="Top-k truncation while sampling; 0 is off.", minimum=0)
-    new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
+    new_tokens: int = new_tokens_option(256, theirs=1024)
 
     def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
-        texts = [TEACHER.format(prompt=one.prompt, reference=one.reference) for one in examples]
-        return [[[Message("user", text)]] for text in texts]
+        return one_teacher(TEACHER, examples)
 
     def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
         sampling = Sampling(self.temperature, self.top_p, self.top_k)
-        drawn = context.generate(examples, max_new_tokens=self.new_tokens, sampling=sampling)
-        return [context.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+        return context.completions(examples, max_new_tokens=self.new_tokens, sampling=sampling)
 
     def token_loss(self, live: LiveLogits) -> Tensor:
         return generalized_jsd(

@@ -31,7 +31,11 @@ from dasd_bench.api import (
     TrainExample,
     divergence_option,
     generalized_jsd,
+    new_tokens_option,
+    one_teacher,
     option,
+    teacher_decay_option,
+    teacher_every_option,
     teacher_option,
     temperature_option,
 )
@@ -58,20 +62,19 @@ class SdftOnPolicy(Method):
     card: ClassVar[dict[str, Any]] = {"lora_rank": 0, "lr": 2e-5, "batch_size": 32, "epochs": 1.0, "warmup": 0.1}
 
     teacher: str = teacher_option()
-    teacher_decay: float = option(0.99, help="What the average keeps at an update.", minimum=0.0, maximum=1.0)
-    teacher_every: int = option(1, help="Optimiser steps between two updates of the average.", minimum=1)
+    teacher_decay: float = teacher_decay_option(0.99)
+    teacher_every: int = teacher_every_option(1)
     alpha: float = divergence_option(0.0)
     skip: int = option(3, help="First tokens of an answer that have no loss.", minimum=0)
     temperature: float = temperature_option(1.0)
-    new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
+    new_tokens: int = new_tokens_option(256, theirs=1024)
 
     def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
-        texts = [TEACHER.format(prompt=one.prompt, reference=one.reference) for one in examples]
-        return [[[Message("user", text)]] for text in texts]
+        return one_teacher(TEACHER, examples)
 
     def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
-        drawn = context.generate(examples, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
-        targets = [context.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+        sampling = Sampling(self.temperature)
+        targets = context.completions(examples, max_new_tokens=self.new_tokens, sampling=sampling)
         late = [(np.arange(len(one.target_ids)) >= self.skip).astype(np.float32) for one in targets]
         return [replace(one, weights=weights) for one, weights in zip(targets, late, strict=True)]
 

@@ -30,7 +30,10 @@ from dasd_bench.api import (
     TrainExample,
     divergence_option,
     generalized_jsd,
+    new_tokens_option,
     option,
+    teacher_decay_option,
+    teacher_every_option,
     teacher_option,
     temperature_option,
 )
@@ -68,11 +71,11 @@ class UniSd(Method):
     contexts: int = option(3, help="Further teachers (K).", minimum=2, maximum=16)
     demonstrations: int = option(3, help="Other examples in the prompt of each.", minimum=1, maximum=16)
     teacher: str = teacher_option()
-    teacher_decay: float = option(0.9, help="What the average keeps at an update.", minimum=0.0, maximum=1.0)
-    teacher_every: int = option(10, help="Optimiser steps between two updates of the average.", minimum=1)
+    teacher_decay: float = teacher_decay_option(0.9)
+    teacher_every: int = teacher_every_option(10)
     alpha: float = divergence_option(0.0)
     temperature: float = temperature_option(0.7)
-    new_tokens: int = option(256, help="Generation budget in tokens (the authors': 1024).", minimum=1)
+    new_tokens: int = new_tokens_option(256, theirs=1024)
 
     def teacher_prompts(self, examples: Sequence[Example], context: MethodContext) -> list[list[list[Message]]]:
         shown = [OTHER.format(prompt=one.prompt, reference=one.reference) for one in examples]
@@ -87,8 +90,8 @@ class UniSd(Method):
         return found
 
     def rollout(self, examples: Sequence[TrainExample], context: RolloutContext) -> list[TrainExample]:
-        drawn = context.generate(examples, max_new_tokens=self.new_tokens, sampling=Sampling(self.temperature))
-        return [context.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+        sampling = Sampling(self.temperature)
+        return context.completions(examples, max_new_tokens=self.new_tokens, sampling=sampling)
 
     def online_weights(self, live: LiveTokens) -> Tensor:
         assert live.teacher_logp is not None

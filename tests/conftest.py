@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -28,6 +29,12 @@ settings.load_profile("untimed")
 
 # A shell that starts the tests in the background has SIGINT ignored; the tests of Ctrl-C need it as it usually is.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Frees later garbage collections, of which a run asks for many, from looking at what was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def test_the_notebook_runs(
     with pytest.raises(UsageError, match=r"Unknown kind of figure 'score'\. Did you mean 'scores'"):
         again.figure("score")
     with pytest.raises(DasdError, match="no retention task"):
-        again.figure("pareto")
+        again.figure("forgetting")
 
 
 def check_frames(results: Results, run: Path) -> None:

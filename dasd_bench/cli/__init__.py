@@ -1,1 +1,1 @@
-"""The command line: one module per verb, imported when the verb is used."""
+"""The command line: one module per command, imported when it is used."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dasd_bench.cli.shared import console_options, output_option
 from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.console import Console
@@ -23,24 +24,20 @@ from dasd_bench.errors import UsageError
 )
 @click.option("--train", is_flag=True, help="Also train every point on the other rows and score it on these.")
 @spec_options
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder  [default: ablations/<name of the ablation>]"
-)
+@output_option("Folder", "ablations/<name of the ablation>")
 @run_options
-@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and the tables.")
+@console_options
 def ablate(
     grid: tuple[str, ...],
     train: bool,
     preset: str | None,
     config: Path | None,
     output: Path | None,
-    json_events: bool,
-    quiet: bool,
+    console: Console,
     **values: Any,
 ) -> int:
-    """Measure the options of one gated method: tokens replaced, answers right, broken and fixed at every point of a
-    grid, on rows of the train split held out for validation (--validation, default 128 per task).
+    """Measure the options of one gated method: tokens replaced and answers correct, broken and fixed at every point of
+    a grid, on rows of the train split held out for validation (--validation, default 128 per task).
 
     All rules are decoded in one pass that computes their common tokens once. Without --train no model is trained.
     Other options are as for `run`.
@@ -51,15 +48,15 @@ def ablate(
     """
     from dasd_bench.reporting.ablation import ablation_tables
     from dasd_bench.reporting.plots import Nothing, save
-    from dasd_bench.reporting.plots.ablation import ablation_plot
+    from dasd_bench.reporting.plots.ablation import ablation_plot, threshold_plots
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
     from dasd_bench.results.ablation import FILE
+    from dasd_bench.results.directory import TABLES_FILE
     from dasd_bench.run.ablate import grids_of, parse_grids, planned_folder, run_ablation
     from dasd_bench.run.session import RunInterrupted
     from dasd_bench.store.atomic import write_text
 
-    console = Console(json_events=json_events, quiet=quiet)
     if values["launcher"] != "local":
         raise UsageError("ablate runs on this machine: omit --launcher, or submit the command as one job.")
     given, settings = given_spec(values)
@@ -73,9 +70,9 @@ def ablate(
         return 130
     tables = ablation_tables(found)
     print_tables(console, tables)
-    write_text(folder / "tables.md", render(tables, "md"))
-    plot = ablation_plot(found)
-    if not isinstance(plot, Nothing):
-        save(plot, folder)
-    console.result(f"{FILE}, tables.md and the plot are in {folder}", folder=str(folder))
+    write_text(folder / TABLES_FILE, render(tables, "md"))
+    for plot in (ablation_plot(found), *threshold_plots(found)):
+        if not isinstance(plot, Nothing):
+            save(plot, folder)
+    console.result(f"{FILE}, {TABLES_FILE} and figures are in {folder}", folder=str(folder))
     return 3 if any(point.failed for point in found.points) else 0

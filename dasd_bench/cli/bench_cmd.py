@@ -1,4 +1,4 @@
-"""The verb ``bench``: this project against what its users would otherwise run, on the same work in one session."""
+"""``dasd-bench bench``: this project against what its users would otherwise run, on the same work in one session."""
 
 from __future__ import annotations
 

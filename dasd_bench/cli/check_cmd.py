@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from dasd_bench.cli.shared import runs_dir_option
+from dasd_bench.cli.shared import json_option, runs_dir_option
 from dasd_bench.console import Console
 
 
 @click.command("check")
 @click.argument("run")
 @click.option("--against", required=True, metavar="NAME", help="A name in results/replications, or a YAML file.")
-@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
+@json_option
 @runs_dir_option
 def check_command(run: str, against: str, json_events: bool, runs_dir: Path) -> int:
     """Check RUN against a published result: expected difference, seen difference, interval, verdict by claim.

@@ -10,10 +10,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from dasd_bench.files.shipped import Named, named_methods, named_tasks
+from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE, SPEC_FILE
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
-RUN_FILES = ("spec.yaml", "manifest.json", "results.json")
+SETTINGS = ("run", "training", "engine", "thinking", "warmup")
+"""What ``show`` has lists of settings for: the run, and the sections of its specification."""
+
+RUN_FILES = (SPEC_FILE, MANIFEST_FILE, RESULTS_FILE)
 
 
 def method_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -55,7 +59,7 @@ def preset_names(_context: click.Context, _parameter: click.Parameter, incomplet
 
 def shown_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Everything that ``show`` takes: settings, methods, tasks, models, runs."""
-    named = [Named(name, "settings") for name in ("run", "training", "engine")]
+    named = [Named(name, "settings") for name in SETTINGS]
     named += [*_with_plugins(context, named_methods), *_with_plugins(context, named_tasks)]
     others = [*model_names(context, parameter, incomplete), *run_names(context, parameter, incomplete)]
     return [*_items(incomplete, "", named), *others]

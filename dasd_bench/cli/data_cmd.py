@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dasd_bench.cli.shared import json_option, plugins_option
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, DataError, UsageError, did_you_mean
 from dasd_bench.files.jsonl import dump_rows, split_file
@@ -14,9 +15,6 @@ from dasd_bench.files.text import read_text
 from dasd_bench.registry import Registry, discover
 from dasd_bench.store.atomic import write_bytes
 from dasd_bench.tasks.base import Row, Task
-
-_plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
-_json = click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
 
 
 @click.group("data")
@@ -27,8 +25,8 @@ def data_group() -> None:
 @data_group.command("check")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-t", "--tasks", default="", help="Only these tasks, comma-separated; the data of each must exist.")
-@_plugins
-@_json
+@plugins_option
+@json_option
 def check(folder: Path, tasks: str, plugins: tuple[Path, ...], json_events: bool) -> None:
     """Read every split of every task that has a folder in FOLDER and report the file and line of each problem.
 
@@ -174,8 +172,8 @@ def _checksum_faults(folder: Path, names: set[str]) -> list[str]:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-t", "--tasks", required=True, help="Tasks, comma-separated.")
 @click.option("--offline", is_flag=True, help="Never contact the hub: built-in tasks only.")
-@_plugins
-@_json
+@plugins_option
+@json_option
 def prepare(folder: Path, tasks: str, offline: bool, plugins: tuple[Path, ...], json_events: bool) -> None:
     """Write the rows of tasks, from the hub or built in, to FOLDER as JSON Lines, for use without network access."""
     from dasd_bench.tasks.loading import load_rows, real_split

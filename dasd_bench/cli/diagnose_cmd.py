@@ -7,22 +7,22 @@ from pathlib import Path
 import click
 
 from dasd_bench.cli.complete import run_names
-from dasd_bench.cli.shared import FORMATS, runs_dir_option
+from dasd_bench.cli.shared import format_option, output_file_option, runs_dir_option
 from dasd_bench.console import Console
 
 
 @click.command("diagnose")
 @click.argument("runs", shell_complete=run_names, nargs=-1, metavar="[RUN]...")
-@click.option("-f", "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
+@format_option
 @click.option("--table", "which", help="Only this table: targets, classes, outcomes, histogram, nll or retention.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@output_file_option
 @runs_dir_option
 def diagnose_command(
     runs: tuple[str, ...], form: str, which: str | None, as_json: bool, output: Path | None, runs_dir: Path
 ) -> None:
     """Diagnostics of RUNs: targets (perplexity, HPR, agreement with gold, AUC of the selector's score), selection by
-    kind of token, acceptance, histogram, teacher-forced nll with paired intervals, and retention if it was evaluated.
+    kind of token, acceptance, histogram, teacher-forced NLL with paired intervals, and retention if it was evaluated.
 
     Without RUN, the newest run is used. Reads run directories and loads no model.
     """

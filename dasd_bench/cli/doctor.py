@@ -1,4 +1,4 @@
-"""The verb ``doctor``: what this machine has and what works on it without a network. It changes nothing."""
+"""``dasd-bench doctor``: what this machine has and what works on it without a network. It changes nothing."""
 
 from __future__ import annotations
 
@@ -24,19 +24,6 @@ from dasd_bench.models.files import format_bytes, user_cache_dir
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "lm_eval",
-    "datasets",
-    "safetensors",
-    "tokenizers",
-    "gguf",
-    "math-verify",
-    "numpy",
-)
 MATMUL_SIZE = 1024
 MATMUL_SECONDS = 0.25
 LOW_MEMORY = 4e9
@@ -89,6 +76,8 @@ def _needs(model: str, dtype: str, device: str) -> list[Finding]:
 
 
 def _versions() -> list[Finding]:
+    from dasd_bench.run.artifacts import PACKAGES
+
     found = [
         Finding("versions", "dasd-bench", dasd_bench.__version__),
         Finding("versions", "python", f"{platform.python_version()} ({sys.executable})"),
@@ -191,9 +180,9 @@ def _sandbox() -> list[Finding]:
 
 
 def _offline() -> list[Finding]:
-    from dasd_bench.cli.models_cmd import model_rows
+    from dasd_bench.models.resolve import alias_rows
 
-    present = [row["name"] for row in model_rows() if row["on_disk"]]
+    present = [row["name"] for row in alias_rows() if row["on_disk"]]
     found = [
         Finding(
             "offline",

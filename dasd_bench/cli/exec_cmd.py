@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dasd_bench.sandbox import ExecResult, Problem
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def given_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file; raises :class:`DataError` naming file and line, also for a file that is missing or empty."""
     try:
         rows = read_rows(path)
@@ -34,7 +34,7 @@ def load_problems(path: Path) -> list[Problem]:
     from dasd_bench.sandbox import ProblemError, problem_from_row
 
     problems: dict[str, Problem] = {}
-    for number, row in enumerate(read_jsonl(path), 1):
+    for number, row in enumerate(given_rows(path), 1):
         try:
             problem = problem_from_row(row)
         except ProblemError as error:
@@ -160,7 +160,7 @@ def exec_command(
     check_destination(output, [samples, problems])
     wanted = _parse_ks(ks)
     limits = Limits(cpu_seconds=timeout, wall_seconds=3 * timeout, memory_gib=memory_gib)
-    rows = read_jsonl(samples)
+    rows = given_rows(samples)
     known = load_problems(problems)
     by_id = {problem.task_id: problem for problem in known}
     settings = {problem.task_id: settings_key(problem, limits, isolation) for problem in known}

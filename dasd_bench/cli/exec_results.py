@@ -1,4 +1,4 @@
-"""The result rows of ``dasd-bench exec``: written as they come, so that an interrupted run goes on where it stopped."""
+"""The result rows of ``dasd-bench exec``: written as they come, so that an interrupted run resumes where it stopped."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import click
 
 from dasd_bench.cli.complete import run_names
 from dasd_bench.cli.shared import console_of, runs_dir_option
+from dasd_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from dasd_bench.reporting.card import HubNames
@@ -49,6 +50,8 @@ def export_command(
     from dasd_bench.reporting.plots.source import Source
     from dasd_bench.results.runs import find_run, load_run, newest_run
 
+    if form == "jsonl" and output is not None and output.suffix == ".jsonl":
+        raise UsageError(f"--output {output} must be a folder: it receives one file per row and seed.")
     console = console_of(context)
     path = find_run(run, runs_dir) if run else newest_run(runs_dir)
     source = Source(path, load_run(path))

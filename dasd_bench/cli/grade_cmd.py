@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 def grade_command(file: Path, kind: str, output: Path | None, limit: int, as_json: bool) -> int:
     """Grade the answers in FILE (JSON Lines) with this project's graders, and show how each one was read.
 
-    FILE holds JSON lines or a JSON array, compressed with gzip or not. Rows have the columns text and gold, for choices
-    also choices (a list of texts) and labels (default: A, B, C, ...); there gold is a label or the position of the
-    right choice, counted from 0. Other columns are kept. Added are extracted (the answer that was found, or null),
-    correct, and reason: correct, wrong, no_answer, timeout or infrastructure_error. The exit code is 3 where there is
-    one of the last kind: those answers have no verdict.
+    FILE holds JSON lines or a JSON array, compressed with gzip or not. Rows have the columns text and gold,
+    multiple choice also needs choices (a list of texts) and labels (default: A, B, C, ...); gold is then a label or
+    the position of the correct choice, counted from 0. Other columns are kept. The output adds extracted (the
+    answer that was found, or null), correct, and reason: correct, wrong, no_answer, timeout or
+    infrastructure_error. The exit code is 3 if any reason is infrastructure_error, because that answer has no
+    verdict.
     """
     from dasd_bench.files.jsonl import dump_rows
     from dasd_bench.store.destination import check_destination, write_destination

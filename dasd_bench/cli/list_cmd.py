@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dasd_bench.cli.complete import shown_names
+from dasd_bench.cli.complete import SETTINGS, shown_names
+from dasd_bench.cli.shared import json_option, plugins_option
 from dasd_bench.console import Console
 from dasd_bench.errors import unknown_name
 from dasd_bench.files.shipped import named_methods, named_tasks, others_installed
+from dasd_bench.results.directory import SPEC_FILE
 
 if TYPE_CHECKING:
     from dasd_bench.methods.base import Method
     from dasd_bench.registry import Plugin, Registry
     from dasd_bench.tasks.base import Task
-
-_plugins = click.option("--plugins", multiple=True, type=click.Path(path_type=Path), help="Folder with more plugins.")
-_json = click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
 
 
 @click.group("list")
@@ -30,8 +29,8 @@ def list_group() -> None:
 
 
 @list_group.command("methods")
-@_plugins
-@_json
+@plugins_option
+@json_option
 @click.option("--debug-plugins", is_flag=True, help="Show the tracebacks of broken plugins.")
 def list_methods(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bool) -> None:
     """List the methods."""
@@ -46,8 +45,8 @@ def list_methods(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bo
 
 
 @list_group.command("tasks")
-@_plugins
-@_json
+@plugins_option
+@json_option
 @click.option("--debug-plugins", is_flag=True, help="Show the tracebacks of broken plugins.")
 def list_tasks(plugins: tuple[Path, ...], json_events: bool, debug_plugins: bool) -> None:
     """List the tasks."""
@@ -83,7 +82,7 @@ def _registry(plugins: tuple[Path, ...]) -> Registry:
 
 
 @list_group.command("models")
-@_json
+@json_option
 @click.pass_context
 def list_models_command(context: click.Context, json_events: bool) -> None:
     """List the model aliases: base or instruct, size, licence, sources."""
@@ -94,7 +93,7 @@ def list_models_command(context: click.Context, json_events: bool) -> None:
 
 @list_group.command("runs")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
-@_json
+@json_option
 def list_runs_command(folder: Path, json_events: bool) -> None:
     """List the runs in FOLDER (default: runs)."""
     from dasd_bench.reporting.show import print_runs
@@ -111,8 +110,8 @@ def _broken(registry: Registry, console: Console, with_traceback: bool) -> None:
 
 @click.command()
 @click.argument("name", shell_complete=shown_names)
-@_plugins
-@_json
+@plugins_option
+@json_option
 def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
     """Show the method, task, model or run called NAME (a run by its folder).
 
@@ -122,11 +121,12 @@ def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
     if name in SETTINGS:
         _show_settings(name, console)
         return
-    if (Path(name) / "spec.yaml").is_file() or (Path("runs") / name / "spec.yaml").is_file():
-        from dasd_bench.reporting.show import show_run
+    for folder in (Path(name), Path("runs") / name):
+        if (folder / SPEC_FILE).is_file():
+            from dasd_bench.reporting.show import show_run
 
-        show_run(console, Path(name) if (Path(name) / "spec.yaml").is_file() else Path("runs") / name)
-        return
+            show_run(console, folder)
+            return
     registry = _registry(plugins)
     if name in registry.methods:
         _show_method(registry.methods[name], console)
@@ -140,9 +140,6 @@ def show(name: str, plugins: tuple[Path, ...], json_events: bool) -> None:
             raise unknown_name("method, task, model or run", name, [*registry.methods, *registry.tasks, *aliases])
         for f in dataclasses.fields(aliases[name]):
             console.result(f"{f.name}: {getattr(aliases[name], f.name)}")
-
-
-SETTINGS = ("run", "training", "engine", "thinking")
 
 
 def _show_settings(name: str, console: Console) -> None:

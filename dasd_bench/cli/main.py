@@ -1,4 +1,4 @@
-"""The command group: verbs loaded when used, errors as one sentence, exit codes as documented in errors.py."""
+"""The command group: commands loaded when used, errors as one sentence, exit codes as documented in errors.py."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("dasd_bench.cli.run_cmd:run", "Make targets, train, evaluate and print the table."),
     "sweep": ("dasd_bench.cli.sweep_cmd:sweep", "Tune every arm on the same grid with validation rows."),
-    "probe": ("dasd_bench.cli.probe_cmd:probe", "Label disagreements and score what tells corrections from style."),
+    "probe": ("dasd_bench.cli.probe_cmd:probe", "Label tokens as corrections or style; test what separates them."),
     "ablate": ("dasd_bench.cli.ablate_cmd:ablate", "Compare the rules and thresholds of a gated method."),
     "table": ("dasd_bench.cli.table_cmd:table_command", "Print the table of finished runs."),
     "compare": ("dasd_bench.cli.table_cmd:compare_command", "Compare two runs item by item."),
@@ -33,11 +33,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("dasd_bench.cli.score_cmd:score_command", "Regrade the answers of a run without a model."),
     "grade": ("dasd_bench.cli.grade_cmd:grade_command", "Grade your own answers and show how they are read."),
     "diagnose": ("dasd_bench.cli.diagnose_cmd:diagnose_command", "Show training targets and what training changed."),
-    "plot": ("dasd_bench.cli.plot_cmd:plot_command", "Draw plots of runs as PDF, SVG and PNG."),
+    "plot": ("dasd_bench.cli.plot_cmd:plot_command", "Draw figures of runs, ablations and probes as PDF, SVG and PNG."),
     "view": ("dasd_bench.cli.view_cmd:view_command", "View runs in the browser, live."),
     "report": ("dasd_bench.cli.report_cmd:report_command", "Write one HTML page: tables, plots, token viewer."),
     "check-results": ("dasd_bench.cli.results_cmd:check_results_command", "Check the entries of a results folder."),
-    "leaderboard": ("dasd_bench.cli.results_cmd:leaderboard_command", "Write one page of all entries of results."),
+    "leaderboard": ("dasd_bench.cli.results_cmd:leaderboard_command", "Write one sortable page of all results."),
     "export": ("dasd_bench.cli.export_cmd:export_command", "Write a model card for a run's adapters."),
     "list": ("dasd_bench.cli.list_cmd:list_group", "List methods, models, tasks or runs."),
     "show": ("dasd_bench.cli.list_cmd:show", "Show a method, task, model or run."),
@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 WORKS_ON = ("run", "sweep", "ablate", "probe", "exec", "score")
-"""The verbs that go on where standard output is lost: what they compute is kept in files."""
+"""The verbs that continue where standard output is lost: what they compute is kept in files."""
 
 OUT_OF_MEMORY = (
     "out of memory",

@@ -1,9 +1,8 @@
-"""The verbs ``models list`` and ``models fetch``."""
+"""``dasd-bench models``: ``list`` and ``fetch``."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
@@ -25,49 +24,24 @@ def models_group() -> None:
     """List model aliases and download models before a run."""
 
 
-def model_rows() -> list[dict[str, Any]]:
-    """The alias table as rows, the built-in names first; ``on_disk`` says whether a run would fetch nothing."""
-    from dasd_bench.models.aliases import load_aliases
-    from dasd_bench.models.files import user_cache_dir
-    from dasd_bench.models.resolve import plan_alias
-
-    cache_dir = user_cache_dir()
-    rows = []
-    for alias in load_aliases().values():
-        plan = plan_alias(alias, cache_dir)
-        rows.append(
-            {
-                "name": alias.name,
-                "family": alias.family,
-                "parameters_billion": alias.parameters_billion,
-                "kind": alias.kind,
-                "licence": alias.licence,
-                "hub_id": alias.hub_id,
-                "wheels": list(alias.wheel.requirements) if alias.wheel else [],
-                "path": alias.path,
-                "thinking": alias.thinking,
-                "consent": alias.consent,
-                "on_disk": plan.cached,
-                "source": plan.source,
-            }
-        )
-    return rows
-
-
 @models_group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.pass_context
 def list_models(context: click.Context, as_json: bool) -> None:
     """List the model aliases with family, size, kind, licence and source."""
     if as_json:
-        click.echo(json.dumps(model_rows(), indent=2))
+        from dasd_bench.models.resolve import alias_rows
+
+        click.echo(json.dumps(alias_rows(), indent=2))
     else:
         print_models(console_of(context))
 
 
 def print_models(console: Console) -> None:
     """The alias table for a person, or one event a model where the console speaks JSON."""
-    rows = model_rows()
+    from dasd_bench.models.resolve import alias_rows
+
+    rows = alias_rows()
     if console.json_events:
         for row in rows:
             console.result(row["name"], model=row)

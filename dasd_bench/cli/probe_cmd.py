@@ -7,6 +7,14 @@ from typing import Any
 
 import click
 
+from dasd_bench.cli.shared import (
+    config_option,
+    console_options,
+    dry_run_option,
+    output_option,
+    settings_option,
+    store_option,
+)
 from dasd_bench.cli.spec_options import spec_fields
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.console import Console
@@ -47,7 +55,7 @@ from dasd_bench.run.options import RunOptions
     type=click.Choice(("base", "reference")),
     default="base",
     show_default=True,
-    help="The stream that goes on behind a forced token: the plain base, or the answer-aware stream.",
+    help="The stream that continues after a forced token: the plain base, or the answer-aware stream.",
 )
 @click.option(
     "--prompt",
@@ -56,21 +64,12 @@ from dasd_bench.run.options import RunOptions
     show_default=True,
     help="The answer-aware prompt.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="SECTION.NAME=VALUE",
-    help="Set an engine or method option: engine.max_num_seqs=8, dasd.rho=0.5.",
-)
-@click.option("-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder  [default: probes/<name of the probe>]")
-@click.option(
-    "--store", type=click.Path(path_type=Path), help="Folder for stored results  [default: in the user's cache]"
-)
-@click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
-@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and the tables.")
+@settings_option("Set an engine or method option: engine.max_num_seqs=8, dasd.rho=0.5.")
+@config_option
+@output_option("Folder", "probes/<name of the probe>")
+@store_option
+@dry_run_option
+@console_options
 def probe(
     limit: int,
     labels: str,
@@ -82,11 +81,10 @@ def probe(
     output: Path | None,
     store: Path | None,
     dry_run: bool,
-    json_events: bool,
-    quiet: bool,
+    console: Console,
     **values: Any,
 ) -> int:
-    """Label the tokens of rewrites as corrections, damage or neutral, and score what could tell them apart.
+    """Label the tokens of rewrites as corrections, damage or neutral, and measure what separates them.
 
     Each score (base confidence, perplexity, how strongly the answer-aware stream insists, ...) and each rule of
     --method is judged by AUC and by precision and recall at equal replacement rates, by task and level. Reads training
@@ -100,13 +98,13 @@ def probe(
     from dasd_bench.reporting.probe.tables import headline
     from dasd_bench.reporting.render import render
     from dasd_bench.reporting.show import print_tables
-    from dasd_bench.results.probe import REPORT_FILE, TABLES_FILE
+    from dasd_bench.results.directory import TABLES_FILE
+    from dasd_bench.results.probe import REPORT_FILE
     from dasd_bench.run.plan import plan_lines
     from dasd_bench.run.probe import prepare_probe, run_probe
     from dasd_bench.run.stages.disagreements import ProbeSettings
     from dasd_bench.store.atomic import write_text
 
-    console = Console(json_events=json_events, quiet=quiet)
     given = {name: value for name, value in values.items() if value not in (None, ())}
     spec, registry = build_spec(None, config, settings, {**given, "train_limit": limit}, console)
     asked = ProbeSettings(labels, per_example, continuation, prompt)
@@ -128,7 +126,7 @@ def probe(
     for plot in drawn:
         save(plot, folder)
     write_text(folder / REPORT_FILE, probe_page(folder, results, tokens))
-    print_tables(console, probe_tables(results, parts=json_events), notes=True)
+    print_tables(console, probe_tables(results, parts=console.json_events), notes=True)
     for line in headline(results):
         console.result(line)
     console.result(

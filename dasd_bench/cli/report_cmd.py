@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from dasd_bench.cli.complete import run_names
-from dasd_bench.cli.shared import console_of, runs_dir_option
-
-if TYPE_CHECKING:
-    from dasd_bench.reporting.plots import Source
+from dasd_bench.cli.shared import baseline_option, console_of, online_methods, open_option, runs_dir_option
 
 
 @click.command("report")
@@ -22,8 +18,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Output file [default: report.html in the first RUN].",
 )
-@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
-@click.option("--baseline", default="base", show_default=True, help="Row that differences and tests compare with.")
+@open_option
+@baseline_option
 @runs_dir_option
 @click.pass_context
 def report_command(
@@ -50,12 +46,3 @@ def report_command(
     console.result(f"Wrote {target} ({len(text.encode()) / 1e6:.1f} MB).", path=str(target))
     if show:
         click.launch(target.resolve().as_uri())
-
-
-def online_methods(sources: list[Source]) -> set[str]:
-    """The installed methods that decide weights on the live model; none where every row says it of itself."""
-    if all(arm.online is not None for source in sources for arm in source.results.arms):
-        return set()
-    from dasd_bench.registry import discover
-
-    return {name for name, plugin in discover(()).methods.items() if plugin.item.online}

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dasd_bench.cli.complete import folder_paths
-from dasd_bench.cli.shared import console_of
+from dasd_bench.cli.shared import console_of, open_option
 
 folder_argument = click.argument(
     "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("results"), shell_complete=folder_paths
@@ -26,7 +26,7 @@ def check_results_command(context: click.Context, folder: Path, update_tables: b
     results.json gives, and says which entries are comparable. Exit code 1 where an entry has a problem.
     """
     from dasd_bench.reporting.leaderboard.check import check_results, entry_tables
-    from dasd_bench.reporting.show import TABLES_FILE
+    from dasd_bench.results.directory import TABLES_FILE
     from dasd_bench.store.atomic import write_text
 
     console = console_of(context)
@@ -67,7 +67,7 @@ def check_results_command(context: click.Context, folder: Path, update_tables: b
     show_default=True,
     help="Output file.",
 )
-@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+@open_option
 @click.pass_context
 def leaderboard_command(context: click.Context, folder: Path, output: Path, show: bool) -> int:
     """One self-contained HTML page of all entries of FOLDER (default: results), to sort and filter.

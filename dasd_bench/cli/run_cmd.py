@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dasd_bench.cli.shared import console_options, dry_run_option, output_option, run_and_print
 from dasd_bench.cli.spec_options import (
     given_run_options,
     given_spec,
@@ -31,20 +31,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @spec_options
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Run directory  [default: runs/<name of the run>]"
-)
+@output_option("Run directory", "runs/<name of the run>")
 @click.option("--name", help="Name of the run: its directory is then runs/NAME.")
 @run_options
-@click.option("--dry-run", is_flag=True, help="Print the plan; load no weights.")
+@dry_run_option
 @click.option(
     "--assume-gpu",
     metavar="NAME",
     default="",
     help="With --dry-run: plan for a GPU that is not here: a10, l4, rtx-4090, l40s, a100-40gb, a100-80gb, h100, h200.",
 )
-@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
+@console_options
 def run(
     preset: str | None,
     config: Path | None,
@@ -52,12 +49,10 @@ def run(
     name: str | None,
     dry_run: bool,
     assume_gpu: str,
-    json_events: bool,
-    quiet: bool,
+    console: Console,
     **values: Any,
 ) -> int:
     """Make targets, train one adapter per method and seed, evaluate, and print the table."""
-    console = Console(json_events=json_events, quiet=quiet)
     given, settings = given_spec(values)
     options = replace(given_run_options(values, run_folder(output, name)), assumed_gpu=assume_gpu)
     if assume_gpu and not dry_run:
@@ -86,7 +81,7 @@ def print_plan(spec: RunSpec, registry: Registry, options: RunOptions, console: 
     data = load(spec, registry, console)
     unfetched = plan_unfetched(spec)
     if unfetched:
-        planner = outline(spec, registry, data, options)
+        planner = outline(spec, registry, data, options, console)
         rows, notes = (planner.rows, planner.notes()) if planner else ([], [])
         console.result(unfetched, model_missing=True)
         if planner is None:
@@ -122,7 +117,7 @@ def print_launch(prepared: PreparedRun | None, options: RunOptions, console: Con
         from dasd_bench.run.cluster.units import unfinished_units
 
         run_dir = prepared.context.run_dir
-        for script in scripts(unfinished_units(prepared.graph), options.slurm, run_dir):
+        for script in scripts(unfinished_units(prepared.graph, options.split), options.slurm, run_dir):
             console.result(script, script=script)
     elif options.launcher == "skypilot":
         from dasd_bench.run.cluster.skypilot import task_yaml
@@ -142,22 +137,3 @@ def arguments_for_nodes(arguments: list[str]) -> list[str]:
         elif word != "--dry-run":
             found.append(word)
     return found
-
-
-def run_and_print(spec: RunSpec, registry: Registry, options: RunOptions, console: Console) -> int:
-    """Runs a specification and prints its table; gives the exit code (0, 3 where some arms failed, 130)."""
-    from dasd_bench.api import run as run_api
-    from dasd_bench.reporting.show import print_tables, run_tables
-    from dasd_bench.run.manifest import closing_lines
-    from dasd_bench.run.session import RunInterrupted
-
-    started = time.monotonic()
-    try:
-        results = run_api(spec, options, registry=registry, console=console)
-    except RunInterrupted as interrupted:
-        console.result(str(interrupted))
-        return 130
-    print_tables(console, run_tables([results]))
-    for line in closing_lines(results, options.output or Path("runs") / results.run_id, time.monotonic() - started):
-        console.result(line)
-    return 3 if results.status == "partial" else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dasd_bench.cli.complete import run_names
-from dasd_bench.cli.shared import runs_dir_option
+from dasd_bench.cli.shared import json_option, runs_dir_option
 from dasd_bench.config.resolve import plugin_folders
 from dasd_bench.console import Console
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(0), help="Number of changed items to list.")
 @click.option("--confirm-run-unsafe-code", is_flag=True, help="Allow tasks that run model-written code.")
-@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
+@json_option
 @runs_dir_option
 def score_command(
     run: str,

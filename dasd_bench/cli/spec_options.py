@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from dasd_bench.cli.complete import OF_SETTINGS, preset_names
+from dasd_bench.cli.shared import config_option, settings_option, store_option
 from dasd_bench.config.spec import PRESETS, RunSpec, split_commas
 from dasd_bench.errors import UsageError
 from dasd_bench.files.text import shown
@@ -56,13 +57,9 @@ def spec_options(command: F) -> F:
             metavar="A,B,...",
             help="Tasks to tune the model on first; all methods start from the result (see: dasd-bench show warmup).",
         ),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="SECTION.NAME=VALUE",
-            help="Set a training, engine, thinking or method option: training.lr=1e-4, engine.max_num_seqs=8, "
-            "dasd.rho=0.5, method.tau=0.9 for all methods that have it (see: dasd-bench show training).",
+        settings_option(
+            "Set a training, engine, thinking or method option: training.lr=1e-4, engine.max_num_seqs=8, "
+            "dasd.rho=0.5, method.tau=0.9 for all methods that have it (see: dasd-bench show training)."
         ),
         click.option(
             "--targets",
@@ -71,9 +68,7 @@ def spec_options(command: F) -> F:
             metavar="FILE.jsonl",
             help="Train on the targets and weights of a file, as a row of its own (method external).",
         ),
-        click.option(
-            "-c", "--config", type=click.Path(path_type=Path), help="YAML file, overridden by the command line."
-        ),
+        config_option,
         click.option(
             "--preset",
             shell_complete=preset_names,
@@ -179,13 +174,20 @@ def run_options(command: F) -> F:
             help="data: a full replica in each process; fsdp: the layers sharded among them.",
         ),
         click.option(
-            "--processes", type=click.IntRange(1), default=1, show_default=True, help="Number of training processes."
+            "--split",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Units that each evaluation is split into with --launcher ray or slurm.",
         ),
         click.option(
-            "--store",
-            type=click.Path(path_type=Path),
-            help="Folder for stored results  [default: in the user's cache]",
+            "--processes",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Processes that train, generate and score together, each with a GPU or a share of the cores.",
         ),
+        store_option,
     ):
         command = extra(command)
     return command
@@ -236,7 +238,16 @@ def run_folder(output: Path | None, name: str | None) -> Path | None:
 
 
 def given_run_options(values: dict[str, Any], output: Path | None) -> RunOptions:
-    """Takes the options of :func:`run_options` out of ``values``."""
+    """Takes the options of :func:`run_options` out of ``values``.
+
+    Raises :class:`UsageError` for options of another launcher than the one that is asked for.
+    """
+    launcher = values["launcher"]
+    for wanted, name in (("ray", "ray_settings"), ("slurm", "slurm_settings"), ("skypilot", "sky_settings")):
+        if values[name] and launcher != wanted:
+            raise UsageError(f"--{wanted} is for --launcher {wanted}, and this command has --launcher {launcher}.")
+    if values["split"] > 1 and launcher not in ("ray", "slurm"):
+        raise UsageError(f"--split is for --launcher ray or slurm, and this command has --launcher {launcher}.")
     return RunOptions(
         output=output,
         store=values.pop("store"),
@@ -245,6 +256,7 @@ def given_run_options(values: dict[str, Any], output: Path | None) -> RunOptions
         accept_licences=tuple(values.pop("accept_licence")),
         track=tuple(values.pop("track") or ()),
         launcher=values.pop("launcher"),
+        split=values.pop("split"),
         ray=build_options(RayOptions, dict(pairs("--ray", values.pop("ray_settings"))), "option of --ray", ""),
         slurm=SlurmOptions(tuple(pairs("--slurm", values.pop("slurm_settings")))),
         sky=build_options(

@@ -10,16 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dasd_bench.cli.shared import show_table
+from dasd_bench.cli.shared import json_option, show_table, store_option
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
     from dasd_bench.store.usage import Share
-
-store_option = click.option(
-    "--store", type=click.Path(path_type=Path), help="Folder with stored results  [default: in the user's cache]."
-)
-json_option = click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
 
 
 def store_root(store: Path | None) -> Path:
@@ -106,7 +101,8 @@ def prune_command(
         _print_shares(console, "stage", by_stage(removed))
     size = sum(one.size_bytes for one in removed)
     console.result(
-        f"{len(removed)} entries, {format_bytes(size)}, {'would be' if dry_run else 'were'} removed from {root}.",
+        f"{'Would remove' if dry_run else 'Removed'} {len(removed)} entr{'y' if len(removed) == 1 else 'ies'} "
+        f"({format_bytes(size)}) from {root}.",
         removed=len(removed),
         size_bytes=size,
         dry_run=dry_run,

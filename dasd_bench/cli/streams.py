@@ -1,6 +1,6 @@
 """Standard output as a program that works for hours needs it: closed, full, cut off or narrow, nothing is lost in it.
 
-A verb that computes goes on when its output cannot be written, and says so once on standard error; any other verb
+A command that computes goes on when its output cannot be written, and says so once on standard error; any other command
 ends: quietly where its reader went away, as Unix tools do, else with one sentence.
 """
 

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dasd_bench.cli.run_cmd import run_and_print
-from dasd_bench.cli.shared import show_table
+from dasd_bench.cli.shared import console_options, output_option, run_and_print, show_table
 from dasd_bench.cli.spec_options import given_run_options, given_spec, run_options, spec_options
 from dasd_bench.config.resolve import build_spec
 from dasd_bench.config.spec import SECTIONS, RunSpec
-from dasd_bench.console import Console
+from dasd_bench.console import Console, format_seconds
 from dasd_bench.registry import Registry
+from dasd_bench.results.directory import SWEEP_FILE
 
 if TYPE_CHECKING:
-    from dasd_bench.run.sweep import Cell, Surface
+    from dasd_bench.run.options import RunOptions
+    from dasd_bench.run.sweep import Cell, Point, Surface
 
 
 @click.command()
@@ -36,12 +37,10 @@ if TYPE_CHECKING:
 )
 @click.option("--final", is_flag=True, help="Then evaluate the best settings of every arm on the test split.")
 @spec_options
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Sweep folder  [default: sweeps/<name of the sweep>]"
-)
+@output_option("Sweep folder", "sweeps/<name of the sweep>")
 @run_options
-@click.option("--json", "json_events", is_flag=True, help="Emit JSON Lines events.")
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and the table.")
+@click.option("--dry-run", is_flag=True, help="Print the plan of every point; load no weights.")
+@console_options
 def sweep(
     grid: tuple[str, ...],
     select: str,
@@ -49,8 +48,8 @@ def sweep(
     preset: str | None,
     config: Path | None,
     output: Path | None,
-    json_events: bool,
-    quiet: bool,
+    dry_run: bool,
+    console: Console,
     **values: Any,
 ) -> int:
     """Tune every arm on the same grid: each point trains all arms and scores them on validation rows.
@@ -61,12 +60,13 @@ def sweep(
     from dasd_bench.run.session import RunInterrupted
     from dasd_bench.run.sweep import parse_grid, run_sweep, sweep_folder, winners
 
-    console = Console(json_events=json_events, quiet=quiet)
     given, settings = given_spec(values)
     spec, registry = build_spec(preset, config, settings, given, console)
     points = parse_grid(grid)
     options = given_run_options(values, output or sweep_folder(spec, points))
     folder = options.output or Path()
+    if dry_run:
+        return _print_plan(spec, points, registry, options, console)
     try:
         surface = run_sweep(spec, points, registry, options, console)
     except RunInterrupted as interrupted:
@@ -77,6 +77,26 @@ def sweep(
         best = winners(spec, registry, surface)
         return run_and_print(best, registry, replace(options, output=folder / "final"), console)
     return 3 if any(cell.failed for cells in surface.cells.values() for cell in cells) else 0
+
+
+def _print_plan(spec: RunSpec, points: list[Point], registry: Registry, options: RunOptions, console: Console) -> int:
+    """Prints what each point would compute, and the scale of all."""
+    from dasd_bench.run.plan import scale_line
+    from dasd_bench.run.sweep import plan_sweep
+
+    data, plans = plan_sweep(spec, points, registry, options, console)
+    console.result(f"Plan of the sweep {(options.output or Path()).name} with {spec.model}: {len(points)} points")
+    lines = []
+    for point, rows in zip(points, plans, strict=True):
+        counts = {state: sum(row.state == state for row in rows) for state in ("to do", "shared", "in store")}
+        seconds = sum(row.seconds for row in rows if row.state == "to do")
+        peak = max((row.memory_gib for row in rows), default=0.0)
+        lines.append((point.name, *map(str, counts.values()), format_seconds(seconds), f"{peak:.1f} GiB"))
+        console.event("point", point=point.name, plan=[asdict(row) for row in rows])
+    show_table(console, ("point", "to do", "shared", "in store", "time", "peak memory"), lines)
+    console.result(scale_line(data, [row for rows in plans for row in rows]))
+    console.result("Shared stages are made once, by an earlier point. For one point's stages: dasd-bench run --dry-run")
+    return 0
 
 
 def _tell(surface: Surface, spec: RunSpec, registry: Registry, console: Console, folder: Path) -> None:
@@ -108,9 +128,9 @@ def _tell(surface: Surface, spec: RunSpec, registry: Registry, console: Console,
             report += f"; it is at the edge of the grid in {', '.join(edge)}, so try further values"
         console.result(report + ".")
     command = shlex.join(run_command(winners(spec, registry, surface)))
-    save_surface(folder / "sweep.json", spec, surface, "finished", command)
+    save_surface(folder / SWEEP_FILE, spec, surface, "finished", command)
     console.result(f"On the test split: {command}")
-    console.result(f"All cells are in {folder / 'sweep.json'}.", surface=str(folder / "sweep.json"))
+    console.result(f"All cells are in {folder / SWEEP_FILE}.", surface=str(folder / SWEEP_FILE))
 
 
 def _cell_text(cell: Cell, best: bool) -> str:

@@ -1,4 +1,4 @@
-"""The verbs that read run directories: ``table`` and ``compare``. Everything heavy is imported when a verb runs."""
+"""``dasd-bench table`` and ``compare``, which read run directories. All that is heavy is imported when one runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dasd_bench.cli.complete import run_names
-from dasd_bench.cli.shared import FORMATS, console_of, runs_dir_option
+from dasd_bench.cli.shared import baseline_option, console_of, format_option, output_file_option, runs_dir_option
 from dasd_bench.console import Console
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ TABLES = ("scores", "along", "retention", "answers", "failures", "targets", "cos
 
 @click.command("table")
 @click.argument("runs", shell_complete=run_names, nargs=-1, metavar="[RUN]...")
-@click.option("-f", "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
+@format_option
 @click.option(
     "--table", "which", type=click.Choice(TABLES), help="Which table; default: all, scores alone for CSV and --paper."
 )
@@ -44,8 +44,8 @@ TABLES = ("scores", "along", "retention", "answers", "failures", "targets", "cos
 )
 @click.option("--retention", is_flag=True, help="Only the retention table; same as --table retention.")
 @click.option("--along", is_flag=True, help="Only the scores along training; same as --table along.")
-@click.option("--baseline", default="base", show_default=True, help="Row that differences and tests compare with.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@baseline_option
+@output_file_option
 @runs_dir_option
 @click.pass_context
 def table_command(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError
+from dasd_bench.files.jsonl import dump_rows
 from dasd_bench.files.shipped import named_tasks
 from dasd_bench.store.atomic import write_text
 
@@ -164,11 +164,7 @@ def task_files(name: str, kind: str, place: Path) -> dict[str, str]:
     return {
         "task.py": TASK.format(name=name, cls=cls, base=base, about=about, columns=listed, settings=settings),
         f"{name}.yaml": common + (NUMBER if number else CHOICE),
-        f"data/{name}/train.jsonl": _lines(make(1, 8)),
-        f"data/{name}/test.jsonl": _lines(make(101, 8)),
+        f"data/{name}/train.jsonl": dump_rows(make(1, 8)).decode(),
+        f"data/{name}/test.jsonl": dump_rows(make(101, 8)).decode(),
         f"test_{name}.py": TEST.format(name=name, folder=place),
     }
-
-
-def _lines(rows: list[dict[str, object]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)

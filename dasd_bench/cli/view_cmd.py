@@ -7,15 +7,14 @@ from pathlib import Path
 import click
 
 from dasd_bench.cli.complete import run_names
-from dasd_bench.cli.report_cmd import online_methods
-from dasd_bench.cli.shared import console_of, runs_dir_option
+from dasd_bench.cli.shared import console_of, online_methods, open_option, runs_dir_option
 
 SWEEPS = Path("sweeps")
 
 
 @click.command("view")
 @click.argument("runs", shell_complete=run_names, nargs=-1, metavar="[RUN]...")
-@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+@open_option
 @click.option(
     "--port",
     default=0,

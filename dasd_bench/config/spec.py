@@ -104,6 +104,9 @@ class RunSpec:
         "auto", help="auto (the model's), plain (built in, for base models) or off.", choices=("auto", "plain", "off")
     )
     max_new_tokens: int = option(0, help="Generation budget of targets; 0 keeps each task's.", minimum=0)
+    max_answer_tokens: int = option(
+        0, help="Limit on the tokens of an answer in evaluation; 0 keeps each task's.", minimum=0
+    )
     dtype: str = option("auto", help="auto (fp32 on CPU, bf16 on GPU), fp32 or bf16.", choices=("auto", "fp32", "bf16"))
     device: str = option("auto", help="auto, cpu or cuda.")
     data_dir: str = option("", help="Folder with <dataset>/<split>.jsonl; default DASD_DATA_DIR.")

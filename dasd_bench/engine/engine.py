@@ -49,6 +49,9 @@ class Engine:
         )
         self._fixed = FixedShapePool(self._runner) if wanted and self._runner.packed else None
 
+    processes = 1
+    """Calls are made one after the other."""
+
     @property
     def context_length(self) -> int | None:
         """The most tokens a sequence may have, or None where the model's configuration sets no limit."""

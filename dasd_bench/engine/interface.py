@@ -13,6 +13,10 @@ class InferenceEngine(Protocol):
     """Results come in the order of the requests; ``on_result(index, result)`` as each is known."""
 
     @property
+    def processes(self) -> int:
+        """How many calls may be made side by side, from as many threads."""
+
+    @property
     def context_length(self) -> int | None:
         """The most tokens a sequence may have, or None without a limit."""
 

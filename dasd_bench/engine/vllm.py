@@ -41,7 +41,8 @@ class VllmEngine:
 
     An adapter is merged before (:func:`merged_folder`): vLLM 0.32 cannot give the log-probabilities of a prompt under
     an adapter that it applies at run time (on CPU it raises, see docs/engine.md). ``eager`` leaves out vLLM's
-    compilation: a quick start, slower tokens. Raises :class:`EngineError` where vLLM is not installed.
+    compilation: a quick start, slower tokens. ``tensor_parallel`` GPUs share the weights. Raises :class:`EngineError`
+    where vLLM is not installed.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class VllmEngine:
         max_num_seqs: int = 64,
         memory_share: float = 0.85,
         eager: bool = False,
+        tensor_parallel: int = 1,
     ) -> None:
         # One process: memory is given back with the object, Ctrl-C reaches it, batches form the same way every time.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -73,11 +75,15 @@ class VllmEngine:
             gpu_memory_utilization=memory_share,
             enable_prefix_caching=True,
             enforce_eager=eager,
+            tensor_parallel_size=tensor_parallel,
             seed=0,
             disable_log_stats=True,
         )
         self._dtype = dtype
         self._vocabulary = int(self._llm.llm_engine.model_config.get_vocab_size())
+
+    processes = 1
+    """Calls are made one after the other."""
 
     @property
     def context_length(self) -> int | None:
@@ -198,7 +204,8 @@ class VllmEngine:
 
     def _targets(self, requests: Sequence[ScoreRequest], listed: int) -> Iterator[tuple[int, list[Listing]]]:
         """Per request, as finished, vLLM's listing at each target token."""
-        params = self._params(max_tokens=1, prompt_logprobs=listed)
+        # Read from the prefix cache, a prompt's log-probabilities depended on the requests before it (vllm#42019).
+        params = self._params(max_tokens=1, prompt_logprobs=listed, skip_reading_prefix_cache=True)
         # The last target token predicts nothing, but a prompt is scored up to its last token only.
         asked = [([*r.prompt_ids, *r.target_ids], params) for r in requests]
         for number, output in self._run(asked):

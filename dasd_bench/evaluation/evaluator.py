@@ -30,12 +30,15 @@ def evaluate(
     stop_ids: Iterable[int] = (),
     shards: ShardStore | None = None,
     console: Console | None = None,
+    share: tuple[int, int] | None = None,
 ) -> TaskResult:
     """Scores the model behind ``engine`` on ``rows`` (the task's evaluated split; the first ``settings.limit``).
 
     ``chat`` is the run's chat template. Generation stops at the tokenizer's end-of-sequence token, at the end token of
     ``chat`` and at ``stop_ids``, the end tokens of the model's generation configuration. ``shards`` keeps finished
-    parts: the same call with the same store goes on where a killed one stopped and gives the same result.
+    parts: the same call with the same store goes on where a killed one stopped and gives the same result. ``share``
+    (i, n) computes one of n shares of those parts into ``shards`` and raises
+    :class:`~dasd_bench.evaluation.lm_eval_model.ShareDone` instead of giving a result.
 
     Raises :class:`PluginError` for a faulty YAML (file and key), :class:`UsageError` where the shots do not fit the
     context (and says how many do) or are drawn from the rows scored, :class:`DataError` for a prompt too long by
@@ -72,7 +75,9 @@ def evaluate(
             chat=chat if settings.chat_template else None,
             truncate=settings.truncate,
             thinking_tokens=settings.thinking_tokens,
+            max_answer_tokens=settings.max_answer_tokens,
             on_texts=functools.partial(plugin_calls.grade_ahead, task),
+            share=share,
         )
         try:
             results = lm_eval.evaluate(
@@ -102,7 +107,10 @@ def evaluate(
         metric=task.metric,
         filter=task.filter,
         num_fewshot=shots,
-        comparable=task.comparable and settings.system_prompt is None and getattr(chat, "mode", "auto") == "auto",
+        comparable=task.comparable
+        and settings.system_prompt is None
+        and getattr(chat, "mode", "auto") == "auto"
+        and not settings.lowers(task),
         note=_note(task, shots, settings, lm.truncated),
         records=records,
         metrics=metrics,
@@ -243,6 +251,8 @@ def _explain_length(task: Task, built: Any, lm: Any, shots: int, settings: EvalS
 def _note(task: Task, shots: int, settings: EvalSettings, truncated: int) -> str:
     origin = f"stock lm-eval task {task.stock}" if task.stock else f"own task, version {task.version}"
     parts = [origin, f"{shots}-shot", "chat template" if settings.chat_template else "no chat template"]
+    if settings.lowers(task):
+        parts.append(f"answers of at most {settings.max_answer_tokens} tokens")
     if truncated:
         parts.append(f"{truncated} prompts truncated on the left")
     return ", ".join(parts)

@@ -22,6 +22,7 @@ from dasd_bench.console import Console
 from dasd_bench.engine.errors import EngineError
 from dasd_bench.engine.interface import InferenceEngine
 from dasd_bench.engine.requests import GenerateRequest, LogLikelihood, ScoreRequest
+from dasd_bench.engine.side_by_side import side_by_side
 from dasd_bench.evaluation.confidence import answer_confidence
 from dasd_bench.evaluation.records import ShardStore
 from dasd_bench.methods.context import Sampling
@@ -47,8 +48,15 @@ class PromptTooLongError(EngineError):
         self.doc_id, self.tokens, self.room = doc_id, tokens, room
 
 
+class ShareDone(Exception):  # noqa: N818  (no error: it leaves lm-eval once a share of the shards is there)
+    """All shards of the share that was asked for are in the store."""
+
+
 class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
-    """See the module. ``answers`` holds, by (document, request index), what lm-eval does not keep of each answer."""
+    """See the module. ``answers`` holds, by (document, request index), what lm-eval does not keep of each answer.
+
+    With ``share`` (i, n) only every n-th shard from the i-th on is computed, and :class:`ShareDone` raised then.
+    """
 
     def __init__(
         self,
@@ -63,10 +71,13 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         chat: Any = None,
         truncate: bool = False,
         thinking_tokens: int = 0,
+        max_answer_tokens: int = 0,
         seed: int = 0,
         on_texts: Callable[[list[Row], list[str]], None] | None = None,
+        share: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.share = share
         self.on_texts = on_texts
         self.engine = engine
         self.tokenizer = tokenizer
@@ -78,6 +89,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         self.chat = chat
         self.truncate = truncate
         self.thinking_tokens = thinking_tokens
+        self.max_answer_tokens = max_answer_tokens
         self.seed = seed
         self.truncated = 0
         self.answers: dict[tuple[int, int], Row] = {}
@@ -153,7 +165,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             context, options = request.args
             kwargs: dict[str, Any] = dict(normalize_gen_kwargs(options, GEN_DEFAULT))
             until = handle_stop_sequences(kwargs["until"], eos=eos)
-            budget = kwargs["max_gen_toks"] + self.thinking_tokens
+            answer = kwargs["max_gen_toks"]
+            budget = min(answer, self.max_answer_tokens or answer) + self.thinking_tokens
             room = self.max_length - budget
             if room <= 0:
                 raise EngineError(
@@ -296,26 +309,41 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     ) -> list[Row]:
         """All answers in order; shards that the store has are not computed again."""
         answers: list[Row] = [{} for _ in asked]
+
+        def keep(indices: Sequence[int], rows: Sequence[Row]) -> None:
+            for i, row in zip(indices, rows, strict=True):
+                answers[i] = dict(row)
+
         with self.console.progress(self.label, len(asked), "requests") as meter:
-            for number, indices in enumerate(shards):
-                batch = [asked[i] for i in indices]
-                key = f"{kind}-{number:04d}-{_digest(batch)}"
-                rows = self.shards.get(key)
-                if rows is None:
-                    started, before = time.monotonic(), meter.done
+
+            def make(missing: tuple[str, Sequence[int]]) -> None:
+                key, indices = missing
+                started = time.monotonic()
+                with meter.part(len(indices)) as count:
 
                     def report(_: int, result: Any) -> None:
-                        meter.advance(1, result.tokens if isinstance(result, LogLikelihood) else len(result.token_ids))
+                        count(1, result.tokens if isinstance(result, LogLikelihood) else len(result.token_ids))
 
-                    rows = compute(batch, report)
-                    seconds = (time.monotonic() - started) / max(len(batch), 1)
-                    rows = [{**row, "seconds": seconds} for row in rows]
-                    meter.advance(len(batch) - (meter.done - before))
-                    self.shards.put(key, rows)
+                    rows = compute([asked[i] for i in indices], report)
+                seconds = (time.monotonic() - started) / max(len(indices), 1)
+                rows = [{**row, "seconds": seconds} for row in rows]
+                self.shards.put(key, rows)
+                keep(indices, rows)
+
+            missing = []
+            for number, indices in enumerate(shards):
+                key = f"{kind}-{number:04d}-{_digest([asked[i] for i in indices])}"
+                rows = self.shards.get(key)
+                if self.share is not None and number % self.share[1] != self.share[0]:
+                    meter.go_on(len(indices))
+                elif rows is None:
+                    missing.append((key, indices))
                 else:
-                    meter.advance(len(batch))
-                for i, row in zip(indices, rows, strict=True):
-                    answers[i] = dict(row)
+                    meter.advance(len(indices))
+                    keep(indices, rows)
+            side_by_side(make, missing, self.engine.processes)
+        if self.share is not None:
+            raise ShareDone
         return answers
 
 

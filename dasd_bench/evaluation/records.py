@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dasd_bench.results.samples import Sample
-from dasd_bench.tasks.base import Row
+from dasd_bench.tasks.base import Row, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class EvalSettings:
     ``validation`` says that the scored rows come from the split that shots are drawn from: then they are no shots.
     ``truncate`` allows prompts longer than the context to lose their beginning, as lm-eval does with a warning only.
     ``thinking_tokens`` are added to the budget of a generation, for a think block before the answer; stop strings then
-    count behind the block alone.
+    count behind the block alone. ``max_answer_tokens`` lowers the task's own budget; 0 keeps it.
     """
 
     num_fewshot: int | None = None
@@ -33,6 +33,11 @@ class EvalSettings:
     truncate: bool = False
     validation: bool = False
     thinking_tokens: int = 0
+    max_answer_tokens: int = 0
+
+    def lowers(self, task: Task) -> bool:
+        """Whether answers may be shorter than the task itself allows."""
+        return bool(self.max_answer_tokens) and self.max_answer_tokens < (task.max_new_tokens or 0)
 
 
 @dataclass(frozen=True, slots=True)

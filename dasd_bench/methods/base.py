@@ -16,7 +16,7 @@ from dasd_bench.errors import PluginError, UsageError
 from dasd_bench.methods.notes import Note, check_notes
 from dasd_bench.methods.plugin_calls import call, file_of
 from dasd_bench.options import check_range, convert_options, option, option_rules
-from dasd_bench.types import Bools, Example, Floats, Message, ScoredTarget, Target, TrainExample, kept
+from dasd_bench.types import Bools, Example, Floats, Message, ScoredTarget, Target, TrainExample, protected
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +100,7 @@ class Method:
 
     def keeps(self, target: Target) -> Bools:
         """Bool [T]: tokens the method never masks; by its ``keep`` option where it has one, else the end token."""
-        return kept(target, str(getattr(self, "keep", "end")))
+        return protected(target, str(getattr(self, "keep", "end")))
 
     def online_weights(self, live: LiveTokens) -> Tensor:
         """Weights float32 [N] on the live model's probabilities (no gradient); used where ``online`` is True."""
@@ -181,6 +181,28 @@ def divergence_option(default: float) -> Any:
 def temperature_option(default: float) -> Any:
     """The temperature of a method that compares distributions on completions drawn from the model."""
     return option(default, help="Temperature of sampling and of both distributions.", minimum=0.05, maximum=5.0)
+
+
+def teacher_decay_option(default: float) -> Any:
+    """:attr:`Method.teacher_decay` as an option."""
+    return option(default, help="What the average keeps at an update.", minimum=0.0, maximum=1.0)
+
+
+def teacher_every_option(default: int) -> Any:
+    """:attr:`Method.teacher_every` as an option."""
+    return option(default, help="Optimiser steps between two updates of the average.", minimum=1)
+
+
+def new_tokens_option(default: int, theirs: int) -> Any:
+    """The generation budget of rollouts; ``theirs`` is that of the method's authors."""
+    return option(default, help=f"Generation budget in tokens (the authors': {theirs}).", minimum=1)
+
+
+def one_teacher(template: str, examples: Sequence[Example]) -> list[list[list[Message]]]:
+    """Teacher prompts of one teacher that sees ``template`` as its question, filled with ``{prompt}`` and
+    ``{reference}`` of each example."""
+    texts = [template.format(prompt=one.prompt, reference=one.reference) for one in examples]
+    return [[[Message("user", text)]] for text in texts]
 
 
 def validate_method(method: type[Method], where: str) -> None:

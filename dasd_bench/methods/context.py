@@ -1,14 +1,15 @@
 """What a method may ask of the engine: the ``context`` passed to ``make_targets``, and the types it speaks.
 
-The contract only; a run's implementation is in :mod:`dasd_bench.run.method_context`.
+What needs a run is abstract here and defined in :mod:`dasd_bench.run.method_context`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -20,14 +21,15 @@ from dasd_bench.engine.types import Generation as Generation
 from dasd_bench.engine.types import Sampling as Sampling
 from dasd_bench.engine.types import StepRule as StepRule
 from dasd_bench.engine.types import TokenScores as TokenScores
-from dasd_bench.types import Bytes, Example, Floats, Ints, Message, Origin, Target, TrainExample, Verdict
+from dasd_bench.store.atomic import digest
+from dasd_bench.types import Bytes, Example, Floats, Ints, Mark, Message, Origin, Target, TrainExample, Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(ABC):
     """Base class of the rules of dual-context decoding: a frozen dataclass whose fields are the rule's parameters.
 
     ``__call__`` must be a pure function of the step and the fields. Stored results are keyed by the plugin's source,
@@ -40,9 +42,9 @@ class Rule:
     uses_draws: ClassVar[bool] = False
     uses_tokens: ClassVar[bool] = False
 
+    @abstractmethod
     def __call__(self, step: DualStep) -> Choice:
         """Which token each live example takes."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class LiveLogits:
         return -self.logp()
 
 
-class RolloutContext(Protocol):
+class RolloutContext(ABC):
     """What ``rollout`` may ask of the model as it is at this optimiser step.
 
     ``step`` counts from 0; ``progress`` in [0, 1] is the share of steps done.
@@ -114,14 +116,30 @@ class RolloutContext(Protocol):
     step: int
     progress: float
 
+    @abstractmethod
     def generate(
         self, examples: Sequence[TrainExample], *, max_new_tokens: int, sampling: Sampling = GREEDY
     ) -> list[Generation]:
         """One completion of each example's prompt under the live weights, in order. Give an example several times for
         several draws. Seeds come from the run's seed, the step and the place in the list."""
 
+    def completions(
+        self, examples: Sequence[TrainExample], *, max_new_tokens: int, sampling: Sampling = GREEDY
+    ) -> list[TrainExample]:
+        """Each example with one completion of its prompt as its target: what ``generate`` and ``target`` give."""
+        drawn = self.generate(examples, max_new_tokens=max_new_tokens, sampling=sampling)
+        return [self.target(example, one) for example, one in zip(examples, drawn, strict=True)]
+
     def target(self, example: TrainExample, generation: Generation) -> TrainExample:
         """The example with the completion as its target: weight 1 everywhere, no columns, the same teacher prompts."""
+        ids = np.asarray(generation.token_ids, dtype=np.int32)
+        return replace(
+            example,
+            target_ids=ids,
+            weights=np.ones(len(ids), dtype=np.float32),
+            keep=np.zeros(len(ids), dtype=np.bool_),
+            columns={},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +166,26 @@ class RunFacts:
     tasks: tuple[str, ...]
 
 
-class MethodContext(Protocol):
+class MethodContext(ABC):
     """The only door from a method to the engine. Calls with equal arguments are answered from the store.
 
     What draws random numbers draws anew in each call of one ``make_targets``, also where two calls are equal.
     A prompt is a chat. Where its last turn is the assistant's, the answer goes on from there; an empty one holds at
     most the beginning-of-sequence token.
+
+    Targets are made here; what needs a model, a tokenizer or a task is left to the run, which also sets the attributes:
+    ``end_token_id`` ends a turn, ``_stop_ids`` are the tokens at which generation stops, ``_seed`` is the run's seed.
     """
 
     end_token_id: int
+    _stop_ids: frozenset[int]
+    _seed: int
 
     def plain_prompt(self, example: Example) -> list[Message]:
-        """The chat the trained model will see: the question alone."""
+        """The chat the trained model will see: the question alone, or the turns that lead to it."""
+        return example.plain_chat()
 
+    @abstractmethod
     def rewrite_prompt(self, example: Example, style: str = "multi-turn") -> list[Message]:
         """The answer-aware chat: question and reference, then the request to write the solution again.
 
@@ -168,9 +193,11 @@ class MethodContext(Protocol):
         prompt's; ``guide`` puts question and reference in one user turn, as SDFT does.
         """
 
+    @abstractmethod
     def new_tokens(self, example: Example) -> int:
         """The generation budget for a target of this example's task, in tokens."""
 
+    @abstractmethod
     def generate(
         self,
         prompts: Sequence[Sequence[Message]],
@@ -185,6 +212,7 @@ class MethodContext(Protocol):
         ``model`` is one that this method trained; by default the base.
         """
 
+    @abstractmethod
     def dual_decode(
         self,
         base: Sequence[Sequence[Message]],
@@ -209,6 +237,7 @@ class MethodContext(Protocol):
         that begins a marker counts, though what follows is not known yet.
         """
 
+    @abstractmethod
     def score(
         self,
         targets: Sequence[Target],
@@ -223,6 +252,7 @@ class MethodContext(Protocol):
         scores are NaN and its rank -1.
         """
 
+    @abstractmethod
     def train(
         self,
         targets: Sequence[Target],
@@ -237,12 +267,14 @@ class MethodContext(Protocol):
         ``weights`` float32 [T] per target are 1 by default. Equal calls of one arm train once.
         """
 
+    @abstractmethod
     def remember(self, kind: str, key: object, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """What ``make`` computes (arrays by name), stored under the plugin's source, ``kind`` and ``key``.
 
         ``key`` must hold all else that the result depends on: numbers, texts, and lists or dictionaries of them.
         """
 
+    @abstractmethod
     def grade_all(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Verdict]:
         """The tasks' own graders: a verdict per completion, in order. Programs run side by side."""
 
@@ -254,6 +286,7 @@ class MethodContext(Protocol):
         notes: dict[str, float] | None = None,
     ) -> Target:
         """The gold answer as a target, end-of-turn token included."""
+        return self.text_target(example, example.reference, Origin.GOLD, reason=reason, accepted=accepted, notes=notes)
 
     def text_target(
         self,
@@ -267,6 +300,9 @@ class MethodContext(Protocol):
         prompt: Sequence[Message] | None = None,
     ) -> Target:
         """A target from text, end-of-turn token included."""
+        ids = np.array(self._answer_ids(text), dtype=np.int32)
+        origins = np.full(len(ids), origin, dtype=np.uint8)
+        return self.target(example, ids, origins, reason=reason, accepted=accepted, notes=notes, prompt=prompt)
 
     def target(
         self,
@@ -286,18 +322,92 @@ class MethodContext(Protocol):
         ``prompt`` is the chat it answers, by default the example's question. ``columns`` float32 [T] are numbers per
         token; where the end token is appended they go on with 0.
         """
+        ids = np.array(token_ids, dtype=np.int32)
+        columns = dict(columns or {})
+        if len(ids) and int(ids[-1]) in self._stop_ids:
+            # A model may close with its end-of-text token; what is trained is always the end-of-turn token.
+            ids[-1] = self.end_token_id
+        else:
+            ids = np.append(ids, np.int32(self.end_token_id))
+            origin = np.append(origin, np.uint8(Origin.GOLD))
+            if proposals is not None:
+                proposals = np.append(proposals, np.int32(self.end_token_id))
+            columns = {name: np.append(column, np.float32(0)) for name, column in columns.items()}
+        text = self._decode(ids[:-1].tolist())
+        return Target(
+            example.id,
+            ids,
+            origin,
+            self._marks(example, ids, text),
+            text,
+            accepted,
+            reason,
+            dict(notes or {}),
+            proposals,
+            None if prompt is None else tuple(prompt),
+            columns,
+        )
+
+    def _marks(self, example: Example, ids: Ints, text: str) -> Bytes:
+        """Uint8 [T]: the end token, and the tokens that write a part of the task's answer format in ``text``."""
+        marks = np.zeros(len(ids), dtype=np.uint8)
+        marks[-1] = Mark.END
+        if spans := self._answer_spans(example, text):
+            ends = character_ends(self._decode, ids[:-1].tolist())
+            for index, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+                if any(start < last and end > first for first, last in spans):
+                    marks[index] = Mark.FORMAT
+        return marks
 
     def reference_length(self, example: Example) -> int:
         """Tokens of the gold answer, end-of-turn token included."""
+        return len(self._answer_ids(example.reference))
 
     def character_ends(self, target: Target) -> list[int]:
         """Where the text of each token ends in ``target.text``, the end token aside."""
+        return character_ends(self._decode, target.token_ids[:-1].tolist())
 
+    @abstractmethod
     def task_examples(self, task: str) -> list[Example]:
         """All examples of a task's train split; only of tasks that the method names in ``other_tasks``."""
 
     def rng(self, *key: object) -> np.random.Generator:
         """A generator seeded by the run's seed and ``key`` alone, so that order never matters."""
+        return np.random.default_rng(self._seed_of(*key))
 
+    @abstractmethod
     def warn(self, text: str) -> None:
         """Says something the user must know; repeated in the run's report."""
+
+    def _seed_of(self, *key: object) -> int:
+        return int(digest("rng", self._seed, [str(part) for part in key])[:15], 16)
+
+    @abstractmethod
+    def _answer_ids(self, text: str) -> list[int]:
+        """Token ids of a whole answer, end-of-turn token included."""
+
+    @abstractmethod
+    def _decode(self, ids: list[int]) -> str:
+        """The text of token ids, special tokens left out."""
+
+    @abstractmethod
+    def _answer_spans(self, example: Example, text: str) -> list[tuple[int, int]]:
+        """Where ``text`` writes the answer format of the example's task: first and last character, exclusive."""
+
+
+WINDOW = 64
+"""Tokens after which :func:`character_ends` takes a new start."""
+
+
+def character_ends(decode: Callable[[list[int]], str], ids: list[int]) -> list[int]:
+    """``len(decode(ids[: i + 1]))`` of every i, in time linear in the number of tokens.
+
+    Both decodings that are compared begin a whole window before the tokens they differ in, so what a decoder does at
+    a beginning, and the pieces of a character at an end, are the same in both.
+    """
+    ends: list[int] = []
+    for start in range(0, len(ids), WINDOW):
+        first = max(0, start - WINDOW)
+        before = (ends[-1] if ends else 0) - (len(decode(ids[first:start])) if start else 0)
+        ends += [before + len(decode(ids[first : i + 1])) for i in range(start, min(start + WINDOW, len(ids)))]
+    return ends

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dasd_bench.engine.types import Choice, DualStep
 from dasd_bench.methods.context import Rule
-from dasd_bench.methods.gates import Features, GateRule, Mask, entropy
+from dasd_bench.methods.gates import Features, GateRule, Mask, StepGate, entropy
 from dasd_bench.types import Origin
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ class CandidateFloor(GateRule):
 class RelativeFloor(GateRule):
     """Where p_b(c) < alpha conf, the argmax of p_r over {v: p_b(v) >= alpha conf}."""
 
-    offline: ClassVar[bool] = False
     alpha: float = 0.1
 
     def take(self, features: Features) -> Mask:
@@ -149,10 +148,8 @@ class Entropy(GateRule):
 
 
 @dataclass(frozen=True)
-class Quantile(GateRule):
+class Quantile(StepGate):
     """b where conf >= the threshold that the example itself brings as its first parameter."""
-
-    offline: ClassVar[bool] = False
 
     def take_step(self, features: Features, step: DualStep) -> Mask:
         assert step.parameters is not None
@@ -160,10 +157,9 @@ class Quantile(GateRule):
 
 
 @dataclass(frozen=True)
-class RandomGate(GateRule):
+class RandomGate(StepGate):
     """b with probability ``rate``, whatever the two distributions say."""
 
-    offline: ClassVar[bool] = False
     uses_draws: ClassVar[bool] = True
     rate: float = 0.0
 
@@ -172,7 +168,7 @@ class RandomGate(GateRule):
 
 
 @dataclass(frozen=True)
-class ShuffledGate(GateRule):
+class ShuffledGate(StepGate):
     """b at n of the m disagreements of each example, drawn without replacement; (n, m) are its two parameters.
 
     Selection sampling (Knuth, vol. 2, algorithm S): with j of i disagreements behind replaced, the next one is replaced
@@ -180,7 +176,6 @@ class ShuffledGate(GateRule):
     nothing more is replaced, and where it has fewer some replacements may be missing.
     """
 
-    offline: ClassVar[bool] = False
     uses_draws: ClassVar[bool] = True
 
     def take_step(self, features: Features, step: DualStep) -> Mask:
@@ -193,13 +188,12 @@ class ShuffledGate(GateRule):
 
 
 @dataclass(frozen=True)
-class ClassOracle(GateRule):
+class ClassOracle(StepGate):
     """b where the two tokens differ in wording only (``replace_logic`` False), or where one carries logic (True).
 
     A token carries logic where :func:`carries_logic` says so of its text in its place.
     """
 
-    offline: ClassVar[bool] = False
     uses_tokens: ClassVar[bool] = True
     replace_logic: bool = False
 
@@ -225,13 +219,25 @@ class Mix(Rule):
     def __call__(self, step: DualStep) -> Choice:
         import torch
 
-        p_r, p_b = step.reference_logp, step.base_logp
-        weight = (self.beta * entropy(p_r) / math.log(p_r.shape[-1])).clamp(0.0, 1.0)[:, None]
-        # 0 times minus infinity is no number: where one side has all the weight it is taken as it is.
-        mixed = torch.where(weight == 0, p_r, torch.where(weight == 1, p_b, (1 - weight) * p_r + weight * p_b))
+        mixed = mixture(step.reference_logp, step.base_logp, mixture_weight(step.reference_logp, self.beta))
         token = torch.where(step.keep, step.reference_token, mixed.argmax(-1))
         taken = token == step.reference_token
         return Choice(token, torch.where(taken, int(Origin.CANDIDATE), int(Origin.BASE)).to(torch.uint8))
+
+
+def mixture_weight(reference_logp: Tensor, beta: float) -> Tensor:
+    """The base's share in Hinted Decoding's mixture, clamp(beta H_r / log V, 0, 1): float32 [B] of [B, V]."""
+    return (beta * entropy(reference_logp) / math.log(reference_logp.shape[-1])).clamp(0.0, 1.0)
+
+
+def mixture(reference_logp: Tensor, base_logp: Tensor, weight: Tensor) -> Tensor:
+    """(1 - l) log p_r + l log p_b, not normalised: [B, V]; ``weight`` is l [B]."""
+    import torch
+
+    share = weight[:, None]
+    mixed = (1 - share) * reference_logp + share * base_logp
+    # 0 times minus infinity is no number: where one side has all the weight it is taken as it is.
+    return torch.where(share == 0, reference_logp, torch.where(share == 1, base_logp, mixed))
 
 
 def gate_rule(name: str, options: Mapping[str, float]) -> Rule:

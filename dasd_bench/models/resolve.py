@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, ModelError, UsageError, unknown_name
@@ -141,6 +142,31 @@ def plan_alias(alias: ModelAlias, cache_dir: Path) -> ModelPlan:
         return ModelPlan(alias.name, here, f"path {alias.path}" + ("" if here else ", which does not exist"))
     local = _find_local(alias, None, cache_dir, Console(quiet=True))
     return ModelPlan(alias.name, True, local.source) if local is not None else _plan_fetch(alias, False)
+
+
+def alias_rows() -> list[dict[str, Any]]:
+    """The alias table as rows, the built-in names first; ``on_disk`` says whether a run would fetch nothing."""
+    cache_dir = user_cache_dir()
+    rows = []
+    for alias in load_aliases().values():
+        plan = plan_alias(alias, cache_dir)
+        rows.append(
+            {
+                "name": alias.name,
+                "family": alias.family,
+                "parameters_billion": alias.parameters_billion,
+                "kind": alias.kind,
+                "licence": alias.licence,
+                "hub_id": alias.hub_id,
+                "wheels": list(alias.wheel.requirements) if alias.wheel else [],
+                "path": alias.path,
+                "thinking": alias.thinking,
+                "consent": alias.consent,
+                "on_disk": plan.cached,
+                "source": plan.source,
+            }
+        )
+    return rows
 
 
 def _plan_fetch(alias: ModelAlias, offline: bool) -> ModelPlan:

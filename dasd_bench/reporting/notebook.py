@@ -133,7 +133,7 @@ class Results(RunResults):
                         }
 
     def figure(self, kind: str = "scores") -> Figure:
-        """A figure of the kinds of ``dasd-bench plot``: scores, difficulty, ppl, notes, pareto, training, cost.
+        """A figure of the kinds of ``dasd-bench plot``: scores, difficulty, ppl, notes, forgetting, training, cost.
 
         Raises :class:`UsageError` for another kind, and :class:`DasdError` that says why there is nothing to show.
         """

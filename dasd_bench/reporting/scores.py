@@ -84,7 +84,7 @@ def run_table(results: Sequence[RunResults], *, baseline: str = BASE) -> Table:
     """The table of scores of one run or of several (one group of rows each).
 
     Columns by key: ``<task>`` (score; interval over items with one seed, else spread over seeds), ``average``,
-    ``delta`` (average minus the baseline's, Agresti-Min interval over items), ``<task>:vs`` (items won and lost, p),
+    ``delta`` (average minus the baseline's, Agresti-Min interval over items), ``<task>:vs`` (items gained and lost, p),
     ``<task>:nll`` and ``<task>:nll_numeric``, and ``ti`` and ``bwt`` where the run has retention tasks.
     Marks come from Holm's correction over all paired tests of the table. Raises :class:`DasdError` for runs that
     cannot be shown and :class:`UsageError` for an unknown ``baseline``.
@@ -259,17 +259,27 @@ def _seed_averages(by_task: list[list[float]]) -> list[float]:
 
 
 def _delta_cell(entry: Entry, base: Entry, tasks: list[TaskInfo]) -> dict[str, Cell]:
+    found = average_change(entry, base, tasks)
+    if found is None:
+        return {}
+    difference, interval = found
+    return {"delta": Cell(signed(difference), difference, bracket(interval, sign=True), interval.low, interval.high)}
+
+
+def average_change(entry: Entry, base: Entry, tasks: Sequence[TaskInfo]) -> tuple[float, Interval] | None:
+    """The mean over ``tasks`` of a row's score minus the baseline's, and its 95 % interval over items.
+
+    None where a task has other items on one side, or none.
+    """
     strata = []
     for task in tasks:
         ours, theirs = entry.scores(task.name), base.scores(task.name)
         if not pairable(ours, theirs):
-            return {}
+            return None
         left = [fmean(item) for item in zip(*values(ours), strict=True)]
         right = [fmean(item) for item in zip(*values(theirs), strict=True)]
         strata.append([a - b for a, b in zip(left, right, strict=True)])
-    difference = fmean(fmean(items) for items in strata)
-    interval = matched_difference(strata)
-    return {"delta": Cell(signed(difference), difference, bracket(interval, sign=True), interval.low, interval.high)}
+    return fmean(fmean(items) for items in strata), matched_difference(strata)
 
 
 def outside(task: TaskInfo) -> bool:

@@ -18,7 +18,7 @@ from dasd_bench.reporting.render.terminal import renderables, terminal_text
 from dasd_bench.reporting.retention import retention_tables
 from dasd_bench.reporting.scores import run_table
 from dasd_bench.reporting.table import MISSING, Cell, Column, Row, Table
-from dasd_bench.results.directory import RESULTS_FILE, RunDirectory
+from dasd_bench.results.directory import RESULTS_FILE, TABLES_FILE, RunDirectory
 from dasd_bench.results.runs import RunSummary, list_runs, load_run, manifest_lines, read_manifest
 from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import RunResults
@@ -28,9 +28,6 @@ PIPED_WIDTH = 110
 
 COMPLETION_LINES = 12
 """Lines shown of one completion."""
-
-TABLES_FILE = "tables.md"
-"""A run's tables as a person saved them beside its manifest."""
 
 
 def run_tables(results: Sequence[RunResults], baseline: str = "base") -> list[Table]:

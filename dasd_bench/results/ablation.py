@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dasd_bench.errors import StoreError
+from dasd_bench.files.json_file import read_object
+from dasd_bench.results.json_codec import DecodeError, decode
 from dasd_bench.store.atomic import write_json
 
 SCHEMA_VERSION = 1
@@ -46,9 +49,14 @@ class AblationPoint:
         return " ".join(words) or self.label
 
     @property
-    def threshold(self) -> str:
+    def numbers(self) -> dict[str, float]:
         """The settings that are numbers."""
-        return ", ".join(f"{name}={value}" for name, value in self.settings.items() if _is_number(value))
+        return {name: float(value) for name, value in self.settings.items() if _is_number(value)}
+
+    @property
+    def threshold(self) -> str:
+        """The settings that are numbers, as they were given."""
+        return ", ".join(f"{name}={self.settings[name]}" for name in self.numbers)
 
     @property
     def replaced_share(self) -> float:
@@ -86,6 +94,18 @@ class Ablation:
         path = folder / FILE
         write_json(path, {"schema": SCHEMA_VERSION, **plain})
         return path
+
+    @staticmethod
+    def load(folder: Path) -> Ablation:
+        """Reads ``ablation.json``; raises :class:`StoreError` where it is damaged or of a later version."""
+        path = folder / FILE
+        plain = read_object(path, hint="run the ablation again")
+        if plain.get("schema") != SCHEMA_VERSION:
+            raise StoreError(f"{path} has schema {plain.get('schema')}, this dasd-bench reads {SCHEMA_VERSION}.")
+        try:
+            return decode(Ablation, plain)
+        except DecodeError as error:
+            raise StoreError(f"{path}: not an ablation ({error}); run the ablation again.") from None
 
 
 def _is_number(text: str) -> bool:

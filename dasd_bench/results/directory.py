@@ -11,10 +11,15 @@ from dasd_bench.store.atomic import digest
 RESULTS_FILE = "results.json"
 MANIFEST_FILE = "manifest.json"
 SPEC_FILE = "spec.yaml"
+TABLES_FILE = "tables.md"
+SWEEP_FILE = "sweep.json"
 MARKS = (RESULTS_FILE, MANIFEST_FILE, SPEC_FILE)
 """A folder that holds one of these holds a run."""
 
 SAMPLES_FILE = "samples.jsonl"
+ADAPTER_FOLDER = "adapter"
+METRICS_FILE = "metrics.jsonl"
+"""What a training leaves, in the store as in a run directory."""
 
 LONGEST_FOLDER = 120
 """Characters of a folder name, well under the 255 bytes that file systems allow."""
@@ -55,12 +60,12 @@ class ModelDirectory:
     @property
     def adapter(self) -> Path:
         """The trained adapter, a folder that peft loads."""
-        return self.path / "adapter"
+        return self.path / ADAPTER_FOLDER
 
     @property
     def metrics(self) -> Path:
         """One JSON line per optimiser step."""
-        return self.path / "train" / "metrics.jsonl"
+        return self.path / "train" / METRICS_FILE
 
     def point(self, name: str) -> ModelDirectory:
         """What an adapter saved during training left; ``name`` is its fraction of training."""

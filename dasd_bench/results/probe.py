@@ -26,7 +26,6 @@ LABELS = (CORRECTION, DAMAGE, NEUTRAL, STYLE)
 SETTINGS_FILE = "probe.yaml"
 RESULTS_FILE = "probe.json"
 LABELS_FILE = "labels.jsonl"
-TABLES_FILE = "tables.md"
 REPORT_FILE = "report.html"
 
 

@@ -88,8 +88,8 @@ def read_manifest(run: Path) -> dict[str, Any]:
     return found
 
 
-def load_run(run: Path) -> RunResults:
-    """The results of a run directory.
+def load_run(run: Path, *, items: bool = True) -> RunResults:
+    """The results of a run directory; ``items`` as in :meth:`RunResults.load`.
 
     A run without a manifest was interrupted, and is partial, unless it has every score that it should have. Raises
     :class:`StoreError` where the results are damaged, were never made, or were not copied with the rest.
@@ -101,7 +101,7 @@ def load_run(run: Path) -> RunResults:
             f"made from: copy that file from the original run, or repeat it with 'dasd-bench run -c "
             f"{RunDirectory(run).spec}'."
         )
-    results = RunResults.load(run)
+    results = RunResults.load(run, items=items)
     if manifest and manifest.get("status") != "finished":
         results.status = "cancelled" if manifest.get("status") == "cancelled" else "partial"
     elif not manifest and not _complete(results):
@@ -131,7 +131,7 @@ def summarize(run: Path) -> RunSummary:
         created = str(manifest.get("created", ""))
         if not RunDirectory(run).results.exists():
             return RunSummary(run.name, run, str(manifest.get("status", "unfinished")), created=created)
-        results = load_run(run)
+        results = load_run(run, items=False)
     except DasdError as err:
         return RunSummary(run.name, run, "unreadable", problem=str(err))
     return RunSummary(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,20 @@ from dasd_bench.errors import StoreError
 from dasd_bench.files.json_file import parse
 from dasd_bench.files.text import read_text
 from dasd_bench.results.directory import RESULTS_FILE, RunDirectory
+from dasd_bench.results.items_file import PATTERN, count_values, places, read_items, without_items, write_items
 from dasd_bench.results.json_codec import DecodeError, decode, dumps
 from dasd_bench.results.upgrade import upgraded
 from dasd_bench.store.atomic import write_text
 
 SCHEMA_VERSION = 2
+"""Of a file that holds every value per item."""
+
+ITEMS_VERSION = 3
+"""Of a file as version 2 whose values per item are in a file beside it, named by ``items_file``."""
+
+VALUES_IN_JSON = 200_000
+"""Values per item that ``results.json`` holds at most."""
+
 STATUSES = ("finished", "partial", "cancelled")
 
 
@@ -365,7 +374,10 @@ class TrainSummary:
 
 @dataclass(slots=True)
 class StageTime:
-    """One stage's cost; ``reused`` where the store had it. ``arm`` is empty for a stage that arms share."""
+    """One stage's cost; ``reused`` where the store had it. ``arm`` is empty for a stage that arms share.
+
+    ``waited_seconds`` of the ``seconds`` other processes had the cores that its main thread would have run on.
+    """
 
     name: str
     seconds: float
@@ -374,6 +386,7 @@ class StageTime:
     peak_memory_gib: float = 0.0
     arm: str = ""
     seed: int | None = None
+    waited_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -382,7 +395,8 @@ class RunResults:
 
     ``conditions`` names what must be equal for two runs to be compared (``dtype``, ``chat template``, ``budget``,
     ``data gsm8k``, ...) with its value or hash; ``seeds`` and ``methods`` are what was asked for, so that a missing
-    arm is seen. ``base`` holds the untrained model's scores by task.
+    arm is seen. ``base`` holds the untrained model's scores by task. ``items_file`` names the file beside
+    ``results.json`` that holds the values per item of a large run; it is empty once they are read.
     """
 
     run_id: str
@@ -399,6 +413,7 @@ class RunResults:
     conditions: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    items_file: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -406,34 +421,72 @@ class RunResults:
         return dumps(self)
 
     @staticmethod
-    def from_json(text: str, where: str = RESULTS_FILE) -> RunResults:
-        """Reads ``to_json``'s text; raises :class:`StoreError` naming ``where`` and the field or the schema version."""
+    def from_json(text: str, where: str = RESULTS_FILE, folder: Path | None = None) -> RunResults:
+        """Reads ``to_json``'s text; raises :class:`StoreError` naming ``where`` and the field or the schema version.
+
+        Values per item in a file of their own are read from ``folder``, and left out without one.
+        """
         try:
             raw = parse(text)
         except ValueError as err:
             raise StoreError(f"{where}: not valid JSON ({err}); run the command again.") from None
         version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version not in range(1, SCHEMA_VERSION + 1):
+        if version not in range(1, ITEMS_VERSION + 1):
             raise StoreError(
-                f"{where} has schema version {version}, this dasd-bench reads versions 1 to {SCHEMA_VERSION}: "
+                f"{where} has schema version {version}, this dasd-bench reads versions 1 to {ITEMS_VERSION}: "
                 "read it with the release that wrote it, or run it again."
             )
         try:
             results = decode(RunResults, upgraded(raw))
         except DecodeError as err:
             raise StoreError(f"{where}: {err}; the file is damaged, rerun the command to rebuild it.") from None
+        if results.items_file and folder is None:
+            return results
+        if results.items_file and folder is not None:
+            read_items(folder / Path(results.items_file).name, results)
+            results.items_file, results.schema_version = "", SCHEMA_VERSION
         _check(results, where)
         return results
 
     def save(self, run_dir: Path) -> Path:
-        """Writes ``results.json`` into ``run_dir`` atomically and gives its path."""
+        """Writes ``results.json`` into ``run_dir`` atomically and gives its path.
+
+        Where it would hold more than :data:`VALUES_IN_JSON` values per item, they go into a file beside it.
+        """
         path = RunDirectory(run_dir).results
-        write_text(path, self.to_json())
+        kept = self
+        if count_values(self) > VALUES_IN_JSON:
+            kept = replace(self, items_file=write_items(run_dir, self), schema_version=ITEMS_VERSION)
+            kept.base = dict(self.base)
+            kept.arms = [
+                replace(
+                    arm,
+                    seeds=[
+                        replace(
+                            one,
+                            scores=dict(one.scores),
+                            points=[replace(point, scores=dict(point.scores)) for point in one.points],
+                        )
+                        for one in arm.seeds
+                    ],
+                )
+                for arm in self.arms
+            ]
+            for place in places(kept):
+                place.put(without_items(place.score))
+        write_text(path, kept.to_json())
+        if self.status == "finished":
+            for other in run_dir.glob(PATTERN):
+                if other.name != kept.items_file:
+                    other.unlink()
         return path
 
     @staticmethod
-    def load(run_dir: Path) -> RunResults:
-        """Reads ``run_dir/results.json``; raises :class:`StoreError` where there is none."""
+    def load(run_dir: Path, *, items: bool = True) -> RunResults:
+        """Reads ``run_dir/results.json``; raises :class:`StoreError` where there is none.
+
+        ``items`` False leaves the values per item of a large run out: enough for an overview.
+        """
         path = RunDirectory(run_dir).results
         try:
             text = read_text(path, StoreError)
@@ -441,7 +494,7 @@ class RunResults:
             raise StoreError(
                 f"{run_dir} has no {RESULTS_FILE}: no task was finished; rerun the same command to resume."
             ) from None
-        return RunResults.from_json(text, str(path))
+        return RunResults.from_json(text, str(path), run_dir if items else None)
 
     def task(self, name: str) -> TaskInfo:
         """The task called ``name``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -16,11 +16,12 @@ from dasd_bench.results.directory import ModelDirectory
 from dasd_bench.results.json_codec import DecodeError, decode
 from dasd_bench.store.atomic import write_bytes, write_json
 from dasd_bench.store.store import load_ragged, save_ragged
-from dasd_bench.types import Message, WeightedTarget, target_names
+from dasd_bench.types import Message, TokenScores, WeightedTarget, target_names
 
 HINT = "run the command again"
 
-ARRAYS = ("token_ids", "origin", "marks", "proposals", "logp", "top1_logp", "entropy", "rank", "weights")
+SCORES = tuple(f.name for f in fields(TokenScores))
+ARRAYS = ("token_ids", "origin", "marks", "proposals", *SCORES, "weights")
 """The arrays of ``tokens.safetensors``, one value per token (``proposals``: none where the method has none)."""
 
 
@@ -82,19 +83,10 @@ def write_targets(
     ]
     arrays: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ARRAYS}
     for item in targets:
-        target, scores = item.target, item.scores
+        target = item.target
         proposals = target.token_ids[:0] if target.proposals is None else target.proposals
-        values: tuple[npt.NDArray[Any], ...] = (
-            target.token_ids,
-            target.origin,
-            target.marks,
-            proposals,
-            scores.logp,
-            scores.top1_logp,
-            scores.entropy,
-            scores.rank,
-            item.weights,
-        )
+        scores = (getattr(item.scores, name) for name in SCORES)
+        values = (target.token_ids, target.origin, target.marks, proposals, *scores, item.weights)
         for name, value in zip(ARRAYS, values, strict=True):
             arrays[name].append(value)
     lines = map(asdict, rows)

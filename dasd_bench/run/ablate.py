@@ -12,7 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 
-from dasd_bench.config.spec import RunSpec, split_arm, split_commas
+import yaml
+
+from dasd_bench.config.spec import RunSpec, split_arm, split_commas, to_yaml
 from dasd_bench.console import Console
 from dasd_bench.engine.many_rules import SharedCost
 from dasd_bench.errors import UsageError
@@ -20,6 +22,7 @@ from dasd_bench.files.text import shown
 from dasd_bench.registry import Registry
 from dasd_bench.results.ablation import Ablation, AblationPoint
 from dasd_bench.results.schema import RunResults
+from dasd_bench.run.claim import Claim
 from dasd_bench.run.data import TaskData
 from dasd_bench.run.options import RunOptions
 from dasd_bench.run.stages.targets import Targets
@@ -27,6 +30,8 @@ from dasd_bench.run.sweep import VALIDATION_ROWS
 from dasd_bench.run.together import make_together
 from dasd_bench.store.atomic import digest
 from dasd_bench.types import Target
+
+SETTINGS_FILE = "ablation.yaml"
 
 
 def parse_grids(items: Sequence[str]) -> list[dict[str, str]]:
@@ -92,6 +97,9 @@ def run_ablation(
         raise UsageError("An ablation decodes many rules in one pass, which vLLM does not do: leave out --engine vllm.")
     labels = point_labels(spec, points, registry)
     folder = options.output or planned_folder(spec, points, registry)
+    settings = yaml.safe_dump({"ablation": {"train": train, "points": list(points)}}, sort_keys=False)
+    claim = Claim(folder, SETTINGS_FILE, to_yaml(spec) + settings, "an ablation")
+    claim.check()
     spec = replace(spec, methods=tuple(labels), validation=spec.validation or VALIDATION_ROWS)
     data = load(spec, registry, console)
     context = warmed(build_context(spec, registry, console, folder / "run", options))
@@ -102,6 +110,7 @@ def run_ablation(
     stages = {
         arm.label: [Targets(context, seed, arm, examples, key, no_room) for seed in spec.seeds] for arm in context.arms
     }
+    claim.take()
     # Arms without chance share one result among all seeds.
     stages = {label: list({one.key: one for one in own}.values()) for label, own in stages.items()}
     if context.warmup is not None:
@@ -119,6 +128,7 @@ def run_ablation(
         found.append(measure(label, point, made, _accuracy(results, label), bad))
     method = spec.methods[0].partition("+")[0]
     rows = {one.name: len(one.test) for one in data}
+    claim.still_held()
     ablation = Ablation(spec.model, method, rows, found, asdict(cost), train)
     ablation.save(folder)
     return ablation

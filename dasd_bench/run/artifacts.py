@@ -19,6 +19,7 @@ from dasd_bench.store.atomic import disk_errors, remove
 PACKAGES = (
     "accelerate",
     "datasets",
+    "gguf",
     "lm_eval",
     "math-verify",
     "numpy",
@@ -29,6 +30,7 @@ PACKAGES = (
     "torch",
     "transformers",
 )
+"""Packages on whose versions results depend."""
 
 
 def link_tree(source: Path, target: Path) -> None:

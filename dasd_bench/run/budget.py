@@ -31,7 +31,8 @@ def training_line(training: TrainingConfig, dtype: str) -> str:
     )
     base = " on a 4-bit base" if t.qlora else ""
     stop = f", early stop after {t.early_stop_patience} rounds without improvement" if t.early_stop_patience else ""
-    return f"{adapter}{base}, lr {t.lr:g} {t.schedule}, batch {t.batch_size}, {t.epochs:g} epochs{stop}, {dtype}"
+    epochs = f"{t.epochs:g} epoch{'' if t.epochs == 1 else 's'}"
+    return f"{adapter}{base}, lr {t.lr:g} {t.schedule}, batch {t.batch_size}, {epochs}{stop}, {dtype}"
 
 
 def budget_name(context: RunContext) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from dasd_bench.config.resolve import plugin_folders
 from dasd_bench.config.spec import ArmSpec, RunSpec
 from dasd_bench.console import Console
 from dasd_bench.engine.allocator import return_free_memory
@@ -18,6 +20,7 @@ from dasd_bench.models.files import config_number, read_model_config, safetensor
 from dasd_bench.registry import Registry
 from dasd_bench.resources.shapes import ModelShape, shape_of_config
 from dasd_bench.results.directory import RunDirectory
+from dasd_bench.run.engines import EngineRecipe, devices, load_weights
 from dasd_bench.run.given_adapter import GivenAdapter
 from dasd_bench.run.recorder import Recorder
 from dasd_bench.store.atomic import digest
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
     from dasd_bench.engine.engine import Engine
     from dasd_bench.engine.interface import InferenceEngine
+    from dasd_bench.engine.pool import EngineProcess
+    from dasd_bench.engine.requests import EngineSettings
     from dasd_bench.models.chat import ChatTemplate
     from dasd_bench.models.resolve import ResolvedModel
     from dasd_bench.run.stages.warmup import WarmUp
@@ -38,7 +43,8 @@ class RunContext:
     """One run's shared state. The engine holds one model at a time: the base, or the base with one adapter.
 
     With a warm-up, ``model`` has the folder of the model as it was (configuration and tokenizer) and the warm-up's key.
-    ``processes`` train together, by ``parallel`` = data or fsdp; how many is no part of any key. ``overwritten`` is
+    ``processes`` train together, by ``parallel`` = data or fsdp, and generate and score side by side; how many is no
+    part of any key. ``overwritten`` is
     True once a file of the run directory holds something newly computed; ``failed`` holds, by ``<kind>/<key>``, the
     errors of stages that ran on a cluster. ``chat`` is the student's template; ``teacher_chat`` and ``evaluation_chat``
     differ from it where thinking is on for one and not for another. ``assumed_gpu`` names the GPU of a plan.
@@ -67,7 +73,9 @@ class RunContext:
     failed: dict[str, DasdError] = field(default_factory=dict)
     _engine: InferenceEngine | None = field(default=None, repr=False)
     _merged: TemporaryDirectory[str] | None = field(default=None, repr=False)
-    _adapter: Path | None = field(default=None, repr=False)
+    _held: tuple[str, Path | None] | None = field(default=None, repr=False)
+    _pool: list[EngineProcess] = field(default_factory=list, repr=False)
+    _loading: threading.RLock = field(default_factory=threading.RLock, repr=False)
     engine_path: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     overwritten: bool = False
@@ -123,31 +131,69 @@ class RunContext:
 
     def engine(self, adapter: Path | None = None) -> InferenceEngine:
         """The engine on the base (``adapter`` None) or on the base with that adapter; loaded once in a row."""
-        if self._engine is None or self._adapter != adapter:
-            self.release()
-            self._engine = self._vllm(adapter) if self.spec.engine.backend == "vllm" else self._own(adapter)
-            self._adapter = adapter
-            self.engine_path = self._engine.describe()
-        return self._engine
+        return self._hold(self._backend, adapter)
 
     def distributions(self, adapter: Path | None = None) -> Engine:
-        """An engine that sees whole distributions: this run's, or our own where vLLM's lists the likeliest tokens."""
-        if self.spec.engine.backend == "vllm":
-            self.release()
-            return self._own(adapter)
-        return cast("Engine", self.engine(adapter))
+        """An engine in this process that sees whole distributions; vLLM's lists the likeliest tokens."""
+        return cast("Engine", self._hold("hf", adapter))
 
     def beside(self, adapter: Path) -> Engine:
         """Another engine of our own, on the base with an adapter; the caller closes it."""
         return self._own(adapter)
 
-    def _own(self, adapter: Path | None) -> Engine:
-        from dasd_bench.engine.engine import Engine
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls of :meth:`engine` several threads may make side by side."""
+        return self.processes if self._backend == "pool" else 1
+
+    @property
+    def _backend(self) -> str:
+        """``vllm``, ``hf`` (our engine in this process), or ``pool`` (our engine in several processes)."""
+        if self.spec.engine.backend == "vllm":
+            return "vllm"
+        return "pool" if self.processes > 1 else "hf"
+
+    def _hold(self, backend: str, adapter: Path | None) -> InferenceEngine:
+        make = {"vllm": self._vllm, "hf": self._own, "pool": self._pooled}[backend]
+        with self._loading:
+            if self._engine is None or self._held != (backend, adapter):
+                self.release()
+                self._engine = make(adapter)
+                self._held = (backend, adapter)
+                self.engine_path = self._engine.describe()
+            return self._engine
+
+    @property
+    def _settings(self) -> EngineSettings:
         from dasd_bench.engine.requests import EngineSettings
 
         accelerate: Literal["auto", "off"] = "off" if self.spec.engine.accelerate == "off" else "auto"
-        settings = EngineSettings(max_num_seqs=self.spec.engine.max_num_seqs, accelerate=accelerate)
-        return Engine(self.load(adapter), self.tokenizer, settings)
+        return EngineSettings(max_num_seqs=self.spec.engine.max_num_seqs, accelerate=accelerate)
+
+    def _own(self, adapter: Path | None) -> Engine:
+        from dasd_bench.engine.engine import Engine
+
+        return Engine(self.load(adapter), self.tokenizer, self._settings)
+
+    def _pooled(self, adapter: Path | None) -> InferenceEngine:
+        from dasd_bench.engine.pool import EnginePool, EngineProcess
+
+        if not self._pool:
+            self._pool = [EngineProcess(self.processes) for _ in range(self.processes)]
+        recipes = [
+            EngineRecipe(
+                weights=self.weights,
+                adapter=adapter,
+                dtype=self.dtype,
+                device=device,
+                merge=self.merges_adapters,
+                tokenizer=self.tokenizer,
+                settings=self._settings,
+                plugins=tuple(plugin_folders(self.spec)),
+            )
+            for device in devices(self.device, self.processes)
+        ]
+        return EnginePool(self._pool, recipes)
 
     def _vllm(self, adapter: Path | None) -> InferenceEngine:
         from dasd_bench.engine.vllm import VllmEngine, merged_folder
@@ -157,16 +203,18 @@ class RunContext:
             self._merged = merged_folder(self.load(adapter), self.tokenizer)
             path = Path(self._merged.name)
             gc.collect()
-        return VllmEngine(path, self.tokenizer, dtype=self.dtype, max_num_seqs=self.spec.engine.max_num_seqs)
+        return VllmEngine(
+            path,
+            self.tokenizer,
+            dtype=self.dtype,
+            max_num_seqs=self.spec.engine.max_num_seqs,
+            tensor_parallel=self.processes,
+        )
 
     def load(self, adapter: Path | None = None) -> PreTrainedModel:
         """A freshly loaded model in the run's dtype on its device; a fully fine-tuned one is its own folder."""
-        from dasd_bench.models.load import load_model
-
-        if adapter is not None and not (adapter / "adapter_config.json").exists():
-            return load_model(adapter, dtype=self.dtype, device=self.device)
         merge = self.merges_adapters
-        return load_model(self.weights, dtype=self.dtype, device=self.device, adapter=adapter, merge=merge)
+        return load_weights(self.weights, adapter, dtype=self.dtype, device=self.device, merge=merge)
 
     @property
     def itemsize(self) -> int:
@@ -201,7 +249,7 @@ class RunContext:
             self._engine.close()
         if self._merged is not None:
             self._merged.cleanup()
-        self._engine = self._merged = self._adapter = None
+        self._engine = self._merged = self._held = None
         gc.collect()
         return_free_memory()
 

@@ -221,7 +221,7 @@ def evaluated_rows(spec: RunSpec, task: Task, *, retention: bool) -> tuple[Loade
 def retention_sets(spec: RunSpec, registry: Registry, trained: Sequence[str], console: Console) -> list[str]:
     """The retention sets of a run, less what it trains or is scored on anyway.
 
-    Asked for ``all``, sets whose rows or packages are not here are left out with a word; a set that was named raises.
+    With ``all``, sets whose rows or packages are missing are skipped with a message; a set that was named raises.
     """
     folders = {registry.task(name).item.data.folder for name in trained}
     named = [name for name in spec.retention if name != "all"]

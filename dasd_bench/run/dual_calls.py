@@ -96,7 +96,7 @@ def dual_decode(call: DualCall) -> list[DualGeneration]:
         found = dict(zip(fitting, made, strict=True))
         return [found.get(i) or NO_DUAL_ANSWER for i in indices]
 
-    return _sharded(call, compute)
+    return _sharded(call, compute, run.calls_at_once if call.reference is None else 1)
 
 
 @dataclass
@@ -140,7 +140,7 @@ def _fitting(call: DualCall, indices: Sequence[int]) -> list[int]:
     return [i for i in indices if all(map(call.run.fits, (asked[i].base_ids, asked[i].reference_ids)))]
 
 
-def _sharded(call: DualCall, compute: Compute) -> list[DualGeneration]:
+def _sharded(call: DualCall, compute: Compute, at_once: int = 1) -> list[DualGeneration]:
     run = call.run
     results, _ = run_sharded(
         run.store,
@@ -152,6 +152,7 @@ def _sharded(call: DualCall, compute: Compute) -> list[DualGeneration]:
         compute,
         shard_size=run.shard_size,
         label=call.label,
+        at_once=at_once,
     )
     return results
 

@@ -51,8 +51,10 @@ class GivenAdapter:
         return schema.GivenAdapter(str(self.adapter), facts.sha256, facts.base, facts.line())
 
 
-def given_adapters(spec: RunSpec, taken: Sequence[str], model: ResolvedModel, console: Console) -> list[GivenAdapter]:
-    """The adapters of a run, checked against its model; ``taken`` are the labels of its other rows.
+def given_adapters(
+    spec: RunSpec, taken: Sequence[str], model: ResolvedModel | None, console: Console
+) -> list[GivenAdapter]:
+    """The adapters of a run, checked against its model where that is here; ``taken`` are the labels of its other rows.
 
     Raises :class:`UsageError` for two rows of one name, and :class:`ModelError` for an adapter that does not fit. Warns
     where the adapter names another known base model: its layers may have the same sizes.
@@ -66,7 +68,8 @@ def given_adapters(spec: RunSpec, taken: Sequence[str], model: ResolvedModel, co
         if not folder.is_dir():
             raise UsageError(f"--evaluate-adapter {shown(text)}: there is no folder {shown(str(folder))}.")
         facts = adapter_facts(folder)
-        check_fit(folder, model.path, spec.model)
+        if model is not None:
+            check_fit(folder, model.path, spec.model)
         if foreign := _foreign_base(facts.base, spec.model):
             console.warn(
                 f"Adapter '{label}' says that it was trained on {foreign}; this run evaluates it on {spec.model}."

@@ -33,12 +33,21 @@ class ModelStages:
 
     def measured(self) -> Iterator[Stage[Any]]:
         """Task by task: evaluation, then nll; the outputs that drift is measured on last."""
-        for name, evaluation in self.evaluations.items():
-            yield evaluation
-            if name in self.nlls:
-                yield self.nlls[name]
+        for name in self.evaluations:
+            yield from self.measured_on(name)
         if self.outputs is not None:
             yield self.outputs
+
+    def measured_on(self, task: str) -> Iterator[Stage[Any]]:
+        """The stages of one task."""
+        yield self.evaluations[task]
+        if task in self.nlls:
+            yield self.nlls[task]
+
+    def drop_task(self, task: str) -> None:
+        """Leaves out a task."""
+        del self.evaluations[task]
+        self.nlls.pop(task, None)
 
 
 @dataclass(slots=True)
@@ -131,6 +140,17 @@ class Graph:
         for one in self.arms:
             yield from one.trained()
         yield from self.drifts()
+
+    def drop_task(self, task: str) -> None:
+        """Leaves a task out of what is still to be measured; its training rows stay."""
+        for model in (self.base, *(one.model for one in self.arms)):
+            model.drop_task(task)
+        for one in self.arms:
+            if isinstance(one, ArmStages):
+                one.points = {
+                    name: [evaluation for evaluation in found if evaluation.data.name != task]
+                    for name, found in one.points.items()
+                }
 
     def drifts(self) -> Iterator[Stage[Any]]:
         """The drift stages, the base's first."""

@@ -153,6 +153,7 @@ class Earlier:
             found = RunResults.from_json(self.results.decode("utf-8"))
         except (StoreError, UnicodeDecodeError):
             return self.results
+        # Values per item in a file of their own stay there.
         found.status = "partial"
         return found.to_json().encode("utf-8")
 

@@ -46,11 +46,7 @@ def check_stage(context: RunContext, work: Work, what: str) -> None:
     shape = context.shape
     if work.kind in ("none", "train") or shape is None or context.spec.engine.backend == "vllm":
         return
-    import torch
-
-    from dasd_bench.engine.limits import available_bytes
-
-    free = available_bytes(torch.device(context.device))
+    free = available(context)
     if context.holds_model:
         # The weights are here already, or those here are let go before others are loaded.
         free += shape.parameters * context.itemsize

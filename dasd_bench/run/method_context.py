@@ -6,7 +6,6 @@ import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,9 +16,10 @@ from dasd_bench.config.training import TrainingConfig
 from dasd_bench.errors import PluginError, TrainingError, unknown_name
 from dasd_bench.methods import plugin_calls as method_calls
 from dasd_bench.methods.base import KEEP_CHOICES
-from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, ModelRef, Rule, Sampling
+from dasd_bench.methods.context import GREEDY, DualGeneration, Generation, MethodContext, ModelRef, Rule, Sampling
 from dasd_bench.methods.plugin_calls import step_rule
 from dasd_bench.methods.plugin_source import source_hash
+from dasd_bench.results.directory import ADAPTER_FOLDER
 from dasd_bench.run.adapters import held_out_ids, references, train_adapter, train_examples
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import data_folder
@@ -31,13 +31,9 @@ from dasd_bench.store.store import Entry, Row
 from dasd_bench.tasks import plugin_calls
 from dasd_bench.tasks.loading import examples_of, load_rows
 from dasd_bench.types import (
-    Bytes,
     Example,
     Floats,
-    Ints,
-    Mark,
     Message,
-    Origin,
     Target,
     TokenScores,
     TrainingSet,
@@ -55,8 +51,8 @@ NO_ANSWER = Generation(_NO_IDS, _NO_NUMBERS, "", "length")
 """What a prompt that leaves no room for an answer gives: nothing, cut off at once."""
 
 
-class EngineMethodContext:
-    """Implements :class:`dasd_bench.methods.context.MethodContext` for one call of an arm's ``make_targets``.
+class EngineMethodContext(MethodContext):
+    """The method context of one call of an arm's ``make_targets``.
 
     ``seed`` is used where something is drawn or trained; ``examples`` are those it is called with. The hash of the
     plugin's source is part of the key of all that the plugin's own code decides. With ``deferring`` a dual decoding
@@ -81,9 +77,6 @@ class EngineMethodContext:
         self.end_token_id = run.chat.end_token_id
         self._stop_ids = run.stop_ids
         self.generated_tokens = self.round_tokens = 0
-
-    def plain_prompt(self, example: Example) -> list[Message]:
-        return self._prompts.plain(example)
 
     def rewrite_prompt(self, example: Example, style: str = "multi-turn") -> list[Message]:
         return self._prompts.rewrite(example, style)
@@ -234,7 +227,7 @@ class EngineMethodContext:
         stats = entry.meta["stats"]
         self.generated_tokens += stats["generated_tokens"]
         self.round_tokens += stats["target_tokens"]
-        return ModelRef(label, entry.path / "adapter")
+        return ModelRef(label, entry.path / ADAPTER_FOLDER)
 
     def remember(self, kind: str, key: object, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         from safetensors.numpy import load, save
@@ -264,58 +257,14 @@ class EngineMethodContext:
             verdicts.update(zip(where, graded, strict=True))
         return [verdicts[index] for index in range(len(examples))]
 
-    def reference_length(self, example: Example) -> int:
-        return len(self._prompts.reference_ids(example))
+    def _answer_ids(self, text: str) -> list[int]:
+        return self._prompts.answer_ids(text)
 
-    def reference_target(
-        self,
-        example: Example,
-        reason: str = "gold",
-        accepted: bool = True,
-        notes: dict[str, float] | None = None,
-    ) -> Target:
-        return self.text_target(example, example.reference, Origin.GOLD, reason=reason, accepted=accepted, notes=notes)
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._run.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def text_target(
-        self,
-        example: Example,
-        text: str,
-        origin: Origin,
-        *,
-        reason: str,
-        accepted: bool,
-        notes: dict[str, float] | None = None,
-        prompt: Sequence[Message] | None = None,
-    ) -> Target:
-        ids = np.array(self._prompts.answer_ids(text), dtype=np.int32)
-        origins = np.full(len(ids), origin, dtype=np.uint8)
-        return self._build(example, ids, origins, reason, accepted, notes, None, prompt, {})
-
-    def target(
-        self,
-        example: Example,
-        token_ids: Sequence[int] | Ints,
-        origin: Bytes,
-        *,
-        reason: str,
-        accepted: bool,
-        notes: dict[str, float] | None = None,
-        proposals: Ints | None = None,
-        prompt: Sequence[Message] | None = None,
-        columns: dict[str, Floats] | None = None,
-    ) -> Target:
-        ids = np.array(token_ids, dtype=np.int32)
-        columns = dict(columns or {})
-        if len(ids) and int(ids[-1]) in self._stop_ids:
-            # A model may close with its end-of-text token; what is trained is always the end-of-turn token.
-            ids[-1] = self.end_token_id
-        else:
-            ids = np.append(ids, np.int32(self.end_token_id))
-            origin = np.append(origin, np.uint8(Origin.GOLD))
-            if proposals is not None:
-                proposals = np.append(proposals, np.int32(self.end_token_id))
-            columns = {name: np.append(column, np.float32(0)) for name, column in columns.items()}
-        return self._build(example, ids, origin, reason, accepted, notes, proposals, prompt, columns)
+    def _answer_spans(self, example: Example, text: str) -> list[tuple[int, int]]:
+        return plugin_calls.answer_spans(self._prompts.task(example), example, text)
 
     def _without_thought(self, made: Answer) -> Answer:
         """What a student that does not think is shown: the answer without the think block before it."""
@@ -327,46 +276,6 @@ class EngineMethodContext:
         cut: dict[str, Any] = {k: v[start:] for k, v in fields.items() if isinstance(v, np.ndarray) and len(v) == whole}
         return dataclasses.replace(made, **cut, text=self._run.teacher_chat.answer_text(made.text))
 
-    def _build(
-        self,
-        example: Example,
-        ids: Ints,
-        origin: Bytes,
-        reason: str,
-        accepted: bool,
-        notes: dict[str, float] | None,
-        proposals: Ints | None,
-        prompt: Sequence[Message] | None,
-        columns: dict[str, Floats],
-    ) -> Target:
-        text = self._run.tokenizer.decode(ids[:-1].tolist(), skip_special_tokens=True)
-        marks = np.zeros(len(ids), dtype=np.uint8)
-        marks[-1] = Mark.END
-        spans = plugin_calls.answer_spans(self._prompts.task(example), example, text)
-        if spans:
-            ends = self._character_ends(ids[:-1])
-            starts = [0, *ends[:-1]]
-            for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
-                if any(start < last and end > first for first, last in spans):
-                    marks[index] = Mark.FORMAT
-        return Target(
-            example.id,
-            ids,
-            origin,
-            marks,
-            text,
-            accepted,
-            reason,
-            dict(notes or {}),
-            proposals,
-            None if prompt is None else tuple(prompt),
-            columns,
-        )
-
-    def _character_ends(self, ids: Ints) -> list[int]:
-        """Where each token's text ends in the decoded text; pieces of one character end together."""
-        return character_ends(partial(self._run.tokenizer.decode, skip_special_tokens=True), ids.tolist())
-
     def _keep_texts(self, examples: Sequence[Example], keep: str, count: int) -> list[tuple[str, ...]]:
         """The answer markers that ``keep`` protects in each of ``count`` answers."""
         if keep not in KEEP_CHOICES:
@@ -377,22 +286,13 @@ class EngineMethodContext:
             raise PluginError(f"dual_decode with keep=end+format needs one example per pair, not {len(examples)}.")
         return [tuple(self._prompts.task(example).answer_markers) for example in examples]
 
-    def character_ends(self, target: Target) -> list[int]:
-        return self._character_ends(target.token_ids[:-1])
-
     def task_examples(self, task: str) -> list[Example]:
         if task not in self._arm.method.other_tasks():
             raise PluginError(f"{self._arm.plugin.path}: task '{task}' is not among what other_tasks() gives.")
         return train_split(self._run, task)[0]
 
-    def rng(self, *key: object) -> np.random.Generator:
-        return np.random.default_rng(self._seed_of(*key))
-
     def warn(self, text: str) -> None:
         self._run.console.warn(text)
-
-    def _seed_of(self, *key: object) -> int:
-        return int(digest("rng", self._seed, [str(part) for part in key])[:15], 16)
 
     def _sample_seeds(self, requests: Sequence[object], label: str, *, drawn: bool) -> list[int]:
         """One seed per request; zeros where nothing is drawn, so that all runs and seeds share the result.
@@ -453,24 +353,6 @@ def _plain(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _plain(part) for key, part in value.items())
     return value is None or isinstance(value, (bool, int, float, str))
-
-
-WINDOW = 64
-"""Tokens after which :func:`character_ends` takes a new start."""
-
-
-def character_ends(decode: Callable[[list[int]], str], ids: list[int]) -> list[int]:
-    """``len(decode(ids[: i + 1]))`` of every i, in time linear in the number of tokens.
-
-    Both decodings that are compared begin a whole window before the tokens they differ in, so what a decoder does at
-    a beginning, and the pieces of a character at an end, are the same in both.
-    """
-    ends: list[int] = []
-    for start in range(0, len(ids), WINDOW):
-        first = max(0, start - WINDOW)
-        before = (ends[-1] if ends else 0) - (len(decode(ids[first:start])) if start else 0)
-        ends += [before + len(decode(ids[first : i + 1])) for i in range(start, min(start + WINDOW, len(ids)))]
-    return ends
 
 
 def _adapter(model: ModelRef | None) -> Path | None:
@@ -535,6 +417,7 @@ def generate_tokens(
         compute,
         shard_size=run.shard_size,
         label=label,
+        at_once=run.calls_at_once,
     )
     return results
 
@@ -566,4 +449,5 @@ def score_requests(
         compute,
         shard_size=run.shard_size,
         label=label,
+        at_once=run.calls_at_once,
     )

@@ -51,10 +51,10 @@ class RunOptions:
     """Where and how a run is worked off: nothing here changes what it finds.
 
     ``output`` is the run directory (default ``runs/<name of the run>``), ``store`` the folder of shared results
-    (default in the user's cache). ``processes`` train together, by ``parallel`` = ``data`` or ``fsdp``. ``track``
-    names experiment trackers; ``accept_licences`` the licences the user accepts. ``launcher`` says where stages are
-    computed: here, or on a cluster by ``ray`` or ``slurm``. ``assumed_gpu`` names a GPU that a plan is made for; a run
-    ignores it.
+    (default in the user's cache). ``processes`` work together on a stage; they train by ``parallel`` = ``data`` or
+    ``fsdp``. ``track`` names experiment trackers; ``accept_licences`` the licences the user accepts. ``launcher`` says
+    where stages are computed: here, or on a cluster by ``ray`` or ``slurm``, which ``split`` each evaluation into so
+    many units. ``assumed_gpu`` names a GPU that a plan is made for; a run ignores it.
     """
 
     output: Path | None = None
@@ -64,6 +64,7 @@ class RunOptions:
     accept_licences: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
     launcher: str = "local"
+    split: int = 1
     ray: RayOptions = RayOptions()
     slurm: SlurmOptions = SlurmOptions()
     sky: SkyOptions = SkyOptions()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dasd_bench.console import format_seconds
+from dasd_bench.engine.threads import usable_cores
 from dasd_bench.errors import PluginError
 from dasd_bench.resources.fit import gib
 from dasd_bench.resources.gpus import planned_gpu
@@ -21,22 +22,6 @@ from dasd_bench.run.matching import UnknownBudgetError
 from dasd_bench.run.memory import available
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.store.atomic import is_plain_file, is_plain_folder, remove, write_json
-
-KINDS = (
-    "warmup",
-    "targets",
-    "scores",
-    "train",
-    "evaluate",
-    "nll",
-    "outputs",
-    "drift",
-    "rewrites",
-    "constructed",
-    "views",
-    "flips",
-)
-"""The kinds of stages whose tokens per second are remembered."""
 
 FALLBACK_RATE = 200.0
 """Tokens per second where nothing is known of the model's shape."""
@@ -78,10 +63,13 @@ class StageGraph(Protocol):
         """Every stage."""
 
 
-def make_plan(context: RunContext, graph: StageGraph) -> Planner:
-    """A row for every stage of the graph, in order."""
+def make_plan(context: RunContext, graph: StageGraph, planned: set[tuple[str, str]] | None = None) -> Planner:
+    """A row for every stage of the graph, in order.
+
+    ``planned`` are the stages of earlier runs of the same plan, by kind and key; this run's are added to it.
+    """
     planner = Planner(estimator_of(context), {} if context.assumed_gpu else read_rates(context))
-    planned: set[tuple[str, str]] = set()
+    planned = set() if planned is None else planned
     for stage in graph.walk():
         try:
             stored = stage.entry.finished()
@@ -253,8 +241,7 @@ def _known_rates(context: RunContext) -> dict[str, dict[str, float]]:
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if is_plain_file(path) else {}
         return {
-            key: {kind: float(rate) for kind, rate in rates.items() if kind in KINDS and float(rate) > 0}
-            for key, rates in known.items()
+            key: {kind: float(rate) for kind, rate in rates.items() if float(rate) > 0} for key, rates in known.items()
         }
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
@@ -269,7 +256,9 @@ def learn_rates(context: RunContext, rows: Sequence[PlanRow], stages: Sequence[S
         row = due.get((stage.name, stage.arm, stage.seed))
         if row is not None and not stage.reused:
             planned[row.kind] = planned.get(row.kind, 0.0) + row.tokens
-            spent[row.kind] = spent.get(row.kind, 0.0) + stage.seconds
+            # Without what other processes took: the next plan is for the machine as it usually is.
+            own = max(stage.seconds - stage.waited_seconds, stage.cpu_seconds / max(1, usable_cores()), 1e-3)
+            spent[row.kind] = spent.get(row.kind, 0.0) + min(own, stage.seconds)
     if not planned:
         return
     path = _rates_file(context)

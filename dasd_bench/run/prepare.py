@@ -33,7 +33,7 @@ from dasd_bench.run.validation import load_validation
 from dasd_bench.store.atomic import digest
 from dasd_bench.store.journal import RunJournal
 from dasd_bench.store.store import Store
-from dasd_bench.training.checks import check_count, check_quantization, check_rollouts, check_teacher
+from dasd_bench.training.checks import check_devices, check_quantization, check_rollouts, check_sharding, check_teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,17 @@ def prepare(
     options: RunOptions,
     console: Console,
     data: list[TaskData] | None = None,
+    planned: set[tuple[str, str]] | None = None,
 ) -> PreparedRun:
     """Finds all a run needs and plans it; loads no weights. ``data`` is loaded unless given.
+
+    ``planned`` are the stages that earlier runs of a sweep make, by kind and key.
 
     Raises :class:`UsageError` for what cannot be run as asked, before anything is computed.
     """
     run_dir = options.output or Path("runs") / run_name(spec)
     check_run_dir(run_dir, spec)
-    return prepare_in(run_dir, spec, registry, options, console, data)
+    return prepare_in(run_dir, spec, registry, options, console, data, planned)
 
 
 def prepare_in(
@@ -70,6 +73,7 @@ def prepare_in(
     options: RunOptions,
     console: Console,
     data: list[TaskData] | None = None,
+    planned: set[tuple[str, str]] | None = None,
 ) -> PreparedRun:
     """:func:`prepare` for a run directory that is the run's own, or that will not be written."""
     if data is None:
@@ -78,7 +82,7 @@ def prepare_in(
     check_training(context, here=not options.device)
     check_methods(context, data)
     graph = build_graph(context, data)
-    planner = make_plan(context, graph)
+    planner = make_plan(context, graph, planned)
     return PreparedRun(context, data, graph, planner.rows, planner.notes())
 
 
@@ -98,8 +102,9 @@ def check_training(context: RunContext, *, here: bool) -> None:
         check_quantization(arm.training)
         check_teacher(arm.method, arm.training)
         check_rollouts(arm.method, sharded=context.parallel == "fsdp")
-        if here:
-            check_count(context.device, context.processes, arm.training, sharded=context.parallel == "fsdp")
+        check_sharding(context.processes, arm.training, sharded=context.parallel == "fsdp")
+    if here:
+        check_devices(context.device, context.processes)
 
 
 def check_methods(context: RunContext, data: Sequence[TaskData]) -> None:
@@ -118,7 +123,7 @@ def check_methods(context: RunContext, data: Sequence[TaskData]) -> None:
 
 
 def plan_unfetched(spec: RunSpec) -> str:
-    """A sentence on what would be fetched where the model is not here yet, else an empty text."""
+    """A sentence on what would be fetched where the model is not downloaded, else an empty text."""
     plan = plan_model(spec.model, offline=spec.offline)
     if plan.cached:
         return ""

@@ -25,6 +25,7 @@ from dasd_bench.results.probe import SETTINGS_FILE, LabelledToken, Outcome, Prob
 from dasd_bench.results.selectors import measured
 from dasd_bench.results.targets_file import write_pieces, write_targets
 from dasd_bench.run.artifacts import command_line
+from dasd_bench.run.claim import Claim
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import data_folder, train_tasks
 from dasd_bench.run.labelled import labelled_tokens, viewed_targets
@@ -37,7 +38,7 @@ from dasd_bench.run.stages.disagreements import ProbeSettings, ProbeTargets, Rew
 from dasd_bench.run.stages.flip_test import Flips, FlipTest
 from dasd_bench.run.stages.targets import with_room
 from dasd_bench.run.stages.warmup import warmed
-from dasd_bench.store.atomic import digest, write_text
+from dasd_bench.store.atomic import digest
 from dasd_bench.store.locks import FileLock
 from dasd_bench.tasks.loading import examples_of, load_rows
 from dasd_bench.types import Example
@@ -81,7 +82,7 @@ def prepare_probe(
         raise UsageError("--method base has nothing to probe; name dasd with its rules, or selection methods.")
     arms(spec, registry)
     folder = options.output or probe_folder(spec, settings)
-    _check_folder(folder, spec, settings)
+    _claim(folder, spec, settings).check()
     examples, key = load_examples(spec, registry, console)
     context = warmed(build_context(spec, registry, console, folder, options))
     examples, left_out = with_room(context, examples)
@@ -126,8 +127,8 @@ def run_probe(prepared: PreparedProbe) -> tuple[ProbeResults, list[LabelledToken
     folder = context.run_dir
     context.console.say(plan_lines(prepared.plan)[-1])
     with FileLock(folder / ".lock", on_wait=context.console.notice):
-        _check_folder(folder, context.spec, prepared.settings)
-        write_text(folder / SETTINGS_FILE, settings_text(context.spec, prepared.settings))
+        claim = _claim(folder, context.spec, prepared.settings)
+        claim.take()
         if context.warmup is not None:
             context.warmup.run()
         for stage in graph.walk():
@@ -144,6 +145,7 @@ def run_probe(prepared: PreparedProbe) -> tuple[ProbeResults, list[LabelledToken
                     f"{arm.label} decides about no token by the scores and weights of a rewrite, which is all that a "
                     "probe knows, so it is not in the tables."
                 )
+        claim.still_held()
         targets, labels = viewed_targets(context, prepared.examples, texts, views, flips)
         write_targets(ModelDirectory(folder), targets, {"labels": labels})
         write_pieces(ModelDirectory(folder), targets, context.tokenizer)
@@ -176,16 +178,8 @@ def settings_text(spec: RunSpec, settings: ProbeSettings) -> str:
     return to_yaml(spec).replace("# Repeat this run: dasd-bench run -c spec.yaml\n", "") + own
 
 
-def _check_folder(folder: Path, spec: RunSpec, settings: ProbeSettings) -> None:
-    """Refuses a folder that holds another probe, or that is no folder."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder} is a file; name a folder.")
-    before = folder / SETTINGS_FILE
-    if before.is_file():
-        if before.read_text(encoding="utf-8") != settings_text(spec, settings):
-            raise UsageError(f"{folder} contains a probe with other settings; choose another folder with --output.")
-    elif folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise UsageError(f"--output {folder} is not empty and contains no probe; name an empty or a new folder.")
+def _claim(folder: Path, spec: RunSpec, settings: ProbeSettings) -> Claim:
+    return Claim(folder, SETTINGS_FILE, settings_text(spec, settings), "a probe")
 
 
 def _outcomes(examples: Sequence[Example], flips: Sequence[Flips]) -> list[Outcome]:

@@ -28,17 +28,13 @@ class Prompts:
         """The example's task."""
         return self.run.registry.task(example.task).item
 
-    def plain(self, example: Example) -> list[Message]:
-        """The chat that the trained model will see: the question alone, or the turns that lead to it."""
-        return list(example.chat) or [Message("user", example.prompt)]
-
     def rewrite(self, example: Example, style: str) -> list[Message]:
         """The answer-aware chat; see :meth:`dasd_bench.methods.context.MethodContext.rewrite_prompt`."""
         if style == "guide":
             asked = GUIDE.format(prompt=example.prompt, reference=example.reference)
-            return [*self.plain(example)[:-1], Message("user", asked)]
+            return [*example.plain_chat()[:-1], Message("user", asked)]
         return [
-            *self.plain(example),
+            *example.plain_chat(),
             Message("assistant", example.reference),
             Message("user", self.task(example).rewrite_instruction),
         ]
@@ -58,7 +54,7 @@ class Prompts:
 
     def ids(self, example: Example) -> list[int]:
         """Token ids of the plain prompt."""
-        return self.encode(self.plain(example))
+        return self.encode(example.plain_chat())
 
     def target_ids(self, target: Target, example: Example) -> list[int]:
         """Token ids of the prompt that a target answers: its own, else its example's."""

@@ -7,12 +7,16 @@ import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from dasd_bench.console import Console, format_seconds
 from dasd_bench.results.progress import ProgressFile
 from dasd_bench.results.schema import StageTime
 
 GIB = 1024**3
+
+SCHEDSTAT = Path("/proc/self/schedstat")
+"""Nanoseconds of the main thread on a core, and those it waited for one."""
 
 
 def peak_memory_gib() -> float:
@@ -24,6 +28,14 @@ def cpu_seconds() -> float:
     """User and system CPU seconds of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def waited_seconds() -> float:
+    """Seconds in which this process's main thread could have run but had no core; 0 where Linux does not count them."""
+    try:
+        return int(SCHEDSTAT.read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 @dataclass(slots=True)
@@ -76,7 +88,7 @@ class Recorder:
         if self.progress is not None:
             number = min(len(self.stages) + 1, len(self.planned))
             self.progress.stage(name, who, number, len(self.planned), self.seconds_left())
-        wall, cpu = time.monotonic(), cpu_seconds()
+        wall, cpu, waited = time.monotonic(), cpu_seconds(), waited_seconds()
         yield stage
         spent = StageTime(
             name=name,
@@ -84,6 +96,7 @@ class Recorder:
             reused=stage.reused,
             cpu_seconds=cpu_seconds() - cpu,
             peak_memory_gib=peak_memory_gib(),
+            waited_seconds=waited_seconds() - waited,
             arm=arm,
             seed=seed,
         )

@@ -114,14 +114,18 @@ class _Execution:
         write_text(context.directory.spec, to_yaml(context.spec))
         if self.graph.warmup is not None:
             self.graph.warmup.run()
-        prepared = [one for one in self.graph.arms if self._succeeds(one, one.prepared())]
+        prepared = []
+        for one in self.graph.arms:
+            if self._succeeds(one, one.prepared()):
+                prepared.append(one)
+            # Read again from the store when its turn comes: the targets of all arms would fill the memory.
+            one.release()
         if self.graph.arms and not prepared:
             raise DasdError(f"No arm could be prepared: {self.failures[0]}")
         for matching in self.graph.matchings:
             matching.settle([one.scores for one in prepared if isinstance(one, ArmStages)])
             context.console.say(matching.line())
-        for stage in self.graph.base.measured():
-            stage.run()
+        self._measure_base()
         results.base = model_scores(self.graph.base)
         results.tasks = [one.info() for one in self.graph.base.evaluations.values()]
         context.evaluation = {name: one.value.summary["config"] for name, one in self.graph.base.evaluations.items()}
@@ -149,13 +153,26 @@ class _Execution:
         check_owned(context, self.owned)
         return results
 
+    def _measure_base(self) -> None:
+        """Measures the base; a task whose plugin fails on it is left out of the run, the last one ends the run."""
+        for name in list(self.graph.base.evaluations):
+            try:
+                for stage in self.graph.base.measured_on(name):
+                    stage.run()
+            except TaskError as error:
+                self.graph.drop_task(name)
+                if not self.graph.base.evaluations:
+                    raise
+                self.failures.append(f"task {name}: {error}")
+                self.context.console.warn(f"Task {name} failed and is left out: {error}")
+        if self.graph.base.outputs is not None:
+            self.graph.base.outputs.run()
+
     def _succeeds(self, arm: ArmStages | AdapterStages, stages: Iterable[Stage[Any]]) -> bool:
-        """Runs stages of one arm; an error of the arm's own ends the arm and not the run, a task's ends the run."""
+        """Runs stages of one arm; an error of the arm's own ends the arm and not the run."""
         try:
             for stage in stages:
                 stage.run()
-        except TaskError:
-            raise
         except DasdError as error:
             self.failures.append(f"{arm.who}: {error}")
             self.context.console.warn(f"{arm.who} failed: {error}")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dasd_bench.console import Console
+from dasd_bench.engine.side_by_side import side_by_side
 from dasd_bench.store.store import Entry, Row, Store, gather, parse_ragged, ragged_bytes, shards_of
 
 T = TypeVar("T")
@@ -31,27 +32,32 @@ def run_sharded(
     *,
     shard_size: int,
     label: str,
+    at_once: int = 1,
 ) -> tuple[list[T], bool]:
     """Results of all items in order, and whether the store had them.
 
-    ``lengths`` are token counts by which items are grouped; ``compute`` gets the indices of one shard. ``kind`` is a
-    dataclass whose numpy fields are stored as arrays and the others as JSON.
+    ``lengths`` are token counts by which items are grouped; ``compute`` gets the indices of one shard, ``at_once``
+    shards are computed side by side in threads. ``kind`` is a dataclass whose numpy fields are stored as arrays and the
+    others as JSON.
     """
     shards = shards_of(lengths, shard_size)
 
     def make(entry: Entry) -> Row:
-        computed = 0
+        missing = []
         with console.progress(label, len(lengths)) as meter:
             for number, indices in enumerate(shards):
-                if entry.get(_shard(number)) is not None:
+                if entry.get(_shard(number)) is None:
+                    missing.append(number)
+                else:
                     meter.go_on(len(indices))
-                    continue
-                before = meter.done
-                items = compute(indices, meter.advance)
-                meter.advance(len(indices) - (meter.done - before))
+
+            def one(number: int) -> None:
+                with meter.part(len(shards[number])) as report:
+                    items = compute(shards[number], report)
                 entry.put(_shard(number), ragged_bytes(*pack(items)))
-                computed += 1
-        return {"items": len(lengths), "shards": len(shards), "computed": computed}
+
+            side_by_side(one, missing, at_once)
+        return {"items": len(lengths), "shards": len(shards), "computed": len(missing)}
 
     entry, reused = store.get_or_make(stage, key, make, console.notice)
     pieces = []

@@ -15,18 +15,25 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import yaml
+
 from dasd_bench.config.renamed import new_name
-from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_arm, split_commas
+from dasd_bench.config.spec import RunSpec, arms, layer, parse_arm, parse_set, resolve, split_arm, split_commas, to_yaml
 from dasd_bench.console import Console
 from dasd_bench.errors import DasdError, UsageError
 from dasd_bench.options import option_rules
 from dasd_bench.registry import Registry
+from dasd_bench.results.directory import SWEEP_FILE
 from dasd_bench.results.schema import RunResults, SeedArm
+from dasd_bench.run.claim import Claim
+from dasd_bench.run.data import TaskData
 from dasd_bench.run.options import RunOptions
+from dasd_bench.run.plan import PlanRow
 from dasd_bench.stats.paired import compare
 from dasd_bench.store.atomic import digest, write_json
 
 SCHEMA_VERSION = 1
+SETTINGS_FILE = "sweep.yaml"
 VALIDATION_ROWS = 128
 """Rows per task where ``--validation`` does not say."""
 
@@ -142,21 +149,21 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
     from dasd_bench.run.prepare import load
     from dasd_bench.run.session import RunInterrupted, run_session
 
-    # Every point is checked before the first one is trained.
-    specs = [point_spec(spec, point) for point in points]
-    check_axes(specs[0], points[0])
-    labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
-    if not labels:
-        raise UsageError("A sweep tunes methods, and 'base' is not a method; name one with --method.")
+    specs, labels = _point_specs(spec, points, registry)
     folder = options.output or sweep_folder(spec, points)
+    claim = Claim(folder, SETTINGS_FILE, _settings_text(spec, points), "a sweep")
+    claim.check()
     surface = Surface(points, labels)
     data = load(specs[0], registry, console)
+    claim.take()
+    written: list[Path] = []
     shared = console.branch()
     for number, (point, one) in enumerate(zip(points, specs, strict=True), 1):
         console.say(f"[sweep] point {number} of {len(specs)}: {point.name}")
         place = replace(options, output=folder / "points" / point.name, track=())
         try:
             add_run(surface, run_session(one, place, registry, shared.branch(), data), one.seeds)
+            written.append(folder / "points" / point.name)
         except RunInterrupted:
             raise RunInterrupted(f"Interrupted. Run the same command again to resume ({folder}).") from None
         except DasdError as error:
@@ -164,10 +171,52 @@ def run_sweep(spec: RunSpec, points: list[Point], registry: Registry, options: R
                 raise
             console.warn(f"point {point.name} failed: {error}")
             add_failure(surface)
-        save_surface(folder / "sweep.json", one, surface, "partial")
+        claim.still_held(written)
+        save_surface(folder / SWEEP_FILE, one, surface, "partial")
     if all(cell.failed for cells in surface.cells.values() for cell in cells):
         raise DasdError("No arm finished at any point of the grid; see the warnings above.")
     return surface
+
+
+def _point_specs(spec: RunSpec, points: list[Point], registry: Registry) -> tuple[list[RunSpec], list[str]]:
+    """Every point's run, all checked before the first one is trained, and the labels of the arms."""
+    specs = [point_spec(spec, point) for point in points]
+    check_axes(specs[0], points[0])
+    labels = [[arm.label for arm in arms(one, registry)] for one in specs].pop()
+    if not labels:
+        raise UsageError("A sweep tunes methods, and 'base' is not a method; name one with --method.")
+    return specs, labels
+
+
+def plan_sweep(
+    spec: RunSpec, points: list[Point], registry: Registry, options: RunOptions, console: Console
+) -> tuple[list[TaskData], list[list[PlanRow]]]:
+    """The rows of data, and the plan of every point; a stage that an earlier point makes is ``shared``.
+
+    Raises :class:`UsageError` where the grid cannot be run. A model that is not on this machine is planned from its
+    known shape, point by point; the plan is empty where nothing is known of it.
+    """
+    from dasd_bench.run.outline import outline
+    from dasd_bench.run.prepare import load, plan_unfetched, prepare
+
+    specs, _ = _point_specs(spec, points, registry)
+    data = load(specs[0], registry, console)
+    plans = []
+    planned: set[tuple[str, str]] = set()
+    missing = bool(plan_unfetched(spec))
+    for one, point in zip(specs, points, strict=True):
+        place = replace(options, output=(options.output or sweep_folder(spec, points)) / "points" / point.name)
+        if missing:
+            planner = outline(one, registry, data, place, console.branch())
+            plans.append(planner.rows if planner else [])
+        else:
+            plans.append(prepare(one, registry, place, console.branch(), data, planned).plan)
+    return data, plans
+
+
+def _settings_text(spec: RunSpec, points: Sequence[Point]) -> str:
+    """What ``sweep.yaml`` says: the specification and the grid."""
+    return to_yaml(spec) + yaml.safe_dump({"sweep": [dict(point.settings) for point in points]}, sort_keys=False)
 
 
 def sweep_folder(spec: RunSpec, points: Sequence[Point]) -> Path:

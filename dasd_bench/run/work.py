@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from dasd_bench.config.spec import RunSpec
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.methods.base import Method
 from dasd_bench.resources.work import Work
 from dasd_bench.run.data import TaskData
+from dasd_bench.tasks.base import Task
 from dasd_bench.types import Example
 
 CHARACTERS_PER_TOKEN = 3.5
@@ -92,12 +94,19 @@ def train_work(training: TrainingConfig, examples: Sequence[Example], context: i
     )
 
 
-def evaluate_work(data: TaskData, shots: int) -> Work:
+def answer_budget(task: Task, spec: RunSpec) -> int | None:
+    """Most tokens of an answer in evaluation; None where nothing is generated."""
+    budget = task.max_new_tokens
+    return budget if budget is None else min(budget, spec.max_answer_tokens or budget)
+
+
+def evaluate_work(data: TaskData, spec: RunSpec) -> Work:
     """Answers to every test row, half as long as they may be; for multiple choice four choices are scored."""
+    shots = max(0, spec.num_fewshot)
     own = [prompt_tokens(example) for example in data.test]
     # A shot is a question with its answer, about one and a half prompts long.
     prompts = [tokens + int(1.5 * shots * tokens) for tokens in own]
-    budget = data.task.max_new_tokens
+    budget = answer_budget(data.task, spec)
     if budget is None:
         return Work("score", sum(prompts), 4 * len(prompts), len(prompts), max(prompts, default=0))
     return Work("generate", sum(prompts), len(prompts) * budget // 2, len(prompts), max(prompts, default=0), budget)

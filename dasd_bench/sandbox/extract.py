@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import html
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ _TAG = re.compile(
     re.MULTILINE,
 )
 _QUOTES = re.compile(r"^'''(?:python3?|py)[ \t]*$", re.MULTILINE)
+_TURN_END = re.compile(r"<\|(?:im_end|im_start|eot_id|endoftext|end_of_text|end)\|>|<end_of_turn>|</s>\s*\Z")
+_NEXT_TURN = re.compile(
+    r"^(?:#+ ?|\*\*|\[)?(?:Human|User|Question|Problem|Instruction)(?: ?\d+)?(?:\*\*|\])? ?:", re.MULTILINE
+)
 _QUOTE = re.compile(r"^[ \t]*>(?!>>) ?")
 _SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
@@ -62,7 +67,23 @@ def extract_code(text: str, entry_point: str | None = None, prompt: str = "") ->
             found = again if tree_of(again) or body_of(again) else found
         if prompt and not tree_of(prompt) and (tree := tree_of(found)) and _defines(tree, entry_point):
             return f"    pass\n{found}"
+        if prompt and not _is_module(prompt + found):
+            return next((body for body in _indented(found, prompt) if _is_module(prompt + body)), found)
         return found
+
+
+def _is_module(text: str) -> bool:
+    """Whether a text parses and returns from nothing but functions."""
+    tree = tree_of(text)
+    return tree is not None and not any(isinstance(node, ast.Return) for node in tree.body)
+
+
+def _indented(body: str, prompt: str) -> Iterator[str]:
+    """A function body with the indentation that its first line, or all of it, has lost."""
+    last = prompt.rstrip().rpartition("\n")[2]
+    indent = last[: len(last) - len(last.lstrip())] or "    "
+    yield indent + body.lstrip()
+    yield textwrap.indent(textwrap.dedent(body), indent)
 
 
 def _defines(tree: ast.Module, name: str | None) -> bool:
@@ -77,7 +98,7 @@ def _as_typed(text: str) -> str:
 
 def _extract(text: str, entry_point: str | None) -> str:
     text = _unwrapped(text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff"))
-    text = _to_done(_untagged(_unquoted(text)))
+    text = _to_done(_untagged(_unquoted(_own_turn(text))))
     blocks: list[Block] = []
     position = 0
     for marked in _MARKED.finditer(text):
@@ -88,6 +109,15 @@ def _extract(text: str, entry_point: str | None) -> str:
         position = marked.end()
     blocks += _blocks(text[position:], entry_point)
     return choose(blocks, entry_point) if blocks else from_first_line(text)
+
+
+def _own_turn(text: str) -> str:
+    """The text to the end of its turn: the template's mark, or a next speaker after a program."""
+    text = _TURN_END.split(text, maxsplit=1)[0] or text
+    following = _NEXT_TURN.search(text)
+    if following is not None and has_program_line(text[: following.start()]):
+        return text[: following.start()]
+    return text
 
 
 def _unwrapped(text: str) -> str:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from .errors import ProblemError, SandboxError, SettingError
-from .inside.judge import OVERTIME
+from .inside.judge import OVERTIME, SHARED
 from .launch import StartError, WorkerProcess, importable_packages, receive, receive_report
 from .model import ExecResult, IsolationLevel, IsolationReport, Limits, Outcome, Problem, Sample
 from .order import Queue
@@ -132,8 +132,10 @@ class Sandbox:
         held: dict[int, list[tuple[Job, ExecResult]]] = {}
 
         def finish(job: Job, result: ExecResult) -> None:
-            if job.passed is not None:
-                result = result if result.outcome is Outcome.WRONG_ANSWER else job.passed
+            if job.before is not None:
+                # On shared objects only a pass counts, and in one process only a failure.
+                counts = Outcome.PASSED if job.way == SHARED else Outcome.WRONG_ANSWER
+                result = result if result.outcome is counts else job.before
             elif job.is_reference:
                 self._calibrate(job, result)
                 for late, outcome in held.pop(job.key):
@@ -256,8 +258,9 @@ class Sandbox:
                         slot.stop_program()
                     while flight := slot.finished():
                         job, result = flight.job, self._conclude(flight)
-                        if flight.verdict and flight.verdict.get("unsure") and result.passed and not job.is_reference:
-                            waiting.add(job.key, replace(job, passed=result), first=True)
+                        way = flight.verdict.get("next") if flight.verdict else None
+                        if way and not job.is_reference:
+                            waiting.add(job.key, replace(job, way=way, before=result), first=True)
                         else:
                             finish(job, result)
                     feed(slot)

@@ -30,8 +30,8 @@ _NEVER = float("inf")
 
 @dataclass
 class Job:
-    """A sample on its way: ``attempt`` counts tries, ``scale`` multiplies the time limits. ``passed``: what the judge
-    said of it, where now the tests run in the program's own process, too."""
+    """A sample on its way: ``attempt`` counts tries, ``scale`` multiplies the time limits. ``way``: how the judge runs
+    the tests; ``before``: its verdict in the way before."""
 
     index: int
     sample: Sample
@@ -40,7 +40,8 @@ class Job:
     attempt: int = 0
     scale: float = 1.0
     is_reference: bool = False
-    passed: ExecResult | None = None
+    way: int = judge_side.COPIES
+    before: ExecResult | None = None
 
 
 @dataclass
@@ -110,8 +111,7 @@ class Slot:
             header = worker_side.HEADER.pack(flight.seq, limits.cpu_seconds, backstop, len(source))
             _send(self.worker.control, header + source, theirs)
             body = judge_side.encode_job(None if job.key in self.judge.known else problem)
-            plain = job.passed is not None
-            header = judge_side.HEADER.pack(flight.seq, wall, limits.cpu_seconds, job.key, len(body), plain)
+            header = judge_side.HEADER.pack(flight.seq, wall, limits.cpu_seconds, job.key, len(body), job.way)
             _send(self.judge.control, header + body, ours)
             self.judge.known.add(job.key)
         except OSError:

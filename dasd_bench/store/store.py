@@ -4,7 +4,7 @@ An entry is a folder ``<root>/<stage>/<key>/``. While a stage works it adds part
 it; ``done.json``, written last, holds the size and sha256 of every file and a sha256 of itself. So a half-written or
 damaged file is never taken for a good one: it is moved to ``<root>/<stage>/.damaged/``, the user is told, and only what
 it held is computed again. Keys are hashes of the stage's name, its configuration and the keys of its inputs: the same
-work is never done twice, and a killed run goes on from its last finished part.
+work is never done twice, and an interrupted run resumes after its last finished part.
 
 Not covered: a machine that computes wrongly, and someone who edits an entry together with its hashes.
 """

@@ -186,9 +186,14 @@ class ChoiceTask(LmEvalTask):
 
     def grade(self, example: Example, text: str) -> Verdict:
         """Right where the text holds the right choice alone, or names its letter."""
-        choices, labels = example.extra["choices"], example.extra["labels"]
-        lettered = letters_shown(example.prompt, choices, labels)
-        return grade_choice(text, choices, labels, example.extra["gold"], lettered)
+        return grade_labelled(example, text)
+
+
+def grade_labelled(example: Example, text: str) -> Verdict:
+    """The verdict on an answer to a question whose ``extra`` has ``choices``, ``labels`` and ``gold``."""
+    choices, labels = example.extra["choices"], example.extra["labels"]
+    lettered = letters_shown(example.prompt, choices, labels)
+    return grade_choice(text, choices, labels, example.extra["gold"], lettered)
 
 
 def check_choices(texts: Sequence[object], labels: int | None = None, gold: int = 0) -> list[str]:

@@ -1,8 +1,9 @@
 """The border to task plugins: their hooks and the functions of their YAML are called through here.
 
 What a task raises, and its ``sys.exit``, become one :class:`TaskError` with its file and line; what it prints goes to
-standard error. All arms share a task, so the error ends the run; what was finished stays in the store. Hooks that this
-package's own task families call on one another stay within one border. Stock lm-eval's functions are not wrapped.
+standard error. The error fails the arm that the task was called for, or leaves the task out of the run where the base
+model was measured; what was finished stays in the store. Hooks that this package's own task families call on one
+another stay within one border. Stock lm-eval's functions are not wrapped.
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dasd_bench.errors import PluginError
 from dasd_bench.tasks.base import Row, Task
-from dasd_bench.tasks.families import check_choices
-from dasd_bench.tasks.grading import grade_choice, letters_shown
+from dasd_bench.tasks.families import check_choices, grade_labelled
 from dasd_bench.types import Example, Verdict
 
 if TYPE_CHECKING:
@@ -55,9 +54,7 @@ class StockChoiceTask(Task):
 
     def grade(self, example: Example, text: str) -> Verdict:
         """Right where the text holds the right choice alone, or names its letter."""
-        choices, labels = example.extra["choices"], example.extra["labels"]
-        lettered = letters_shown(example.prompt, choices, labels)
-        return grade_choice(text, choices, labels, example.extra["gold"], lettered)
+        return grade_labelled(example, text)
 
 
 def with_columns(config: dict[str, Any], add: Callable[[Row], Row]) -> dict[str, Any]:

@@ -128,7 +128,8 @@ def read_row(row: Row, where: str) -> TrainRow:
 def _turns(value: Any, column: str, where: str) -> list[Message]:
     if not isinstance(value, list) or not value:
         text = "" if column == "messages" else "text or "
-        raise DataError(f"{where}: '{column}' must be {text}a list of chat turns, found {kind_of(value)}.")
+        found = "an empty list" if value == [] else kind_of(value)
+        raise DataError(f"{where}: '{column}' must be {text}a list of chat turns, found {found}.")
     for number, turn in enumerate(value, 1):
         role = turn.get("role") if isinstance(turn, dict) else None
         content = turn.get("content") if isinstance(turn, dict) else None

@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from dasd_bench.config.training import TrainingConfig
 from dasd_bench.models.gguf import quiet_transformers
 from dasd_bench.store.atomic import apply_umask, disk_errors, make_scratch, remove
-from dasd_bench.training.linear import can_pack, frozen_forward, lora_forward
+from dasd_bench.training.linear import frozen_forward, lora_forward, worth_packing
 from dasd_bench.training.quantize import is_quantized
 from dasd_bench.training.targets import lora_targets, transposed
 
@@ -101,7 +101,7 @@ def _plain_linear(layer: nn.Module) -> bool:
 def _frozen_linear(module: nn.Module, *, pack: bool) -> bool:
     if is_quantized(module):
         return True
-    return pack and type(module) is nn.Linear and not module.weight.requires_grad and can_pack(module.weight)
+    return pack and type(module) is nn.Linear and not module.weight.requires_grad and worth_packing(module.weight)
 
 
 @contextmanager

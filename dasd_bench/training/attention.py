@@ -17,7 +17,7 @@ from transformers import AttentionInterface
 IMPLEMENTATION = "packed"
 
 
-def packed_attention(
+def row_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -74,4 +74,4 @@ def _row(
 
 
 # The registry is transformers' own; registering the same function again changes nothing.
-AttentionInterface.register(IMPLEMENTATION, packed_attention)
+AttentionInterface.register(IMPLEMENTATION, row_attention)

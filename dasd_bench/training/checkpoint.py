@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: a temporary folder, fsync, rename; the newest sound one is taken.
+"""Checkpoints that are whole or absent: a temporary folder, fsync, rename; the latest valid one is loaded.
 
 Each is sealed: the hash in it covers the tensors, the position and the metrics written so far, so that nothing damaged
 is taken up. They hold whole tensors whatever the number of processes, so any number can go on. Random states are not
@@ -101,7 +101,7 @@ class Checkpoints:
                 remove(old)
 
     def newest(self) -> Path | None:
-        """The newest sound checkpoint of this very run; None where there is none.
+        """The latest valid checkpoint of this run; None where there is none.
 
         Half-written folders are removed; a damaged checkpoint is passed over for the one before it; checkpoints of
         other settings are counted in ``foreign`` and left out.

@@ -41,12 +41,16 @@ def check_rollouts(method: Method, *, sharded: bool) -> None:
         )
 
 
-def check_count(device: str, count: int, training: TrainingConfig, *, sharded: bool) -> None:
-    """Refuses what this machine cannot do."""
+def check_sharding(count: int, training: TrainingConfig, *, sharded: bool) -> None:
+    """Refuses a model that cannot be sharded as asked."""
     if sharded and count == 1:
         raise UsageError("--parallel fsdp shards a model over several processes; use --processes 2 or more.")
     if sharded and training.qlora:
         raise UsageError("A 4-bit base cannot be sharded; use --parallel data with training.qlora.")
+
+
+def check_devices(device: str, count: int) -> None:
+    """Refuses more processes than this machine has GPUs."""
     if not device.startswith("cuda"):
         return
     import torch

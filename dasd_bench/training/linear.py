@@ -34,7 +34,7 @@ class FrozenWeight:
         self._linear: Any = linear
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
-        self.packed = pack and can_pack(linear.weight)
+        self.packed = pack and worth_packing(linear.weight)
         if self.packed:
             self._forward = _pack(self.weight.contiguous())
             self._backward = _pack(self.weight.t().contiguous())
@@ -62,7 +62,7 @@ class FrozenWeight:
         return _apply(grad, self.weight, self._backward, None, plus)
 
 
-def can_pack(weight: Tensor) -> bool:
+def worth_packing(weight: Tensor) -> bool:
     """True where packing pays and exists: whole weights on a CPU that does their dtype well, oneDNN in this torch."""
     namespace = torch.ops.mkldnn
     if isinstance(weight.data, DTensor):

@@ -1,6 +1,6 @@
 """QLoRA: the base's linear layers in 4 bits (arXiv 2305.14314), through the optional package bitsandbytes.
 
-The trainer's own layers run on top of them: the weight is made plain for one product at a time, forward and backward,
+The trainer's own layers run on top of them: the weight is dequantised one matmul at a time, forward and backward,
 and base output and LoRA term are added inside one rounding as everywhere.
 """
 

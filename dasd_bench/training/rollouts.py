@@ -7,15 +7,13 @@ packs what it finds; on a CPU that copies the model's linear layers once a step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from dasd_bench.engine.engine import Engine
 from dasd_bench.engine.requests import EngineSettings, GenerateRequest
 from dasd_bench.methods.base import Method
-from dasd_bench.methods.context import GREEDY, Generation, Sampling
+from dasd_bench.methods.context import GREEDY, Generation, RolloutContext, Sampling
 from dasd_bench.methods.plugin_calls import rollout
 from dasd_bench.store.atomic import digest
 from dasd_bench.training.batching import Row, build_row, check_alike, numbered
@@ -49,8 +47,8 @@ class Rollouts:
         return numbered([build_row(one, self.max_length, taught=taught) for one in rolled]), context.generated
 
 
-class _StepContext:
-    """The :class:`~dasd_bench.methods.context.RolloutContext` of one step."""
+class _StepContext(RolloutContext):
+    """What ``rollout`` may ask at one step."""
 
     def __init__(self, rollouts: Rollouts, step: int, progress: float) -> None:
         self.step, self.progress = step, progress
@@ -80,13 +78,3 @@ class _StepContext:
         found = [every[index % ranks][index // ranks] for index in range(len(requests))]
         self.generated += sum(len(one.token_ids) for one in found)
         return found
-
-    def target(self, example: TrainExample, generation: Generation) -> TrainExample:
-        ids = np.asarray(generation.token_ids, dtype=np.int32)
-        return replace(
-            example,
-            target_ids=ids,
-            weights=np.ones(len(ids), dtype=np.float32),
-            keep=np.zeros(len(ids), dtype=np.bool_),
-            columns={},
-        )

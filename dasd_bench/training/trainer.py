@@ -20,6 +20,7 @@ from dasd_bench.errors import TrainingError
 from dasd_bench.files.jsonl import dump_rows
 from dasd_bench.methods.base import Method
 from dasd_bench.resources.fit import TrainingFit
+from dasd_bench.results.directory import ADAPTER_FOLDER, METRICS_FILE
 from dasd_bench.store.atomic import digest
 from dasd_bench.training import adapter
 from dasd_bench.training.batching import (
@@ -274,7 +275,7 @@ class _Run:
         self.teacher = make_teacher(method, packed, self.model, self.weights)
         self.passes = Passes(packed, self.model, method, self.teacher, processes, job.memory)
         self.checkpoints = Checkpoints(
-            job.out_dir / "checkpoints", job.out_dir / "metrics.jsonl", job.fingerprint, config.keep_checkpoints
+            job.out_dir / "checkpoints", job.out_dir / METRICS_FILE, job.fingerprint, config.keep_checkpoints
         )
         by_rule = job.budget is not None and job.budget.kind == TOKENS and method.online
         amounts = [Amount(len(row.labels), row.target_tokens) for row in rows]
@@ -330,7 +331,7 @@ class _Run:
 
     def _resume(self) -> None:
         """Loads the newest checkpoint, which the first process chooses for all."""
-        metrics = self.out_dir / "metrics.jsonl"
+        metrics = self.out_dir / METRICS_FILE
         found: Path | None = None
         if self.processes.first:
             self.out_dir.mkdir(parents=True, exist_ok=True)
@@ -353,7 +354,7 @@ class _Run:
 
     def _log(self) -> IO[bytes]:
         """The metrics' file, which the first process writes."""
-        return (self.out_dir / "metrics.jsonl" if self.processes.first else Path(os.devnull)).open("ab")
+        return (self.out_dir / METRICS_FILE if self.processes.first else Path(os.devnull)).open("ab")
 
     @property
     def _total(self) -> int:
@@ -379,7 +380,7 @@ class _Run:
             with torch.no_grad():
                 for name, own in self.weights.own.items():
                     own.copy_(self.best[name])
-        target = self.out_dir / "adapter"
+        target = self.out_dir / ADAPTER_FOLDER
         state = adapter.whole_state(self.model, keep=self.processes.first)
         if self.processes.first:
             adapter.save(self.model, state, target)

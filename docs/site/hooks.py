@@ -22,7 +22,7 @@ from dasd_bench.run.options import RayOptions, SkyOptions
 ROLE = re.compile(r":(?:class|func|mod|meth|data|attr):<code>[~]?([^<]*)</code>")
 COMMENT = re.compile(r"<!-- (?:not run|file): .*? -->\n?")
 
-OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./(?!running\.md)([^)#]+)\)")
+OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./(?!running\.md)([^)#]+)(?:#[^)]*)?\)")
 
 API = """\
 # Python API

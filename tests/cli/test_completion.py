@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
+from dasd_bench.cli.complete import SETTINGS
 from dasd_bench.cli.main import COMMANDS, cli, run_cli
-from dasd_bench.config.spec import PRESETS
+from dasd_bench.config.spec import PRESETS, SECTIONS
 from dasd_bench.files.shipped import named_methods, named_tasks
 from dasd_bench.registry import discover
 
@@ -61,6 +62,13 @@ def test_own_plugins_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for verb in ("table", "compare", "samples", "report", "plot", "score", "diagnose", "export"):
         assert candidates(verb, "fi") == ["first"], verb
     assert "first" in candidates("show", "f")
+
+
+def test_every_section_of_a_specification_has_its_list_of_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sorted(SETTINGS) == sorted(("run", *SECTIONS))
+    for name in SETTINGS:
+        assert run_cli(["show", name]) == 0
+        assert capsys.readouterr().out.startswith(f"Settings of {name}, ")
 
 
 def test_no_heavy_import() -> None:

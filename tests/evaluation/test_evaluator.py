@@ -28,6 +28,8 @@ PLAIN = EvalSettings(chat_template=False)
 class Scripted:
     """Answers each prompt by a rule and remembers what it was asked; may die after some requests."""
 
+    processes = 1
+
     def __init__(self, answer: Callable[[str], str], die_after: int | None = None, length: int = 1024) -> None:
         self.answer = answer
         self.die_after = die_after
@@ -249,6 +251,19 @@ def test_asking_for_the_draw_does_not_change_it() -> None:
 def test_a_budget_larger_than_the_context() -> None:
     with pytest.raises(EngineError, match="leaves no room for a prompt"):
         run(Scripted(lambda _: "", length=100), limit=1)
+
+
+def test_answers_may_be_limited_below_the_tasks_budget() -> None:
+    def asked(cap: int) -> tuple[set[int], str]:
+        engine = Scripted(lambda _: " #### 1")
+        result = run(engine, limit=2, settings=EvalSettings(chat_template=False, max_answer_tokens=cap))
+        return {request.max_new_tokens for request in engine.asked}, result.note
+
+    assert asked(12)[0] == {12}
+    assert "answers of at most 12 tokens" in asked(12)[1]
+    own = asked(0)
+    assert own == asked(4096)
+    assert "answers of at most" not in own[1]
 
 
 def test_two_bos_tokens_are_refused() -> None:

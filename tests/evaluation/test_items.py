@@ -43,6 +43,7 @@ class Fixed:
     """Writes one text, and gives the choices of each question the log-likelihoods given."""
 
     context_length = 2048
+    processes = 1
 
     def __init__(self, text: str = "", logps: tuple[float, ...] = ()) -> None:
         self.text, self.logps = text, logps

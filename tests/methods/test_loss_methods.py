@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from dasd_bench.api import Example, LiveLogits, Method, TrainExample
 from dasd_bench.methods.base import build_method
-from dasd_bench.methods.context import Generation, Sampling
+from dasd_bench.methods.context import Generation, RolloutContext, Sampling
 from dasd_bench.registry import Registry, discover
 from dasd_bench.training.loss import row_means
 from tests.methods.test_methods import scored
@@ -236,7 +235,7 @@ def test_rho_1_takes_the_highest_excess_loss_of_the_batch(share: float, registry
     assert plain.tolist() == [1.0] * N
 
 
-class Draws:
+class Draws(RolloutContext):
     """A context of one step whose every draw is tokens 1, 2, 3, ... up to the length asked for."""
 
     progress = 0.0
@@ -250,10 +249,6 @@ class Draws:
         ids = np.arange(1, max_new_tokens + 1, dtype=np.int32)
         return [Generation(ids, np.zeros(len(ids), dtype=np.float32), "", "length") for _ in examples]
 
-    def target(self, example: TrainExample, one: Generation) -> TrainExample:
-        n = len(one.token_ids)
-        return replace(example, target_ids=one.token_ids, weights=np.ones(n, np.float32), keep=np.zeros(n, np.bool_))
-
 
 def batch(count: int) -> list[TrainExample]:
     ids = np.array([7, 8], dtype=np.int32)
@@ -265,7 +260,7 @@ def test_gkd_draws_its_share_of_every_run_of_steps(share: float, size: int, regi
     drawn = 0
     for step in range(20):
         context = Draws(step)
-        made = make(registry, "gkd", share=share, new_tokens=5).rollout(batch(size), cast("Any", context))
+        made = make(registry, "gkd", share=share, new_tokens=5).rollout(batch(size), context)
         assert [one.example_id for one in made] == [f"t/{i}" for i in range(size)]
         assert sorted({len(one.target_ids) for one in made}) in ([2], [5], [2, 5])
         drawn += sum(len(one.target_ids) == 5 for one in made)
@@ -276,10 +271,10 @@ def test_gkd_draws_its_share_of_every_run_of_steps(share: float, size: int, regi
 def test_sdft_leaves_the_first_tokens_out(registry: Registry) -> None:
     method = make(registry, "sdft-onpolicy", new_tokens=5, skip=3, temperature=0.9)
     context = Draws(0)
-    made = method.rollout(batch(2), cast("Any", context))
+    made = method.rollout(batch(2), context)
     assert [one.weights.tolist() for one in made] == [[0.0, 0.0, 0.0, 1.0, 1.0]] * 2
     assert context.asked == [(["t/0", "t/1"], 5, Sampling(0.9))]
-    opsd = make(registry, "opsd", new_tokens=2).rollout(batch(1), cast("Any", Draws(0)))
+    opsd = make(registry, "opsd", new_tokens=2).rollout(batch(1), Draws(0))
     assert [one.weights.tolist() for one in opsd] == [[1.0, 1.0]]
 
 

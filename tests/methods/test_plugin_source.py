@@ -199,7 +199,7 @@ def test_a_rule_that_a_key_cannot_name_is_refused() -> None:
     from dataclasses import dataclass
 
     @dataclass(frozen=True)
-    class Inner(Rule):
+    class Inner(Open):
         """Defined in a function: what it closes over is in no key."""
 
     with pytest.raises(PluginError, match="dataclass"):
@@ -216,6 +216,7 @@ def test_an_edited_shared_gate_changes_the_keys_of_the_methods_that_use_it(tmp_p
 
     home = tmp_path / "methods"
     shutil.copytree(Path(plugin_source.__file__).parent, home)
+    shutil.copy(Path(plugin_source.__file__).parents[1] / "api.py", tmp_path)
     monkeypatch.setattr(plugin_source, "__file__", str(home / "plugin_source.py"))
     shipped = Path(__file__).parents[2] / "methods"
     mine = tmp_path / "mine.py"
@@ -231,3 +232,11 @@ def test_an_edited_shared_gate_changes_the_keys_of_the_methods_that_use_it(tmp_p
     (home / "gates.py").write_text((home / "gates.py").read_text() + "\n# edited\n")
     again = [source_hash(path) for path in users]
     assert all(a != b for a, b in zip(edited, again, strict=False)), "what the gates themselves use counts too"
+    aliased = tmp_path / "aliased.py"
+    aliased.write_text("from dasd_bench.api import EditedText, Method\n")
+    users = [shipped / "own_text.py", aliased, whole]
+    before = [source_hash(path) for path in [*users, shipped / "dasd.py"]]
+    (home / "edits" / "wording.py").write_text((home / "edits" / "wording.py").read_text() + "\n# edited\n")
+    edited = [source_hash(path) for path in [*users, shipped / "dasd.py"]]
+    assert all(a != b for a, b in zip(before[:3], edited[:3], strict=True)), "every module of a package counts"
+    assert edited[3] == before[3]

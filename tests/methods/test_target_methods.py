@@ -131,12 +131,13 @@ def _dashed(made: Made, method: Method, drawn: Sequence[str]) -> Scripted:
 
 
 def test_a_method_that_keeps_nothing_says_so_and_what_is_saved(made: Made) -> None:
-    for name, label in (("self-output", "self-output"), ("star", "answer (round 1)"), ("rest-em", "samples (round 1)")):
-        method = make(name, **({"samples": 1} if name != "star" else {"rationalize": False}))
+    labels = {"self-output": "self-output", "star": "answer (round 1)", "rest-em": "samples (round 1)"}
+    for name, label in (labels | {"sppl": "answer", "own-text": "answer"}).items():
+        method = make(name, **{"star": {"rationalize": False}, "rest-em": {"samples": 1}}.get(name, {}))
         context = Scripted(made, method)
         context.answers[label] = ["no"] * 4
         with pytest.raises(
-            TrainingError, match=rf"^{name}: .* nothing to train on; all answers are in the store: take"
+            TrainingError, match=rf"^{name}: .* nothing to train on; all answers are in the store: (take|lower)"
         ):
             method.make_targets(made.examples, context)
 
@@ -278,7 +279,7 @@ def test_hinted_decoding_mixes_as_the_paper_says(p: Any, q: Any, beta: float, po
         draw=lambda logits, sampling: logits.argmax(-1),
     )
     wanted = [(1 - weight) * a + weight * b for a, b in zip(p, q, strict=True)]
-    assert rule.mixture(step)[0].tolist() == pytest.approx(wanted, abs=1e-9)
+    assert rule.mixed(step)[0].tolist() == pytest.approx(wanted, abs=1e-9)
     choice = rule(step)
     token = int(choice.token)
     assert wanted[token] == pytest.approx(max(wanted))
@@ -317,6 +318,9 @@ def test_what_a_run_cannot_give_is_said_before_any_work() -> None:
     without = RunFacts("vllm", "off", True, True, ("mini_gsm",))
     told = {name: make(name).lacking(without) for name in plugins().methods}
     assert "needs whole distributions" in told["hinted-decoding"]
+    for rule in ("entropy", "typical", "mix"):
+        assert f"rule={rule} needs whole distributions" in make("dasd", rule=rule).lacking(without)
+    assert not make("dasd").lacking(without)
     assert "turns of a chat" in told["min-change"]
     assert "turns of a chat" in told["self-instruct"]
     assert told["replay"]

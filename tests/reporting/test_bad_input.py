@@ -43,7 +43,7 @@ def test_another_schema_version(verb: str, build: SimpleNamespace, tmp_path: Pat
     path = run / "results.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"schema_version": 2', '"schema_version": 7'))
     said = failure(verb, run)
-    assert "old/results.json has schema version 7, this dasd-bench reads versions 1 to 2" in said
+    assert "old/results.json has schema version 7, this dasd-bench reads versions 1 to 3" in said
     if verb != "export":
         assert "schema version 7" in failure(verb, build.write(tmp_path, build.run("new")), run)
 

@@ -141,10 +141,10 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
 
 def test_other_schema_version_through_the_command(runs: Path) -> None:
     path = runs / "alpha" / "results.json"
-    path.write_text(path.read_text(encoding="utf-8").replace('"schema_version": 2', '"schema_version": 3'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"schema_version": 2', '"schema_version": 4'))
     found = error(table_command, runs / "alpha", runs / "beta")
     assert isinstance(found, StoreError)
-    assert "alpha/results.json has schema version 3" in str(found)
+    assert "alpha/results.json has schema version 4" in str(found)
 
 
 def test_a_run_without_manifest_is_partial_unless_it_has_every_score(runs: Path) -> None:

@@ -19,7 +19,7 @@ from dasd_bench.cli.plot_cmd import plot_command
 from dasd_bench.errors import DasdError
 from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.plots import KINDS, Nothing, Plot, Source, draw, inline_svg, save
-from dasd_bench.reporting.plots.scores import pareto_front
+from dasd_bench.reporting.plots.forgetting import pareto_front
 from dasd_bench.reporting.plots.style import styles
 from dasd_bench.reporting.plots.training import read_curve, running_mean
 from dasd_bench.reporting.retention import js_distance
@@ -80,7 +80,7 @@ def test_drift_is_a_second_measure_of_forgetting(build: SimpleNamespace, tmp_pat
     results = build.run("drifted")
     results.base_drift = Drift(["gsm8k"] * 2, [1.0, 2.0], [4, 4], [0.0, 0.0], [0.0, 0.0], [4, 4])
     results.arms[1].seeds[0].drift = Drift(["gsm8k"] * 2, [1.0, 2.0], [4, 4], [0.1, 0.3], [0.01, 0.1], [4, 4])
-    alt = one(build.write(tmp_path, results), "pareto").alt
+    alt = one(build.write(tmp_path, results), "forgetting").alt
     assert "base: 50.0 % on trained tasks, drift 0.000" in alt
     assert "dasd: 75.0 % on trained tasks, drift 0.200" in alt
     assert "sft" not in alt
@@ -93,7 +93,7 @@ def test_drift_weighs_tokens_as_the_retention_table_does(build: SimpleNamespace,
     results.arms[1].seeds[0].drift = drift
     value, _ = js_distance([drift])
     assert value == pytest.approx((0.1 + 9 * 0.5) / 10)
-    assert f"dasd: 75.0 % on trained tasks, drift {value:.3f}" in one(build.write(tmp_path, results), "pareto").alt
+    assert f"dasd: 75.0 % on trained tasks, drift {value:.3f}" in one(build.write(tmp_path, results), "forgetting").alt
 
 
 def test_a_task_left_out_of_training_is_no_trained_task(build: SimpleNamespace, tmp_path: Path) -> None:
@@ -102,10 +102,10 @@ def test_a_task_left_out_of_training_is_no_trained_task(build: SimpleNamespace, 
     results.base["arc"] = build.score("1" * 10 + "0" * 10, "arc")
     for arm, bits in zip(results.arms, ("1" * 5 + "0" * 15, "1" * 10 + "0" * 10), strict=True):
         arm.seeds[0].scores["arc"] = build.score(bits, "arc")
-    plot = one(build.write(tmp_path, results), "pareto")
-    assert "sft: 60.0 % on trained tasks, -25.0 points on retention tasks" in plot.alt
-    assert "dasd: 75.0 % on trained tasks, +0.0 points on retention tasks" in plot.alt
-    assert "Retention: arc;" in plot.caption
+    plot = one(build.write(tmp_path, results), "forgetting")
+    assert "sft: 60.0 % on trained tasks, -25.0 points on the others" in plot.alt
+    assert "dasd: 75.0 % on trained tasks, +0.0 points on the others" in plot.alt
+    assert "Not trained on: arc;" in plot.caption
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_a_task_left_out_of_training_is_no_trained_task(build: SimpleNamespace, 
         ([{}, {"n_train": 0}], "No row of these runs finished all its trained and retention tasks"),
     ],
 )
-def test_why_there_is_no_pareto(
+def test_why_there_is_no_forgetting_plot(
     changes: list[dict[str, object]], words: str, build: SimpleNamespace, tmp_path: Path
 ) -> None:
     tasks = [build.task(name, **change) for name, change in zip(("gsm8k", "arc"), changes, strict=True)]
-    (found,) = draw([source(build.write(tmp_path, build.run("none", tasks=tasks)))], ["pareto"])
+    (found,) = draw([source(build.write(tmp_path, build.run("none", tasks=tasks)))], ["forgetting"])
     assert isinstance(found, Nothing)
     assert words in found.why
 
@@ -137,15 +137,15 @@ def test_what_cannot_be_drawn_is_said(build: SimpleNamespace, tmp_path: Path) ->
         "difficulty": "No task of these runs has a difficulty level",
         "ppl": "no histogram",
         "notes": "No row of these runs counts anything against an option",
-        "pareto": "no retention task",
+        "forgetting": "no retention task",
         "training": "no training metrics",
     }.items():
         found = drawn[kind]
         assert isinstance(found, Nothing)
         assert words in found.why
-    result = CliRunner().invoke(plot_command, [str(path), "--kind", "pareto", "-o", str(tmp_path / "out")])
+    result = CliRunner().invoke(plot_command, [str(path), "--kind", "forgetting", "-o", str(tmp_path / "out")])
     assert isinstance(result.exception, DasdError)
-    assert "No plot 'pareto'" in result.output
+    assert "No plot 'forgetting'" in result.output
 
 
 def test_unfinished_rows_are_left_out_and_said(build: SimpleNamespace, tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_cost_shows_every_point_inside_its_axes(build: SimpleNamespace, tmp_path
         ("scores", "a single finished row"),
         ("cost", "a single trained row"),
         ("notes", "one value of tau (0.7), which makes no curve"),
-        ("pareto", "No row of these runs finished"),
+        ("forgetting", "No row of these runs finished"),
         ("difficulty", "the same level"),
         ("training", "a single step"),
     ],

@@ -160,7 +160,8 @@ def test_latex_table(build: SimpleNamespace) -> None:
     assert text.count("\\toprule") == text.count("\\bottomrule") == 1
     assert "\\bfseries 75.0 & {\\scriptsize [53.1, 88.8]}" in text
     assert "{\\underline{60.0}}" in text
-    assert "\\begin{tabular}{lS[table-format=2.1]@{\\,}lS[table-format=+2.1]@{\\,}lrS[table-format=1.3]}" in text
+    signed = "S[table-format=+2.1,retain-explicit-plus]"
+    assert f"\\begin{{tabular}}{{lS[table-format=2.1]@{{\\,}}l{signed}@{{\\,}}lrS[table-format=1.3]}}" in text
     assert "\\multicolumn{7}{l}{\\emph{qwen3-4b}}" in text
     assert text.count("\\midrule[0.3pt]") == 2, "a rule under each base"
     body = [line for line in text.splitlines() if line.endswith("\\\\") and "multicolumn" not in line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from benchmarks.made_run import Size, make_run
 from dasd_bench.reporting.plots import Source
 from dasd_bench.reporting.render.machine import csv_text
 from dasd_bench.reporting.report import report_page
+from dasd_bench.reporting.report.verdict import verdict
+from dasd_bench.reporting.scores import run_table
 from dasd_bench.reporting.show import run_tables
 from dasd_bench.results.runs import load_run
 from dasd_bench.store.store import load_ragged
@@ -286,6 +289,44 @@ def test_a_click_on_a_heading_sorts_and_again_reverses(page: Any, run: Path) -> 
     assert up == sorted(up)
     table.locator("thead th").nth(0).locator("button").click()
     assert labels.all_inner_texts() == sorted(before, key=str.lower)
+
+
+def test_the_baseline_can_be_switched_and_back(page: Any, run: Path) -> None:
+    def heads() -> str:
+        return str(page.locator("#table-scores ~ .scroll thead").inner_text())
+
+    first, menu = heads(), page.get_by_label("Differences and tests against")
+    assert menu.locator("option").all_inner_texts() == [
+        "base",
+        "sft",
+        "low-ppl",
+        *(f"dasd+tau={t}" for t in (0.5, 0.7, 0.9)),
+    ]
+    menu.select_option("sft")
+    results = [load_run(run)]
+    table = run_table(results, baseline="sft")
+    assert "Δ sft" in heads()
+    assert "Δ base" not in heads()
+    shown = page.locator("#table-scores ~ .scroll tbody tr").all_inner_texts()
+    assert [text.split("\t")[0] for text in shown] == [row.label for row in table.rows]
+    for text, row in zip(shown, table.rows, strict=True):
+        assert row.cell("delta").text in text
+    assert page.locator("#verdict").inner_text() == " ".join(verdict(results, table, "sft"))
+    with page.expect_download() as download:
+        page.get_by_role("link", name=re.compile("Save smollm2-135m as CSV")).click()
+    assert Path(download.value.path()).read_text(encoding="utf-8") == csv_text([table])
+    page.get_by_label("Gained against sft").check()
+    right = {
+        row: [json.loads(line)["score"] > 0.5 for line in path.read_text(encoding="utf-8").splitlines()]
+        for row, path in (
+            (row, run / "arms" / row / "seed0" / "eval" / "gsm8k" / "samples.jsonl") for row in ("sft", "low-ppl")
+        )
+    }
+    page.locator("#av-method").select_option(label="low-ppl, seed 0")
+    gained = sum(b and not a for a, b in zip(right["sft"], right["low-ppl"], strict=True))
+    assert page.locator("#av-status").inner_text().startswith(f"{gained} of ")
+    menu.select_option("base")
+    assert heads() == first
 
 
 def test_a_table_is_saved_as_the_csv_of_the_command(page: Any, run: Path, tmp_path: Path) -> None:

@@ -6,16 +6,28 @@ import contextlib
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas
 import pytest
 
 from dasd_bench.api import Note
 from dasd_bench.errors import StoreError
 from dasd_bench.registry import discover
+from dasd_bench.reporting.render import render
+from dasd_bench.reporting.show import run_tables
 from dasd_bench.results import schema
-from dasd_bench.results.schema import NoteStats, RunResults, TaskScore, hash_items
+from dasd_bench.results.schema import (
+    NoteStats,
+    OwnNll,
+    PointScores,
+    ReferenceNll,
+    RunResults,
+    TaskScore,
+    hash_items,
+)
 
 
 def test_round_trip_keeps_every_number(build: SimpleNamespace) -> None:
@@ -53,7 +65,7 @@ def test_unlike_schema_version_is_named(build: SimpleNamespace) -> None:
     raw = json.loads(build.run().to_json())
     raw["schema_version"] = 7
     with pytest.raises(
-        StoreError, match=r"old/results.json has schema version 7, this dasd-bench reads versions 1 to 2"
+        StoreError, match=r"old/results.json has schema version 7, this dasd-bench reads versions 1 to 3"
     ):
         RunResults.from_json(json.dumps(raw), "old/results.json")
 
@@ -98,7 +110,51 @@ def test_score_from_items() -> None:
 
 
 OLD = Path(__file__).with_name("results_version_1.json")
-"""A small run as the last release with version 1 wrote it: sft, and dasd with a gate and (tau 1.5) without one."""
+"""Made-up values in version 1, as its last code wrote them: sft, and dasd with a gate and (tau 1.5) without one."""
+
+QUICK = Path(__file__).with_name("quick_version_1.json")
+"""A real run by the last code that wrote version 1 (commit 2bda4ac): ``--preset quick --train-limit 10 --limit 8
+--max-new-tokens 64 --methods sft,dasd,low-ppl,profit``, SmolLM2-135M-Instruct on a CPU."""
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_real_run_of_version_1_keeps_its_numbers() -> None:
+    raw, run = json.loads(QUICK.read_text(encoding="utf-8")), RunResults.from_json(QUICK.read_text(encoding="utf-8"))
+    assert (raw["schema_version"], run.schema_version) == (1, 2)
+    for before, score in [(raw["base"][name], score) for name, score in run.base.items()] + [
+        (one["scores"][name], score)
+        for arm, read in zip(raw["arms"], run.arms, strict=True)
+        for one, seed in zip(arm["seeds"], read.seeds, strict=True)
+        for name, score in seed.scores.items()
+    ]:
+        after = dataclasses.asdict(score)
+        assert {name: after[name] for name in before} == before
+    for arm, read in zip(raw["arms"], run.arms, strict=True):
+        before, stats = arm["seeds"][0]["target_stats"], read.seeds[0].target_stats
+        assert stats is not None
+        assert (stats.n, stats.tokens, stats.mean_nll, stats.base_share) == tuple(
+            before[name] for name in ("n", "tokens", "mean_nll", "replaced_share")
+        )
+        found = {note.name: note.value for note in stats.notes}
+        if arm["method"] == "dasd":
+            names = ("ungated_acceptance", "gate_broke", "gate_mended", "gated_replaced_share")
+            assert list(found.values()) == [before[name] for name in names]
+            assert read.remark.startswith("the gate replaced only 0.6 % of the tokens of its answers")
+        else:
+            assert (found, read.remark) == ({}, "")
+    tables = render(run_tables([run]), "md", notes=True)
+    assert all(arm.label in tables for arm in run.arms)
+
+
+def test_committed_results_are_read(tmp_path: Path) -> None:
+    files = list(ROOT.glob("results/*/results.json"))
+    assert files
+    for file in files:
+        run = RunResults.load(file.parent)
+        assert json.loads(file.read_text(encoding="utf-8"))["schema_version"] in (1, 2)
+        run.save(tmp_path)
+        assert RunResults.load(tmp_path) == run
 
 
 def test_version_1_is_read(tmp_path: Path) -> None:
@@ -144,7 +200,7 @@ def test_damage_in_version_1_is_named_or_harmless(place: str, value: object) -> 
 
 VERSION_2 = {
     "RunResults": "run_id status model tasks arms base base_drift seeds methods train stages conditions warnings notes "
-    "schema_version",
+    "items_file schema_version",
     "Arm": "method options label seeds denominator folder training online remark adapter",
     "GivenAdapter": "path sha256 base line",
     "SeedArm": "seed scores target_stats train_stats drift target_cost points",
@@ -167,7 +223,7 @@ VERSION_2 = {
     "generated_tokens budget_tokens missed_tokens best_step best_held_out_nll",
     "Drift": "tasks output_nll output_tokens js_distance js_divergence base_tokens",
     "TrainSummary": "line budget config arms",
-    "StageTime": "name seconds reused cpu_seconds peak_memory_gib arm seed",
+    "StageTime": "name seconds reused cpu_seconds peak_memory_gib arm seed waited_seconds",
 }
 
 
@@ -180,3 +236,49 @@ def test_version_2_has_these_fields() -> None:
     }
     assert schema.SCHEMA_VERSION == 2
     assert found == VERSION_2
+
+
+def test_many_values_per_item_go_into_a_file_beside(
+    build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build.run()
+    arm = run.arms[0]
+    own = OwnNll(mean=0.5, items=[1, 4], per_item=[0.1, 1 / 3], tokens_per_item=[3, 4])
+    with_all = replace(
+        arm.seeds[0].scores["gsm8k"],
+        confidence=[0.25] * 20,
+        groups={"level": ["1", "2"] * 10, "subject": ["algebra"] * 20},
+        reference_nll=ReferenceNll(1.0, 0.5, [0.1 * i for i in range(20)], [0.0] * 20, [7] * 20, [2] * 20, own),
+    )
+    arm.seeds[0].scores["gsm8k"] = with_all
+    arm.seeds[0].points = [PointScores(0.5, 3, 30, 20, {"gsm8k": build.score("01" * 10)})]
+    run.base["gsm8k"] = TaskScore.from_items([str(i) for i in range(20)], scores=[i / 7 for i in range(20)])
+
+    monkeypatch.setattr(schema, "VALUES_IN_JSON", 10**9)
+    run.save(tmp_path / "one")
+    monkeypatch.setattr(schema, "VALUES_IN_JSON", 100)
+    run.status = "partial"
+    run.save(tmp_path / "two")
+    run.base["gsm8k"].mean = 0.25
+    run.status = "finished"
+    run.save(tmp_path / "two")
+    assert run.base["gsm8k"].scores[3] == 3 / 7, "the run in memory keeps its items"
+
+    raw = json.loads((tmp_path / "two" / "results.json").read_text())
+    assert raw["schema_version"] == schema.ITEMS_VERSION
+    assert raw["arms"][0]["seeds"][0]["scores"]["gsm8k"]["reference_nll"]["per_item"] == []
+    assert [path.name for path in (tmp_path / "two").glob("items-*.parquet")] == [raw["items_file"]]
+    assert RunResults.load(tmp_path / "two") == run
+    assert RunResults.load(tmp_path / "two", items=False).base["gsm8k"].scores == []
+
+    frame = pandas.read_parquet(tmp_path / "two" / raw["items_file"])
+    mine = frame[(frame.arm == arm.label) & (frame.seed == arm.seeds[0].seed) & frame.point.isna()]
+    assert mine[mine.task == "gsm8k"].nll.tolist() == with_all.reference_nll.per_item
+
+    path = tmp_path / "two" / raw["items_file"]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"items-\w+\.parquet is damaged: copy it from the original run"):
+        RunResults.load(tmp_path / "two")
+    path.unlink()
+    with pytest.raises(StoreError, match=r"items-\w+\.parquet cannot be read \(No such file or directory\)"):
+        RunResults.load(tmp_path / "two")

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from benchmarks.made_run import Size, make_run
 from dasd_bench.cli.export_cmd import export_command
-from dasd_bench.cli.report_cmd import online_methods, report_command
+from dasd_bench.cli.report_cmd import report_command
+from dasd_bench.cli.shared import online_methods
 from dasd_bench.errors import DasdError
 from dasd_bench.reporting.card import HubNames, adapters, card_text
 from dasd_bench.reporting.entries import conditions_differ, find_entry, rows_differ

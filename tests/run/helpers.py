@@ -21,6 +21,8 @@ SMALL = [
     "6",
     "--max-new-tokens",
     "10",
+    "--max-answer-tokens",
+    "12",
     "--num-fewshot",
     "0",
     "--set",
@@ -71,7 +73,10 @@ def run_args(model: Path | str, folder: Path, *more: str, methods: str = "sft,da
     ]
 
 
-TIMED = {"seconds", "cpu_seconds", "tokens_per_second", "memory_gib", "peak_memory_gib", "stages", "created"}
+TIMED = {
+    *("seconds", "cpu_seconds", "waited_seconds", "tokens_per_second", "memory_gib", "peak_memory_gib"),
+    *("stages", "created"),
+}
 
 
 def artifacts(run_dir: Path) -> dict[str, str]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from dasd_bench.cli.plot_cmd import plot_command
 from dasd_bench.errors import UsageError
 from dasd_bench.reporting.ablation import ablation_tables, interpolated, matched_table
+from dasd_bench.reporting.plots import Nothing
+from dasd_bench.reporting.plots.ablation import ablation_plot, threshold_plots
 from dasd_bench.results.ablation import Ablation, AblationPoint
 from dasd_bench.run.ablate import parse_grids
 from tests.run.helpers import command, run_args
@@ -232,3 +237,19 @@ def test_without_it_nothing_changes_in_the_specification(tmp_path: Path) -> None
 
     assert "common_accepted" not in to_yaml(RunSpec())
     assert "common_accepted: true" in to_yaml(RunSpec(common_accepted=True))
+
+
+def test_figures_come_from_the_committed_file_alone(tmp_path: Path) -> None:
+    margin = [replace(point("margin", 0.12, 20), settings={"rule": "margin", "mu": mu}) for mu in ("0.3", "0.1")]
+    Ablation("m", "dasd", {"t": 100}, [*margin, point("ungated", 0.0, 60)], COST).save(tmp_path)
+    result = CliRunner().invoke(plot_command, [str(tmp_path), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"ablation.png", "threshold-mu.png"}
+    refused = CliRunner().invoke(plot_command, [str(tmp_path), "--kind", "cost"], standalone_mode=False)
+    assert "has ablation, threshold" in str(refused.exception)
+
+
+def test_a_threshold_with_one_value_and_an_ablation_of_one_point_are_not_drawn() -> None:
+    single = Ablation("m", "dasd", {"t": 100}, [point("margin", 0.12, 20)], COST)
+    for drawn in (ablation_plot(single), *threshold_plots(single)):
+        assert isinstance(drawn, Nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -135,8 +136,17 @@ def test_scores_intermediate(tiny_folder: Folders, tmp_path: Path, capsys) -> No
     table = command(capsys, "table", str(run.path), "--along")
     assert table.code == 0, table.err
     assert "25 %" in table.out
-    regraded = command(capsys, "score", str(run.path), "--dry-run")
-    assert regraded.code == 0, regraded.err
+    # The answers of a point are graded again as all others are: what was tampered with is put right.
+    samples = folder.point("0.5").samples("mini_gsm")
+    row, *rest = [json.loads(line) for line in samples.read_text().splitlines()]
+    row.update(score=1.0, correct=True, reason="correct", extracted=row["answer"])
+    samples.write_text("".join(json.dumps(one) + "\n" for one in [row, *rest]))
+    (one,) = results.arms[-1].seeds
+    one.points[-1].scores["mini_gsm"] = dataclasses.replace(one.points[-1].scores["mini_gsm"], mean=1.0)
+    results.save(run.path)
+    regraded = command(capsys, "score", str(run.path))
+    assert f"mini_gsm, {results.arms[-1].label} seed 0 at 0.5: 1 of 2 changed" in regraded.out, regraded.err
+    assert artifacts(run.path) == first
 
 
 @pytest.mark.parametrize("text", ["0.5,2", "none"])

@@ -78,6 +78,8 @@ def test_exported_targets_train_the_same_adapter(tiny_folder: Callable[[str], Pa
     first = command(capsys, *run_args(model, tmp_path, *FEW, methods="low-ppl+tau=60"))
     assert first.code == 0, first.err
     out = tmp_path / "published"
+    refused = command(capsys, "export", str(tmp_path / "run"), "--to", "jsonl", "--output", str(out / "one.jsonl"))
+    assert (refused.code, refused.err.count("must be a folder")) == (2, 1)
     exported = command(capsys, "export", str(tmp_path / "run"), "--to", "jsonl", "--output", str(out))
     assert exported.code == 0, exported.err
     (file,) = out.iterdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dasd_bench.run.method_context import WINDOW, character_ends
+from dasd_bench.methods.context import WINDOW, character_ends
 from tests.run.helpers import command, run_args
 from tests.tiny_models import make_tiny_model
 

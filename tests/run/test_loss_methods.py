@@ -12,7 +12,7 @@ import pytest
 
 from tests.run.helpers import command, run_args
 
-GOLD = ("kl-anchor", "asft", "eaft", "prift", "prift-mass")
+GOLD = ("kl-anchor", "asft", "eaft", "prift", "prift-mass", "rho-1-batch")
 DRAWN = ("gkd", "sdft-onpolicy", "opsd", "unisd")
 SETTINGS = ("training.epochs=1", "training.batch_size=1", "training.warmup=0")
 

@@ -40,6 +40,21 @@ def test_a_model_that_is_missing_is_planned_for_a_gpu_that_is(capsys: pytest.Cap
     assert any("published for the GPU h100" in text for text in texts)
 
 
+def test_the_plan_of_a_missing_model_has_the_stages_of_one_that_is_here(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--warmup", "mini_gsm", "--set", "training.evaluate_at=0.5", "--retention", "mini_math"]
+    given += ["--store", str(tmp_path / "store"), "-o", str(tmp_path / "run")]
+
+    def stages(model: str) -> list[tuple[object, ...]]:
+        (planned,) = (one for one in events(capsys, *given, "--model", model) if "plan" in one)
+        return [tuple(row[name] for name in ("kind", "stage", "arm", "seed", "state")) for row in planned["plan"]]
+
+    found = stages("llama3-8b")
+    assert {"warmup", "outputs", "drift"} <= {row[0] for row in found}
+    assert found == stages(str(tiny_folder("llama")))
+
+
 def test_a_model_of_unknown_shape_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     found = events(capsys, "--model", "someone/Model-7B")
     assert any(one.get("model_missing") is True for one in found)

@@ -144,7 +144,7 @@ def test_endings_are_what_either_stream_writes_behind_the_forced_token(
         if continuation == "base":
             assert int(gained) == int(found.rewrite_right) - int(found.base_right)
         example = by_id[text.example_id]
-        chat = prompts.plain(example) if continuation == "base" else prompts.rewrite(example, "multi-turn")
+        chat = example.plain_chat() if continuation == "base" else prompts.rewrite(example, "multi-turn")
         for number, at in enumerate(found.positions.tolist()):
             for token, answers in ((view.own[at], found.own_answers), (text.token_ids[at], found.candidate_answers)):
                 asked.append((example, prompts.encode(chat), [*text.token_ids[:at].tolist(), int(token)]))

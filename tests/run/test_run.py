@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,9 @@ def test_low_ppl_weights_follow_the_stored_scores(tiny_folder: Callable[[str], P
     assert 0 < weights.mean() < 1
 
 
+DROPPING = ("self-distill", "min-change", "hinted-decoding", "dasd")
+
+
 def test_failed_arm_leaves_a_partial_run(tiny_folder: Callable[[str], Path], tmp_path: Path, capsys) -> None:
     plugin = tmp_path / "plugins"
     plugin.mkdir()
@@ -150,15 +154,23 @@ def test_failed_arm_leaves_a_partial_run(tiny_folder: Callable[[str], Path], tmp
         '    summary = "All weights zero."\n'
         "    def select(self, scored):\n        return np.zeros(len(scored.target.token_ids), dtype=np.float32)\n"
     )
-    args = run_args(tiny_folder("llama"), tmp_path, "--plugins", str(plugin), methods="sft,nothing")
+    # A tiny random model has no right answer at all: these keep none of what it writes.
+    filters = ["star", "rest-em+samples=1", "self-output", "sppl", *(f"{name}+on_wrong=drop" for name in DROPPING)]
+    args = run_args(
+        tiny_folder("llama"), tmp_path, "--plugins", str(plugin), methods=",".join(["sft,nothing", *filters])
+    )
     result = command(capsys, *args)
     assert result.code == 3, result.err
     assert "nothing seed 0 failed" in result.out
     results = RunResults.load(tmp_path / "run")
     assert results.status == "partial"
     assert [arm.label for arm in results.arms] == ["sft"]
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert "nothing" in manifest["failures"][0]
+    failures = json.loads((tmp_path / "run" / "manifest.json").read_text())["failures"]
+    told = {one.partition(" seed 0: ")[0]: one for one in failures}
+    assert told.keys() == {"nothing", *filters}
+    for name in filters:
+        assert re.search(r", so there is nothing to train on; all answers are in the store: (take|lower) ", told[name])
+    assert len(list((tmp_path / "store" / "generate").iterdir())) >= 4
 
 
 def test_random_gate_decodes_the_gate_it_is_compared_with_once(

@@ -124,6 +124,14 @@ def test_sweep_again_computes_nothing(swept: Path, tiny_folder: Callable[[str], 
     assert "On the test split: dasd-bench run" in result.out
 
 
+def test_another_sweep_is_refused_the_folder(swept: Path, tiny_folder: Callable[[str], Path], capsys) -> None:
+    before = (swept / "run" / "sweep.json").read_bytes()
+    result = command(capsys, *sweep_args(tiny_folder("llama"), swept, "--grid", "training.lora_rank=3"))
+    assert result.code == 2
+    assert "contains a sweep with other settings" in result.err
+    assert (swept / "run" / "sweep.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
@@ -133,7 +141,7 @@ def test_sweep_again_computes_nothing(swept: Path, tiny_folder: Callable[[str], 
         (["training.rank=8"], "Did you mean 'lora_rank'"),
         (["training.lr=fast"], "training.lr=fast is not a valid float"),
         (["engine.max_num_seqs=2,4"], "do not change training"),
-        (["dasd.tau=0.5,-1"], "out of range"),
+        (["dasd.rho=0.5,-1"], "out of range"),
         (['training.lora_targets="q_proj,v_proj'], "an unclosed double quote"),
     ],
 )
@@ -245,12 +253,13 @@ def test_too_many_validation_rows_are_refused(tiny_folder: Callable[[str], Path]
 def test_tasks_left_out_of_validation_are_named_with_the_reason(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys
 ) -> None:
-    tasks = ["--tasks", "mini_gsm,mini_math,humaneval", "--train-tasks", "mini_gsm", "--confirm-run-unsafe-code"]
+    # The task mini_arc is among the tasks already.
+    tasks = ["--tasks", "mini_math,humaneval", "--train-tasks", "mini_gsm", "--confirm-run-unsafe-code"]
     args = run_args(tiny_folder("llama"), tmp_path, "--validation", "4", *tasks, "--dry-run", methods="sft")
     result = command(capsys, *args)
     assert result.code == 0
     assert "Validation leaves out tasks without a train split: humaneval." in result.out + result.err
-    assert "Validation leaves out tasks that are not trained on: mini_math." in result.out + result.err
+    assert "Validation leaves out tasks that are not trained on: mini_arc, mini_math." in result.out + result.err
 
 
 def test_the_best_point_has_the_highest_score_then_changed_the_base_least() -> None:
@@ -274,3 +283,16 @@ def test_the_best_point_has_the_highest_score_then_changed_the_base_least() -> N
     surface.cells["a"][2] = Cell(0.9, 1.0, items=[[1, 1]])
     assert surface.at_edge("a") == ["training.lr"]
     assert Point({"training.lr": "1e-5", "dasd.tau": "0.5"}).name == "lr=1e-5,tau=0.5"
+
+
+def test_a_dry_run_says_what_each_point_computes_and_what_points_share(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = command(capsys, *sweep_args(tiny_folder("llama"), tmp_path, *GRID, "--dry-run"))
+    assert result.code == 0, result.err
+    lines = [line.split() for line in result.out.splitlines() if line.startswith("lora_rank=")]
+    assert [line[0] for line in lines] == ["lora_rank=2,lr=1e-2", "lora_rank=4,lr=1e-2"]
+    (first, _), (second, shared) = [(int(line[1]), int(line[2])) for line in lines]
+    assert shared > 0
+    assert second + shared >= first
+    assert not (tmp_path / "run").exists()

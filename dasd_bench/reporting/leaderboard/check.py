@@ -14,8 +14,8 @@ from dasd_bench.files.json_file import read_object
 from dasd_bench.reporting.leaderboard.entry import ENTRY_FILE, KINDS, EntryFolder, entry_folders
 from dasd_bench.reporting.leaderboard.rows import conditions_that_differ, task_conditions
 from dasd_bench.reporting.render import render
-from dasd_bench.reporting.show import TABLES_FILE, run_tables
-from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE, SPEC_FILE, RunDirectory
+from dasd_bench.reporting.show import run_tables
+from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE, SPEC_FILE, TABLES_FILE, RunDirectory
 from dasd_bench.results.probe import load_probe
 from dasd_bench.results.runs import load_run, read_manifest
 from dasd_bench.results.schema import RunResults

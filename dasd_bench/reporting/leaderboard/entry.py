@@ -7,14 +7,11 @@ from pathlib import Path
 
 from dasd_bench.errors import DasdError, StoreError, UsageError
 from dasd_bench.files.yaml_file import read_mapping
-from dasd_bench.reporting.show import TABLES_FILE
 from dasd_bench.results import ablation, probe
-from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE, SPEC_FILE
+from dasd_bench.results.directory import MANIFEST_FILE, RESULTS_FILE, SPEC_FILE, SWEEP_FILE, TABLES_FILE
 
 ENTRY_FILE = "entry.yaml"
 """What the submitter says of an entry; only ``without_results`` is known, the reason why results.json is not there."""
-
-SWEEP_FILE = "sweep.json"
 
 KINDS = {
     RESULTS_FILE: "run",

@@ -8,7 +8,7 @@ from importlib import resources
 from dasd_bench import __version__
 from dasd_bench.reporting.leaderboard.check import Checked
 from dasd_bench.reporting.leaderboard.rows import leader_rows
-from dasd_bench.reporting.show import TABLES_FILE
+from dasd_bench.results.directory import TABLES_FILE
 
 COLUMNS = (
     ("method", "method"),

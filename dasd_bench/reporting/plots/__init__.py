@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from dasd_bench.reporting.entries import usable
 from dasd_bench.reporting.plots.along import along
+from dasd_bench.reporting.plots.forgetting import forgetting
 from dasd_bench.reporting.plots.save import FORMATS, inline_svg, save
-from dasd_bench.reporting.plots.scores import cost, difficulty, pareto, scores
+from dasd_bench.reporting.plots.scores import cost, difficulty, scores
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source
 from dasd_bench.reporting.plots.style import look
 from dasd_bench.reporting.plots.targets import notes, ppl
@@ -18,7 +19,7 @@ KINDS: dict[str, Callable[[Sequence[Source]], Plot | Nothing]] = {
     "difficulty": difficulty,
     "ppl": ppl,
     "notes": notes,
-    "pareto": pareto,
+    "forgetting": forgetting,
     "training": training,
     "along": along,
     "cost": cost,

@@ -1,21 +1,19 @@
-"""Plots of scores: by difficulty, against forgetting, against cost. Their numbers are those of the tables."""
+"""Plots of scores: by method and task, by difficulty, against cost. Their numbers are those of the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dasd_bench.errors import UsageError
 from dasd_bench.methods.base import BASE
 from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.entries import Entry, entries
 from dasd_bench.reporting.plots.source import Nothing, Plot, Source, partial_note, series_name
-from dasd_bench.reporting.plots.style import INK, Style, legend_below, panels, styles
-from dasd_bench.reporting.retention import js_distance
-from dasd_bench.reporting.scores import outside, run_table
+from dasd_bench.reporting.plots.style import INK, Style, dot, legend_below, panels, styles
+from dasd_bench.reporting.scores import run_table
 from dasd_bench.reporting.table import EMPTY, Cell, Row
-from dasd_bench.results.schema import RunResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -169,138 +167,6 @@ def _percent_axes(axes: Sequence[Axes]) -> None:
             axis.set_ylabel("correct answers, %")
 
 
-def pareto(sources: Sequence[Source]) -> Plot | Nothing:
-    """Accuracy on the trained tasks against the change on retention tasks, and against drift where it was measured."""
-    kind = "pareto"
-    kept: list[tuple[str, float, float]] = []
-    drifted: list[tuple[str, float, float]] = []
-    for source in sources:
-        for entry in entries(source.results):
-            name = series_name(sources, source, entry.label)
-            if (place := _place(source, entry)) is not None:
-                kept.append((name, *place))
-            if (place := _drift_place(source, entry)) is not None:
-                drifted.append((name, *place))
-    if not kept and not drifted:
-        return Nothing(kind, _why_no_place([source.results for source in sources]))
-    kept, drifted = (points if len(points) > 1 else [] for points in (kept, drifted))
-    if not kept and not drifted:
-        return Nothing(kind, "These runs have a single row with all its scores, so there is nothing to compare.")
-    look = styles(name for name, _, _ in [*kept, *drifted])
-    shown = [(points, words) for points, words in ((kept, _KEPT_AXIS), (drifted, _DRIFT_AXIS)) if points]
-    figure, axes = panels(len(shown), width=5.4 if len(shown) == 1 else 3.9, height=3.2)
-    for axis, (points, words) in zip(axes, shown, strict=True):
-        front = pareto_front([(x, y) for _, x, y in points])
-        for name, x, y in points:
-            _dot(axis, x, y, look[name], name, filled=(x, y) in front)
-        axis.axvline(0, color=INK, linewidth=0.7, alpha=0.5)
-        axis.set_xlabel(words)
-        axis.margins(0.12)
-        _draw_front(axis, front)
-    axes[0].set_ylabel("accuracy on trained tasks, %")
-    legend_below(figure, *axes)
-    retained = sorted({task.name for one in sources for task in one.results.tasks if outside(task)})
-    caption = (
-        "Up and to the right is better. Filled: on the Pareto front (no other row is better on one axis and at least "
-        "as good on the other); the line bounds the region that the front dominates. "
-        + (f"Retention: {', '.join(retained)}; mean change from base, in points. " if kept else "")
-        + ("Drift: Jensen-Shannon distance to the base per token of held-out prompts, negated. " if drifted else "")
-        + f"Means over seeds.{partial_note(sources)}"
-    )
-    alt = [f"{name}: {y:.1f} % on trained tasks, {x:+.1f} points on retention tasks" for name, x, y in kept]
-    alt += [f"{name}: {y:.1f} % on trained tasks, drift {abs(x):.3f}" for name, x, y in drifted]
-    return Plot(kind, "Accuracy against forgetting", caption, "; ".join(alt), figure)
-
-
-_KEPT_AXIS = "change on retention tasks, points (left: forgotten)"
-_DRIFT_AXIS = "minus drift, JS distance to base (left: farther)"
-
-
-def _drift_place(source: Source, entry: Entry) -> tuple[float, float] | None:
-    """(minus the mean distance to the base, mean accuracy on trained tasks in percent); the base is at 0."""
-    run = source.results
-    trained = [task for task in run.tasks if not outside(task)]
-    if run.base_drift is None or not trained or any(entry.missing(task) for task in trained):
-        return None
-    if not all(task.percent for task in trained):
-        return None
-    drifts = [run.base_drift] if entry.is_base else [one.drift for one in entry.seed_arms() if one.drift is not None]
-    if not drifts or len(drifts) < len(entry.seed_arms()):
-        return None
-    distance = 0.0 if entry.is_base else js_distance(drifts)[0]
-    return -distance, 100 * fmean(fmean(one.mean for one in entry.scores(task.name)) for task in trained)
-
-
-def _place(source: Source, entry: Entry) -> tuple[float, float] | None:
-    """(mean change on tasks outside training, mean accuracy on trained tasks), both in percent points."""
-    run = source.results
-    if any(entry.missing(task) for task in run.tasks) or not all(task.percent for task in run.tasks):
-        return None
-    changes, scores = [], []
-    for task in run.tasks:
-        mean = fmean(one.mean for one in entry.scores(task.name))
-        if not outside(task):
-            scores.append(mean)
-        elif task.name in run.base:
-            changes.append(mean - run.base[task.name].mean)
-    return (100 * fmean(changes), 100 * fmean(scores)) if changes and scores else None
-
-
-def _why_no_place(results: Sequence[RunResults]) -> str:
-    """Why no row has a place in the figure of accuracy against forgetting."""
-    tasks = [task for run in results for task in run.tasks]
-    if not any(map(outside, tasks)):
-        return (
-            "These runs have no retention task (one that is evaluated and not trained on), so forgetting is unknown; "
-            "a run with --retention all has them."
-        )
-    if all(map(outside, tasks)):
-        return "These runs evaluated no task that they were trained on."
-    if other := sorted({task.name for task in tasks if not task.percent}):
-        return f"A mean over tasks needs shares of right answers, which {', '.join(other)} does not measure."
-    return "No row of these runs finished all its trained and retention tasks."
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other point beats (more is better in both), by rising x."""
-    front = [
-        one
-        for one in set(points)
-        if not any(other[0] >= one[0] and other[1] >= one[1] and other != one for other in points)
-    ]
-    return sorted(front)
-
-
-def _draw_front(axis: Axes, front: list[tuple[float, float]]) -> None:
-    """The border of what the front beats: level to the left of a point, then down to the next one."""
-    left, bottom = axis.get_xlim()[0], axis.get_ylim()[0]
-    corners = [(left, front[0][1])]
-    for (x, y), below in zip(front, [*(y for _, y in front[1:]), bottom], strict=True):
-        corners += [(x, y), (x, below)]
-    axis.plot([x for x, _ in corners], [y for _, y in corners], color=INK, linewidth=0.9, alpha=0.5, zorder=1)
-    axis.set_xlim(left=left)
-    axis.set_ylim(bottom=bottom)
-
-
-def _dot(axis: Axes, x: float, y: float, style: Style, name: str, *, filled: bool, yerr: Any = None) -> None:
-    marker = "o" if style.marker == "_" else style.marker
-    axis.errorbar(
-        [x],
-        [y],
-        yerr=yerr,
-        fmt=marker,
-        color=style.colour,
-        markerfacecolor=style.colour if filled else "none",
-        markeredgecolor=style.colour,
-        markeredgewidth=1.4,
-        markersize=7.5,
-        elinewidth=1.0,
-        label=name,
-        linestyle="none",
-        zorder=3,
-    )
-
-
 def cost(sources: Sequence[Source]) -> Plot | Nothing:
     """Average accuracy against the seconds that one seed of a method takes: targets, scores and training."""
     kind = "cost"
@@ -323,7 +189,7 @@ def cost(sources: Sequence[Source]) -> Plot | Nothing:
         yerr = None
         if cell.low is not None and cell.high is not None:
             yerr = [[max(0.0, value - 100 * cell.low)], [max(0.0, 100 * cell.high - value)]]
-        _dot(axis, seconds, value, look[name], name, filled=whole, yerr=yerr)
+        dot(axis, seconds, value, look[name], name, filled=whole, yerr=yerr)
         words.append(f"{name}: {value:.1f} % at {'' if whole else 'at least '}{seconds:.1f} s")
     for source in sources:
         base = next((row for row in run_table([source.results]).rows if row.label == BASE), None)

@@ -86,13 +86,15 @@ BASE_STYLE = Style(BASE_COLOUR, "_", (0, (1, 2.2)), "")
 
 
 def styles(labels: Iterable[str]) -> dict[str, Style]:
-    """A style for every label in order of first appearance; ``base`` is always grey. Beyond eight, markers shift."""
+    """A style for every label in order of first appearance; ``base`` is always grey. Beyond eight, markers and
+    lines shift by different steps, so that no two series look alike in black and white."""
     named = dict.fromkeys(labels)
     found = {name: BASE_STYLE for name in named if name == "base" or name.startswith("base [")}
     for index, name in enumerate(name for name in named if name not in found):
         turn, place = divmod(index, len(COLOURS))
         shifted = (place + 3 * turn) % len(COLOURS)
-        found[name] = Style(COLOURS[place], MARKERS[shifted], LINES[shifted], HATCHES[shifted])
+        line = (place + 5 * turn) % len(LINES)
+        found[name] = Style(COLOURS[place], MARKERS[shifted], LINES[line], HATCHES[line])
     return found
 
 
@@ -131,7 +133,10 @@ def legend_below(figure: Figure, *axes: Axes) -> None:
     labels = [textwrap.fill(label, 60) for label in labels]
     # 8.5-point DejaVu Sans takes about 0.078 inches a character; a handle with its gaps about 0.65.
     longest = max(len(line) for label in labels for line in label.split("\n"))
-    fitting = max(1, int((figure.get_figwidth() - 0.2) / (0.65 + 0.078 * longest)))
+    room = figure.get_figwidth() - 0.2
+    fitting = max(1, int(room / (0.65 + 0.078 * longest)))
+    if sum(0.65 + 0.078 * len(label) for label in labels) <= room:
+        fitting = len(labels)
     rows = -(-len(labels) // fitting)
     lines = -(-sum(label.count("\n") + 1 for label in labels) // fitting)
     figure.set_figheight(figure.get_figheight() + 0.19 * lines)
@@ -142,4 +147,25 @@ def legend_below(figure: Figure, *axes: Axes) -> None:
         ncols=-(-len(labels) // rows),
         handlelength=2.6,
         columnspacing=1.2,
+    )
+
+
+def dot(
+    axis: Axes, x: float, y: float, style: Style, name: str, *, filled: bool, xerr: Any = None, yerr: Any = None
+) -> None:
+    """One point of a series with its intervals; hollow where it is not ``filled``."""
+    marker = "o" if style.marker == "_" else style.marker
+    axis.errorbar([x], [y], xerr=xerr, yerr=yerr, fmt="none", ecolor=style.colour, elinewidth=1.0, zorder=2)
+    # Its own line, so that the legend shows the marker without the bars.
+    axis.plot(
+        [x],
+        [y],
+        marker=marker,
+        color=style.colour,
+        markerfacecolor=style.colour if filled else "none",
+        markeredgewidth=1.4,
+        markersize=7.5,
+        label=name,
+        linestyle="none",
+        zorder=3,
     )

@@ -101,8 +101,8 @@ def ppl(sources: Sequence[Source]) -> Plot | Nothing:
     legend_below(figure, axis)
     caption = (
         "Tokens of the training targets by their perplexity under the untrained model given the question alone; bins "
-        "of 0.25 nats, so that both axes are logarithmic. Right of the dashed line: high perplexity (HPR@2.5). "
-        "Methods with the same targets share a line; means over seeds."
+        "of 0.25 nats (the last one is open), both axes logarithmic. Right of the dashed line: high perplexity "
+        "(HPR@2.5). Methods with the same targets share a line; means over seeds."
     )
     return Plot(kind, "Perplexity of target tokens", caption, "; ".join(words), figure)
 

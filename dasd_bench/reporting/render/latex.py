@@ -131,7 +131,10 @@ class _Set:
         sign = "+" if any(match.group().startswith(("+", "-")) for match in self.numbers) else ""
         whole = max(len(match.group(1)) for match in self.numbers)
         digits = max(len(match.group(2) or "") for match in self.numbers)
-        return f"S[table-format={sign}{whole}.{digits}]{aside}" if digits else f"S[table-format={sign}{whole}]{aside}"
+        # siunitx drops a plus sign unless it is told to keep it.
+        keep = ",retain-explicit-plus" if sign else ""
+        form = f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+        return f"S[table-format={form}{keep}]{aside}"
 
     def head(self) -> str:
         """The heading, over both columns."""

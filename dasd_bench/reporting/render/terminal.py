@@ -46,7 +46,10 @@ def _wrapped(sentences: Sequence[str], width: int) -> list[str]:
     limit = min(width, 120)
     lines = []
     for sentence in sentences:
-        lines += textwrap.wrap(sentence, limit - 2, initial_indent="  ", subsequent_indent="    ")
+        # A number stays with its percent sign.
+        kept = sentence.replace(" %", "\N{NO-BREAK SPACE}%")
+        wrapped = textwrap.wrap(kept, limit - 2, initial_indent="  ", subsequent_indent="    ")
+        lines += [line.replace("\N{NO-BREAK SPACE}%", " %") for line in wrapped]
     return lines
 
 

@@ -1,13 +1,14 @@
 // The answer viewer: one test item at a time, what the untrained model and the methods wrote for it.
 
 async function answerViewer() {
-  const entries = JSON.parse($("index").textContent).answers;
+  const { answers: entries, baselines } = JSON.parse($("index").textContent);
   const several = new Set(entries.map((e) => e.run)).size > 1;
   entries.forEach((e, i) => $("av-set").append(new Option(several ? `${e.run}, ${e.task}` : e.task, i)));
   const link = readLink("answers");
   const linked = link ? entries.findIndex((e) => e.run === link.run && e.task === link.task) : -1;
   if (linked >= 0) $("av-set").value = linked;
   let set = null;
+  let baseline = "";
   let ready = false;
   let shown = -1;
   const list = new VirtualList($("av-list"), drawRow, showItem);
@@ -15,6 +16,11 @@ async function answerViewer() {
   const name = (column) => (column.seed === null ? column.method : `${column.method}, seed ${column.seed}`);
   const words = (reason) => reason.replaceAll("_", " ");
   const chosen = () => Number($("av-method").value);
+  /** The baseline's answers: those of the chosen column's seed where it has that one. */
+  function base() {
+    const columns = set.columns.filter((c) => c.method === baseline);
+    return columns.find((c) => c.seed === set.columns[chosen()].seed) ?? columns[0];
+  }
   const right = (column, i) => column.rows[i][2] > 0.5;
   /** The recorded reason: a wrong answer, none found, one cut off and a failure of the machinery are different things. */
   const outcome = (column, i) => column.rows[i][3] || (right(column, i) ? "correct" : "wrong");
@@ -24,7 +30,7 @@ async function answerViewer() {
     const items = await jsonOf(entry.items);
     const columns = await Promise.all(entry.columns.map(async (c) => ({ ...c, rows: await jsonOf(c.answers) })));
     const before = set ? name(set.columns[chosen()]) : "";
-    set = { items, columns, base: columns.find((c) => c.seed === null) };
+    set = { items, columns };
     set.search = items.map(([id, prompt]) => `${id}\n${prompt}`.toLowerCase());
     $("av-method").replaceChildren(...columns.map((c, i) => new Option(name(c), i)));
     const same = columns.findIndex((c) => name(c) === before);
@@ -46,7 +52,8 @@ async function answerViewer() {
   function drawRow(i, node) {
     const [kind, text] = verdict(set.columns[chosen()], i);
     const line = make("span", "", "", make("span", kind, text));
-    if (set.base && set.base !== set.columns[chosen()]) line.append(` · base ${verdict(set.base, i)[1]}`);
+    const before = base();
+    if (before && before !== set.columns[chosen()]) line.append(` · ${baseline} ${verdict(before, i)[1]}`);
     node.append(make("b", "", set.items[i][0]), line);
   }
 
@@ -54,10 +61,11 @@ async function answerViewer() {
     const column = set.columns[chosen()];
     const wanted = $("av-outcome").value;
     const sought = $("av-search").value.trim().toLowerCase();
+    const other = base();
     const rows = [];
     for (let i = 0; i < set.items.length; i++) {
       const ok = right(column, i);
-      const before = set.base ? right(set.base, i) : ok;
+      const before = other ? right(other, i) : ok;
       if (wanted && outcome(column, i) !== wanted) continue;
       if ($("av-won").checked && !(ok && !before)) continue;
       if ($("av-lost").checked && !(!ok && before)) continue;
@@ -94,6 +102,13 @@ async function answerViewer() {
   for (const id of ["av-method", "av-outcome", "av-won", "av-lost"]) $(id).addEventListener("change", filter);
   $("av-search").addEventListener("input", quiet(filter, 60));
   $("answer-viewer").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+  function compareWith(label) {
+    baseline = label;
+    document.querySelectorAll(".against").forEach((node) => { node.textContent = label; });
+    if (set) filter();
+  }
+  addEventListener("baseline", (event) => compareWith(event.detail));
+  compareWith((baselines.find((one) => one.shown) ?? { label: "base" }).label);
   await load();
   if (linked >= 0) {
     const column = set.columns.findIndex((c) => name(c) === link.method);

@@ -16,9 +16,9 @@ from dasd_bench.reporting.details import group_table
 from dasd_bench.reporting.plots import KINDS, Nothing, Plot, Source, draw, inline_svg
 from dasd_bench.reporting.render.machine import csv_text
 from dasd_bench.reporting.report.answers import answer_sets
+from dasd_bench.reporting.report.baselines import Compared, comparisons
 from dasd_bench.reporting.report.blocks import Blocks
 from dasd_bench.reporting.report.tokens import token_sets
-from dasd_bench.reporting.report.verdict import verdict
 from dasd_bench.reporting.show import run_tables
 from dasd_bench.reporting.table import Table
 from dasd_bench.results.runs import manifest_items, read_manifest
@@ -61,7 +61,7 @@ def report_page(
     tables = run_tables(results, baseline)
     page = Page(
         title=_title(sources),
-        verdict=next((verdict(results, table, baseline) for table in tables if table.key == "scores"), []),
+        baselines=comparisons(results, tables, baseline),
         runs=[run_facts(source) for source in sources],
         tables=tables,
         groupings=_groupings(sources),
@@ -91,7 +91,13 @@ class Page:
     groupings: list[Table] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     home: str = ""
-    verdict: list[str] = field(default_factory=list)
+    baselines: list[Compared] = field(default_factory=list)
+    """The scores against every row that can be the baseline, the one shown first marked as such."""
+
+    @property
+    def shown(self) -> Compared | None:
+        """The comparison that the page opens with."""
+        return next((one for one in self.baselines if one.shown), None)
 
 
 def render_page(page: Page, blocks: Blocks) -> str:
@@ -110,7 +116,8 @@ def render_page(page: Page, blocks: Blocks) -> str:
     return environment.get_template("page.html.j2").render(
         title=page.title,
         home=page.home,
-        verdict=page.verdict,
+        verdict=page.shown.verdict if page.shown else [],
+        baselines=page.baselines if len(page.baselines) > 1 else [],
         version=__version__,
         runs=page.runs,
         tables=page.tables,
@@ -124,6 +131,10 @@ def render_page(page: Page, blocks: Blocks) -> str:
                 "tokens": page.tokens,
                 "answers": page.answers,
                 "tables": [_table_data(table) for table in (*page.tables, *page.groupings)],
+                "baselines": [
+                    {"label": one.label, "verdict": " ".join(one.verdict), "shown": one.shown, **_table_data(one.table)}
+                    for one in page.baselines
+                ],
             }
         ),
         blocks=blocks.texts,
@@ -189,8 +200,9 @@ def run_facts(source: Source) -> RunFacts:
         ("Training", run_training_line(run) or "not recorded"),
         ("Computed", f"{format_seconds(computed)} in all, the rest reused" if run.stages else "not recorded"),
         ("Made", str(manifest.get("created", "not finished"))[:16].replace("T", " ")),
-        ("By", version),
     ]
+    if manifest:
+        facts.append(("By", version))
     return RunFacts(run.run_id, run.status, str(manifest.get("command", "")), facts, _sections(manifest))
 
 

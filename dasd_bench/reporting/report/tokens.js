@@ -272,7 +272,7 @@ async function tokenViewer() {
     `${at + 1} of ${size}. ${numbers(set, t).map(([name, value]) => `${name} ${value}`).join(", ")}`;
 
   function legend() {
-    const scale = make("span", "scale", "sure ");
+    const scale = make("span", "scale", "likely ");
     for (let level = 0; level <= SURPRISE.length; level++) {
       const swatch = make("i", `n${level}`);
       swatch.title = level === 0 ? `nll below ${SURPRISE[0]}` : `nll from ${SURPRISE[level - 1]} nats`;

@@ -118,7 +118,7 @@ def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 
 def _proposals(parts: Sequence[npt.NDArray[Any]], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """What the other stream wanted, one per token; a target without proposals (length 0) has none anywhere."""
+    """The other stream's proposals, one per token; a target without proposals (length 0) has none anywhere."""
     filled = [
         part.astype(np.int64) if len(part) == length else np.full(length, NO_PROPOSAL, dtype=np.int64)
         for part, length in zip(parts, lengths.tolist(), strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dasd_bench.config.spec import to_yaml
 from dasd_bench.errors import UsageError
@@ -39,8 +40,9 @@ def fill(context: RunContext, graph: Graph, options: RunOptions) -> None:
     write_text(context.directory.spec, to_yaml(context.spec))
     if not all(matching.known() for matching in graph.matchings):
         # The budget that arms share follows from their targets: those first.
-        _fill(context, unfinished_units(graph), options)
-    _fill(context, [unit for unit in unfinished_units(graph) if unit.id not in context.failed], options)
+        _fill(context, unfinished_units(graph, options.split), options)
+    left = [unit for unit in unfinished_units(graph, options.split) if unit.entry not in context.failed]
+    _fill(context, left, options)
 
 
 def _fill(context: RunContext, units: Sequence[Unit], options: RunOptions) -> None:
@@ -59,9 +61,11 @@ def _fill(context: RunContext, units: Sequence[Unit], options: RunOptions) -> No
     for unit in units:
         outcome = outcomes[unit.id]
         if isinstance(outcome, Done):
-            context.recorder.elsewhere[unit.id] = _cost(unit, outcome)
+            cost = _cost(unit, outcome)
+            earlier = context.recorder.elsewhere.get(unit.entry)
+            context.recorder.elsewhere[unit.entry] = cost if earlier is None else _sum(earlier, cost)
         else:
-            context.failed[unit.id] = outcome.error()
+            context.failed[unit.entry] = outcome.error()
 
 
 def work_orders(context: RunContext, units: Sequence[Unit]) -> dict[str, WorkOrder]:
@@ -73,6 +77,16 @@ def work_orders(context: RunContext, units: Sequence[Unit]) -> dict[str, WorkOrd
         mark = uuid.uuid4().hex
         write_text(path, mark)
     return {unit.id: order(context, unit, mark) for unit in units}
+
+
+def _sum(first: StageTime, second: StageTime) -> StageTime:
+    """What the shares of a stage took together."""
+    return replace(
+        first,
+        seconds=first.seconds + second.seconds,
+        cpu_seconds=first.cpu_seconds + second.cpu_seconds,
+        peak_memory_gib=max(first.peak_memory_gib, second.peak_memory_gib),
+    )
 
 
 def _cost(unit: Unit, done: Done) -> StageTime:

@@ -39,8 +39,11 @@ def run_units(
 
     with _connected(options.address):
         _check_nodes(next(iter(orders.values())))
+        wanted = {unit.id: _resources(orders[unit.id], unit, options) for unit in units}
+        for unit in units:
+            _check_room(unit, wanted[unit.id])
         here = _on_node(ray.get_runtime_context().get_node_id())
-        news = ray.remote(num_cpus=0)(News).options(scheduling_strategy=here).remote()
+        news = ray.remote(num_cpus=0, max_restarts=-1)(News).options(scheduling_strategy=here).remote()
         task = ray.remote(max_retries=RETRIES)(_work)
         outcomes: dict[str, Outcome] = {}
         running: dict[Any, Unit] = {}
@@ -53,10 +56,9 @@ def run_units(
                     if failed is not None:
                         outcomes[unit.id] = failed
                         continue
-                    given = orders[unit.id]
-                    running[task.options(**_resources(given, unit, options)).remote(given, news)] = unit
+                    running[task.options(**wanted[unit.id]).remote(orders[unit.id], news)] = unit
                 done, _ = ray.wait(list(running), timeout=NEWS_SECONDS) if running else ([], [])
-                for title, fields in ray.get(news.take.remote()).items():
+                for title, fields in _latest(news).items():
                     board.progress(title, fields)
                 for one in done:
                     unit = running.pop(one)
@@ -85,6 +87,17 @@ class News:
         return latest
 
 
+def _latest(news: Any) -> dict[str, dict[str, Any]]:
+    import ray
+
+    try:
+        latest: dict[str, dict[str, Any]] = ray.get(news.take.remote())
+    except ray.exceptions.RayError:
+        # Its process died, for lack of memory for instance; Ray starts it again, and the units go on meanwhile.
+        return {}
+    return latest
+
+
 def _work(given: WorkOrder, news: Any) -> Outcome:
     return work(given, lambda fields: news.put.remote(given.title, fields))
 
@@ -109,6 +122,25 @@ def _check_nodes(given: WorkOrder) -> None:
         raise UsageError(fault)
 
 
+RAY_NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+"""What a node calls the resources that a task asks for."""
+
+
+def _check_room(unit: Unit, wanted: dict[str, Any]) -> None:
+    """Raises where no node has what a unit asks for: Ray would let it wait for ever."""
+    import ray
+
+    asked = {ray_name: wanted[name] for name, ray_name in RAY_NAMES.items() if name in wanted}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
+        units = {"CPU": "CPU cores", "GPU": "GPUs", "memory": "bytes of memory"}
+        text = ", ".join(f"{amount:g} {units[name]}" for name, amount in asked.items() if amount)
+        raise UsageError(
+            f"No node of the Ray cluster has what '{unit.title}' asks for ({text}); ask for less with --ray or "
+            "--processes, or start the node first."
+        )
+
+
 def _on_node(node: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -116,8 +148,8 @@ def _on_node(node: str) -> Any:
 
 
 def _resources(given: WorkOrder, unit: Unit, options: RayOptions) -> dict[str, Any]:
-    """What a unit asks for; training in several processes asks for as many shares."""
-    shares = given.processes if unit.stage.kind == "train" else 1
+    """What a unit asks for: a share for each of its processes."""
+    shares = given.processes
     wanted: dict[str, Any] = {"name": unit.title, "num_cpus": options.num_cpus * shares}
     if options.num_gpus:
         wanted["num_gpus"] = options.num_gpus * shares

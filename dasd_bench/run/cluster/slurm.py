@@ -201,4 +201,4 @@ def _last_progress(job: Job[Outcome]) -> dict[str, Any] | None:
 
 def _last_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].removeprefix("sbatch: error: ") if lines else type(error).__name__

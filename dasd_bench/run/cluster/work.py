@@ -28,6 +28,7 @@ from dasd_bench.run.context import RunContext
 from dasd_bench.run.options import RunOptions
 from dasd_bench.run.prepare import PreparedRun, prepare_in
 from dasd_bench.run.recorder import cpu_seconds, peak_memory_gib
+from dasd_bench.run.stages.evaluate import Evaluate
 
 MARK = ".shared-store"
 """A file in the store by which a node sees that it is the same store."""
@@ -54,11 +55,13 @@ class Versions:
 class WorkOrder:
     """Everything that a node needs to compute one unit into the shared store.
 
-    ``spec`` is the specification as YAML, with device and dtype named; ``folder`` is the working directory that its
-    relative paths start from; ``mark`` is the content of the store's mark file.
+    ``unit`` names the entry in the store, ``share`` the share of an evaluation (see :class:`Unit`). ``spec`` is the
+    specification as YAML, with device and dtype named; ``folder`` is the working directory that its relative paths
+    start from; ``mark`` is the content of the store's mark file.
     """
 
     unit: str
+    share: tuple[int, int] | None
     title: str
     spec: str
     folder: str
@@ -116,7 +119,8 @@ def crashed(title: str, error: BaseException) -> Failed:
 def order(context: RunContext, unit: Unit, mark: str) -> WorkOrder:
     """The order for ``unit`` of the run that ``context`` belongs to."""
     return WorkOrder(
-        unit=unit.id,
+        unit=unit.entry,
+        share=unit.share,
         title=unit.title,
         spec=to_yaml(replace(context.spec, device=context.device, dtype=context.dtype)),
         folder=os.getcwd(),
@@ -136,7 +140,7 @@ def work(given: WorkOrder, tell: Tell) -> Outcome:
         check_node(given)
         with contextlib.suppress(OSError):
             os.chdir(given.folder)
-        prepared, console = _prepared(replace(given, unit="", title=""))
+        prepared, console = _prepared(replace(given, unit="", share=None, title=""))
         console.tell = tell
         context = prepared.context
         stage = next((one for one in prepared.graph.walk() if f"{one.kind}/{one.key}" == given.unit), None)
@@ -149,7 +153,10 @@ def work(given: WorkOrder, tell: Tell) -> Outcome:
         if missing:
             raise DasdError(f"{missing[0]} has no result.")
         started, cpu = time.monotonic(), cpu_seconds()
-        stage.obtain()
+        if given.share is not None and isinstance(stage, Evaluate):
+            stage.make_share(given.share)
+        else:
+            stage.obtain()
     except EngineError as error:
         return Failed("DasdError", str(error))
     except DasdError as error:

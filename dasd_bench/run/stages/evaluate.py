@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.evaluation.records import EvalSettings
+from dasd_bench.evaluation.records import EvalSettings, TaskResult
 from dasd_bench.resources.work import Work
 from dasd_bench.results.directory import SAMPLES_FILE
 from dasd_bench.results.samples import Sample, parse_samples, samples_bytes, write_samples
@@ -16,9 +17,10 @@ from dasd_bench.results.schema import TaskInfo
 from dasd_bench.run.context import RunContext
 from dasd_bench.run.data import TaskData, data_folder
 from dasd_bench.run.given_adapter import GivenAdapter
+from dasd_bench.run.memory import check_stage
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.train import Train
-from dasd_bench.run.work import evaluate_work
+from dasd_bench.run.work import answer_budget, evaluate_work
 from dasd_bench.store.atomic import remove
 from dasd_bench.store.store import Entry, EntryShards, Finished, Row
 
@@ -70,7 +72,7 @@ class Evaluate(Stage[Evaluation]):
             super().run()
 
     def parts(self) -> Sequence[object]:
-        data = self.data
+        data, spec = self.data, self.context.spec
         return (
             self.context.model_key | {"template": self.context.evaluation_chat.hash},
             None if self.train is None else self.train.key,
@@ -78,13 +80,14 @@ class Evaluate(Stage[Evaluation]):
             data.plugin_sha256,
             data.test_key,
             data.prompt_key,
-            self.context.spec.chat_template,
-            *([self.context.spec.thinking.tokens] if self.context.evaluation_chat.thinking else ()),
+            spec.chat_template,
+            *([spec.thinking.tokens] if self.context.evaluation_chat.thinking else ()),
             *([self.point] if self.point else []),
+            *([f"answers of {spec.max_answer_tokens}"] if spec.max_answer_tokens else []),
         )
 
     def work(self) -> Work:
-        return evaluate_work(self.data, max(0, self.context.spec.num_fewshot))
+        return evaluate_work(self.data, self.context.spec)
 
     @property
     def trained(self) -> str | None:
@@ -93,11 +96,30 @@ class Evaluate(Stage[Evaluation]):
     def needs(self) -> Sequence[Stage[Any]]:
         return (self.train,) if isinstance(self.train, Train) else ()
 
+    def make_share(self, share: tuple[int, int]) -> None:
+        """Computes the ``share`` (i of n) of the answers, which :meth:`make` finds then, also on another machine."""
+        from dasd_bench.evaluation.lm_eval_model import ShareDone
+
+        if self.entry.finished() is None:
+            check_stage(self.context, self.work(), f"Stage '{self.name}' of {self.label}")
+            self.entry.path.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(ShareDone):
+                self._evaluate(self.entry, share)
+
     def make(self, entry: Entry) -> Row:
+        context, data = self.context, self.data
+        result = self._evaluate(entry)
+        # Validation items keep the names that their rows have in the train split.
+        records = [replace(record, id=data.test[record.index].id) for record in result.records]
+        entry.put(SAMPLES_FILE, samples_bytes(records))
+        remove(entry.path / EntryShards.FOLDER)
+        return result.summary() | {"engine": context.engine_path}
+
+    def _evaluate(self, entry: Entry, share: tuple[int, int] | None = None) -> TaskResult:
         from dasd_bench.evaluation import evaluate
 
         context, data = self.context, self.data
-        result = evaluate(
+        return evaluate(
             data.task,
             context.engine(self.adapter),
             context.tokenizer,
@@ -107,12 +129,8 @@ class Evaluate(Stage[Evaluation]):
             stop_ids=context.stop_ids,
             shards=EntryShards(entry),
             console=context.console,
+            share=share,
         )
-        # Validation items keep the names that their rows have in the train split.
-        records = [replace(record, id=data.test[record.index].id) for record in result.records]
-        entry.put(SAMPLES_FILE, samples_bytes(records))
-        remove(entry.path / EntryShards.FOLDER)
-        return result.summary() | {"engine": self.context.engine_path}
 
     def read(self, entry: Finished) -> Evaluation:
         # A run that takes everything from the store still says which engine its numbers come from.
@@ -141,7 +159,7 @@ class Evaluate(Stage[Evaluation]):
             n_train=len(data.train),
             version=data.task.version,
             note=f"validation on rows of the train split, {note}" if validation else note,
-            max_new_tokens=data.task.max_new_tokens,
+            max_new_tokens=answer_budget(data.task, self.context.spec),
             retention=data.retention,
         )
 
@@ -157,4 +175,5 @@ def eval_settings(context: RunContext, data: TaskData) -> EvalSettings:
         data_dir=data_folder(spec),
         offline=spec.offline,
         thinking_tokens=spec.thinking.tokens if context.evaluation_chat.thinking else 0,
+        max_answer_tokens=spec.max_answer_tokens,
     )

@@ -74,7 +74,7 @@ class Forks:
     picked: list[int]
 
     def after_candidate(self, index: int, continuation: str) -> Prefix:
-        """What an answer begins with that goes on behind the candidate: see the module's docstring."""
+        """The start of an answer that continues after the candidate: see the module's description."""
         last = index + 1 == len(self.forced)
         return WHOLE if last or continuation == "reference" else self.forced[index + 1]
 
@@ -163,9 +163,7 @@ class FlipTest(Stage[list[Flips]]):
         for number, prefix in wanted:
             if number not in encoded:
                 chat = (
-                    prompts.rewrite(examples[number], self.settings.prompt)
-                    if aware
-                    else prompts.plain(examples[number])
+                    prompts.rewrite(examples[number], self.settings.prompt) if aware else examples[number].plain_chat()
                 )
                 encoded[number] = prompts.encode(chat)
             answers.append(list(prefix) or texts[number].token_ids.tolist())

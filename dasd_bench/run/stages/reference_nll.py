@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors.numpy import load, save
 
 from dasd_bench.config.spec import ArmSpec
+from dasd_bench.engine.side_by_side import side_by_side
 from dasd_bench.resources.work import Work
 from dasd_bench.results.samples import Sample
 from dasd_bench.results.schema import OwnNll, ReferenceNll
@@ -22,7 +24,7 @@ from dasd_bench.run.prompts import Prompts
 from dasd_bench.run.stages.base import Stage
 from dasd_bench.run.stages.evaluate import Evaluate
 from dasd_bench.run.work import score_work
-from dasd_bench.store.store import Entry, Finished, Row
+from dasd_bench.store.store import Entry, Finished, Row, shards_of
 from dasd_bench.types import Bools, Reason, TokenScores
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class NllOfReferences(Stage[ReferenceNll]):
     base: Evaluate
 
     kind = "nll"
-    version = 2
+    version = 3
 
     @property
     def name(self) -> str:
@@ -89,21 +91,57 @@ class NllOfReferences(Stage[ReferenceNll]):
         records = self.base.value.records
         right = [index for index, record in enumerate(records) if record.reason is Reason.CORRECT]
         written = own_requests(context, records, right) if data.task.max_new_tokens is not None else {}
-        with context.console.progress(self.name, len(requests) + len(written)) as meter:
-            scores = context.engine(self.evaluated.adapter).score(
-                [*requests, *written.values()], on_result=lambda _, done: meter.advance(1, len(done.logp))
-            )
+        scores = self._scores([*requests, *written.values()])
         nll = summarise_nll(scores[: len(requests)], [_numeric(context, list(r.target_ids)) for r in requests])
         if written:
             nll.own = own_nll(list(written), scores[len(requests) :])
         elif right and data.task.max_new_tokens is None:
             nll.own = own_nll(right, [scores[index] for index in right])
-        return asdict(nll)
+        # Lists per item go into a file: an entry's metadata has one size, however many items there are.
+        facts = asdict(nll)
+        own = facts.pop("own")
+        lists = _lists(facts) | {f"own.{name}": values for name, values in _lists(own or {}).items()}
+        entry.put(ITEMS, save({name: np.array(values, dtype=KINDS[name]) for name, values in lists.items()}))
+        return facts | {"own": own}
+
+    def _scores(self, requests: Sequence[ScoreRequest]) -> list[TokenScores]:
+        """Shard by shard, of which a run with several processes computes some side by side."""
+        context = self.context
+        found: dict[int, TokenScores] = {}
+
+        def score(indices: Sequence[int]) -> None:
+            with meter.part(len(indices)) as report:
+                made = context.engine(self.evaluated.adapter).score(
+                    [requests[index] for index in indices], on_result=lambda _, one: report(1, len(one.logp))
+                )
+            found.update(zip(indices, made, strict=True))
+
+        lengths = [len(one.prompt_ids) + len(one.target_ids) for one in requests]
+        with context.console.progress(self.name, len(requests)) as meter:
+            side_by_side(score, shards_of(lengths, context.shard_size), context.calls_at_once)
+        return [found[index] for index in range(len(requests))]
 
     def read(self, entry: Finished) -> ReferenceNll:
-        found = dict(entry.meta)
+        found: dict[str, Any] = {**entry.meta}
         own = found.pop("own")
+        for name, values in load(entry.read(ITEMS)).items():
+            head, _, tail = name.rpartition(".")
+            (own if head else found)[tail] = values.tolist()
         return ReferenceNll(**found, own=None if own is None else OwnNll(**own))
+
+
+ITEMS = "items.safetensors"
+
+KINDS = {
+    **dict.fromkeys(("per_item", "numeric_per_item", "own.per_item"), np.float64),
+    **dict.fromkeys(("tokens_per_item", "numeric_tokens_per_item", "own.tokens_per_item", "own.items"), np.int64),
+}
+"""The lists of :data:`ITEMS` and their dtypes."""
+
+
+def _lists(facts: dict[str, Any]) -> dict[str, list[Any]]:
+    """Takes the lists out of ``facts``."""
+    return {name: facts.pop(name) for name, value in list(facts.items()) if isinstance(value, list)}
 
 
 def own_requests(context: RunContext, records: Sequence[Sample], right: Sequence[int]) -> dict[int, ScoreRequest]:

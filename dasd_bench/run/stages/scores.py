@@ -64,9 +64,7 @@ class Scores(Stage[list[WeightedTarget]]):
         if not self.among:
             return scored
         common = accepted_by_all(self.among)
-        kept = [item for item in scored if item.example.id in common]
-        self.context.console.say(f"[targets {self.label}] {len(kept)} of {len(scored)} are on examples common to all")
-        return kept
+        return [item for item in scored if item.example.id in common]
 
     def _weighted(self) -> list[WeightedTarget]:
         examples = {example.id: example for example in self.targets.examples}
@@ -92,6 +90,9 @@ class Scores(Stage[list[WeightedTarget]]):
         return cut_targets(self.context, self.targets.value, self.targets.examples)
 
     def publish(self) -> None:
+        if self.among:
+            kept, made = len(self.value), len(self.targets.value)
+            self.context.console.say(f"[targets {self.label}] {kept} of {made} are on examples common to all")
         folder = self.context.directory.arm(self.arm.folder, int(self.seed or 0))
         write_targets(folder, self.value)
         write_pieces(folder, self.value, self.context.tokenizer)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dasd_bench.config.spec import ArmSpec
-from dasd_bench.errors import DataError, TrainingError
+from dasd_bench.errors import DataError
 from dasd_bench.methods import plugin_calls
+from dasd_bench.methods.samples import nothing_kept
 from dasd_bench.resources.work import Work
 from dasd_bench.results.schema import TargetCost
 from dasd_bench.run.context import RunContext
@@ -93,10 +94,8 @@ class Targets(Stage[list[Target]]):
         targets = plugin_calls.targets(self.own_arm.method, self.examples, own, self.context.vocabulary_size)
         targets = self._fitting(targets)
         if not targets:
-            raise TrainingError(
-                f"Method '{self.label}' made no targets, because it dropped every example; what it generated is in the "
-                "store."
-            )
+            advice = f"take more rows, other options (dasd-bench show {self.own_arm.method.name}) or an abler model"
+            raise nothing_kept(self.label, f"all {len(self.examples)} examples were dropped", advice)
         entry.put(TARGETS, ragged_bytes(*pack_targets(targets)))
         return {
             "method": self.label,

@@ -12,6 +12,7 @@ from dasd_bench.config.spec import ArmSpec
 from dasd_bench.errors import TrainingError
 from dasd_bench.methods import plugin_calls
 from dasd_bench.resources.work import Work
+from dasd_bench.results.directory import ADAPTER_FOLDER, METRICS_FILE
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.adapters import POINTS, held_out_ids, references, train_adapter, train_examples
 from dasd_bench.run.artifacts import link_tree
@@ -140,8 +141,8 @@ class Train(Stage[Trained]):
     def read(self, entry: Finished) -> Trained:
         meta = entry.meta
         return Trained(
-            entry.path / "adapter",
-            entry.path / "metrics.jsonl",
+            entry.path / ADAPTER_FOLDER,
+            entry.path / METRICS_FILE,
             TrainStats(**meta["stats"]),
             meta["skipped"],
             meta["truncated"],

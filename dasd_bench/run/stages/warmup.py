@@ -18,6 +18,7 @@ from dasd_bench.methods.base import build_method
 from dasd_bench.models.files import CONFIG_FILES, TOKENIZER_FILES
 from dasd_bench.models.gguf import quiet_transformers
 from dasd_bench.resources.work import Work
+from dasd_bench.results.directory import ADAPTER_FOLDER
 from dasd_bench.results.schema import TrainStats
 from dasd_bench.run.adapters import train_adapter, train_examples
 from dasd_bench.run.context import RunContext
@@ -66,7 +67,7 @@ class WarmUp(Stage[Warmed]):
         weights = [np.ones(len(target.token_ids), dtype=np.float32) for target in targets]
         examples = train_examples(context, arm, targets, self.examples, weights, [[]] * len(targets))
         meta = train_adapter(context, arm, warmup.seed, TrainingSet(examples), entry.path)
-        trained = entry.path / "adapter"
+        trained = entry.path / ADAPTER_FOLDER
         remove(entry.path / MODEL)
         if warmup.lora_rank:
             self._merge(trained, entry.path / MODEL)

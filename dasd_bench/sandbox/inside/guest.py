@@ -8,6 +8,7 @@ programs: patched builtins, printing, generators, objects and exceptions should 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib
 import random
 import re
@@ -15,8 +16,10 @@ import resource
 import sys
 import types
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
+from .shared import PROGRAM, Shared, SharingDecoder, SharingEncoder
 from .wire import Channel, Decoder, Encoder, Gone, TooLarge, WireError
 
 # A program that replaces len() or isinstance() must not break the answers to its own calls.
@@ -30,7 +33,7 @@ _BUILTIN_ERRORS = {
 }
 _PLAIN_BASES = frozenset({int, float, str, list, tuple, dict, set, frozenset, deque, bytes, bytearray})
 #: What has no identity that a test could ask for.
-_VALUES = frozenset({type(None), bool, int, float, complex, str, bytes})
+_VALUES = frozenset({type(None), bool, int})
 _NAMELESS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type)
 
 
@@ -50,9 +53,17 @@ class Guest:
 
     def __init__(self, descriptor: int, frame_bytes: int) -> None:
         self._channel = Channel(descriptor, frame_bytes)
-        self._encoder = Encoder(self._special, frame_bytes, functions=False)
-        self._decoder = Decoder({"h": self._handle, "f": self._callback, "o": self._object, "it": iter})
+        self._frame_bytes = frame_bytes
+        self._builders: dict[str, Callable[[Any], Any]] = {
+            "h": self._handle,
+            "f": self._callback,
+            "o": self._object,
+            "it": iter,
+        }
+        self._encoder: Encoder = Encoder(self._special, frame_bytes, functions=False)
+        self._decoder = Decoder(self._builders)
         self._handles: list[Any] = []
+        self._numbers: dict[int, int] = {}
         self._classes: dict[str, Any] = {}
         self._class_names: set[str] = set()
         self._shared: dict[str, Any] = {"__name__": MODULE}
@@ -100,7 +111,9 @@ class Guest:
                 target, args, kwargs, with_args = rest
                 value = self._target(target)(*args, **kwargs)
                 passed = [*args, *kwargs.values()]
-                if value is None or with_args:
+                if isinstance(self._encoder, SharingEncoder):
+                    reply = ["v", value]
+                elif value is None or with_args:
                     reply = ["v", value, passed]
                 elif type(value) not in _VALUES and any(value is part for part in passed):
                     reply = ["v", value, next(i for i, part in enumerate(passed) if part is value)]
@@ -113,6 +126,13 @@ class Guest:
                     reply = ["stop"]
             elif op == "hello":
                 self._hello(*rest)
+                return
+            elif op == "share":
+                shared = Shared(PROGRAM)
+                self._encoder = SharingEncoder(self._special, self._frame_bytes, False, shared)
+                self._decoder = SharingDecoder(self._builders, shared)
+                return
+            elif op == "sync":  # reading it has done it
                 return
             elif op == "plain":
                 reply = ["plain", *self._plain(*rest)]
@@ -130,10 +150,19 @@ class Guest:
         except BaseException as error:
             self._send(self._failure(error))
             return
+        self._sync()
         self._channel.send(frame)
+
+    def _sync(self) -> None:
+        """Brings the judge's side up to date where the two share objects."""
+        if isinstance(self._encoder, SharingEncoder):
+            with contextlib.suppress(WireError):
+                self._channel.send(self._encoder.frame(["sync", self._encoder.objects()]))
 
     def _operate(self, op: str, target: Any, *rest: Any) -> Any:
         thing = self._target(target)
+        if op == "value":
+            return thing
         if op == "get":
             return getattr(thing, rest[0])
         if op == "set":
@@ -155,11 +184,11 @@ class Guest:
             self._space.setdefault(name, value)
         self._class_names.update(classes)
 
-    def _plain(self, modules: list[str], text: str, entry: str | None) -> tuple[str, str]:
+    def _plain(self, modules: list[str], text: str, entry: str | None, in_module: bool) -> tuple[str, str]:
         """Runs the tests of a program that has passed them in the judge here, too, in one process with it: whether they
         fail, and how. Only the tests' own failing counts; what has no plain answer here (a package that is missing,
         say) says nothing."""
-        space = dict(self._space)
+        space = self._space if in_module else dict(self._space)
         try:
             for name in modules:
                 space[name] = importlib.import_module(name)
@@ -191,8 +220,8 @@ class Guest:
     def _callback(self, number: int) -> Any:
         def callback(*args: Any, **kwargs: Any) -> Any:
             self._encoder.start()
-            named = [self._encoder.pack(kwargs)] if kwargs else []
-            self._send(["cb", number, self._encoder.pack(list(args)), *named])
+            positional, named = self._encoder.arguments(args, kwargs)
+            self._send(["cb", number, positional, *([named] if kwargs else [])])
             while True:
                 message = self._decoder.message(self._channel.receive())
                 if message[0] == "cbv":
@@ -223,8 +252,10 @@ class Guest:
             kind = "thing"
         else:
             kind = "object"
-        self._handles.append(x)
-        return {"h": [len(self._handles) - 1, kind, t.__name__]}
+        number = self._numbers.setdefault(id(x), len(self._handles))
+        if number == len(self._handles):
+            self._handles.append(x)
+        return {"h": [number, kind, t.__name__]}
 
     def _failure(self, error: BaseException) -> list[Any]:
         names = [_BUILTIN_ERRORS[base] for base in type.mro(type(error)) if base in _BUILTIN_ERRORS]
@@ -241,4 +272,5 @@ class Guest:
         return ["e", names, type(error).__name__, text, args]
 
     def _send(self, message: list[Any]) -> None:
+        self._sync()
         self._channel.send(self._encoder.frame(message))

@@ -23,14 +23,17 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from .changes import changes_may_decide
 from .flow import questions_use_answers
 from .names import module_names
 from .proxy import CannotCross, RemoteName, Session
 from .sight import tests_see_objects
 from .zygote import FRAME_BYTES
 
-#: Sequence number, wall seconds, CPU seconds, key of the problem, bytes of JSON, whether the program runs the tests.
-HEADER = struct.Struct(">IddqI?")
+#: Sequence number, wall seconds, CPU seconds, key of the problem, bytes of JSON, way of judging.
+HEADER = struct.Struct(">IddqIB")
+#: Ways of judging: the program works on copies; on the tests' own objects; the tests run in the program's process.
+COPIES, SHARED, PLAIN = range(3)
 #: Ends a judge that used up its CPU seconds on what a program returned: it may be deep inside one call of C.
 OVERTIME = signal.SIGPROF
 #: Below what a socket holds unread, or both sides could wait for each other.
@@ -40,7 +43,7 @@ _MUCH_HEARD = 4 << 20
 _SHORT_DEPTH = 3
 _MISSING = "the tests need a package that is not installed ({})"
 _SETUP, _TESTS = "<setup>", "<tests>"
-_STATEMENT_CALL = "__call_in_place__"
+_STATEMENT_CALL, _VALUE_OF = "__call_in_place__", "__value_of__"
 _BUILTINS = frozenset(dir(builtins))
 
 
@@ -68,7 +71,7 @@ class Tests:
 
     def __init__(
         self, setup: Any, code: Any, remote: list[str], modules: list[str], entry: str | None, imports: str,
-        classes: dict[str, str], sent_ahead: bool, text: str, sees_objects: bool,
+        classes: dict[str, str], sent_ahead: bool, text: str, sees_objects: bool, wants_changes: bool,
     ) -> None:  # fmt: skip
         self.setup = setup
         self.code = code
@@ -80,6 +83,8 @@ class Tests:
         self.text = text
         #: Whether the tests could tell a program that changes its arguments: they then decide in its process, too.
         self.sees_objects = sees_objects
+        #: Whether a program that fails on copies may pass on the tests' own objects.
+        self.wants_changes = wants_changes
         #: Whether an argument may come from an earlier answer.
         self.questions_use_answers = not sent_ahead
         #: The calls of a passing run, None before the first, empty where they may differ from program to program.
@@ -112,7 +117,10 @@ def prepare(problem: dict[str, Any]) -> Tests:
     statements = list(_statements(tree))
     sent_ahead = not questions_use_answers(text, tree, statements, {*remote, "candidate"})
     sees_objects = tests_see_objects(text, tree, {*remote, "candidate"})
+    wants_changes = sees_objects and changes_may_decide(tree, {*remote, "candidate"})
     _mark_calls_in_place(statements, {*remote, "candidate"})
+    if len(remote) > 1:
+        tree = ast.fix_missing_locations(_Values(set(remote) - {entry}).visit(tree))
     classes = {node.name: _shareable(node) for node in statements if isinstance(node, ast.ClassDef)}
     for node in setup.body:
         if isinstance(node, ast.ClassDef):
@@ -122,7 +130,7 @@ def prepare(problem: dict[str, Any]) -> Tests:
         compile(setup, _SETUP, "exec", dont_inherit=True),
         compile(tree, _TESTS, "exec", dont_inherit=True),
         remote, modules, entry if humaneval else None, imports if not humaneval or classes else "", classes, sent_ahead,
-        text if humaneval else f"{setup_text}\n{text}", sees_objects,
+        text if humaneval else f"{setup_text}\n{text}", sees_objects, wants_changes,
     )  # fmt: skip
 
 
@@ -174,15 +182,45 @@ def _mark_calls_in_place(statements: list[ast.stmt], names: set[str]) -> None:
             call.func, call.args = function, [call.func, *call.args]
 
 
+class _Values(ast.NodeTransformer):
+    """Has the tests read what the program's globals hold where they name them other than to call or look into them."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        return self._inside(node, node.func)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        return self._inside(node, node.value)
+
+    def _inside(self, node: ast.AST, named: ast.expr) -> ast.AST:
+        for name, value in ast.iter_fields(node):
+            if value is named and isinstance(named, ast.Name):
+                continue
+            if isinstance(value, list):
+                setattr(node, name, [self.visit(part) for part in value])
+            elif isinstance(value, ast.AST):
+                setattr(node, name, self.visit(value))
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id not in self._names or not isinstance(node.ctx, ast.Load):
+            return node
+        return ast.copy_location(ast.Call(ast.Name(_VALUE_OF, ast.Load()), [node], []), node)
+
+
 def run(tests: Tests, session: Session) -> tuple[str, str]:
     """The outcome and a sentence on it. Nothing the program does can make this return ``passed`` early: that takes
     the tests' last statement to have run, with every call answered."""
     random.seed(0)
     try:
+        if session.shares:
+            session.share()
         if tests.imports or tests.classes:
             session.hello(tests.imports)
         session.send_ahead()
-        if tests.answers and session.repeats(tests.answers):
+        if tests.answers and not session.shares and session.repeats(tests.answers):
             return "passed", ""
         bind(tests, session)
         session.wait_ready()
@@ -282,6 +320,7 @@ def bind(tests: Tests, session: Session) -> None:
         return target(*args, **kwargs)
 
     space[_STATEMENT_CALL] = call_in_place
+    space[_VALUE_OF] = lambda name: session.value_of(name) if isinstance(name, RemoteName) else name
 
 
 def judge(tests: Tests, channel: socket.socket, wall: float) -> tuple[str, str]:
@@ -305,6 +344,18 @@ def judge(tests: Tests, channel: socket.socket, wall: float) -> tuple[str, str]:
     return outcome, detail
 
 
+def judge_shared(tests: Tests, channel: socket.socket, wall: float) -> tuple[str, str]:
+    """Runs the tests of a program that has failed on copies once more, on objects that it shares with them."""
+    session = Session(channel, FRAME_BYTES, wall, tests.classes, [], shares=True)
+    try:
+        return run(tests, session)
+    except BaseException as error:
+        return "wrong_answer", f"the tests could not use what was returned ({type(error).__name__})"
+    finally:
+        session.close()
+        gc.collect()
+
+
 def judge_plain(tests: Tests, channel: socket.socket, wall: float) -> tuple[str, str]:
     """What a program that passed does in one process with the tests: ``wrong_answer`` where they fail there. It has the
     tests now, so whatever else it says changes nothing."""
@@ -312,7 +363,7 @@ def judge_plain(tests: Tests, channel: socket.socket, wall: float) -> tuple[str,
     try:
         if tests.imports or tests.classes:
             session.hello(tests.imports)
-        said = session.plain(tests.modules, tests.text, tests.entry)
+        said = session.plain(tests.modules, tests.text, tests.entry, len(tests.remote) > 1)
         if said[0] == "failed":
             return "wrong_answer", f"passes only because its arguments and answers are copied: {str(said[1])[:200]}"
     except BaseException:
@@ -350,7 +401,7 @@ def main(descriptor: int, memory: int, packages: str) -> None:
         header, descriptors, _, _ = socket.recv_fds(control, HEADER.size, 1)
         if len(header) < HEADER.size:
             return
-        seq, wall, cpu, key, size, plain = HEADER.unpack(header)
+        seq, wall, cpu, key, size, way = HEADER.unpack(header)
         if size:
             problem = json.loads(_exactly(control, size))
             try:
@@ -367,13 +418,21 @@ def main(descriptor: int, memory: int, packages: str) -> None:
                 outcome, detail = "unusable", str(tests)
             else:
                 signal.setitimer(signal.ITIMER_PROF, cpu)
-                outcome, detail = (judge_plain if plain else judge)(tests, channel, wall)
+                outcome, detail = (judge, judge_shared, judge_plain)[way](tests, channel, wall)
         left, _ = signal.setitimer(signal.ITIMER_PROF, 0)
         used = max(0.0, cpu - left) if left else 0.0
-        unsure = outcome == "passed" and not plain and isinstance(tests, Tests) and tests.sees_objects
-        verdict = {"seq": seq, "outcome": outcome, "detail": detail, "cpu": used, "unsure": unsure}
+        verdict = {"seq": seq, "outcome": outcome, "detail": detail, "cpu": used, "next": _next(tests, way, outcome)}
         body = json.dumps(verdict).encode()
         control.sendall(struct.pack(">I", len(body)) + body)
+
+
+def _next(tests: Tests | Unusable, way: int, outcome: str) -> int:
+    """The way in which the program has yet to be judged, COPIES for none."""
+    if isinstance(tests, Unusable) or way == PLAIN:
+        return COPIES
+    if outcome == "passed":
+        return PLAIN if tests.sees_objects else COPIES
+    return SHARED if way == COPIES and tests.wants_changes and outcome in ("wrong_answer", "exception") else COPIES
 
 
 def confine(memory: int) -> None:

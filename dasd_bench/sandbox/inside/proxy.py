@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from .shared import JUDGE, Shared, SharingDecoder, SharingEncoder
 from .wire import Decoder, Encoder, Gone, Late, TimedChannel, TooLarge, WireError, check_body
 
 _ITERATOR_ITEMS = 1_000_000
@@ -42,20 +43,27 @@ class CannotCross(Exception):  # noqa: N818
 
 class Session:
     """One program under test: sends calls, rebuilds answers, remembers how it ended. ``records``: whether calls and
-    answers are kept for later programs."""
+    answers are kept for later programs. ``shares``: whether objects are one and the same on both sides, not copies."""
 
     def __init__(
         self, sock: socket.socket, frame_bytes: int, seconds: float, classes: dict[str, str], ahead: list[bytes],
-        records: bool = False,
+        records: bool = False, shares: bool = False,
     ) -> None:  # fmt: skip
         self._channel = TimedChannel(sock, frame_bytes, seconds)
-        self._encoder = Encoder(self._special, frame_bytes, functions=True)
-        self._decoder = Decoder({"h": self._thing, "o": self._object, "T": self._type})
+        special = {"h": self._thing, "o": self._object, "T": self._type}
+        self.shares = shares
+        self._encoder: Encoder = Encoder(self._special, frame_bytes, functions=True)
+        self._decoder = Decoder(special)
+        if shares:
+            shared = Shared(JUDGE)
+            self._encoder = SharingEncoder(self._special, frame_bytes, True, shared)
+            self._decoder = SharingDecoder(special, shared)
         #: The tests' namespace. Classes are looked up in it when asked for: they are defined as it runs.
         self.space: dict[str, Any] = {}
         self._classes = classes
         self._local_classes: dict[str, type] = {}
         self._functions: list[Callable[..., Any]] = []
+        self._things: dict[int, RemoteThing | RemoteIterator] = {}
         self._depth = 0
         #: Call frames expected from an earlier program's passing run: sent at once, so that neither side waits.
         self._ahead = deque(ahead)
@@ -67,7 +75,7 @@ class Session:
         #: Bodies that :meth:`repeats` has read and the tests have not.
         self._unread: deque[bytes] = deque()
         self._broken: Exception | None = None
-        #: Calls made; messages of the program in answer to them.
+        #: Calls made, and globals read; messages of the program in answer to them.
         self.calls = self.replies = 0
         self.ended: Ended | None = None
         self.unfit: CannotCross | None = None
@@ -84,6 +92,10 @@ class Session:
         if message[0] == "e":
             raise self._error(message)
         raise self._end("no_result", "the program sent an invalid answer")
+
+    def share(self) -> None:
+        """Tells the program's side that objects are shared."""
+        self._deliver(self._encoder.frame(["share"]))
 
     def send_ahead(self) -> None:
         """Sends the expected calls. Should the tests then ask something else, the session ends with ``retry``."""
@@ -112,7 +124,7 @@ class Session:
 
     def hello(self, imports: str) -> None:
         """Tells the program's side the tests' imports and the names of their classes."""
-        self._deliver(self._encoder.frame(["hello", imports, self._pack(list(self._classes))]))
+        self._deliver(self._encoder.frame(["hello", imports, list(self._classes)]))
 
     def call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], with_args: bool) -> Any:
         """The value of ``target(*args, **kwargs)``. Arguments that the program changed in place are changed here when
@@ -121,7 +133,7 @@ class Session:
         self._encoder.start()
         try:
             packed = [target if type(target) is str else self._encoder.pack(target)]
-            packed += [self._encoder.pack(list(args)), self._encoder.pack(kwargs)]
+            packed += self._encoder.arguments(args, kwargs)
         except WireError as error:
             raise self._unfit(str(error)) from None
         reply = self._request(["call", *packed, with_args], call=True)
@@ -145,11 +157,12 @@ class Session:
         except WireError:
             return value
 
-    def plain(self, modules: list[str], text: str, entry: str | None) -> list[Any]:
+    def plain(self, modules: list[str], text: str, entry: str | None, in_module: bool) -> list[Any]:
         """What the tests say in the program's own process: ``passed``, ``failed`` or anything else, and a sentence. It
-        is the program's word, so it may only count against it."""
+        is the program's word, so it may only count against it. ``in_module``: they run in the program's namespace, not
+        in a copy of it, in which they would not see its globals change."""
         self.wait_ready()
-        self._send(["plain", modules, text, entry])
+        self._send(["plain", modules, text, entry, in_module])
         return self._receive()[1:3]
 
     def operate(self, op: str, target: Any, *rest: Any) -> Any:
@@ -161,6 +174,12 @@ class Session:
         reply = self._request([op, *packed])
         self.last_value = reply[1]
         return reply[1]
+
+    def value_of(self, name: RemoteName) -> Any:
+        """What the program's global of that name holds now; the name itself for a function or class."""
+        self.calls += 1
+        value = self.operate("value", name._name)
+        return name if type(value) is RemoteThing and value._kind == "thing" else value
 
     def advance(self, handle: int) -> Any:
         """The next item of a remote iterator; raises StopIteration at its end."""
@@ -224,6 +243,8 @@ class Session:
             self.log = None
         elif self.log is not None:
             self.log.append(frame)
+        if isinstance(self._encoder, SharingEncoder):
+            self._deliver(self._encoder.frame(["sync", self._encoder.objects()]))
         if not self._ahead:
             self._deliver(frame)
         elif not call or self._ahead.popleft() != frame:
@@ -241,9 +262,12 @@ class Session:
         if self.ended:
             raise self.ended
         try:
-            body = self._next()
-            check_body(body)
-            return self._decoder.message(body)
+            while True:
+                body = self._next()
+                check_body(body)
+                message = self._decoder.message(body)
+                if message[0] != "sync":
+                    return message
         except Late:
             raise self._end("timeout", "no answer within the wall limit") from None
         except Gone:
@@ -335,9 +359,11 @@ class Session:
         handle, kind, name = payload
         if type(handle) is not int or type(kind) is not str or type(name) is not str:
             raise WireError("a broken reference")
-        if kind == "iterator":
-            return RemoteIterator(self, handle)
-        return RemoteThing(self, handle, kind, name[:100])
+        if handle not in self._things:  # one object of the program is one here
+            self._things[handle] = (
+                RemoteIterator(self, handle) if kind == "iterator" else RemoteThing(self, handle, kind, name[:100])
+            )
+        return self._things[handle]
 
     def _object(self, payload: Any) -> Any:
         name, state = payload

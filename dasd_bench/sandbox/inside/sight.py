@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 _WORD = re.compile(r"\w+")
 _LETTERS = re.compile(r"\b[A-Za-z_]\w*")
+_REPEATED = re.compile(r"\]\s*\*|\*\s*\[")
 _BUILTINS = frozenset(dir(builtins))
 
 
@@ -23,6 +24,8 @@ def tests_see_objects(text: str, tree: ast.Module, remote: set[str]) -> bool:
 
     ``tree`` is the parsed ``text``. Errs to True.
     """
+    if _REPEATED.search(text) and any(map(_repeats_objects, ast.walk(tree))):
+        return True
     sight = _Sight(text, tree, remote)
     return not sight.blind(tree.body, frozenset(), looped=False) or sight.left > 0
 
@@ -104,6 +107,18 @@ class _Sight:
         if set(_LETTERS.findall("\n".join(lines))) <= {name, "True", "False", "None"}:
             return True  # saves the walk through thousands of cases
         return all(part.id in self._inert for part in _names(node.value))
+
+
+def _repeats_objects(node: ast.AST) -> bool:
+    """``[[0] * 2] * 3``: one object in several places."""
+    return (
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Mult)
+        and any(
+            isinstance(side, ast.List) and not all(isinstance(part, ast.Constant) for part in side.elts)
+            for side in (node.left, node.right)
+        )
+    )
 
 
 def _names(node: ast.AST) -> Iterable[ast.Name]:

@@ -116,6 +116,10 @@ class Encoder:
         """Begins a new message: sizes count from zero."""
         self._left, self._nodes = self._limit, MAX_NODES
 
+    def arguments(self, args: Iterable[Any], kwargs: dict[str, Any]) -> list[Any]:
+        """The packed arguments of a call: a list and a dict."""
+        return [self._items(list(args), 0), {"d": self._pairs(kwargs, 0)}]
+
     def pack(self, x: Any, depth: int = 0) -> Any:
         t = type(x)
         if t is str:
@@ -203,9 +207,10 @@ class Encoder:
         if base is dict:
             if OrderedDict in mro:
                 return {"O": self._pairs(x, depth, OrderedDict.items)}
-            for known, tag in ((Counter, "C"), (defaultdict, "D")):
-                if known in mro:
-                    return {tag: self._pairs(x, depth)}
+            if Counter in mro:
+                return {"C": self._pairs(x, depth)}
+            if defaultdict in mro:
+                return _pack_defaultdict(self, x, depth)
             return {"d": self._pairs(x, depth)}
         if base in (bytes, bytearray):
             return self.pack(base(bytes.join(b"", [memoryview(x)])), depth)
@@ -272,6 +277,14 @@ def _pack_deque(e: Encoder, x: Any, depth: int) -> Any:
     return {"q": [e._items(list(x), depth + 1), x.maxlen]}
 
 
+def _pack_defaultdict(e: Encoder, x: Any, depth: int) -> Any:
+    """With the name of its factory, where that is a built-in type. Two levels, as a deque."""
+    if depth >= MAX_DEPTH:
+        raise WireError(f"nested deeper than {MAX_DEPTH} levels")
+    factory = defaultdict.__dict__["default_factory"].__get__(x)
+    return {"D": [_TYPE_NAME_OF.get(id(factory)), e._pairs(x, depth + 1)]}
+
+
 def _pack_dict_view(e: Encoder, x: Any, depth: int) -> Any:
     return {_VIEWS[type(x)]: e._items(list(x), depth)}
 
@@ -288,7 +301,7 @@ _PACKERS: dict[type, Callable[[Encoder, Any, int], Any]] = {
     Counter: lambda e, x, d: {"C": e._pairs(x, d)},
     # Its own order, which move_to_end changes, is not that of the dict below it.
     OrderedDict: lambda e, x, d: {"O": e._pairs(x, d, OrderedDict.items)},
-    defaultdict: lambda e, x, d: {"D": e._pairs(x, d)},
+    defaultdict: _pack_defaultdict,
     Fraction: lambda e, x, d: {"F": [e.pack(x.numerator, d), e.pack(x.denominator, d)]},
     Decimal: lambda e, x, d: {"M": e.pack(str(x), d)},
     datetime.timedelta: lambda e, x, d: {"td": [x.days, x.seconds, x.microseconds]},
@@ -380,6 +393,14 @@ def _counter(flat: Any) -> Any:
     return counter
 
 
+def _defaultdict(payload: Any) -> Any:
+    name, flat = payload
+    factory = None if name is None else _NAMED[_expect(name, str)]
+    if not (factory is None or isinstance(factory, type)):
+        raise WireError("a factory that is no type")
+    return defaultdict(factory, _dict(flat))
+
+
 def _date(payload: Any) -> Any:
     kind, text = payload
     return _DATES[_expect(kind, int)].fromisoformat(_expect(text, str))
@@ -404,7 +425,7 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "q": lambda p: deque(_expect(p[0], list), p[1]),
     "C": _counter,
     "O": lambda p: OrderedDict(_dict(p)),
-    "D": lambda p: defaultdict(None, _dict(p)),
+    "D": _defaultdict,
     "F": lambda p: Fraction(*_ints(p, 2)),
     "M": lambda p: Decimal(_expect(p, str)),
     "td": lambda p: datetime.timedelta(*_ints(p, 3)),

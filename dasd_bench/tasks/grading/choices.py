@@ -10,6 +10,7 @@ from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading.characters import plain, undressed
 from dasd_bench.tasks.grading.declared import clauses, filled_boxes
 from dasd_bench.tasks.grading.numbers import declared_number, number_in
+from dasd_bench.tasks.grading.own_turn import own_turn
 from dasd_bench.types import Verdict
 
 _LABEL = (
@@ -30,7 +31,6 @@ _AT_LINE_START = re.compile(
 )
 _TICKED = re.compile(_TICK)
 _MINUS_IN_WORDS = re.compile(r"\b(?:negative|minus)\s+(?=[\d.])", re.IGNORECASE)
-_TURN_END = re.compile(r"<\|(?:im_end|eot_id|endoftext|end)\|>|</s>|<end_of_turn>")
 _STRUCK_OUT = re.compile(r"~~[^~\n]+~~")
 _MARKUP = re.compile(r"</?(?:[biup]|(?!answer\b|think\b)[a-z][a-z0-9_]+)(?:\s[^<>\n]*)?/?>|<\|\w+\|>")
 _CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
@@ -88,8 +88,7 @@ def grade_choice(text: str, choices: Sequence[str], labels: Sequence[str], gold:
     """
     reader = _Reader(choices, labels)
     readings = (reader.letter, reader.words) if lettered else (reader.words, reader.letter)
-    text = text.rpartition("</think>")[2].strip() or text
-    text = reader.plain(_TURN_END.split(text, maxsplit=1)[0].strip() or text)
+    text = reader.plain(own_turn(text, lambda head: any(read(reader.plain(head)) is not None for read in readings)))
     for read in readings:
         found = read(text)
         if found is not None:

@@ -26,6 +26,9 @@ _MARKER = re.compile(
     r"(?P<final>final\s+)?\b(?:answers?\b|ans\b\.?)(?:\s+(?:to|for|of|in)\s[^.\n:=?]{1,80}?)?[\"'*_]*"
     r"(?:(?:\s*(?:(?P<is>\b(?:is|are|was|(?:would|will|must|should|has to) be)\b)|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
     r"|答案\s*(?:是|为|:)\s*:?"
+    r"|\b(?:antwort|lösung|respuesta|solución|réponse|risposta|resposta|ответ)\b(?:\s+(?:final|finale|correcta|correct[eo]"
+    r"|giusta))?[\"'*_]*\s*(?::|=|\b(?:ist|lautet|es|est|è|é)\b|—|-(?=\s))[*_\"']*"
+    r"|(?:答え|回答|정답|답)\s*(?:は|은|는|:)\s*:?"
     r"|(?P<tag><answer>)|^[ \t#*_]*(?P<heading>final answer|answer)[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,
 )

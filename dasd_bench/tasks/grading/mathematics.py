@@ -9,6 +9,7 @@ from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading.characters import THIN, plain, undressed
 from dasd_bench.tasks.grading.declared import FORMULA, Clause, clauses, filled_boxes
 from dasd_bench.tasks.grading.numbers import declared_number, extract_number, number_in
+from dasd_bench.tasks.grading.own_turn import own_turn
 from dasd_bench.tasks.grading.verifier import Verifier
 from dasd_bench.types import Verdict
 
@@ -25,6 +26,10 @@ _GROUPS = re.compile(rf"(?<=\d)(?:\\[,;: ]\s*|~|{THIN})(?=\d{{3}}(?!\d))")
 _ROOT = re.compile(r"√\s*(?:(\d+|[a-zA-Z])|[({]([^(){}]*)[)}])")
 _COUNTED = re.compile(r"^\\text\s*\{\s*([-+]?\d+(?:\.\d+)?)(\s[^{}\d]*)?\}$")
 _EXPONENT = re.compile(r"^([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d{1,3})$")
+_MIXED = re.compile(r"^([-+]?\d+)\s+(\d+)/(\d+)$")
+_IN_BASE = re.compile(r"[0-9A-F]+_\d+")
+_DOTS = re.compile(r"\\(?:[lc]?dots[cbmio]?)(?![a-zA-Z])|…|\.\.\.")
+_PADDING = re.compile(r"\s|\\(?:[,;:! ]|left|right|q?quad)(?![a-zA-Z])|\$")
 _LONGEST_IN_WORDS = 40
 """Characters of an answer in words ("the answer is east"): more is a sentence."""
 
@@ -64,11 +69,23 @@ def extract_math(text: str, gold: str) -> str | None:
 
 def grade_math(text: str, answer: str, verifier: Verifier) -> Verdict:
     """The verdict on a solution whose right final answer is the LaTeX ``answer``."""
-    found = extract_math(text, answer)
+    found = extract_math(own_turn(text, lambda head: bool(filled_boxes(head) or next(clauses(head), None))), answer)
     if found is None:
         return verdict_of(None, False)
-    reason = verifier.same(answer, found)
+    if _is_literal(answer) and _is_literal(found):
+        return verdict_of(found, _literal(answer) == _literal(found))
+    reason = verifier.same(_tidy(plain(answer)), found)
     return Verdict(reason.value == "correct", reason, found)
+
+
+def _is_literal(answer: str) -> bool:
+    """Whether an answer is one that math-verify cannot tell from others: a number of another base, or dots."""
+    return _IN_BASE.fullmatch(_literal(answer)) is not None or _DOTS.search(answer) is not None
+
+
+def _literal(answer: str) -> str:
+    bare = _DOTS.sub("...", _PADDING.sub("", answer))
+    return re.sub(r"_\{(\d+)\}|_\\text\{(\d+)\}", r"_\1\2", bare)
 
 
 def _from_boxes(text: str, found: list[tuple[int, int, str]], parts: int) -> str:
@@ -167,6 +184,9 @@ def _tidy(answer: str) -> str:
     ten in LaTeX."""
     answer = re.sub(r"(?:(?<![.\\])\s*\.|(?<!\\)[,;]|\\\\)$", "", answer.strip()).strip()
     answer = _GROUPS.sub("", answer)
+    answer = re.sub(r"°|\^\s*°", r"^\\circ", answer).replace("\\varnothing", "\\emptyset")
+    answer = re.sub(r"\\text\s*\{\s*(?:and|or)?\s*\}$", "", answer).strip()
+    answer = _MIXED.sub(r"\1\\frac{\2}{\3}", answer)
     answer = _ROOT.sub(r"\\sqrt{\1\2}", answer)
     answer = _COUNTED.sub(r"\1\\text{\2}", answer)
     return _EXPONENT.sub(r"\1 \\times 10^{\2}", answer)

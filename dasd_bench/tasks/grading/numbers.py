@@ -14,6 +14,7 @@ from itertools import pairwise
 from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading.characters import THIN, plain, undressed
 from dasd_bench.tasks.grading.declared import clauses, filled_boxes
+from dasd_bench.tasks.grading.own_turn import own_turn
 from dasd_bench.types import Verdict
 
 LONGEST = 1000
@@ -29,10 +30,12 @@ _VALUE = re.compile(
     rf"(?P<sign>[-+]?)\s?(?:(?P<whole>\d+)\s(?P<part>\d+/\d+)|(?P<decimal>{_DECIMAL})(?:/(?P<below>-?(?:{_DECIMAL})))?)"
     rf"(?:[eE](?P<e>[-+]?\d+)|\s*[×x*·]\s*10{_POWER})?"
 )
+_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALE = re.compile(r"(?<=\d)\s+(hundred|thousand|million|billion|trillion)s?\b", re.IGNORECASE)
 _TEN = re.compile(rf"(?P<sign>[-+]?)\s?10{_POWER}")
 _TOKEN = re.compile(
     # A sign belongs to a number where nothing stands before it that could be subtracted from.
-    rf"(?<![\w.,'^{THIN}])(?<!\^\{{)(?<!_\{{)(?:(?<![\w)\]}}%°])[-+])?"
+    rf"(?:(?<![\w.,'^{THIN}])|(?<=\bRs\.))(?<!\^\{{)(?<!_\{{)(?:(?<![\w)\]}}%°])[-+])?"
     # Everything that hangs together, whether or not it is one number: 1,00 and 10:30 are none.
     rf"(?:\d+\s\d+/\d+|(?:\d|\.(?=\d))(?:[,.'{THIN}:/]?\d)*)(?:/-\d+)?"
     rf"(?:[eE][-+]?\d+(?!\w)|(?:\s*[×x*·]\s*10|(?<=\b10)){_POWER}(?!\w))?"
@@ -45,7 +48,8 @@ _OPERATOR = re.compile(
 _OPERAND = re.compile(r"[\w)]\s*[+*/×÷^]\s*$|(?<![a-zA-Z])[a-zA-Z]\s*-\s*$|=[^=]*\b(?:or|and)\b[^=]*=\s*$")
 """Before a number that is part of a formula, or the last of several equations."""
 _JOINED = re.compile(
-    r"[-+*/×÷^%]|\bx\b|\b(?:of|times|plus|minus|and|by|percent|less|more|than|out|per|from|dozen|half|twice)\b",
+    r"^\s*(?:hours?|hrs?|minutes?|mins?|feet|ft|pounds?|lbs?|years?|weeks?|days?|dollars?|meters?|kg|km)\s+(?:and\s+)?$"
+    r"|[-+*/×÷^%]|\bx\b|\b(?:of|times|plus|minus|and|by|percent|less|more|than|out|per|from|dozen|half|twice)\b",
     re.IGNORECASE,
 )
 _RESULT = re.compile(r"=|,?\s\b(?:which is|which equals|which gives|is equal to|equals)\b", re.IGNORECASE)
@@ -105,6 +109,7 @@ def _value(bare: str) -> Fraction | None:
     bare = re.sub(r"^\{(.*)\}$|^\((.*)\)$", r"\1\2", bare)
     bare = _SPACED.sub(lambda found: found[0].replace(" ", ""), bare)
     bare = re.sub(r"^-\s?-", "", bare)
+    bare = _SCALE.sub(lambda found: f" × 10^{_SCALES[found[1].lower()]}", bare)
     match = _TEN.fullmatch(bare) or _VALUE.fullmatch(bare)
     if match is None or len(bare) > LONGEST:
         return None
@@ -175,7 +180,7 @@ def declares_answer(text: str) -> bool:
 
 def grade_number(text: str, answer: str) -> Verdict:
     """The verdict on a worked solution whose final answer is a number."""
-    found = extract_number(text)
+    found = extract_number(own_turn(text, declares_answer))
     return verdict_of(found, found is not None and same_number(found, answer))
 
 
@@ -235,6 +240,7 @@ def _read(phrase: str) -> str | None:
     """The number that an undressed phrase says; the phrase itself where it says a formula, a list or a range; None
     where it has no number."""
     phrase = _ASIDE.split(_MINUS_IN_WORDS.sub("-", phrase.strip()), maxsplit=1)[0].rstrip(" .")
+    phrase = _SCALE.sub(lambda found: f" × 10^{_SCALES[found[1].lower()]}", phrase)
     phrase = _SPACED.sub(lambda found: found[0].replace(" ", ""), re.sub(r"^([-+])[\s(]+(?=[\d.])", r"\1", phrase))
     whole, phrase = phrase, _result_of(phrase)
     if _OPERAND.search(whole[: len(whole) - len(phrase)]):

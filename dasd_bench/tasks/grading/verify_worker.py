@@ -19,6 +19,8 @@ from typing import Any
 
 MEMORY = 4 << 30
 """Address space in bytes: an answer such as 9^9^9^9 must not take the machine down."""
+APART = 1e-2
+"""math-verify compares six decimals, too few for small numbers: equal ones may differ by this share of the gold."""
 NO_NEW_PRIVILEGES = 38
 """prctl's option, without which the kernel takes no filter."""
 
@@ -27,7 +29,7 @@ def questions() -> dict[str, Callable[[str, str], bool]]:
     """The kinds of question, with math-verify loaded."""
     from latex2sympy2_extended.latex2sympy2 import latex2sympy
     from math_verify import parse, verify
-    from sympy import simplify
+    from sympy import N, simplify
 
     # CPU time is limited here: math-verify's own limit would be of wall time. Golds are asked about again and again.
     read: Any = functools.lru_cache(4096)(functools.partial(parse, parsing_timeout=None))
@@ -36,7 +38,18 @@ def questions() -> dict[str, Callable[[str, str], bool]]:
         return bool(verify(read(gold), read(text), timeout_seconds=None))
 
     def answers(gold: str, answer: str) -> bool:
-        return texts(f"\\boxed{{{gold}}}", f"\\boxed{{{answer}}}")
+        gold, answer = f"\\boxed{{{gold}}}", f"\\boxed{{{answer}}}"
+        return texts(gold, answer) and ("%" in gold + answer or not far_apart(read(gold), read(answer)))
+
+    def far_apart(gold: Any, answer: Any) -> bool:
+        """Whether both are numbers that only rounding to six decimals makes equal: 1/2**99 and 1/2**98."""
+        left: Any
+        right: Any
+        left, right = (one[0] if one else None for one in (gold, answer))
+        if not all(getattr(one, "is_number", False) and getattr(one, "is_finite", False) for one in (left, right)):
+            return False
+        left, right = N(left, 15), N(right, 15)
+        return bool(abs(left - right) > APART * abs(left))
 
     def difference(left: str, right: str) -> bool:
         return bool(simplify(latex2sympy(left) - latex2sympy(right)) == 0)

@@ -15,6 +15,7 @@ from dasd_bench.config.resolve import plugin_folders
 from dasd_bench.console import Console
 from dasd_bench.errors import UsageError
 from dasd_bench.registry import discover
+from dasd_bench.run.cluster.fill import check_launcher
 from dasd_bench.run.cluster.skypilot import task_yaml
 from dasd_bench.run.cluster.slurm import minutes, scripts
 from dasd_bench.run.cluster.units import layers, unfinished_units
@@ -23,21 +24,21 @@ from dasd_bench.run.options import SkyOptions, SlurmOptions
 from dasd_bench.run.prepare import PreparedRun, prepare
 
 
-def small_spec(model: Path) -> RunSpec:
+def small_spec(model: Path, limit: int = 2) -> RunSpec:
     return make_spec(
         model=str(model),
         methods=["sft", "low-ppl"],
         tasks=["mini_arc"],
         seeds=[0, 1],
         train_limit=2,
-        limit=2,
+        limit=limit,
         max_new_tokens=4,
         settings=["training.epochs=1", "training.lora_rank=2"],
     )
 
 
-def prepared(model: Path, folder: Path) -> PreparedRun:
-    spec = small_spec(model)
+def prepared(model: Path, folder: Path, limit: int = 2) -> PreparedRun:
+    spec = small_spec(model, limit)
     options = RunOptions(output=folder / "run", store=folder / "store")
     return prepare(spec, discover(plugin_folders(spec)), options, Console(quiet=True))
 
@@ -67,12 +68,20 @@ def test_units_computed_one_by_one_give_the_run_that_this_machine_makes(
 ) -> None:
     """Every unit on a machine that sees nothing but the store: what it needs is complete, and the bytes are equal."""
     model = tiny_folder("llama")
-    ready = prepared(model, tmp_path / "units")
+    ready = prepared(model, tmp_path / "units", 20)
     ready.context.store.root.mkdir(parents=True)
     (ready.context.store.root / MARK).write_text("here")
-    for unit in unfinished_units(ready.graph):
+    units = unfinished_units(ready.graph, split=2)
+    shares = [unit for unit in units if unit.share is not None]
+    assert len(shares) == 2 * len({unit.entry for unit in shares}) == 10
+    for unit in units:
         assert not isinstance(work(order(ready.context, unit, "here"), lambda fields: None), Failed)
-    spec = small_spec(model)
+        if unit.share is not None:
+            # Each share leaves its own answers, and the evaluation is not finished by it.
+            parts = list(unit.stage.entry.path.glob(".shards/*.jsonl"))
+            assert unit.stage.entry.finished() is None
+            assert len(parts) == unit.share[0] + 1
+    spec = small_spec(model, 20)
     collected = run(spec, RunOptions(output=tmp_path / "units" / "run", store=tmp_path / "units" / "store"))
     assert all(stage.reused for stage in collected.stages)
     run(spec, RunOptions(output=tmp_path / "here", store=tmp_path / "store"))
@@ -95,6 +104,26 @@ def test_a_node_with_other_packages_or_another_store_says_so(
     outcome = work(given, lambda fields: None)
     assert isinstance(outcome, Failed)
     assert "does not see the store" in outcome.text
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_launcher_without_its_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, launcher: str, package: str
+) -> None:
+    # As the import system has it where a package is not installed.
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=rf"pip install 'dasd-bench\[{launcher}\]'"):
+        check_launcher(RunOptions(launcher=launcher))
+
+
+def test_a_machine_without_sbatch_is_no_login_node(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    options = RunOptions(output=tmp_path / "run", store=tmp_path / "store", launcher="slurm")
+    with pytest.raises(UsageError, match="there is no sbatch on this machine; run it on a login node"):
+        run(small_spec(tiny_folder("llama")), options)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +172,8 @@ def test_a_skypilot_task_names_the_command_and_nodes() -> None:
         (["--launcher", "slurm", "--slurm", "partition"], "--slurm partition: give NAME=VALUE."),
         (["--launcher", "slurm", "--slurm", "array=3"], "--slurm array: dasd-bench sets it itself."),
         (["--launcher", "skypilot"], "use it with --dry-run"),
+        (["--launcher", "local", "--ray", "num_gpus=1"], "--ray is for --launcher ray, and this command has"),
+        (["--launcher", "local", "--split", "2"], "--split is for --launcher ray or slurm"),
     ],
 )
 def test_bad_options_end_in_one_sentence(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from .. import kernel
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from ...places import Place
 
 
-class Level:
+class Level(ABC):
     """An isolation level. (No dataclass: its imports would weigh on every fork.)
 
     ``description``: what it is made of. ``is_sandbox``: whether files, network and other processes are out of a
@@ -32,10 +33,10 @@ class Level:
 
         return FolderPlace(packages)
 
+    @abstractmethod
     def enter(self, workdir: str, file_bytes: int, packages: list[str]) -> Jail:
         """Inside: puts the calling process, which must be small and single-threaded, into the level. Raises OSError
         where the kernel or its administrator refuses it."""
-        raise NotImplementedError
 
 
 def need_linux(name: str) -> None:
