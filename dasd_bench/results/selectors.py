@@ -19,6 +19,9 @@ RATES = (0.1, 0.25, 0.5)
 """Shares of the tokens that are replaced, at which scores are compared with each other."""
 
 ALL = "all"
+DISAGREEMENTS = "disagreements"
+"""The group of the tokens that the base would not write: the only ones at which a gate decides anything."""
+
 KEPT_KINDS = ("numeric", "name")
 """Kinds that are taken for what carries a solution; ``wording`` is the other side and ``format`` neither."""
 
@@ -73,8 +76,10 @@ def measured(tokens: Sequence[LabelledToken]) -> tuple[list[Counts], list[Select
 
 
 def groups(tokens: Sequence[LabelledToken]) -> Iterator[tuple[str, list[LabelledToken]]]:
-    """All tokens; where there are several of them, those of each task, of each level of a task, of each source."""
+    """All tokens, and, where these are not all, the disagreements (labels by construction have other tokens, too);
+    where there are several of them, the tokens of each task, of each level of a task, of each source."""
     yield ALL, list(tokens)
+    yield from _disagreements(DISAGREEMENTS, tokens)
     tasks = list(dict.fromkeys(one.task for one in tokens))
     for task in tasks:
         mine = [one for one in tokens if one.task == task]
@@ -85,7 +90,15 @@ def groups(tokens: Sequence[LabelledToken]) -> Iterator[tuple[str, list[Labelled
             yield f"{task}, level {level}", [one for one in mine if one.level == level]
     sources = list(dict.fromkeys(one.source for one in tokens))
     for source in sources if len(sources) > 1 else ():
-        yield f"{source} answers", [one for one in tokens if one.source == source]
+        mine = [one for one in tokens if one.source == source]
+        yield f"{source} answers", mine
+        yield from _disagreements(f"{source} answers, {DISAGREEMENTS}", mine)
+
+
+def _disagreements(group: str, tokens: Sequence[LabelledToken]) -> Iterator[tuple[str, list[LabelledToken]]]:
+    apart = [one for one in tokens if one.features["rank_base_candidate"] > 0]
+    if 0 < len(apart) < len(tokens):
+        yield group, apart
 
 
 def truths(tokens: Sequence[LabelledToken]) -> Iterator[tuple[str, list[LabelledToken], npt.NDArray[np.bool_]]]:

@@ -153,5 +153,5 @@ def test_the_lab_s_known_effects_are_claims_about_the_preset() -> None:
 
 def test_the_committed_lab_run_shows_the_known_effects() -> None:
     findings = check(RunResults.load(ROOT / "results" / "lab"), read_replication(find_replication("lab")))
-    assert [one.verdict for one in findings] == ["pass"] * 4
+    assert [one.verdict for one in findings] == ["pass"] * 6
     assert all(one.paired is not None and one.paired.p < 0.01 for one in findings)
