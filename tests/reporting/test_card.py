@@ -74,7 +74,7 @@ def test_the_card_says_what_a_reader_needs(run: Path) -> None:
         "One of 2 seeds",
         "Effects on other tasks were measured on arc_challenge.",
         "PeftModel.from_pretrained",
-        "not a stock lm-eval number",
+        "not comparable with lm-eval",
     ):
         assert words in text
     assert "\n\n\n\n" not in text
