@@ -59,9 +59,7 @@ def undisturbed(tiny_folder: Callable[[str], Path], tmp_path_factory) -> tuple[P
         ("engine", 5),  # between two shards
         ("inside", 25),  # in dual decoding, scoring or evaluation
         ("write", 9),  # with a temporary file written and not renamed
-        ("write", 30),
         ("step", 3),  # between two checkpoints of the first adapter
-        ("step", 11),  # in the second adapter
         ("engine", 16),  # in the evaluation of an adapter
     ],
 )
