@@ -73,6 +73,7 @@ class Evaluate(Stage[Evaluation]):
 
     def parts(self) -> Sequence[object]:
         data, spec = self.data, self.context.spec
+        budget = answer_budget(data.task, spec)
         return (
             self.context.model_key | {"template": self.context.evaluation_chat.hash},
             None if self.train is None else self.train.key,
@@ -83,7 +84,7 @@ class Evaluate(Stage[Evaluation]):
             spec.chat_template,
             *([spec.thinking.tokens] if self.context.evaluation_chat.thinking else ()),
             *([self.point] if self.point else []),
-            *([f"answers of {spec.max_answer_tokens}"] if spec.max_answer_tokens else []),
+            *([f"answers of {budget}"] if budget != data.task.max_new_tokens else []),
         )
 
     def work(self) -> Work:
