@@ -43,7 +43,8 @@ def stops(entry: Entry) -> list[Stop]:
     trained = [one.train_stats for one in seeds if one.train_stats is not None]
     if not found or not trained:
         return []
-    final = {name: [one.scores[name] for one in seeds if name in one.scores] for name in found[0].scores}
+    scored = {name: [one.scores[name] for one in seeds if name in one.scores] for name in found[0].scores}
+    final = {name: scores for name, scores in scored.items() if scores}
     kept, steps = fmean(one.kept_tokens for one in trained), fmean(one.best_step or one.steps for one in trained)
     return [*found, Stop(1.0, steps, kept, final)]
 
@@ -93,8 +94,9 @@ def _with_base(run: RunResults, way: Sequence[Stop]) -> list[Stop]:
 
 def _fall(label: str, task: TaskInfo, way: Sequence[Stop]) -> list[str]:
     """The words for a method that ends lower than it was earlier; none where it does not."""
-    if not task.percent:
+    if not task.percent or task.name not in way[-1].scores:
         return []
+    way = [one for one in way if task.name in one.scores]
     best = max(way, key=lambda one: one.mean(task.name))
     lost = best.mean(task.name) - way[-1].mean(task.name)
     return [f"{label} on {task.name}, {100 * lost:.1f} points from {100 * best.fraction:g} %"] if lost > 0 else []

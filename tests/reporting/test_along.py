@@ -54,6 +54,17 @@ def test_the_figure_says_the_same(build: SimpleNamespace, tmp_path: Path) -> Non
     assert plot.alt == "sft on gsm8k: 50.0 at 0 %, 80.0 at 50 %, 60.0 at 100 %"
 
 
+def test_a_task_whose_last_evaluation_failed_keeps_its_earlier_scores(build: SimpleNamespace, tmp_path: Path) -> None:
+    run = collapsing(build)
+    del run.arms[0].seeds[0].scores["gsm8k"]
+    cells = {row.label: row.cell("gsm8k").text for row in along_table([run]).rows}
+    assert (cells["50 %"], cells["100 %"]) == ("80.0", "–")
+    path = build.write(tmp_path, run)
+    (plot,) = draw([Source(path, load_run(path))], ["along"])
+    assert isinstance(plot, Plot)
+    assert plot.alt == "sft on gsm8k: 50.0 at 0 %, 80.0 at 50 %"
+
+
 def test_seeds_that_stopped_early_have_no_part_in_later_points(build: SimpleNamespace) -> None:
     """Two seeds; one was stopped before its second half."""
     scores = {"gsm8k": build.score("1" * 12 + "0" * 8)}

@@ -23,7 +23,7 @@ def along(sources: Sequence[Source]) -> Plot | Nothing:
         task.name: task
         for source, way in ways.values()
         for task in source.results.tasks
-        if all(task.name in stop.scores for stop in way)
+        if any(task.name in stop.scores for stop in way)
     }
     if not tasks:
         return Nothing(
@@ -36,11 +36,11 @@ def along(sources: Sequence[Source]) -> Plot | Nothing:
     for axis, (name, task) in zip(axes, tasks.items(), strict=True):
         scale = 100 if task.percent else 1
         for label, (source, way) in ways.items():
-            if any(name not in stop.scores for stop in way):
+            scored = [(stop.fraction, stop.mean(name)) for stop in way if name in stop.scores]
+            if not scored:
                 continue
             base = source.results.base.get(name)
-            points = [(0.0, base.mean)] if base is not None else []
-            points += [(stop.fraction, stop.mean(name)) for stop in way]
+            points = [*([(0.0, base.mean)] if base is not None else []), *scored]
             style = look[label]
             axis.plot(
                 [100 * fraction for fraction, _ in points],
