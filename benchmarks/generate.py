@@ -1,11 +1,12 @@
-"""Plain greedy decoding of GSM8K test prompts, 200 new tokens, against the faster of two peers in transformers.
+"""Plain greedy decoding of GSM8K test prompts, 200 new tokens, against the fastest peer that is there.
 
-The peers are ``generate`` (batch 32, sorted by length) and ``generate_batch`` (continuous batching). The line
-``generate`` decodes 64 prompts at once, ``generate-refill`` 256 prompts, 64 at once. Every side stops an item at the
-end-of-turn token and counts the tokens it gave; ``identical`` compares with transformers' ``generate``. Where
-continuous batching was the slower peer with 64 prompts it is left out with 256: on a CPU it takes them all at once,
-its attention reads every sequence's cache for every token, and it had not ended after 25 minutes. With
-``DASD_BENCH_CONTINUOUS=off`` it is left out altogether: on a CPU its cache takes all memory where the model is tiny.
+The peers are transformers' ``generate`` (batch 32, sorted by length) and ``generate_batch`` (continuous batching),
+and those of ``peers.py`` that are installed. The lines decode 64, 1, 8 and 256 prompts, 64 of them at once. Every
+side stops an item at the end-of-turn token and counts the tokens it gave; ``identical`` compares with transformers'
+``generate``. Where continuous batching was the slower peer with 64 prompts it is left out with 256: on a CPU it takes
+them all at once, its attention reads every sequence's cache for every token, and it had not ended after 25 minutes.
+With ``DASD_BENCH_CONTINUOUS=off`` it is left out altogether: on a CPU its cache takes all memory where the model is
+tiny.
 
     python benchmarks/generate.py --dtype fp32 --data-dir DATA
 """
@@ -33,9 +34,12 @@ from benchmarks.common import (
     warm,
     warm_engine,
 )
+from benchmarks.peers import PeerSide, installed
 from benchmarks.sides import Work, compare
 from dasd_bench.engine.requests import GenerateRequest
 
+LINES = {"generate": 64, "generate-1": 1, "generate-8": 8, "generate-refill": 256}
+"""Prompts of each line."""
 NEW_TOKENS = 200
 PEER_BATCH = 32
 
@@ -116,16 +120,15 @@ def our_side(dtype: str, data_dir: str | None, count: int) -> Work:
 def run(
     dtype: str = "fp32", data_dir: str | None = None, runs: int = 3, limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """Both lines of the table."""
-    few, many = min(64, limit or 64), min(256, limit or 256)
-    if os.environ.get("DASD_BENCH_CONTINUOUS") == "off":
-        return [
-            run_line(name, count, dtype, data_dir, runs, continuous=False)
-            for name, count in (("generate", few), ("generate-refill", many))
-        ]
-    first = run_line("generate", few, dtype, data_dir, runs, continuous=True)
-    slower = first["transformers_continuous"] < first["transformers_generate"]
-    return [first, run_line("generate-refill", many, dtype, data_dir, runs, continuous=not slower)]
+    """The lines of the table; ``limit`` prompts at most."""
+    continuous = os.environ.get("DASD_BENCH_CONTINUOUS") != "off"
+    lines = []
+    for name, count in LINES.items():
+        if not lines or count <= (limit or count):
+            lines.append(run_line(name, min(count, limit or count), dtype, data_dir, runs, continuous=continuous))
+            rate = lines[-1]["transformers_continuous"]
+            continuous = rate is not None and (count < 64 or rate >= lines[-1]["transformers_generate"])
+    return lines
 
 
 def run_line(name: str, count: int, dtype: str, data_dir: str | None, runs: int, *, continuous: bool) -> dict[str, Any]:
@@ -133,23 +136,44 @@ def run_line(name: str, count: int, dtype: str, data_dir: str | None, runs: int,
     model, tokenizer = load(dtype)
     limit_rate = machine_limit(model)
     body, head = linear_flops(model)
+    prompts, stop = prompts_of(tokenizer, data_dir, count), int(tokenizer.eos_token_id)
+    job = {
+        "work": "generate",
+        "model": model.config._name_or_path,
+        "dtype": dtype,
+        "prompts": prompts,
+        "new_tokens": NEW_TOKENS,
+        "stop": stop,
+    }
     prepared = [our_side, generate_side, continuous_side][: 3 if continuous else 2]
-    ours, theirs, *others = compare([(side, (dtype, data_dir, count)) for side in prepared], runs)
-    rates = [sum(map(len, found.result)) / found.seconds for found in (theirs, *others)]
+    peers = installed()
+    ours, *theirs = compare(
+        [(side, (dtype, data_dir, count)) for side in prepared],
+        runs,
+        [PeerSide(peer, folder, job) for peer, folder in peers],
+    )
+    names = ["transformers_generate", "transformers_continuous"][: len(prepared) - 1] + [peer.name for peer, _ in peers]
+    rates = {side: sum(map(len, found.result)) / found.seconds for side, found in zip(names, theirs, strict=True)}
+    fastest = max(rates, key=lambda side: rates[side])
     tokens = sum(map(len, ours.result))
-    work = (sum(map(len, prompts_of(tokenizer, data_dir, count))) + tokens) * body + tokens * head
+    work = (sum(map(len, prompts)) + tokens) * body + tokens * head
+    equal = {
+        side: sum(a == b for a, b in zip(found.result, ours.result, strict=True))
+        for side, found in zip(names, theirs, strict=True)
+    }
     return report(
         name,
         dtype,
         "tok/s",
-        max(rates),
+        rates[fastest],
         tokens / ours.seconds,
         runs=runs,
+        peer_name=fastest,
         limit_share=round(work / limit_rate / ours.seconds, 3),
-        identical=f"{sum(a == b for a, b in zip(theirs.result, ours.result, strict=True))}/{len(ours.result)}",
-        transformers_generate=round(rates[0], 1),
-        transformers_continuous=round(rates[1], 1) if continuous else None,
-        peer_peak_mib=round(theirs.peak_bytes / 2**20),
+        identical=f"{equal[names[0]]}/{count}",
+        **{side: round(rates[side], 1) if side in rates else None for side in ("transformers_continuous", *names)},
+        **{f"identical_{side}": f"{equal[side]}/{count}" for side in names[1:]},
+        peer_peak_mib=round(theirs[0].peak_bytes / 2**20),
         ours_peak_mib=round(ours.peak_bytes / 2**20),
     )
 

@@ -1,7 +1,8 @@
 """Token scores of 256 GSM8K targets (log p, top-1, entropy, rank) against one padded forward per batch of 8.
 
-The peer keeps full logits of the batch, as the usual few lines of transformers code do. Peak memory is what each
-side holds above its start.
+transformers keeps full logits of the batch, as the usual few lines of its code do; it is the side that differences
+and ranks are compared with. The peers of ``peers.py`` that are installed give log p alone, which is less work. Peak
+memory is what each side holds above its start.
 
     python benchmarks/score.py --dtype fp32 --data-dir DATA
 """
@@ -29,6 +30,7 @@ from benchmarks.common import (
     warm,
     warm_engine,
 )
+from benchmarks.peers import PeerSide, installed
 from benchmarks.sides import Work, compare
 from dasd_bench.engine.requests import ScoreRequest
 
@@ -92,23 +94,40 @@ def run(
     body, head = linear_flops(model)
     requests = requests_of(tokenizer, data_dir, limit or TARGETS)
     arguments = (dtype, data_dir, len(requests))
-    theirs, ours = compare([(peer_side, arguments), (our_side, arguments)], runs)
+    peers = installed()
+    job = {
+        "work": "score",
+        "model": model.config._name_or_path,
+        "dtype": dtype,
+        "pairs": [(list(one.prompt_ids), list(one.target_ids)) for one in requests],
+        "stop": int(tokenizer.eos_token_id),
+    }
+    theirs, ours, *others = compare(
+        [(peer_side, arguments), (our_side, arguments)],
+        runs,
+        [PeerSide(peer, folder, job) for peer, folder in peers],
+    )
     tokens = sum(len(r.target_ids) for r in requests)
     computed = sum(len(r.prompt_ids) for r in requests) + tokens
     both = list(zip(theirs.result, ours.result, strict=True))
     difference = max(float(np.abs(peer[0] - logp).max()) for peer, (logp, _) in both)
     same_rank = sum(int((peer[3] == rank).sum()) for peer, (_, rank) in both)
+    rates = {"transformers": tokens / theirs.seconds}
+    rates |= {peer.name: tokens / found.seconds for (peer, _), found in zip(peers, others, strict=True)}
+    fastest = max(rates, key=lambda side: rates[side])
     return [
         report(
             "score",
             dtype,
             "tok/s",
-            tokens / theirs.seconds,
+            rates[fastest],
             tokens / ours.seconds,
             runs=runs,
             limit_share=round((computed * body + tokens * head) / limit_rate / ours.seconds, 3),
             max_abs_diff=float(f"{difference:.3g}"),
             identical=f"{same_rank}/{tokens} ranks",
+            peer_name=fastest,
+            **{side: round(rate, 1) for side, rate in rates.items()},
             peer_peak_mib=round(theirs.peak_bytes / 2**20),
             ours_peak_mib=round(ours.peak_bytes / 2**20),
         )

@@ -12,10 +12,10 @@ import multiprocessing
 import signal
 import statistics
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -76,9 +76,19 @@ class Side:
             ) from None
 
 
-def compare(prepared: list[tuple[Callable[..., Work], tuple[Any, ...]]], runs: int) -> list[Outcome]:
-    """What each side gives; every second round goes through them backwards."""
-    sides = [Side(prepare, *arguments) for prepare, arguments in prepared]
+class Timed(Protocol):
+    """A side in a process of its own; see :class:`Side`."""
+
+    def __call__(self) -> tuple[float, int, Any]: ...
+
+    def close(self) -> None: ...
+
+
+def compare(
+    prepared: list[tuple[Callable[..., Work], tuple[Any, ...]]], runs: int, others: Sequence[Timed] = ()
+) -> list[Outcome]:
+    """What each side gives, then what each of ``others`` gives; every second round goes through them backwards."""
+    sides = [*(Side(prepare, *arguments) for prepare, arguments in prepared), *others]
     measured: list[list[tuple[float, int, Any]]] = [[] for _ in sides]
     order = list(range(len(sides)))
     for number in range(runs):

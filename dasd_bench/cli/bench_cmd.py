@@ -92,6 +92,7 @@ def cells(line: dict[str, Any]) -> tuple[str, ...]:
     keys = ("name", "dtype", "peer", "ours", "unit", "ratio", "limit_share", "max_abs_diff", "identical")
     shown = {
         **line,
+        "peer": f"{line['peer']} ({line['peer_name']})" if "peer_name" in line else line["peer"],
         "ratio": f"{line['ratio']:.2f}x",
         "limit_share": None if line["limit_share"] is None else f"{line['limit_share']:.0%}",
     }

@@ -39,9 +39,10 @@ Listing = dict[int, Any]
 class VllmEngine:
     """Offers what :class:`dasd_bench.engine.engine.Engine` does, for the model in the folder ``path``.
 
-    An adapter is merged before (:func:`merged_folder`): vLLM 0.32 cannot give the log-probabilities of a prompt under
-    an adapter that it applies at run time (on CPU it raises, see docs/engine.md). ``eager`` leaves out vLLM's
-    compilation: a quick start, slower tokens. ``tensor_parallel`` GPUs share the weights. Raises :class:`EngineError`
+    An adapter is merged before (:func:`merged_folder`), and :meth:`load` takes the merged weights into the running engine:
+    vLLM 0.32 cannot give the log-probabilities of a prompt under an adapter that it applies at run time (on CPU it
+    raises, see docs/engine.md). ``eager`` leaves out vLLM's compilation: a quick start, slower tokens.
+    ``tensor_parallel`` GPUs share the weights. Raises :class:`EngineError`
     where vLLM is not installed.
     """
 
@@ -78,6 +79,7 @@ class VllmEngine:
             tensor_parallel_size=tensor_parallel,
             seed=0,
             disable_log_stats=True,
+            use_tqdm_on_load=False,
         )
         self._dtype = dtype
         self._vocabulary = int(self._llm.llm_engine.model_config.get_vocab_size())
@@ -100,6 +102,12 @@ class VllmEngine:
             "listed": LISTED,
             "block": BLOCK,
         }
+
+    def load(self, path: Path) -> None:
+        """Exchanges the weights for those of the folder ``path`` (same architecture and dtype)."""
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(path)})
+        # Keys and values of the weights before.
+        self._llm.reset_prefix_cache()
 
     def close(self) -> None:
         """Gives the memory back."""

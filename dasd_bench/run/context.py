@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dasd_bench.engine.interface import InferenceEngine
     from dasd_bench.engine.pool import EngineProcess
     from dasd_bench.engine.requests import EngineSettings
+    from dasd_bench.engine.vllm import VllmEngine
     from dasd_bench.models.chat import ChatTemplate
     from dasd_bench.models.resolve import ResolvedModel
     from dasd_bench.run.stages.warmup import WarmUp
@@ -157,8 +158,11 @@ class RunContext:
         make = {"vllm": self._vllm, "hf": self._own, "pool": self._pooled}[backend]
         with self._loading:
             if self._engine is None or self._held != (backend, adapter):
-                self.release()
-                self._engine = make(adapter)
+                if self._engine is not None and self._held is not None and self._held[0] == backend == "vllm":
+                    cast("VllmEngine", self._engine).load(self._folder_of(adapter))
+                else:
+                    self.release()
+                    self._engine = make(adapter)
                 self._held = (backend, adapter)
                 self.engine_path = self._engine.describe()
             return self._engine
@@ -196,20 +200,28 @@ class RunContext:
         return EnginePool(self._pool, recipes)
 
     def _vllm(self, adapter: Path | None) -> InferenceEngine:
-        from dasd_bench.engine.vllm import VllmEngine, merged_folder
+        from dasd_bench.engine.vllm import VllmEngine
 
-        path = self.weights
-        if adapter is not None:
-            self._merged = merged_folder(self.load(adapter), self.tokenizer)
-            path = Path(self._merged.name)
-            gc.collect()
         return VllmEngine(
-            path,
+            self._folder_of(adapter),
             self.tokenizer,
             dtype=self.dtype,
             max_num_seqs=self.spec.engine.max_num_seqs,
             tensor_parallel=self.processes,
         )
+
+    def _folder_of(self, adapter: Path | None) -> Path:
+        """A model folder that holds the weights with the adapter merged; merged on the CPU: vLLM holds the GPU."""
+        from dasd_bench.engine.vllm import merged_folder
+
+        if self._merged is not None:
+            self._merged.cleanup()
+            self._merged = None
+        if adapter is None:
+            return self.weights
+        model = load_weights(self.weights, adapter, dtype=self.dtype, device="cpu", merge=True)
+        self._merged = merged_folder(model, self.tokenizer)
+        return Path(self._merged.name)
 
     def load(self, adapter: Path | None = None) -> PreTrainedModel:
         """A freshly loaded model in the run's dtype on its device; a fully fine-tuned one is its own folder."""

@@ -72,9 +72,12 @@ class ArmStages:
         """What the base model makes for this arm."""
         return self.targets, self.scores
 
-    def trained(self) -> Iterator[Stage[Any]]:
-        """Training, all that is measured with its adapter loaded, and the adapters saved during training."""
-        yield self.train
+    def training(self) -> tuple[Stage[Any], ...]:
+        """Its training."""
+        return (self.train,)
+
+    def measured(self) -> Iterator[Stage[Any]]:
+        """All that is measured with its adapter loaded, and the adapters saved during training."""
         yield from self.model.measured()
         yield from self._intermediate()
 
@@ -105,7 +108,11 @@ class AdapterStages:
         """Nothing: it needs no targets."""
         return ()
 
-    def trained(self) -> Iterator[Stage[Any]]:
+    def training(self) -> tuple[Stage[Any], ...]:
+        """Nothing."""
+        return ()
+
+    def measured(self) -> Iterator[Stage[Any]]:
         """All that is measured with the adapter loaded."""
         yield from self.model.measured()
 
@@ -121,11 +128,13 @@ class Graph:
 
     The warm-up, where there is one, makes the base model. The base model works first (targets, scores, its own
     evaluation), then each arm trains and is evaluated, and at last the base meets what the arms wrote: one model is in
-    memory at a time.
+    memory at a time. With ``train_first`` all arms train before anything is evaluated: one engine can then serve the
+    base and all adapters, where starting an engine takes minutes (vLLM).
     """
 
     base: ModelStages
     arms: list[ArmStages | AdapterStages]
+    train_first: bool = False
     matchings: list[Matching] = field(default_factory=list)
     """One for each seed where the budget is matched."""
     warmup: WarmUp | None = None
@@ -136,9 +145,14 @@ class Graph:
             yield self.warmup
         for one in self.arms:
             yield from one.prepared()
+        if self.train_first:
+            for one in self.arms:
+                yield from one.training()
         yield from self.base.measured()
         for one in self.arms:
-            yield from one.trained()
+            if not self.train_first:
+                yield from one.training()
+            yield from one.measured()
         yield from self.drifts()
 
     def drop_task(self, task: str) -> None:
@@ -210,4 +224,4 @@ def build_graph(context: RunContext, data: Sequence[TaskData]) -> Graph:
             }
             arms.append(ArmStages(arm, seed, targets, scores, train, measured(train, seed), points))
     arms += [AdapterStages(adapter, measured(adapter, None)) for adapter in context.adapters]
-    return Graph(base, arms, list(matchings.values()), context.warmup)
+    return Graph(base, arms, context.spec.engine.backend == "vllm", list(matchings.values()), context.warmup)

@@ -125,6 +125,8 @@ class _Execution:
         for matching in self.graph.matchings:
             matching.settle([one.scores for one in prepared if isinstance(one, ArmStages)])
             context.console.say(matching.line())
+        if self.graph.train_first:
+            prepared = [one for one in prepared if self._trained(one)]
         self._measure_base()
         results.base = model_scores(self.graph.base)
         results.tasks = [one.info() for one in self.graph.base.evaluations.values()]
@@ -133,7 +135,7 @@ class _Execution:
         finished: list[ArmStages | AdapterStages] = []
         for one in prepared:
             check_owned(context, self.owned)
-            if self._succeeds(one, one.trained()):
+            if (self.graph.train_first or self._trained(one)) and self._succeeds(one, one.measured()):
                 finished.append(one)
                 row, seed = self._add(one)
                 self._save()
@@ -167,6 +169,10 @@ class _Execution:
                 self.context.console.warn(f"Task {name} failed and is left out: {error}")
         if self.graph.base.outputs is not None:
             self.graph.base.outputs.run()
+
+    def _trained(self, one: ArmStages | AdapterStages) -> bool:
+        check_owned(self.context, self.owned)
+        return self._succeeds(one, one.training())
 
     def _succeeds(self, arm: ArmStages | AdapterStages, stages: Iterable[Stage[Any]]) -> bool:
         """Runs stages of one arm; an error of the arm's own ends the arm and not the run."""

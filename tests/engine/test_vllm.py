@@ -97,19 +97,31 @@ def test_dual_decode(both):
         np.testing.assert_allclose(one.base_top1_logp, two.base_top1_logp, atol=1e-3)
 
 
-def test_adapter_merged_into_a_folder(folder, tmp_path):
+def test_one_engine_serves_the_base_and_adapters_in_turn(folder, both, tmp_path):
     from peft import LoraConfig, get_peft_model
 
+    theirs = both[1]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    tuned = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "up_proj"], init_lora_weights=False)).eval()
-    tuned.save_pretrained(tmp_path / "adapter")
     asked = [ScoreRequest(p, list(range(50, 58))) for p in PROMPTS]
-    expected = Engine(tuned, tokenizer).score(asked)
-    merged = merged_folder(load_model(folder, dtype="fp32", device="cpu", adapter=tmp_path / "adapter"), tokenizer)
-    engine = VllmEngine(Path(merged.name), tokenizer, dtype="fp32", max_num_seqs=4, eager=True)
-    for one, two in zip(expected, engine.score(asked), strict=True):
-        np.testing.assert_allclose(one.logp, two.logp, atol=1e-3)
-    engine.close()
-    merged.cleanup()
+    long = [GenerateRequest(p, 20, frozenset(), name=str(i)) for i, p in enumerate(PROMPTS)]
+    base = theirs.score(asked), theirs.generate(long)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        config = LoraConfig(r=4, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+        tuned = get_peft_model(model, config).eval()
+        tuned.save_pretrained(tmp_path / str(seed))
+        engine = Engine(tuned, tokenizer)
+        merged = merged_folder(load_model(folder, dtype="fp32", device="cpu", adapter=tmp_path / str(seed)), tokenizer)
+        theirs.load(Path(merged.name))
+        merged.cleanup()
+        for one, two, without in zip(engine.score(asked), theirs.score(asked), base[0], strict=True):
+            np.testing.assert_allclose(one.logp, two.logp, atol=1e-3)
+            assert np.abs(two.logp - without.logp).max() > 1e-2
+        for one, two in zip(engine.generate(long), theirs.generate(long), strict=True):
+            assert one.token_ids.tolist() == two.token_ids.tolist()
+    theirs.load(folder)
+    for one, two in zip(base[0], theirs.score(asked), strict=True):
+        assert one.logp.tolist() == two.logp.tolist()
+    for one, two in zip(base[1], theirs.generate(long), strict=True):
+        assert one.token_ids.tolist() == two.token_ids.tolist()

@@ -56,6 +56,24 @@ def test_a_plan_computes_nothing(tiny_folder: Callable[[str], Path], tmp_path: P
     assert not (tmp_path / "store").exists()
 
 
+def test_with_vllm_all_arms_train_before_one_engine_evaluates(
+    tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    spec = make_spec(
+        model=str(tiny_folder("llama")),
+        methods=["sft", "low-ppl"],
+        tasks=["mini_gsm"],
+        seeds=[0, 1],
+        train_limit=2,
+        limit=2,
+        settings=["engine.backend=vllm"],
+    )
+    kinds = [row.kind for row in plan(spec, RunOptions(output=tmp_path / "run", store=tmp_path / "store"))]
+    last_training = max(place for place, kind in enumerate(kinds) if kind == "train")
+    assert kinds.count("train") == 4
+    assert min(place for place, kind in enumerate(kinds) if kind == "evaluate") > last_training
+
+
 @pytest.mark.parametrize("kind", ["targets", "scores", "train", "evaluate", "nll"])
 def test_a_stage_that_is_lost_is_planned_again(
     kind: str, tiny_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
