@@ -197,9 +197,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"epochs": 2, "batch_size": 4, "lr": 1e-3},
         "warmup": {
             "tasks": ["mini_gsm", "mini_math"],
-            "rows": 192,
+            "rows": 280,
             "style": "plain",
-            "epochs": 2,
+            "epochs": 4,
             "batch_size": 8,
             "lr": 1e-3,
             "lora_rank": 16,

@@ -39,7 +39,7 @@ Listing = dict[int, Any]
 class VllmEngine:
     """Offers what :class:`dasd_bench.engine.engine.Engine` does, for the model in the folder ``path``.
 
-    An adapter is merged before (:func:`merged_folder`), and :meth:`load` takes the merged weights into the running engine:
+    An adapter is merged before (:func:`merged_folder`), and :meth:`load` takes the weights into the running engine:
     vLLM 0.32 cannot give the log-probabilities of a prompt under an adapter that it applies at run time (on CPU it
     raises, see docs/engine.md). ``eager`` leaves out vLLM's compilation: a quick start, slower tokens.
     ``tensor_parallel`` GPUs share the weights. Raises :class:`EngineError`
