@@ -16,6 +16,7 @@ from dasd_bench.engine.cuda_graphs import FixedShapePool
 from dasd_bench.engine.decoding import Decoder
 from dasd_bench.engine.divergence import DivergenceCollector, Head, HeadlessRunner, HiddenStateCollector
 from dasd_bench.engine.errors import EngineError
+from dasd_bench.engine.layer_step import fit_layer_step
 from dasd_bench.engine.many_rules import ManyRulesDecoder, ManyRulesSampler, SharedCost
 from dasd_bench.engine.memory import budget_bytes
 from dasd_bench.engine.model_runner import ModelRunner
@@ -42,6 +43,7 @@ class Engine:
         keep_freed_memory()
         self._runner = ModelRunner(model, packed=self.settings.accelerate != "off")
         choose_path(self._runner)
+        self._runner.layer_step = fit_layer_step(self._runner)
         wanted = (
             self._runner.device.type == "cuda"
             if self.settings.fixed_shapes == "auto"
@@ -86,6 +88,8 @@ class Engine:
     def _decode_path(self) -> str:
         if self._fixed is not None:
             return "fixed shapes, cuda graphs" if self._fixed.graphs else "fixed shapes"
+        if self._runner.layer_step is not None:
+            return "compiled kernels, all layers in one call"
         return "compiled kernel" if self._runner.kernel is not None else "torch"
 
     def generate(

@@ -10,12 +10,13 @@ engine must be made after the weights last changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dasd_bench.engine.kernels.linear import Activation, LinearKernel, pack, pack_gated
+from dasd_bench.engine.kernels.linear import Activation, LinearKernel, Panels, pack, pack_gated
 from dasd_bench.engine.limits import available_bytes
 
 ROWS = 64
@@ -73,11 +74,24 @@ class PanelLinear(nn.Module):
         self.in_features = linear.in_features
         self.out_features = linear.out_features
         self._kernel = kernel
-        self._panels = pack(linear.weight, linear.bias)
+        self.panels = pack(linear.weight, linear.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``hidden`` [..., in_features] to [..., out_features]."""
-        return self._kernel(hidden, self._panels)
+        return self._kernel(hidden, self.panels)
+
+
+@dataclass(frozen=True, slots=True)
+class PanelGate:
+    """activation(gate(x)) * up(x) by the compiled kernel."""
+
+    kernel: LinearKernel
+    panels: Panels
+    activation: Activation
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """``hidden`` [..., width] to [..., inner width]."""
+        return self.kernel(hidden, self.panels, self.activation)
 
 
 class GatedBlock(nn.Module):
@@ -85,12 +99,12 @@ class GatedBlock(nn.Module):
 
     def __init__(self, inner: Callable[[Tensor], Tensor], down: nn.Module) -> None:
         super().__init__()
-        self._inner = inner
+        self.inner = inner
         self.down = down
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``hidden`` [..., width] to the same shape."""
-        out: Tensor = self.down(self._inner(hidden))
+        out: Tensor = self.down(self.inner(hidden))
         return out
 
 
@@ -119,8 +133,7 @@ class Packer:
         names, number = ACTIVATIONS[activation]
         kernel = self._kernel
         if kernel is not None and kernel.fits(gate.weight):
-            panels = pack_gated(gate.weight, up.weight, gate.bias, up.bias)
-            return lambda hidden: kernel(hidden, panels, number)
+            return PanelGate(kernel, pack_gated(gate.weight, up.weight, gate.bias, up.bias), number)
         first, second = PackedLinear(gate), PackedLinear(up)
         return lambda hidden: second.times(hidden, first.activated(hidden, *names))
 

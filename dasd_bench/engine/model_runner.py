@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,17 @@ from dasd_bench.engine.kernels.rows import RowKernels, load_row_kernels
 from dasd_bench.engine.kernels.tree import TreeKernel, load_tree_kernel
 from dasd_bench.engine.module_overrides import ModuleOverrides
 from dasd_bench.engine.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from dasd_bench.engine.kv_cache import KVCache
+
+
+class LayerStep(Protocol):
+    """A decoding step through all layers in one call (:mod:`dasd_bench.engine.layer_step`)."""
+
+    def __call__(self, tokens: Tensor, lengths: Tensor, cache: KVCache, common: Tensor, width: int) -> Tensor:
+        """Hidden states [B, width] of ``tokens`` int64 [B], one behind the ``lengths`` [B] tokens of each row."""
+
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types whose keys and values the packed store can hold; others (linear attention, chunks) run unpacked."""
@@ -68,6 +79,7 @@ class ModelRunner:
             self.row_kernels = load_row_kernels(self.device, self.dtype)
             self.linear_kernel = load_linear_kernel(self.device, self.dtype)
             self._overrides = ModuleOverrides(causal, self.row_kernels, self.linear_kernel, self.adapters.bases)
+        self.layer_step: LayerStep | None = None
         self.vocabulary = Vocabulary(self.row_kernels)
 
     def _fits(self, causal: PreTrainedModel) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dasd_bench.engine.kernels.layers import NormParts
 from dasd_bench.engine.kernels.linear import LinearKernel
 from dasd_bench.engine.kernels.rows import RowKernels
 from dasd_bench.engine.linears import ACTIVATIONS, GatedBlock, Packer, room_to_pack
@@ -32,11 +33,13 @@ class RowNorm(nn.Module):
 
     def __init__(self, kernels: RowKernels, weight: Tensor, eps: float, plus: float, late: bool) -> None:
         super().__init__()
-        self._kernels, self._weight, self._eps, self._plus, self._late = kernels, weight, eps, plus, late
+        self._kernels = kernels
+        self.parts = NormParts(weight, eps, plus, late)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``hidden`` [..., width] to the same shape."""
-        return self._kernels.rms_norm(hidden, self._weight, self._eps, self._plus, self._late)
+        own = self.parts
+        return self._kernels.rms_norm(hidden, own.weight, own.eps, own.plus, own.late)
 
 
 class Rotation:

@@ -120,7 +120,7 @@ class PackedSession:
         self._prefill = prefill
         self._fixed = fixed
         padded = runner.kernel is None
-        self._cache = KVCache(runner, items * width, capacity, padded) if fixed is None else fixed.cache
+        self.cache = KVCache(runner, items * width, capacity, padded) if fixed is None else fixed.cache
         self._live: list[_Row] = []
         self._prefixes: dict[tuple[int, bytes], Prefix] = {}
         for tokens, length in shared_prefixes(prompts):
@@ -186,7 +186,7 @@ class PackedSession:
                 joint = sum(1 for own, theirs in zip(chain, first_chain, strict=False) if own == theirs)
             if prefix is not None and not by_reference and not joint:
                 for layer in range(self._runner.layers):
-                    self._cache.write(layer, row, 0, prefix.keys(layer), prefix.values(layer))
+                    self.cache.write(layer, row, 0, prefix.keys(layer), prefix.values(layer))
             for begin, end, position in chain[joint:]:
                 tree.copies.append(Copy(row, begin, end, offset + position))
             common = offset + sum(end - begin for begin, end, _ in chain[:joint]) if joint else 0
@@ -195,7 +195,7 @@ class PackedSession:
 
     def _forward(self, batch: list[tuple[Tree, list[int]]]) -> Tensor:
         runner = self._runner
-        metadata = build_tree_metadata(runner, [tree for tree, _ in batch], self._cache)
+        metadata = build_tree_metadata(runner, [tree for tree, _ in batch], self.cache)
         hidden = runner.hidden(metadata.tokens, metadata.positions, metadata)
         wanted = [int(metadata.offsets[i]) + index for i, (_, lasts) in enumerate(batch) for index in lasts]
         return hidden[torch.tensor(wanted, device=runner.device)]
@@ -210,12 +210,21 @@ class PackedSession:
 
     def _packed_step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
         runner = self._runner
+        if runner.layer_step is not None and not any(row.prefix for row in self._live):
+            common = torch.tensor([row.common for row in self._live])
+            return runner.layer_step(torch.tensor(tokens), torch.tensor(lengths), self.cache, common, self._width)
+        metadata = self.step_metadata(lengths)
+        return runner.hidden(torch.tensor(tokens, device=runner.device), metadata.positions, metadata)
+
+    def step_metadata(self, lengths: Sequence[int]) -> StepMetadata:
+        """The attention of a step in which every row holds that many tokens."""
+        runner = self._runner
         members: dict[int, tuple[Prefix, list[int]]] = {}
         for number, row in enumerate(self._live):
             if row.prefix is not None:
                 members.setdefault(id(row.prefix), (row.prefix, []))[1].append(number)
-        metadata = StepMetadata(
-            self._cache,
+        return StepMetadata(
+            self.cache,
             torch.tensor(lengths, device=runner.device),
             torch.tensor([row.prefix.length if row.prefix else 0 for row in self._live], device=runner.device),
             [(prefix, torch.tensor(rows, device=runner.device)) for prefix, rows in members.values()],
@@ -223,7 +232,6 @@ class PackedSession:
             self._width,
             runner.kernel,
         )
-        return runner.hidden(torch.tensor(tokens, device=runner.device), metadata.positions, metadata)
 
     def drop(self, item: int) -> None:
         """See :class:`Session`."""
@@ -231,7 +239,7 @@ class PackedSession:
         for context in range(self._width):
             target, source = item * self._width + context, last * self._width + context
             if item != last:
-                self._cache.move(source, target, self._live[source].common, self._live[source].length)
+                self.cache.move(source, target, self._live[source].common, self._live[source].length)
                 self._live[target] = self._live[source]
         del self._live[-self._width :]
 
@@ -240,7 +248,7 @@ class PackedSession:
         for context in range(self._width):
             source = item * self._width + context
             row = self._live[source]
-            self._cache.move(source, len(self._live), row.common, row.length)
+            self.cache.move(source, len(self._live), row.common, row.length)
             self._live.append(copy.copy(row))
 
 
