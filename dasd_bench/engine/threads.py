@@ -15,7 +15,7 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc/self")
 
-SPINS = "2000"
+SPINS = "300"
 """Turns of libgomp's waiting loop before a thread sleeps; by default it is 300,000."""
 
 

@@ -228,6 +228,16 @@ class RunContext:
         merge = self.merges_adapters
         return load_weights(self.weights, adapter, dtype=self.dtype, device=self.device, merge=merge)
 
+    def build_kernels(self) -> None:
+        """Has the engine's kernels compiled in the background where this machine has not got them yet."""
+        if self._backend == "vllm" or self.shape is None:
+            return
+        import torch
+
+        from dasd_bench.engine.kernels.build import build_ahead
+
+        build_ahead(torch.device(self.device), self.shape.head_dim)
+
     @property
     def itemsize(self) -> int:
         """Bytes of a weight in the run's dtype."""

@@ -41,6 +41,8 @@ def run_session(
     context.recorder.planned = [row.seconds for row in prepared.plan]
     console.say(scale_line(prepared.data, prepared.plan))
     console.say(plan_lines(prepared.plan)[-1])
+    if not options.on_cluster and any(row.state == "to do" for row in prepared.plan):
+        context.build_kernels()
     tracking = Tracking(trackers, context.run_dir, console)
     with FileLock(context.directory.lock, on_wait=console.notice) as lock:
         # Again: another run may have had the folder until now.

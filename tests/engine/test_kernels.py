@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
 from dasd_bench.engine.attention import Scale
 from dasd_bench.engine.engine import Engine
+from dasd_bench.engine.kernels.build import load
 from dasd_bench.engine.kernels.decode import load_decode_kernel
 from dasd_bench.engine.requests import EngineSettings, GenerateRequest
 from tests.engine.conftest import KINDS, pair, random_prompts
@@ -79,3 +83,19 @@ def test_without_a_compiler_the_results_are_the_same(kind, monkeypatch):
     for one, other in zip(with_kernel, engine.generate(asked), strict=True):
         assert one.token_ids.tolist() == other.token_ids.tolist()
         np.testing.assert_allclose(one.logp, other.logp, atol=2e-4)
+
+
+def test_two_that_need_a_kernel_at_once_have_it_compiled_once(tmp_path, monkeypatch):
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    wrapper = tmp_path / "counted"
+    counted = f'case "$*" in *layers.cpp*) echo once >> {tmp_path}/calls; sleep 0.5;; esac'
+    wrapper.write_text(f'#!/bin/sh\n{counted}\nexec {compiler} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CXX", str(wrapper))
+    monkeypatch.setenv("DASD_CACHE_DIR", str(tmp_path / "cache"))
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda _: load("layers", torch.device("cpu"), torch.float32), range(3)))
+    assert all(one is not None for one in found)
+    assert (tmp_path / "calls").read_text() == "once\n"

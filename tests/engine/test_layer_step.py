@@ -1,4 +1,4 @@
-"""A decoding step through all layers in one call gives the bits of the model's own code, and only models of its form."""
+"""A decoding step through all layers in one call gives the bits of the model's own code; other models keep theirs."""
 
 from __future__ import annotations
 

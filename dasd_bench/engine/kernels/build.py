@@ -7,6 +7,7 @@ needed, and it is linked to the OpenMP runtime torch has already loaded: a secon
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
@@ -14,6 +15,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,8 @@ import torch
 HERE = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 SECONDS = 120
+FOR_ONE_WIDTH = {"decode", "tree"}
+"""Kernels that are compiled for one head width."""
 LANES = 16
 """Head widths are multiples of this many numbers."""
 
@@ -36,6 +42,13 @@ def load(name: str, device: torch.device, dtype: torch.dtype, head_dim: int = LA
         return ctypes.CDLL(str(_library(HERE / f"{name}.cpp", head_dim)))
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def build_ahead(device: torch.device, head_dim: int) -> None:
+    """Starts compiling what is not there yet, in the background; an engine that is made meanwhile waits for it."""
+    for source in sorted(HERE.glob("*.cpp")):
+        width = head_dim if source.stem in FOR_ONE_WIDTH else LANES
+        threading.Thread(target=load, args=(source.stem, device, torch.float32, width), daemon=True).start()
 
 
 def threads(work: int, least: int) -> int:
@@ -87,13 +100,23 @@ def _library(source: Path, head_dim: int) -> Path:
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with _alone(target.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        if target.is_file():  # another process, or a thread of this one, was faster
+            return target
         made = Path(folder) / "kernel.so"
         # -fopenmp would also link the system's runtime; the symbols of torch's are already in the process.
         command: list[Any] = [compiler, *flags, source, "-o", made, "-nostdlib", "-lc", "-lm", "-lstdc++", "-lgcc_s"]
         subprocess.run([*command, runtime], capture_output=True, check=True, timeout=SECONDS)
         made.replace(target)
     return target
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One thread of one process at a time; a process that ends lets go of it."""
+    with open(lock, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _processor() -> bytes:
