@@ -23,7 +23,7 @@ _HEDGE = (
 )
 _LEADING = re.compile(rf"(?:[\s:,(\[<…—]|\.\.+)*(?:(?:{_HEDGE})\b[:,\s]*)*{_LABEL}", re.IGNORECASE)
 _OTHER_LABEL = re.compile(
-    r"\s*(?:,|;|/|&|\band/or\b|\bor\b|\band\b)\s*(?:either\s+|option\s+|choice\s+)?[(\"']?([A-Za-z1-9])(?![\w'])"
+    r"\s*(?:,|;|/|&|\band/or\b|\bor\b|\band\b)\s*(?:(?:either|possibly|maybe|perhaps)\s+|option\s+|choice\s+)?[(\"']?([A-Za-z1-9])(?![\w'])"
 )
 _OTHERS = re.compile(rf"^(?:{_OTHER_LABEL.pattern}|\s*[A-Z](?=,|\s+and\b|\s+or\b))+")
 _SEVERAL = re.compile(rf"(?:[)\]\"' ]*{_OTHER_LABEL.pattern})+[)\]\"'. ]*$", re.MULTILINE)
@@ -42,8 +42,8 @@ _MARKUP = re.compile(r"</?(?:[biup]|(?!answer\b|think\b)[a-z][a-z0-9_]+)(?:\s[^<
 _CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
 _NAMED = re.compile(
     r"\b(?:option|choice)\s*[(\"']?(?P<a>[A-Z]|[1-9])(?![\w'])[)\"']?(?P<said>[^.\n]{0,40})"
-    r"|\b(?P<b>[A-Z])[)\"']?\s+(?:(?:is|must be|would be)"
-    r"\s+(?:the\s+)?(?:only\s+)?(?:correct|right|true|best|answer)\b|it\s+is\b\s*[.!]?\s*$)"
+    r"|\b(?P<b>[A-Z]|[1-9])[)\"']?\s+(?:(?:is|must be|would be)"
+    r"\s+(?:the\s+)?(?:only\s+)?(?:correct|right|true|best|answer|one that)\b|it\s+is\b\s*[.!]?\s*$)"
     r"|(?P<c>[A-Z])\s*(?:选项)?\s*是?正确"
 )
 _DOUBTED = re.compile(
@@ -55,18 +55,18 @@ _DENIED = re.compile(
 _RIGHT = re.compile(
     r"(?:\b(?:(?<!not the )(?:correct|right|best|final|suitable|appropriate|likely|accurate)"
     r"\s+(?:answer|choice|option|one|letter|statement)(?:(?:\s+[a-z]+){1,4}\s+(?=is\b|(?:must|would|should)\s+be\b))?"
-    r"|my\s+(?:final\s+)?(?:answer|choice|pick|guess|selection)|choice[\"']?(?=:)"
-    r"|(?:i|we|let's|let\s+us)(?:\s+would|\s+will|'d|'ll)?\s+(?:choose|pick|select|go with|say)"
+    r"|my\s+(?:final\s+)?(?:answer|choice|pick|guess|selection)|choice(?=:)"
+    r"|(?:i|we|let's|let\s+us)(?:\s+would|\s+will|'d|'ll)?\s+(?:choose|pick|select|go (?:with|for)|say)"
     r"|(?:i'm|i\s+am)\s+(?:choosing|picking|selecting)|going\s+with)"
-    r"|(?:^|(?<=[.!?:]\s))(?:choose|pick|select|final(?=:)))"
+    r"|(?:choice|option)\"(?=\s*:)|(?:^|(?<=[.!?:]\s))(?:choose|pick|select|final(?=:)))"
     r"[*_\"']*\s*(?:is\b|(?:must|would|should)\s+be\b|:)?[\s*_]*(?P<rest>[^.\n]*(?:\.(?=\d)[^.\n]*)*)",
     re.IGNORECASE | re.MULTILINE,
 )
 _CONCLUDED = re.compile(
     r"\b(?:it(?:'s|\s+is|\s+(?:must|should|would|has\s+to)\s+be)|(?:so|thus|therefore|hence|on second thought)[,:]?"
-    r"|leaves|leaving|not\s+[A-Z],?\s+but)\s+"
+    r"|(?:leaves|leaving|left\s+with)(?:\s+(?:us|me|only|just|with)){0,2}|not\s+[A-Z],?\s+but)\s+"
     r"(?:(?:it(?:'s|\s+is|\s+must\s+be)|(?:the\s+)?(?:option|choice|letter))\s+){0,2}"
-    r"(?P<rest>[(\[\"']?(?-i:[A-Z])[)\]\"']?)(?=\s*(?:[.!;\n]|$|(?:and\s+)?not\b))",
+    r"(?P<rest>[(\[\"']?(?-i:[A-Z])[)\]\"']?)(?=\s*(?:[.!;\n]|$|(?:and\s+)?not\b|as\b))",
     re.IGNORECASE,
 )
 """A letter by itself at the end of a conclusion: "It's B.", "Therefore, B."."""
@@ -89,7 +89,8 @@ _REJECTED = re.compile(
     re.IGNORECASE,
 )
 _WRONG = re.compile(
-    r"\b(?:not|n't|isn't|wrong|incorrect|false|never|cannot|can't|unlikely|eliminated?)\b", re.IGNORECASE
+    r"\b(?:not|n't|isn't|wrong|incorrect|false|never|partially|partly|cannot|can't|unlikely|eliminated?)\b",
+    re.IGNORECASE,
 )
 _SECOND_THOUGHTS = re.compile(
     r"\b(?:wait|no|actually|correction|sorry|instead|rather|however|but|hold on"

@@ -31,11 +31,12 @@ _MARKER = re.compile(
     r"|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
     r"|(?:答案|选项|答え|正解|正答|回答|解答|정답|답)\s*(?:应?[是为选]|は|은|는|:)\s*:?|(?<!不)选择?\s*:?\s*(?=[(*]*(?-i:[A-Z])\b)"
     r"|\b(?:antwort|lösung|respuesta|solución|réponse|risposta|resposta|ответ|antwoord|odpowiedź|cevap|jawaban|jibu"
-    r"|đáp án|الإجابة|الجواب|उत्तर|উত্তর|คำตอบ"
+    r"|đáp án|الإجابة|الجواب|उत्तर|উত্তর"
     r"|(?:opción|alternativa|option)\s+(?:correct[ae]|corret[ao]|certa)|richtige\s+option)\b"
     r"(?:\s+(?!(?:no|non|não|ne|nicht|nie|niet|не)\b)[^\W\d_]+){0,3}?[\"'*_]*"
-    r"\s*(?::|=|\b(?:ist|lautet|es|est|è|é|is|adalah|là|هي|هو)\b|—|-(?=\s)|(?=\s(?-i:[A-Z])\b))[*_\"']*"
-    r"|(?P<tag><answer>|\[answer\]|【答案】)|^[ \t#*_]*(?P<heading>final answer|answer)[ \t*_]*$",
+    r"\s*(?::|=|\b(?:ist|lautet|es|est|è|é|is|adalah|là|هي|هو)\b|—|-(?=\s)|(?=\s\(?(?-i:[A-Z])\b))[*_\"']*"
+    r"|คำตอบ(?:ที่ถูกต้อง)?\s*(?:คือ|:)|(?P<tag><answer>|\[answer\]|【答案】)"
+    r"|^[ \t#*_]*(?P<heading>final answer|answer)[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _TAKEN_BACK = re.compile(

@@ -32,6 +32,7 @@ _SIGNS = str.maketrans(
         "·": "\\cdot ",
     }
 )
+_ABOUT = re.compile(r"≈|\\approx(?![a-zA-Z])")
 _HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
 _REASON = re.compile(r",?\s+(?:because|since|as|which|where|so|for|if)\b", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
@@ -129,6 +130,9 @@ def _from_clause(clause: Clause, numeric: bool) -> str | None:
             return value if value is not None and number_in(value) is not None else listed[0]
         return _tidy(", ".join(listed))
     if numeric:
+        exact = _ABOUT.split(said)[0]
+        if exact != said and number_in(exact) is not None:
+            return _tidy(exact)
         value = declared_number(f"{'The final answer is' if clause.stated else 'Answer:'} {said}")
         return None if value is None else _tidy(value)
     said = _REASON.split(said)[0]
