@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import html
+import json
 import re
 import textwrap
 import warnings
@@ -39,6 +41,7 @@ _TURN_END = re.compile(r"<\|(?:im_end|im_start|eot_id|endoftext|end_of_text|end)
 _NEXT_TURN = re.compile(
     r"^(?:#+ ?|\*\*|\[)?(?:Human|User|Question|Problem|Instruction)(?: ?\d+)?(?:\*\*|\])? ?:", re.MULTILINE
 )
+_JSON_FENCE = re.compile(r"\A\s*```(?:json)?[ \t]*\n|\n[ \t]*```\s*\Z", re.IGNORECASE)
 _QUOTE = re.compile(r"^[ \t]*>(?!>>) ?")
 _SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
@@ -92,7 +95,10 @@ def _defines(tree: ast.Module, name: str | None) -> bool:
 
 def _as_typed(text: str) -> str:
     """The text with the spaces and signs that its program was typed with: a page or a document makes non-breaking
-    spaces, invisible characters and ``&gt;`` of them, which Python does not read."""
+    spaces, invisible characters and ``&gt;`` of them, which Python does not read. One line that was encoded twice
+    has ``\\n`` for its line ends."""
+    if "\n" not in text.strip():
+        text = text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
     return _INVISIBLE.sub("", _SPACE.sub(" ", html.unescape(text)))
 
 
@@ -121,13 +127,18 @@ def _own_turn(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """What three quotes fence: of a text that is nothing but a string, the string where that is a program."""
+    """What three quotes fence: of a text that is nothing but a string, the string where that is a program. Of a JSON
+    object the one value that is a program."""
     tree = tree_of(text) if text.lstrip()[:1] in ("'", '"') else None
     only = tree.body[0] if tree is not None and len(tree.body) == 1 else None
     if isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant) and isinstance(only.value.value, str):
         inside = re.sub(r"^(?:python3?|py)\s*\n", "", only.value.value)
         if DEFINITION.search(inside):
             return inside
+    bare = _JSON_FENCE.sub("", text).strip()
+    with contextlib.suppress(ValueError, RecursionError):
+        values = json.loads(bare).values() if bare[:1] == "{" and bare[-1] == "}" else ()
+        (text,) = (one for one in values if isinstance(one, str) and DEFINITION.search(one))
     return text
 
 

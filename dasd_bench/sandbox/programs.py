@@ -7,6 +7,7 @@ import builtins
 import codeop
 import itertools
 import re
+import sys
 
 from .inside.names import module_names
 
@@ -16,7 +17,10 @@ _PROGRAM_LINE = re.compile(
     r"|^(?:try|(?:if|for|with|while)\b.+):\s*$"
 )
 #: Commands of a notebook, which Python itself does not know.
-_NOTEBOOK = re.compile(r"^[ \t]*(?:![ \t]*\w|%%?[A-Za-z]|\$[ \t]+\w|\?\w|(?:pip3?|conda)[ \t]+install\b|[\w.]+\?+$)")
+_NOTEBOOK = re.compile(
+    r"^[ \t]*(?:![ \t]*\w|%%?[A-Za-z]|\$[ \t]+\w|\?\w|(?:pip3?|conda|uv)[ \t]+(?:pip[ \t]+)?install\b"
+    r"|python3?[ \t]+-m[ \t]|[\w.]+\?+$)"
+)
 _SESSION = re.compile(r"^[ \t]*(?:>>>|In \[\d+\]:)(?: |$)")
 _SESSION_LINE = re.compile(r"^[ \t]*(?:>>>|\.\.\.:?|In \[\d+\]:)(?: (.*)|$)")
 #: A statement's first word: such a line is code, however many words follow.
@@ -26,7 +30,7 @@ _KEYWORD = re.compile(
 )
 _OPERATORS = r"(?:and|as|case|else|for|from|if|import|in|is|lambda|match|not|or|type|await|def|class|with)\b"
 _PROSE = re.compile(
-    r"(?:[-*+\u2022>#|]|\d+[.)])[ \t]+\S"  # an item of a list, a heading, a row of a table
+    r"(?:[-*+\u2022>#|]|\d+[.)]|>>>)[ \t]+\S"  # an item of a list, a heading, a row of a table, a session
     r"|[*_]{1,3}\w|</?\w+[^>]*>$|[-=*_]{3,}$"  # emphasis, a tag, a rule
     r"|[A-Z][\w'\u2019-]*[.:!?,]*$"  # a word of its own
     r"|[\"'(\u201c`]*[A-Za-z][\w'\u2019-]*[`)\"'\u201d]*[,:;]?[ \t]+[`(\"'\u201c]*[\w$\\]"  # two words,
@@ -127,7 +131,8 @@ def without_stray_words(code: str, *, cut_off: bool) -> str:
     words = [node for node in tree.body if _may_be_words(node)]
     last = tree.body[-1]
     may_be_cut = cut_off and isinstance(last, (ast.Expr, ast.Assign, ast.AugAssign, ast.Assert)) and last not in words
-    if not (words or may_be_cut):
+    module_is_cut = cut_off and isinstance(last, ast.Import) and _is_begun_module(last.names[-1].name)
+    if not (words or may_be_cut or module_is_cut):
         return code
     known = set(dir(builtins)) | module_names(code)[0]
     stray = [node for node in words if module_names(ast.unparse(node))[1] - known]
@@ -136,10 +141,17 @@ def without_stray_words(code: str, *, cut_off: bool) -> str:
         begun = word.group(1)
         if begun in module_names(ast.unparse(last))[1] and any(name.startswith(begun) for name in known):
             stray.append(last)
+    stray += [last] if module_is_cut else []
     lines = code.split("\n")
     for node in reversed(stray):
         del lines[node.lineno - 1 : node.end_lineno]
     return "\n".join(lines)
+
+
+def _is_begun_module(name: str) -> bool:
+    """Whether these are the first letters of a module of the standard library, and no module."""
+    modules = sys.stdlib_module_names
+    return name not in modules and any(module.startswith(name) for module in modules)
 
 
 def _may_be_words(node: ast.stmt) -> bool:

@@ -12,25 +12,37 @@ MOST_CLAUSES = 50
 LONGEST_CLAUSE = 500
 """Characters of a sentence that are looked at."""
 
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*|(?:\bb|\x08)oxed\s*(?=\{)")
+"""Also a box whose backslash is lost, or was read as JSON's ``\\b``."""
 _UNBRACED = re.compile(r"[-+]?[\d.,]*\d|\\(?!boxed|fbox)[a-zA-Z]+[^\s$]*|[A-Z](?![\w'])(?!\s+[a-z])|[a-z](?=\s*\$)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BLANK = re.compile(
-    r"(?:\\[,;:! ]|\\(?:l?dots|text\{\s*\}|q?quad)|[\s.…?_])*"
-    r"(?:\\text\{)?\s*(?:(?:your |the )?(?:final )?answer)?\s*\}?",
+    r"(?:\\[,;:! ]|\\(?:l?dots|text\{\s*\}|q?quad|_|square|phantom\{[^{}]*\})|[\s.…?_])*"
+    r"(?:\\text\{)?\s*<?(?:(?:your |the )?(?:final )?answer)?>?\s*\}?",
     re.IGNORECASE,
 )
 """An empty box, or one that a text shows as the form to fill in."""
 
 _MARKER = re.compile(
-    r"(?P<final>final\s+)?\b(?:answers?\b|ans\b\.?)(?:\s+(?:to|for|of|in)\s[^.\n:=?]{1,80}?)?[\"'*_]*"
-    r"(?:(?:\s*(?:(?P<is>\b(?:is|are|was|(?:would|will|must|should|has to) be)\b)|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
-    r"|答案\s*(?:是|为|:)\s*:?"
-    r"|\b(?:antwort|lösung|respuesta|solución|réponse|risposta|resposta|ответ)\b(?:\s+(?:final|finale|correcta|correct[eo]"
-    r"|giusta))?[\"'*_]*\s*(?::|=|\b(?:ist|lautet|es|est|è|é)\b|—|-(?=\s))[*_\"']*"
-    r"|(?:答え|回答|정답|답)\s*(?:は|은|는|:)\s*:?"
-    r"|(?P<tag><answer>)|^[ \t#*_]*(?P<heading>final answer|answer)[ \t*_]*$",
+    r"(?P<final>final[\s_]+)?(?<!wrong )(?<!incorrect )(?:\b|(?<=_))(?:answers?\b|ans\b\.?)"
+    r"(?:\s+(?:to|for|of|in|that|among)\s[^.\n:=?]{1,80}?|,?\s+(?:here|therefore|thus|hence|then|choice|letter),?)?[\"'*_]*"
+    r"(?:(?:\s*(?:(?P<is>\b(?:is|are|was|(?:would|will|must|should|(?:has|seems|appears|turns out) to) be|equals"
+    r"|(?:comes|works)\s+(?:out\s+)?to)\b)"
+    r"|:|=|→|->)[*_\"']*)+|\s+[-—](?=\s))"
+    r"|(?:答案|选项|答え|正解|正答|回答|解答|정답|답)\s*(?:应?[是为选]|は|은|는|:)\s*:?|(?<!不)选择?\s*:?\s*(?=[(*]*(?-i:[A-Z])\b)"
+    r"|\b(?:antwort|lösung|respuesta|solución|réponse|risposta|resposta|ответ|antwoord|odpowiedź|cevap|jawaban|jibu"
+    r"|đáp án|الإجابة|الجواب|उत्तर|উত্তর"
+    r"|(?:opción|alternativa|option)\s+(?:correct[ae]|corret[ao]|certa)|richtige\s+option)\b"
+    r"(?:\s+(?!(?:no|non|não|ne|nicht|nie|niet|не)\b)[^\W\d_]+){0,3}?[\"'*_]*"
+    r"\s*(?::|=|\b(?:ist|lautet|es|est|è|é|is|adalah|là|هي|هو)\b|—|-(?=\s)|(?=\s\(?(?-i:[A-Z])\b))[*_\"']*"
+    r"|คำตอบ(?:ที่ถูกต้อง)?\s*(?:คือ|:)|(?P<tag><answer>|\[answer\]|【答案】)"
+    r"|^[ \t#*_]*(?P<heading>final answer|answer)[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,
+)
+_TAKEN_BACK = re.compile(
+    r"\b(?:wait|hold\s+on|hmm|actually|correction|oops|sorry|i\s+(?:made|misread|forgot|miscalculated)"
+    r"|(?:that|this)(?:'s|\s+is|\s+was)\s+(?:wrong|incorrect|not\s+(?:right|correct)))\b",
+    re.IGNORECASE,
 )
 _LEAD = re.compile(r"[ \t*_\"']*(?:\n\s*(?:[-•>]\s+)?[*_\"']*)*")
 FORMULA = r"(?<!\\)\$\$[^$]{1,2000}\$\$|(?<!\\)\$(?:\\\$|[^$\n])+\$|\\\((?s:.{1,2000}?)\\\)|\\\[(?s:.{1,2000}?)\\\]"
@@ -77,10 +89,17 @@ def _closing_braces(text: str) -> dict[int, int]:
     return closing
 
 
+def retracted(text: str, end: int) -> bool:
+    """Whether a text takes back the answer that ends there: says so, and declares one after it."""
+    taken_back = _TAKEN_BACK.search(text, end)
+    return taken_back is not None and next(clauses(text[taken_back.start() :]), None) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """What follows a marker, to the end of its sentence. ``stated``: "answer is", or the final answer, in whose
-    sentences words may come first; after "Answer:" a worked solution may begin. ``start`` is where the marker is."""
+    """What follows a marker, to the end of its sentence. ``stated``: "answer is", the final answer, or the last
+    sentence of all, in which words may come first; after "Answer:" a worked solution may begin. ``start`` is where the
+    marker is."""
 
     start: int
     text: str
@@ -94,7 +113,11 @@ def clauses(text: str) -> Iterator[Clause]:
         start = marker.end() if lead is None else lead.end()
         formula = _FORMULA.match(text, start)
         after = start if formula is None else formula.end()
-        end = _END.search(text, after, after + LONGEST_CLAUSE)
-        inside = text[start : after if end is None else end.start()].strip()
+        found = _END.search(text, after, after + LONGEST_CLAUSE)
+        end = after if found is None else found.start()
+        if text[start - 1] == '"' and '"' in text[start:end]:
+            end = text.index('"', start)
+        inside = text[start:end].strip()
         if inside:
-            yield Clause(marker.start(), inside, any(marker[name] for name in ("final", "is", "tag", "heading")))
+            stated = any(marker[name] for name in ("final", "is", "tag", "heading")) or not text[end:].strip(" \n.!*_")
+            yield Clause(marker.start(), inside, stated)

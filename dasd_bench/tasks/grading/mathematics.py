@@ -7,7 +7,7 @@ import re
 
 from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading.characters import THIN, plain, undressed
-from dasd_bench.tasks.grading.declared import FORMULA, Clause, clauses, filled_boxes
+from dasd_bench.tasks.grading.declared import FORMULA, Clause, clauses, filled_boxes, retracted
 from dasd_bench.tasks.grading.numbers import declared_number, extract_number, number_in
 from dasd_bench.tasks.grading.own_turn import own_turn
 from dasd_bench.tasks.grading.verifier import Verifier
@@ -18,6 +18,21 @@ _AND = r"[\s$.\\()\[\]]*(?:,|;|\band\b|\bor\b|&)(?:\s*(?:and|or)\b)?"
 _LISTED = re.compile(rf"{_AND}[\s$\\()\[\]]*")
 _NEXT = re.compile(r"\s*(?:,|;|,?\s*\band\b|,?\s*\bor\b)\s*")
 _PARTS = re.compile(r",(?!\\?!?\s*\d{3}(?!\d))|\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b")
+_SAYS = re.compile(r"^\\text\s*\{[^{}\d]*(?::|=|\bis|\bare)\s*\}\s*(?=\S)")
+_SPACED = re.compile(r"^[-+]?\d{1,3}(?: \d{3})+$")
+_SIGNS = str.maketrans(
+    {
+        "∞": "\\infty ",
+        "≤": "\\leq ",
+        "≥": "\\geq ",
+        "≠": "\\neq ",
+        "∪": "\\cup ",
+        "∩": "\\cap ",
+        "∈": "\\in ",
+        "·": "\\cdot ",
+    }
+)
+_ABOUT = re.compile(r"≈|\\approx(?![a-zA-Z])")
 _HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
 _REASON = re.compile(r",?\s+(?:because|since|as|which|where|so|for|if)\b", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
@@ -28,6 +43,7 @@ _COUNTED = re.compile(r"^\\text\s*\{\s*([-+]?\d+(?:\.\d+)?)(\s[^{}\d]*)?\}$")
 _EXPONENT = re.compile(r"^([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d{1,3})$")
 _MIXED = re.compile(r"^([-+]?\d+)\s+(\d+)/(\d+)$")
 _IN_BASE = re.compile(r"[0-9A-F]+_\d+")
+_HASHED = re.compile(r"^####[ \t]*(?!\d+[.)]\s)(\S[^\n]*)$", re.MULTILINE)
 _DOTS = re.compile(r"\\(?:[lc]?dots[cbmio]?)(?![a-zA-Z])|…|\.\.\.")
 _PADDING = re.compile(r"\s|\\(?:[,;:! ]|left|right|q?quad)(?![a-zA-Z])|\$")
 _LONGEST_IN_WORDS = 40
@@ -42,13 +58,16 @@ def extract_math(text: str, gold: str) -> str | None:
     """
     text = plain(text)
     found = filled_boxes(text)
-    if found:
+    if found and not retracted(text, found[-1][1]):
         return _from_boxes(text, found, _parts(gold))
     numeric = number_in(gold) is not None
     for clause in clauses(text):
         said = _from_clause(clause, numeric)
         if said is not None:
             return said
+    hashed = _HASHED.findall(text)
+    if hashed and not numeric and (said := _from_clause(Clause(0, hashed[-1], False), numeric)) is not None:
+        return said
     formulas = list(_FORMULA.finditer(text))
     if not numeric:
         return _group(text, formulas) if formulas else _alone(text)
@@ -111,6 +130,9 @@ def _from_clause(clause: Clause, numeric: bool) -> str | None:
             return value if value is not None and number_in(value) is not None else listed[0]
         return _tidy(", ".join(listed))
     if numeric:
+        exact = _ABOUT.split(said)[0]
+        if exact != said and number_in(exact) is not None:
+            return _tidy(exact)
         value = declared_number(f"{'The final answer is' if clause.stated else 'Answer:'} {said}")
         return None if value is None else _tidy(value)
     said = _REASON.split(said)[0]
@@ -126,7 +148,7 @@ def _from_clause(clause: Clause, numeric: bool) -> str | None:
 
 def _alone(text: str) -> str | None:
     """A text that is nothing but an answer: one line, in which no two words stand."""
-    said = _tidy(text)
+    said = _tidy(text.strip(" \n*_"))
     words = [word for word in _WORD.findall(undressed(said)) if not _FUNCTION.fullmatch(word)]
     return said if said and "\n" not in said and (not words or not re.search(r"\s", said)) else None
 
@@ -183,8 +205,11 @@ def _tidy(answer: str) -> str:
     """An answer as math-verify reads it: without the punctuation of its sentence, digits ungrouped, roots and powers of
     ten in LaTeX."""
     answer = re.sub(r"(?:(?<![.\\])\s*\.|(?<!\\)[,;]|\\\\)$", "", answer.strip()).strip()
-    answer = _GROUPS.sub("", answer)
-    answer = re.sub(r"°|\^\s*°", r"^\\circ", answer).replace("\\varnothing", "\\emptyset")
+    answer = _GROUPS.sub("", _SAYS.sub("", answer)).translate(_SIGNS).strip()
+    answer = re.sub(r"(?:\\[,;: ]|~|\s)+(?=\\?%)", "", re.sub(r"^``(.*)''$", r"\1", answer))
+    if _SPACED.match(answer):
+        answer = answer.replace(" ", "")
+    answer = re.sub(r"°|\^\s*°|\\degree(?![a-zA-Z])", r"^\\circ", answer).replace("\\varnothing", "\\emptyset")
     answer = re.sub(r"\\text\s*\{\s*(?:and|or)?\s*\}$", "", answer).strip()
     answer = _MIXED.sub(r"\1\\frac{\2}{\3}", answer)
     answer = _ROOT.sub(r"\\sqrt{\1\2}", answer)

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from dasd_bench.tasks.base import verdict_of
 from dasd_bench.tasks.grading.characters import THIN, plain, undressed
-from dasd_bench.tasks.grading.declared import clauses, filled_boxes
+from dasd_bench.tasks.grading.declared import clauses, filled_boxes, retracted
 from dasd_bench.tasks.grading.own_turn import own_turn
 from dasd_bench.types import Verdict
 
@@ -25,13 +25,26 @@ LARGEST_EXPONENT = 300
 _GROUPED = rf"\d{{1,3}}(?:,\d{{3}})+|\d{{1,2}}(?:,\d{{2}})+,\d{{3}}|\d{{1,3}}(?:{THIN}\d{{3}})+|\d{{1,3}}(?:'\d{{3}})+"
 _DECIMAL = rf"(?:{_GROUPED}|\d+)(?:\.\d+)?|\.\d+"
 _POWER = r"\s*(?:\^|\*\*)\s*(?:\{\s*([-+]?\d+)\s*\}|\(\s*([-+]?\d+)\s*\)|([-+]?\d+))"
-_SPACED = re.compile(r"(?<![\d.,])(?<!\d )\d{1,3}(?: \d{3})+(?![\d.,]*\d)(?! \d)")
+_SPACED = re.compile(r"(?<![\d.,])(?<!\d )\d{1,3}(?: \d{3})+(?:\.\d+)?(?![\d.,]*\d)(?! \d)")
 _VALUE = re.compile(
     rf"(?P<sign>[-+]?)\s?(?:(?P<whole>\d+)\s(?P<part>\d+/\d+)|(?P<decimal>{_DECIMAL})(?:/(?P<below>-?(?:{_DECIMAL})))?)"
     rf"(?:[eE](?P<e>[-+]?\d+)|\s*[×x*·]\s*10{_POWER})?"
 )
-_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_SCALE = re.compile(r"(?<=\d)\s+(hundred|thousand|million|billion|trillion)s?\b", re.IGNORECASE)
+_SCALES = {"hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12}
+_SCALE = re.compile(r"(?<=\d)\s+(hundred|thousand|lakh|million|crore|billion|trillion)s?\b", re.IGNORECASE)
+_ONES = "one two three four five six seven eight nine"
+_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_IN_WORDS = {word: number for number, word in enumerate(f"zero {_ONES} {_TEENS}".split())}
+_IN_WORDS |= {word: 10 * number for number, word in enumerate(_TENS.split(), 2)}
+_SPELLED = re.compile(
+    rf"(?P<tens>{'|'.join(_TENS.split())})(?:[- ](?P<ones>{'|'.join(_ONES.split())}))?\b"
+    rf"|(?P<small>{'|'.join(f'zero {_TEENS} {_ONES}'.split())})\b(?! (?:of|that|which|who|we|i)\b)",
+    re.IGNORECASE,
+)
+_NOT_WHOLE = re.compile(
+    r"\d|\b(?:hal(?:f|ves)|quarters?|thirds?|(?:four|fif|six|seven|eigh|nin|ten)ths?)\b", re.IGNORECASE
+)
 _TEN = re.compile(rf"(?P<sign>[-+]?)\s?10{_POWER}")
 _TOKEN = re.compile(
     # A sign belongs to a number where nothing stands before it that could be subtracted from.
@@ -64,9 +77,22 @@ _FILLER = re.compile(
 _FORMULA_SIGN = re.compile(
     r"[\\±√π∞_≤≥]|[<>]\s*-?\d|\d\s*[<>]\s|\^(?!\{?-?\d\}?(?:\s|$|[/.,)]))|(?<![a-zA-Z])[a-zA-Z]\s?\("
 )
-_GLUED = re.compile(r"(?![mgslhLKNWVJC]\b)[a-zA-Z](?![a-zA-Z])")
+_GLUED = re.compile(r"(?![mgslhLKNWVJC]\b)[a-zA-Z](?![^\W\d_])")
+_UNITS = (
+    r"hours?|hrs?|h|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|years?",
+    r"feet|foot|ft|inch(?:es)?|in(?!\s+\w)|km|meters?|m|cm",
+    r"pounds?|lbs?|ounces?|oz|kg|grams?|g",
+    r"dollars?|cents?",
+)
+_IN_TWO_UNITS = re.compile(
+    "|".join(rf"\s*(?:{unit}),?\s+(?:and\s+)?\d+\s*(?:{unit})\b" for unit in _UNITS), re.IGNORECASE
+)
+_IN_OTHER_WORDS = re.compile(
+    rf"\d+(?:{_IN_TWO_UNITS.pattern})(?:,?\s*(?:\(|\bor\b|\bi\.e\.,?|=)\s*)+(?=\d)", re.IGNORECASE
+)
 _LIST = re.compile(r"[\s°%\w]{0,20}?\s*(?:[,;]|\b(?:and|or)\b|&)\s*(?:(?:and|or)\s+)?(?:[a-zA-Z]\s*=\s*)?[-+]?[.\d]")
 _RANGE = re.compile(r"-\d|\s*(?:to|through)\s+[-+]?\d|\s\d")
+_RANGE_BEFORE = re.compile(r"\bbetween\b|^from\b.*\bto\s*$", re.IGNORECASE)
 _ADVERBIAL = re.compile(
     r"\b(?:in|after|for|within|over|per|every|during|from|on|with|than|by|at)\s+(?:the\s+)?$", re.IGNORECASE
 )
@@ -75,6 +101,7 @@ _MINUS_IN_WORDS = re.compile(r"\b(?:negative|minus)\s+(?=[\d.])", re.IGNORECASE)
 _BESIDE_THE_POINT = re.compile(
     r"\b(?:step|decimal|decimals|part|page|figure|section|line|significant)s?\b", re.IGNORECASE
 )
+_LABEL_BEFORE = re.compile(r"\b(?:step|part|page|figure|section|line)\s*$|(?:^|\n)\s*$", re.IGNORECASE)
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)(?:\n[ \t]*([-+$\d.,]+)[ \t]*$)?", re.MULTILINE)
 _ORDINAL = re.compile(r"\d+\s*(?:[.):](?=\s*[^\s\d])|-\s+[a-zA-Z])")
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
@@ -156,19 +183,32 @@ def extract_number(text: str) -> str | None:
         inside = undressed(bold)
         if _starts_with_number(inside) and not _ORDINAL.match(inside):
             return _read(inside)
-    found = None
     bare = undressed(text)
+    # "It is 7 (out of 10)."
+    shorter = bare[: bare.rfind("\n") + 1] + _ASIDE.split(bare.rpartition("\n")[2], maxsplit=1)[0]
+    return _last_number(shorter) or _last_number(bare)
+
+
+def _last_number(bare: str) -> str | None:
+    """The last number that is neither negated nor that of a step or an item of a list, unless all are."""
+    found = labels = None
     for token in _TOKEN.finditer(bare):
-        if not _NEGATION.search(bare, max(0, token.start() - 30), token.start()):
+        if _NEGATION.search(bare, max(0, token.start() - 30), token.start()):
+            continue
+        if _LABEL_BEFORE.search(bare, max(0, token.start() - 10), token.start()) and _ORDINAL.match(
+            bare, token.start()
+        ):
+            labels = token[0]
+        else:
             found = token[0]
-    return found
+    return found or labels
 
 
 def declared_number(text: str) -> str | None:
     """The answer in the last box, else after ``####``, else after the last "answer is"; None where there is none."""
     text = plain(text)
     found = filled_boxes(text)
-    if found:
+    if found and not retracted(text, found[-1][1]):
         return _boxed(text, found)
     return _hashed_or_stated(text)
 
@@ -193,7 +233,7 @@ def _boxed(text: str, found: list[tuple[int, int, str]]) -> str:
         and re.fullmatch(r"[\s$\\().]*(?:,|;|and|or|&|,\s*and|,\s*or)[\s$\\()]*", text[found[-2][1] : found[-1][0]])
     ):
         return f"{found[-2][2]}, {inside}"
-    return _read(undressed(inside)) or inside
+    return _read(_in_digits(undressed(inside))) or inside
 
 
 def _hashed_or_stated(text: str) -> str | None:
@@ -208,7 +248,7 @@ def _hashed_or_stated(text: str) -> str | None:
     if hashed:
         start, value, alone = hashed[-1]
         counted = len(hashed) > 1 and [_value(one) for _, one, _ in hashed] == list(range(1, len(hashed) + 1))
-        if stated is None or (not counted and (alone or stated[0] < start)):
+        if stated is None or (not counted and not retracted(text, start) and (alone or stated[0] < start)):
             return value
     return None if stated is None else stated[1]
 
@@ -216,7 +256,7 @@ def _hashed_or_stated(text: str) -> str | None:
 def _stated(text: str) -> tuple[int, str] | None:
     """Where and what the last "answer is" says."""
     for clause in clauses(text):
-        phrase = undressed(clause.text)
+        phrase = _in_digits(undressed(clause.text))
         said = _result_of(phrase)
         filler = _FILLER.match(said)
         if filler is not None and not _starts_with_number(said[filler.end() :]):
@@ -232,6 +272,16 @@ def _stated(text: str) -> tuple[int, str] | None:
     return None
 
 
+def _in_digits(phrase: str) -> str:
+    """A phrase that begins with a whole number in words, with it in digits: ``twenty-five eggs``, ``one million``."""
+    lead = re.match(rf"{_FILLER.pattern}(?:negative\s+|minus\s+)?", phrase, re.IGNORECASE)
+    found = None if lead is None or _NOT_WHOLE.search(phrase) else _SPELLED.match(phrase, lead.end())
+    if lead is None or found is None or re.search(r"\bthe one$", phrase[: found.end()], re.IGNORECASE):
+        return phrase
+    number = sum(_IN_WORDS[word.lower()] for word in found.groups() if word)
+    return f"{phrase[: found.start()]}{number}{phrase[found.end() :]}"
+
+
 def _starts_with_number(phrase: str) -> bool:
     return re.match(r"[-+~(]?\s?\.?\d|(?:negative|minus)\s+\d", phrase, re.IGNORECASE) is not None
 
@@ -239,15 +289,19 @@ def _starts_with_number(phrase: str) -> bool:
 def _read(phrase: str) -> str | None:
     """The number that an undressed phrase says; the phrase itself where it says a formula, a list or a range; None
     where it has no number."""
-    phrase = _ASIDE.split(_MINUS_IN_WORDS.sub("-", phrase.strip()), maxsplit=1)[0].rstrip(" .")
+    phrase = _IN_OTHER_WORDS.sub("", _MINUS_IN_WORDS.sub("-", phrase.strip()))
+    phrase = _ASIDE.split(phrase, maxsplit=1)[0].rstrip(" .")
     phrase = _SCALE.sub(lambda found: f" × 10^{_SCALES[found[1].lower()]}", phrase)
+    phrase = re.sub(r"(?<=\d) and (?=\d+/\d)", " ", re.sub(r"^<\s*([-+\d.,]+)\s*>$", r"\1", phrase))
     phrase = _SPACED.sub(lambda found: found[0].replace(" ", ""), re.sub(r"^([-+])[\s(]+(?=[\d.])", r"\1", phrase))
     whole, phrase = phrase, _result_of(phrase)
     if _OPERAND.search(whole[: len(whole) - len(phrase)]):
         return whole
     tokens = [t for t in _TOKEN.finditer(phrase) if not _NEGATION.search(phrase, max(0, t.start() - 30), t.start())]
     if not tokens:
-        return None
+        # "The 18th" is 18 where nothing else is.
+        ordinal = re.search(r"\b(\d+)(?:st|nd|rd|th)\b", phrase)
+        return ordinal[1] if ordinal else None
     leads = _FILLER.match(phrase)
     if leads is not None and leads.end() >= tokens[0].start():
         first = tokens[0]
@@ -260,10 +314,11 @@ def _read(phrase: str) -> str | None:
         glued is not None
         or _OPERAND.search(before)
         or _RANGE.match(after)
-        or re.search(r"\bbetween\b", before, re.IGNORECASE)
+        or _RANGE_BEFORE.search(before)
         or _OPERATOR.match(after)
+        or _IN_TWO_UNITS.match(after)
         or _FORMULA_SIGN.search(phrase)
-        or (first is tokens[0] and len(tokens) > 1 and _is_list(before, after))
+        or (first is tokens[0] and len({_value(t[0]) for t in tokens}) > 1 and _is_list(before, after))
     ):
         return phrase
     return first[0]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_TURN_END = re.compile(r"<\|(?:im_end|eot_id|endoftext|end)\|>|</s>|<end_of_turn>")
-_OPEN_THOUGHT = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
-_THOUGHT_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+_TURN_END = re.compile(
+    r"<\|(?:im_end|im_start|eot_id|start_header_id|endoftext|end_of_text|end|user)\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]"
+)
+_OPEN_THOUGHT = re.compile(r"\s*(?:<think(?:ing)?>|<thought>|\[THINK\]|◁think▷)", re.IGNORECASE)
+_THOUGHT_END = re.compile(
+    r"</think(?:ing)?>|</thought>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>", re.IGNORECASE
+)
 _NEXT_QUESTION = re.compile(
-    r"\n[ \t]*(?:#{1,6}[ \t]*|\*\*|\[)?(?:question|problem|exercise|q|human|user|instruction)(?:[ \t]*\d+)?"
-    r"(?:\*\*|\])?[ \t]*:",
+    r"\n[ \t]*(?:#{1,6}[ \t]*|\*\*|\[)?(?:(?:next|new|another)[ \t]+)?"
+    r"(?:question|problem|exercise|example|q|human|user|instruction)"
+    r"(?:(?:[ \t]*\(?\d+\)?)?(?:\*\*|\])?[ \t]*:|[ \t]*\d+(?:\*\*|\])?(?:[ \t]*\n|\.[ \t]))",
     re.IGNORECASE,
 )
 
