@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from transformers.pytorch_utils import Conv1D
 
 from dasd_bench.config.training import TrainingConfig
+from dasd_bench.engine.kernels.thin import load_thin_kernel
 from dasd_bench.models.gguf import quiet_transformers
 from dasd_bench.store.atomic import apply_umask, disk_errors, make_scratch, remove
 from dasd_bench.training.linear import frozen_forward, lora_forward, worth_packing
@@ -74,11 +75,13 @@ def accelerate(model: nn.Module, *, dora: bool, pack: bool = True) -> list[nn.Mo
     Returns the layers changed, for :func:`restore`.
     """
     changed: list[nn.Module] = []
+    first = next(model.parameters())
+    kernel = load_thin_kernel(first.device, first.dtype)
     inside = {id(m.base_layer) for m in model.modules() if isinstance(m, LoraLayer)}
     for module in model.modules():
         replacement: Any = None
         if isinstance(module, LoraLayer) and not dora and _plain_linear(module.base_layer):
-            replacement = lora_forward(module, ADAPTER, pack=pack)
+            replacement = lora_forward(module, ADAPTER, pack=pack, kernel=kernel)
         elif _frozen_linear(module, pack=pack) and (dora or id(module) not in inside):
             replacement = frozen_forward(cast(nn.Linear, module))
         if replacement is not None:

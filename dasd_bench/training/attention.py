@@ -1,8 +1,9 @@
 """Attention inside the rows of a pack, as an attention function of transformers.
 
 Registered under the name ``packed``; the lengths of the rows travel to it through the model's keyword arguments.
-Each row is a call of its own to causal attention, so no mask of [length, length] over the whole pack exists and
-the work grows with the sum of squared row lengths.
+On a CPU all rows are one call of the compiled kernel. Elsewhere, and with soft caps or dropout, each row is a call of
+its own to torch's causal attention. Either way no mask of [length, length] over the whole pack exists and the work
+grows with the sum of squared row lengths.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
+
+from dasd_bench.engine.kernels.causal import CausalKernel, load_causal_kernel
 
 IMPLEMENTATION = "packed"
 
@@ -35,15 +38,46 @@ def row_attention(
     Honours scale, sliding windows, soft-capping of scores (Gemma 2) and dropout; gives [1, L, H, D].
     """
     dtype = query.dtype
+    lengths = list(row_lengths or (query.shape[2],))
+    kernel = load_causal_kernel(query.device, query.shape[3]) if softcap is None and dropout == 0.0 else None
+    if kernel is not None:
+        tokens = [part[0].transpose(0, 1).float().contiguous() for part in (query, key, value)]
+        scale = query.shape[3] ** -0.5 if scaling is None else scaling
+        out: Tensor = _Causal.apply(*tokens, kernel, lengths, scale, sliding_window or 0)  # type: ignore[no-untyped-call]
+        return out.unsqueeze(0).to(dtype), None
     if query.device.type == "cpu" and dtype == torch.bfloat16:
         # torch's bfloat16 kernel is slower on a CPU than its float32 kernel, backward above all.
         query, key, value = query.float(), key.float(), value.float()
-    lengths = list(row_lengths or (query.shape[2],))
     pieces = [
         _row(q, k, v, dropout, scaling, sliding_window, softcap)
         for q, k, v in zip(*(torch.split(part, lengths, dim=2) for part in (query, key, value)), strict=True)
     ]
     return torch.cat(pieces, dim=2).transpose(1, 2).to(dtype), None
+
+
+class _Causal(torch.autograd.Function):
+    """Attention [L, H, D] of queries [L, H, D] on keys and values [L, G, D] by the compiled kernel."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        kernel: CausalKernel,
+        lengths: list[int],
+        scaling: float,
+        window: int,
+    ) -> Tensor:
+        out, lse = kernel.forward(query, key, value, lengths, scaling, window)
+        ctx.save_for_backward(query, key, value, out, lse)
+        ctx.kernel, ctx.how = kernel, (lengths, scaling, window)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.kernel.backward(*ctx.saved_tensors, grads[0].contiguous(), *ctx.how)
+        return (*gradients, None, None, None, None)
 
 
 def _row(

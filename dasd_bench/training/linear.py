@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers.pytorch_utils import Conv1D
 
+from dasd_bench.engine.kernels.thin import ThinKernel
 from dasd_bench.training.quantize import is_quantized, plain_weight
 
 PACK_ROWS = 512
@@ -105,6 +106,11 @@ def _thin(x: Tensor, weight: Tensor, frozen: FrozenWeight) -> Tensor:
     return x @ weight.t()
 
 
+def _over_rows(a: Tensor, b: Tensor, kernel: ThinKernel | None) -> Tensor:
+    """Float32 ``a^T b`` [r, out] of a thin ``a`` [N, r] and ``b`` [N, out]."""
+    return (a.t() @ b).float() if kernel is None else kernel(a, b)
+
+
 class _Frozen(torch.autograd.Function):
     """y = x W^T + bias + plus."""
 
@@ -124,18 +130,20 @@ class _Lora(torch.autograd.Function):
     """y = x W^T + bias + s (x A^T) B^T, with the gradients of x, A and B written out."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, scale: float, frozen: FrozenWeight) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, a: Tensor, b: Tensor, scale: float, frozen: FrozenWeight, kernel: ThinKernel | None
+    ) -> Tensor:
         a, scaled_b = a.to(x.dtype), (b * scale).to(x.dtype)
         low = _thin(x, a, frozen)
         ctx.save_for_backward(x, a, scaled_b, low)
-        ctx.scale, ctx.frozen = scale, frozen
+        ctx.scale, ctx.frozen, ctx.kernel = scale, frozen, kernel
         if x.dtype == torch.float32:
             # Nothing is rounded between: added where the product lies, which spares a matrix of its size.
             return frozen.forward(x).addmm_(low, scaled_b.t())
         return frozen.forward(x, _thin(low, scaled_b, frozen))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
         x, a, scaled_b, low = ctx.saved_tensors
         grad = grads[0].contiguous()
         low_grad = _thin(grad, scaled_b.t(), ctx.frozen)
@@ -144,9 +152,9 @@ class _Lora(torch.autograd.Function):
             x_grad = ctx.frozen.backward(grad).addmm_(low_grad, a)
         elif ctx.needs_input_grad[0]:
             x_grad = ctx.frozen.backward(grad, _thin(low_grad, a.t(), ctx.frozen))
-        a_grad = (low_grad.t() @ x).float()
-        b_grad = (grad.t() @ low).float() * ctx.scale
-        return x_grad, a_grad, b_grad, None, None
+        a_grad = _over_rows(low_grad, x, ctx.kernel)
+        b_grad = _over_rows(low, grad, ctx.kernel).t() * ctx.scale
+        return x_grad, a_grad, b_grad, None, None, None
 
 
 def frozen_forward(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
@@ -161,8 +169,13 @@ def frozen_forward(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def lora_forward(layer: Any, adapter: str, *, pack: bool = True) -> Callable[[Tensor], Tensor]:
-    """A drop-in ``forward`` for a plain LoRA layer of peft: same parameters, one rounding."""
+def lora_forward(
+    layer: Any, adapter: str, *, pack: bool = True, kernel: ThinKernel | None = None
+) -> Callable[[Tensor], Tensor]:
+    """A drop-in ``forward`` for a plain LoRA layer of peft: same parameters, one rounding.
+
+    ``kernel`` computes the gradients of LoRA's matrices; without it torch does.
+    """
     frozen = FrozenWeight(layer.base_layer, pack=pack)
     lora_a, lora_b = layer.lora_A[adapter], layer.lora_B[adapter]
     dropout, scale = layer.lora_dropout[adapter], float(layer.scaling[adapter])
@@ -173,7 +186,7 @@ def lora_forward(layer: Any, adapter: str, *, pack: bool = True) -> Callable[[Te
         if layer.disable_adapters:
             y = _Frozen.apply(flat, None, frozen)  # type: ignore[no-untyped-call]
         elif isinstance(dropout, nn.Identity):
-            y = _Lora.apply(flat, lora_a.weight, lora_b.weight, scale, frozen)  # type: ignore[no-untyped-call]
+            y = _Lora.apply(flat, lora_a.weight, lora_b.weight, scale, frozen, kernel)  # type: ignore[no-untyped-call]
         else:
             low = F.linear(dropout(flat), lora_a.weight.to(flat.dtype))
             term = F.linear(low, (lora_b.weight * scale).to(flat.dtype))
