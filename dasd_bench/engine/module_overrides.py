@@ -97,7 +97,7 @@ class ModuleOverrides:
             for name, child in parent.named_children():
                 if id(child) in packable and id(child) not in inside and id(child) not in overrides:
                     overrides[id(child)] = packer.linear(packable[id(child)])
-                override = overrides.get(id(child)) or _norm(child, kernels)
+                override = overrides.get(id(child)) or norm_override(child, kernels)
                 if override is not None:
                     self._places.append((parent, name, child, override))
 
@@ -134,7 +134,7 @@ def _gated(block: nn.Module, packer: Packer, packable: dict[int, nn.Linear]) -> 
         return None
     override = GatedBlock(packer.gated(gate, up, activation), packer.linear(down))
     dtype = gate.weight.dtype
-    return override if _difference(block, override, gate.in_features, dtype) <= TOLERANCE[dtype] else None
+    return override if difference(block, override, gate.in_features, dtype) <= TOLERANCE[dtype] else None
 
 
 def _rotations(root: nn.Module, kernels: RowKernels) -> list[tuple[dict[str, Any], Rotation]]:
@@ -164,7 +164,7 @@ def _turns_alike(rotation: Rotation, dtype: torch.dtype) -> bool:
         return False
 
 
-def _norm(module: nn.Module, kernels: RowKernels | None) -> RowNorm | None:
+def norm_override(module: nn.Module, kernels: RowKernels | None) -> RowNorm | None:
     """An override for a root-mean-square norm: Llama's way, or Gemma's with one added to the weight."""
     weight = getattr(module, "weight", None)
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
@@ -173,13 +173,13 @@ def _norm(module: nn.Module, kernels: RowKernels | None) -> RowNorm | None:
     if not isinstance(eps, float) or weight.dim() != 1 or weight.dtype not in TOLERANCE:
         return None
     kinds = [RowNorm(kernels, weight.detach(), eps, *how) for how in ((0.0, False), (1.0, True), (0.0, True))]
-    differences = [_difference(module, kind, weight.numel(), weight.dtype) for kind in kinds]
+    differences = [difference(module, kind, weight.numel(), weight.dtype) for kind in kinds]
     best = min(range(len(kinds)), key=differences.__getitem__)
     return kinds[best] if differences[best] <= TOLERANCE[weight.dtype] else None
 
 
 @torch.inference_mode()
-def _difference(module: nn.Module, override: nn.Module, width: int, dtype: torch.dtype) -> float:
+def difference(module: nn.Module, override: Callable[[Tensor], Tensor], width: int, dtype: torch.dtype) -> float:
     """The largest difference between the two over the largest output; infinite where they are not comparable."""
     rows = torch.linspace(-3, 3, 2 * width).sin().view(2, width).to(dtype)
     try:
@@ -189,5 +189,5 @@ def _difference(module: nn.Module, override: nn.Module, width: int, dtype: torch
         return float("inf")
     if not isinstance(wanted, Tensor) or wanted.shape != found.shape or wanted.dtype != found.dtype:
         return float("inf")
-    difference = float((wanted.float() - found.float()).abs().max() / wanted.float().abs().max())
-    return difference if difference == difference else float("inf")
+    largest = float((wanted.float() - found.float()).abs().max() / wanted.float().abs().max())
+    return largest if largest == largest else float("inf")

@@ -19,9 +19,11 @@ from torch.distributed.tensor import DTensor
 from transformers.pytorch_utils import Conv1D
 
 from dasd_bench.config.training import TrainingConfig
+from dasd_bench.engine.kernels.rows import load_row_kernels
 from dasd_bench.engine.kernels.thin import load_thin_kernel
 from dasd_bench.models.gguf import quiet_transformers
 from dasd_bench.store.atomic import apply_umask, disk_errors, make_scratch, remove
+from dasd_bench.training.fused import fused_forward
 from dasd_bench.training.linear import frozen_forward, lora_forward, worth_packing
 from dasd_bench.training.quantize import is_quantized
 from dasd_bench.training.targets import lora_targets, transposed
@@ -71,12 +73,14 @@ def attach(model: Any, config: TrainingConfig, base_model_name: str, init: Path 
 def accelerate(model: nn.Module, *, dora: bool, pack: bool = True) -> list[nn.Module]:
     """Gives frozen linear layers and plain LoRA layers the faster, once-rounded forward of ``training.linear``.
 
-    Without ``pack`` no weight is copied, and frozen layers without LoRA keep their own. DoRA layers keep peft's own.
+    On a CPU frozen norms and gated blocks get theirs, too (``training.fused``). Without ``pack`` no weight is copied,
+    and frozen layers without LoRA keep their own. DoRA layers keep peft's own.
     Returns the layers changed, for :func:`restore`.
     """
     changed: list[nn.Module] = []
     first = next(model.parameters())
     kernel = load_thin_kernel(first.device, first.dtype)
+    row_kernels = load_row_kernels(first.device, first.dtype) if pack else None
     inside = {id(m.base_layer) for m in model.modules() if isinstance(m, LoraLayer)}
     for module in model.modules():
         replacement: Any = None
@@ -84,6 +88,8 @@ def accelerate(model: nn.Module, *, dora: bool, pack: bool = True) -> list[nn.Mo
             replacement = lora_forward(module, ADAPTER, pack=pack, kernel=kernel)
         elif _frozen_linear(module, pack=pack) and (dora or id(module) not in inside):
             replacement = frozen_forward(cast(nn.Linear, module))
+        elif row_kernels is not None:
+            replacement = fused_forward(module, row_kernels)
         if replacement is not None:
             module.forward = replacement
             changed.append(module)

@@ -58,7 +58,93 @@ void rotate(const T* in, const T* cosine, const T* sine, T* out, int64_t rows, i
     }
 }
 
+// The gradient of a norm to its input; the sums are those of whole rows.
+template <typename T>
+void norm_backward(const T* in, const T* grad, const T* weight, T* out, int64_t rows, int64_t width, float eps,
+                   float plus, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t row = 0; row < rows; ++row) {
+        const T *x = in + row * width, *g = grad + row * width;
+        T* y = out + row * width;
+        float squares = 0.f, common = 0.f;
+#pragma omp simd reduction(+ : squares, common)
+        for (int64_t i = 0; i < width; ++i) {
+            const float value = widen(x[i]);
+            squares += value * value;
+            common += value * widen(g[i]) * (plus + widen(weight[i]));
+        }
+        const float mean = squares / static_cast<float>(width) + eps;
+        const float scale = 1.f / std::sqrt(mean);
+        const float share = common / (mean * static_cast<float>(width));
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i)
+            narrow(scale * (widen(g[i]) * (plus + widen(weight[i])) - share * widen(x[i])), y + i);
+    }
+}
+
+constexpr int64_t STRETCH = 4096;
+
+// swish(gate) * up, rounded after both steps.
+template <typename T>
+void gated(const T* gate, const T* up, T* out, int64_t count, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t start = 0; start < count; start += STRETCH) {
+        const int64_t end = start + STRETCH < count ? start + STRETCH : count;
+#pragma omp simd
+        for (int64_t i = start; i < end; ++i) {
+            const float x = widen(gate[i]), small = exponential(-std::fabs(x));
+            const float share = (x < 0.f ? small : 1.f) / (1.f + small);
+            narrow(rounded<T>(x * share) * widen(up[i]), out + i);
+        }
+    }
+}
+
+template <typename T>
+void gated_backward(const T* gate, const T* up, const T* grad, T* of_gate, T* of_up, int64_t count, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t start = 0; start < count; start += STRETCH) {
+        const int64_t end = start + STRETCH < count ? start + STRETCH : count;
+#pragma omp simd
+        for (int64_t i = start; i < end; ++i) {
+            const float x = widen(gate[i]), g = widen(grad[i]), small = exponential(-std::fabs(x));
+            const float share = (x < 0.f ? small : 1.f) / (1.f + small);
+            narrow(g * x * share, of_up + i);
+            narrow(g * widen(up[i]) * share * (1.f + x * (1.f - share)), of_gate + i);
+        }
+    }
+}
+
 }  // namespace
+
+// The gradient [rows, width] of a root-mean-square norm to its input ``in``, from that of its output.
+extern "C" void dasd_rms_norm_backward(int64_t is_bf16, const void* in, const void* grad, const void* weight, void* out,
+                                       int64_t rows, int64_t width, float eps, float plus, int64_t threads) {
+    if (is_bf16)
+        norm_backward(static_cast<const uint16_t*>(in), static_cast<const uint16_t*>(grad),
+                      static_cast<const uint16_t*>(weight), static_cast<uint16_t*>(out), rows, width, eps, plus,
+                      static_cast<int>(threads));
+    else
+        norm_backward(static_cast<const float*>(in), static_cast<const float*>(grad), static_cast<const float*>(weight),
+                      static_cast<float*>(out), rows, width, eps, plus, static_cast<int>(threads));
+}
+
+// swish(gate) * up of ``count`` numbers each; where grad is given, its gradients to both instead.
+extern "C" void dasd_gated(int64_t is_bf16, const void* gate, const void* up, const void* grad, void* out, void* of_up,
+                           int64_t count, int64_t threads) {
+#define GATED(T)                                                                                                   \
+    if (grad)                                                                                                      \
+        gated_backward(static_cast<const T*>(gate), static_cast<const T*>(up), static_cast<const T*>(grad),        \
+                       static_cast<T*>(out), static_cast<T*>(of_up), count, static_cast<int>(threads));            \
+    else                                                                                                           \
+        gated(static_cast<const T*>(gate), static_cast<const T*>(up), static_cast<T*>(out), count,                 \
+              static_cast<int>(threads))
+    if (is_bf16) {
+        GATED(uint16_t);
+    } else {
+        GATED(float);
+    }
+#undef GATED
+}
 
 // Rotary positions for [rows, heads, width] with cosine and sine [rows, width]: element i turns with i + width / 2.
 extern "C" void dasd_rotate(int64_t is_bf16, const void* in, const void* cosine, const void* sine, void* out,

@@ -28,6 +28,15 @@ class RowKernels:
         self._summarise.argtypes = [pointer, whole, whole, whole, pointer, pointer, pointer, whole]
         self._summarise.restype = None
 
+        self._norm_backward = library.dasd_rms_norm_backward
+        self._norm_backward.argtypes = [
+            whole, pointer, pointer, pointer, pointer, whole, whole, real, real, whole,
+        ]  # fmt: skip
+        self._norm_backward.restype = None
+        self._gated = library.dasd_gated
+        self._gated.argtypes = [whole, pointer, pointer, pointer, pointer, pointer, whole, whole]
+        self._gated.restype = None
+
     def rms_norm(self, hidden: Tensor, weight: Tensor, eps: float, plus: float, late: bool) -> Tensor:
         """``hidden`` [..., width] divided by its root mean square, times ``plus`` + ``weight`` [width].
 
@@ -42,6 +51,37 @@ class RowKernels:
             eps, plus, int(late), threads(hidden.numel(), ONE_THREAD),
         )  # fmt: skip
         return out
+
+    def rms_norm_backward(self, hidden: Tensor, grad: Tensor, weight: Tensor, eps: float, plus: float) -> Tensor:
+        """The gradient to ``hidden`` from ``grad``, that of the norm's output; shapes and dtypes as above."""
+        hidden, grad = hidden.contiguous(), grad.contiguous()
+        out = torch.empty_like(hidden)
+        width = weight.numel()
+        self._norm_backward(
+            int(hidden.dtype == torch.bfloat16), hidden.data_ptr(), grad.data_ptr(), weight.data_ptr(), out.data_ptr(),
+            hidden.numel() // width, width, eps, plus, threads(hidden.numel(), ONE_THREAD),
+        )  # fmt: skip
+        return out
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        """swish(``gate``) * ``up`` of two tensors of one shape, float32 or bfloat16."""
+        gate, up = gate.contiguous(), up.contiguous()
+        out = torch.empty_like(gate)
+        self._gated(
+            int(gate.dtype == torch.bfloat16), gate.data_ptr(), up.data_ptr(), None, out.data_ptr(), None,
+            gate.numel(), threads(gate.numel(), ONE_THREAD),
+        )  # fmt: skip
+        return out
+
+    def gated_backward(self, gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients to ``gate`` and ``up`` from ``grad``, that of :meth:`gated`'s output."""
+        gate, up, grad = gate.contiguous(), up.contiguous(), grad.contiguous()
+        of_gate, of_up = torch.empty_like(gate), torch.empty_like(gate)
+        self._gated(
+            int(gate.dtype == torch.bfloat16), gate.data_ptr(), up.data_ptr(), grad.data_ptr(), of_gate.data_ptr(),
+            of_up.data_ptr(), gate.numel(), threads(gate.numel(), ONE_THREAD),
+        )  # fmt: skip
+        return of_gate, of_up
 
     def rotate(self, heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         """Rotary positions for ``heads`` [1, H, N, D] by ``cosine`` and ``sine`` [1, N, D], all of one dtype.
