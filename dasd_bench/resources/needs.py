@@ -141,7 +141,8 @@ def training_need(
     if whole:
         itemsize = FLOAT
     tokens = max(load.longest, min(microbatch, load.batch_tokens))
-    saved = _saved_bytes(shape, config, tokens, min(load.longest, tokens), itemsize)
+    fused = packed and not whole and not shape.capped
+    saved = _saved_bytes(shape, config, tokens, min(load.longest, tokens), itemsize, fused=fused)
     if checkpointing:
         kept = shape.layers * tokens * shape.width * itemsize + saved
     else:
@@ -172,13 +173,20 @@ def _trained_bytes(shape: ModelShape, config: TrainingConfig) -> int:
     return ADAM_BYTES * (lora_parameters(shape, config) if config.lora_rank else shape.parameters)
 
 
-def _saved_bytes(shape: ModelShape, config: TrainingConfig, tokens: int, longest: int, itemsize: int) -> int:
+def _saved_bytes(
+    shape: ModelShape, config: TrainingConfig, tokens: int, longest: int, itemsize: int, *, fused: bool
+) -> int:
     """What one block keeps for its backward pass: inputs of the linear layers, both sides of the gate, and in float32
-    the inputs of norms and of attention."""
+    the inputs of norms and of attention.
+
+    ``fused``: with the kernels that a CPU has where weights are packed (``training.fused``, ``training.attention``);
+    the gate's activation is not kept then, nor are copies in float32 of what is float32 or a norm's input.
+    """
     queries, keys = shape.heads * shape.head_dim, shape.key_heads * shape.head_dim
-    own = 2 * shape.width + queries + 4 * shape.inner + len(LINEARS) * config.lora_rank
-    exact = shape.norms * shape.width + 2 * queries + 2 * keys + (queries + keys if shape.query_norm else 0)
-    saved = tokens * (itemsize * own + FLOAT * exact)
+    own = 2 * shape.width + queries + (3 if fused else 4) * shape.inner + len(LINEARS) * config.lora_rank
+    norms = shape.norms * shape.width + (queries + keys if shape.query_norm else 0)
+    attended = 2 * queries + 2 * keys - (queries if fused and itemsize == FLOAT else 0)
+    saved = tokens * (itemsize * own + (itemsize if fused else FLOAT) * norms + FLOAT * attended)
     if shape.capped:
         # Scores before and after the softmax, and keys and values repeated for every head.
         saved += tokens * FLOAT * (2 * shape.heads * longest + queries)
